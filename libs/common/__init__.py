@@ -1,0 +1,1 @@
+"""What two services need: messages, bus, database, weights formats, telemetry."""

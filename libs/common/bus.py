@@ -1,0 +1,227 @@
+"""The message bus: what a service may do with it, and the NATS adapter.
+
+Messages are the classes of `messages.py`, addressed by rows of `subjects.py`. A lost message is
+possible at any time, so whoever needs an effect repeats or reconciles; nothing here retries.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar, cast
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from pydantic import ValidationError
+
+from libs.common import telemetry
+from libs.common.errors import (
+    BusError,
+    BusNoResponders,
+    BusPayloadTooLarge,
+    BusTimeout,
+)
+from libs.common.messages import Message
+from libs.common.settings import BusSettings
+from libs.common.subjects import Service, Subject
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Message)
+Handler = Callable[[M], Awaitable[Message | None]]
+
+CONNECT_TIMEOUT_S = 30.0
+RECONNECT_WAIT_S = 0.25
+PENDING_MESSAGES = 65_536  # past it nats-py drops silently; consumers of token streams check gaps
+PENDING_BYTES = 256 * 2**20
+OUTBOUND_BYTES = 16 * 2**20  # kept while the connection is down, then publishing raises
+
+
+class Subscription(Protocol):
+    async def unsubscribe(self) -> None:
+        """Stop receiving; messages already delivered are still handled."""
+
+
+class Bus(Protocol):
+    """What services use. One instance per process."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    async def publish(self, subject: Subject, token: str | None, message: Message) -> None:
+        """Send without waiting for anybody. Raises BusError when it cannot even be buffered."""
+
+    async def request(
+        self, subject: Subject, token: str | None, message: Message, *, timeout_s: float
+    ) -> Message:
+        """The reply, of the row's reply class. Raises BusTimeout, BusNoResponders, BusError."""
+
+    async def subscribe(
+        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+    ) -> Subscription:
+        """Call `handler` for each message; token None listens to every id.
+
+        With concurrency 1 messages are handled in order of arrival. What the handler returns is
+        the reply on rows that have one. A handler that raises is logged and answers nothing.
+        """
+
+    async def close(self) -> None: ...
+
+
+def encode(message: Message) -> bytes:
+    return message.model_dump_json(exclude_defaults=False).encode()
+
+
+def decode(cls: type[M], data: bytes) -> M:
+    return cls.model_validate_json(data)
+
+
+def concrete(subject: Subject, token: str | None) -> str:
+    return subject.wildcard if token is None and "{}" in subject.pattern else subject.of(token)
+
+
+async def run_handler(
+    subject: Subject, handler: Handler[M], data: bytes, headers: dict[str, str] | None
+) -> Message | None:
+    """Decode, restore the trace context, call; a bad message or handler is logged, not raised."""
+    try:
+        message = decode(cast("type[M]", subject.message), data)
+    except ValidationError as exc:
+        logger.error("dropped a malformed message on %s: %s", subject.pattern, exc.errors()[:3])
+        return None
+    with telemetry.remote_context(headers):
+        try:
+            return await handler(message)
+        except Exception:
+            logger.exception("the handler of %s failed", subject.pattern)
+            return None
+
+
+class NatsBus:
+    """Bus over nats-py: reconnects for ever, replies only to the service's own inbox."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(cls, settings: BusSettings, service: Service, *, name: str) -> "NatsBus":
+        """Raises BusError when the server is not reachable or refuses within 30 s."""
+        try:
+            client = await asyncio.wait_for(
+                nats.connect(
+                    settings.url,
+                    user=settings.user,
+                    password=settings.password,
+                    name=name,
+                    inbox_prefix=service.inbox_prefix,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT_S,
+                    ping_interval=5,
+                    max_outstanding_pings=2,
+                    pending_size=OUTBOUND_BYTES,
+                    error_cb=_log_error,
+                    disconnected_cb=_log_disconnected,
+                    reconnected_cb=_log_reconnected,
+                ),
+                CONNECT_TIMEOUT_S,
+            )
+        except (TimeoutError, OSError, nats.errors.Error) as exc:
+            cause = str(exc) or type(exc).__name__
+            raise BusError(settings.url, f"cannot connect as {settings.user}: {cause}") from exc
+        return cls(client)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.client.is_connected
+
+    async def publish(self, subject: Subject, token: str | None, message: Message) -> None:
+        name = subject.of(token)
+        await self._send(name, self._encode(name, message))
+
+    async def _send(self, name: str, data: bytes) -> None:
+        try:
+            await self.client.publish(name, data, headers=telemetry.outgoing_headers() or None)
+        except (nats.errors.Error, OSError) as exc:
+            raise BusError(name, str(exc) or type(exc).__name__) from exc
+
+    async def request(
+        self, subject: Subject, token: str | None, message: Message, *, timeout_s: float
+    ) -> Message:
+        assert subject.reply is not None, f"{subject.pattern} has no reply"
+        name = subject.of(token)
+        data = self._encode(name, message)
+        try:
+            answer = await self.client.request(
+                name, data, timeout=timeout_s, headers=telemetry.outgoing_headers() or None
+            )
+        except nats.errors.NoRespondersError as exc:
+            raise BusNoResponders(name) from exc
+        except (nats.errors.TimeoutError, TimeoutError) as exc:
+            raise BusTimeout(name, timeout_s) from exc
+        except (nats.errors.Error, OSError) as exc:
+            raise BusError(name, str(exc) or type(exc).__name__) from exc
+        try:
+            return decode(subject.reply, answer.data)
+        except ValidationError as exc:
+            raise BusError(name, f"malformed reply: {exc.errors()[:3]}") from exc
+
+    async def subscribe(
+        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+    ) -> NatsSubscription:
+        limit = asyncio.Semaphore(concurrency)
+
+        async def handle(msg: Msg) -> None:
+            try:
+                reply = await run_handler(subject, handler, msg.data, msg.headers)
+                if reply is not None and msg.reply:
+                    await self._send(msg.reply, encode(reply))
+            except BusError as exc:
+                logger.warning("a reply on %s was not sent: %s", subject.pattern, exc)
+            finally:
+                limit.release()
+
+        async def deliver(msg: Msg) -> None:
+            await limit.acquire()
+            if concurrency == 1:
+                await handle(msg)
+                return
+            task = asyncio.create_task(handle(msg))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return await self.client.subscribe(
+            concrete(subject, token),
+            cb=deliver,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Flush what was published and disconnect, within 5 s."""
+        try:
+            await asyncio.wait_for(self.client.drain(), 5)
+        except (TimeoutError, nats.errors.Error, OSError) as exc:
+            logger.warning("the bus was closed without draining: %s", exc or type(exc).__name__)
+            await self.client.close()
+
+    def _encode(self, name: str, message: Message) -> bytes:
+        data = encode(message)
+        limit = self.client.max_payload
+        if len(data) > limit:
+            raise BusPayloadTooLarge(name, len(data), limit)
+        return data
+
+
+async def _log_error(exc: Exception) -> None:
+    logger.warning("NATS: %s", str(exc) or type(exc).__name__)
+
+
+async def _log_disconnected() -> None:
+    logger.warning("NATS: disconnected, reconnecting for ever")
+
+
+async def _log_reconnected() -> None:
+    logger.info("NATS: reconnected")

@@ -1,0 +1,138 @@
+"""Postgres access: an engine with deadlines, transactions, and migrations at start.
+
+The caller sees `DatabaseUnavailable` whenever trying again later may help.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from libs.common.errors import DatabaseUnavailable
+from libs.common.settings import DatabaseSettings
+
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 10.0
+POOL_WAIT_S = 5.0
+MIGRATION_LOCK = 0x6879_6472_616D  # "hydram"; the leader's lock is another number
+MIGRATION_TIMEOUT_S = 60.0
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def _url(settings: DatabaseSettings) -> str:
+    url = make_url(settings.url).set(drivername="postgresql+asyncpg", password=settings.password)
+    return url.render_as_string(hide_password=False)
+
+
+def create_engine(settings: DatabaseSettings, *, pool_size: int = 5) -> AsyncEngine:
+    return create_async_engine(
+        _url(settings),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_S,
+        pool_pre_ping=True,  # a connection from before a Postgres restart is replaced unseen
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": STATEMENT_TIMEOUT_S,
+            "server_settings": {"idle_in_transaction_session_timeout": "30s"},
+        },
+    )
+
+
+class Database:
+    """Transactions for stores. A session's rows are plain values after the block."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, settings: DatabaseSettings, *, pool_size: int = 5) -> "Database":
+        return cls(create_engine(settings, pool_size=pool_size))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Commits at the end of the block, rolls back if it raises.
+
+        Raises DatabaseUnavailable if Postgres cannot be reached, restarts or is too slow; whether
+        the commit took place is then unknown, so every write must bear repetition.
+        """
+        with unavailability():
+            async with AsyncSession(self.engine, expire_on_commit=False) as session:
+                async with session.begin():
+                    yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+class unavailability:
+    """Map the drivers' many ways of saying "not now" to DatabaseUnavailable."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
+        if exc is not None and is_unavailability(exc):
+            raise DatabaseUnavailable(f"Postgres does not answer: {_first_line(exc)}") from exc
+
+
+def is_unavailability(exc: BaseException) -> bool:
+    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
+        return True
+    if isinstance(exc, (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError)):
+        return True
+    origin = exc.orig.__cause__ if isinstance(exc, DBAPIError) and exc.orig else exc
+    return isinstance(
+        origin,
+        (
+            asyncpg.PostgresConnectionError,
+            asyncpg.CannotConnectNowError,
+            asyncpg.AdminShutdownError,
+            asyncpg.CrashShutdownError,
+            asyncpg.InterfaceError,
+            OSError,
+        ),
+    )
+
+
+def _first_line(exc: BaseException) -> str:
+    lines = str(exc).splitlines()
+    return lines[0][:200] if lines else type(exc).__name__
+
+
+async def migrate(settings: DatabaseSettings) -> None:
+    """Bring the schema to this version, one process at a time (advisory lock). Owner role only."""
+    engine = create_async_engine(
+        _url(settings), poolclass=NullPool, connect_args={"timeout": CONNECT_TIMEOUT_S}
+    )
+    try:
+        with unavailability():
+            async with asyncio.timeout(MIGRATION_TIMEOUT_S), engine.begin() as connection:
+                # Released with the transaction, also when this process dies.
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
+                )
+                await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def alembic_config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(alembic_config(connection), "head")

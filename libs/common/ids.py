@@ -1,0 +1,19 @@
+"""Identifiers: a prefix that says the kind, then 20 random base-32 characters (100 bits).
+
+They go into NATS subjects and file names, so only lower-case letters, digits and `-` appear.
+"""
+
+import re
+import secrets
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}-" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+def is_id(text: str) -> bool:
+    """Whether text is safe as one token of a subject and as a file name."""
+    return _PATTERN.fullmatch(text) is not None

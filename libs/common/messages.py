@@ -1,0 +1,378 @@
+"""Every message body that crosses the bus: frozen, versioned by subject, one class per subject.
+
+Commands are imperative, events past tense. Which subject carries which class, who may publish and
+who may listen stands in `subjects.py`. Ids are `libs.common.ids` texts; durations are remaining
+milliseconds because clocks of two nodes differ; wall times are UTC and only for people's eyes.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from libs.common.states import (
+    FetchClass,
+    FetchState,
+    FinishReason,
+    ImportState,
+    WorkerState,
+)
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+TokenId = Annotated[int, Field(ge=0)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------- a request
+
+
+class SamplingParameters(Message):
+    temperature: float = Field(1.0, ge=0, le=2)  # 0 is greedy
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(ge=1)  # all attempts together
+    seed: int = Field(ge=0, lt=2**64)  # the gateway always sets one
+    stop_token_ids: tuple[TokenId, ...] = ()
+    ignore_eos: bool = False
+    num_logprobs: int | None = Field(None, ge=0, le=20)  # None: none wanted; 0: of the chosen only
+
+
+class SubmitRequest(Message):
+    """Gateway → leading scheduler, idempotent by (request_id, attempt), repeated every 2 s."""
+
+    request_id: Id
+    gateway_id: Id
+    model_id: Id
+    attempt: int = Field(ge=1)
+    num_prompt_tokens: int = Field(ge=1)
+    max_tokens: int = Field(ge=1)
+    remaining_ms: int = Field(gt=0)
+    # The endpoint whose loss made this attempt necessary; None for a first attempt or after busy.
+    lost_endpoint_id: Id | None = None
+
+
+class SubmitAccepted(Message):
+    kind: Literal["accepted"] = "accepted"
+    queue_position: int = Field(ge=0)  # requests of the model before this one
+    # Set when the request was assigned already: a lost `assigned` is cured by the repetition.
+    assigned: "RequestAssigned | None" = None
+
+
+class SubmitRefused(Message):
+    kind: Literal["refused"] = "refused"
+    code: Literal[
+        "queue_full", "model_not_ready", "model_failed", "worker_crashed", "ended", "no_capacity"
+    ]
+    message: str  # names the cause and the next step
+    retry_after_s: int | None = Field(None, ge=1)
+
+
+class SubmitReply(Message):
+    result: Annotated[SubmitAccepted | SubmitRefused, Field(discriminator="kind")]
+
+
+class RequestAssigned(Message):
+    """Scheduler → gateway: send `generate` to this endpoint now, it may still be starting."""
+
+    request_id: Id
+    attempt: int
+    endpoint_id: Id
+    epoch: int  # the endpoint's own, see Generate
+
+
+class RequestProgressed(Message):
+    """Scheduler → gateway: what a waiting client is told."""
+
+    request_id: Id
+    phase: Literal["queued", "planned", "fetching", "starting", "ready"]
+    queue_position: int | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+
+
+class RequestRefused(Message):
+    """Scheduler → gateway: an accepted request cannot be served after all."""
+
+    request_id: Id
+    attempt: int
+    code: Literal["model_failed", "worker_crashed", "no_capacity", "deadline", "gateway_lost"]
+    message: str
+
+
+class Generate(Message):
+    """Gateway → entry worker's agent. `generated_ids` are what earlier attempts produced."""
+
+    request_id: Id
+    attempt: int = Field(ge=1)
+    endpoint_id: Id
+    epoch: int
+    prompt_ids: tuple[TokenId, ...] = Field(min_length=1)
+    generated_ids: tuple[TokenId, ...] = ()
+    sampling: SamplingParameters
+    remaining_ms: int = Field(gt=0)
+
+
+class GenerateReply(Message):
+    result: Literal["accepted", "busy", "draining", "stale_epoch", "refused"]
+    message: str = ""  # for refused: why this worker can never serve it
+
+
+class Logprob(Message):
+    logprob: float
+    top: tuple[tuple[TokenId, float], ...] = ()  # most likely first
+
+
+class TokensGenerated(Message):
+    """Worker → gateway, one per step. `start_index` counts generated tokens of all attempts."""
+
+    request_id: Id
+    attempt: int
+    start_index: int = Field(ge=0)
+    ids: tuple[TokenId, ...]
+    logprobs: tuple[Logprob, ...] | None = None
+    finish: FinishReason | None = None
+    error: str | None = None  # with finish = error
+
+
+class ResendTokens(Message):
+    """Gateway → agent: publish everything from this index again."""
+
+    request_id: Id
+    attempt: int
+    from_index: int = Field(ge=0)
+
+
+class ResendReply(Message):
+    known: bool  # False: this endpoint has no such request, resubmit
+    next_index: int = 0  # how many tokens there are so far
+
+
+class AcknowledgeFinish(Message):
+    """Gateway → agent: the finish was seen, forget the request's tokens."""
+
+    request_id: Id
+    attempt: int
+
+
+class CancelRequest(Message):
+    """Gateway → agent (assigned) or scheduler (waiting); repeated until acknowledged."""
+
+    request_id: Id
+    attempt: int
+
+
+class Acknowledged(Message):
+    known: bool
+
+
+# ------------------------------------------------------- a node's desired state
+
+
+class LayerRange(Message):
+    """Which layers a stage executes: [first_layer, last_layer) may be empty."""
+
+    first_layer: int = Field(ge=0)
+    last_layer: int = Field(ge=0)
+
+
+class WorkerSpec(Message):
+    """One worker process as the scheduler wants it."""
+
+    worker_id: Id
+    endpoint_id: Id
+    endpoint_epoch: int
+    model_id: Id
+    manifest_digest: Digest
+    stage_index: int = Field(ge=0)
+    num_stages: int = Field(ge=1)
+    layers: LayerRange
+    unit_digests: tuple[Digest, ...]  # in the order in which the worker needs them
+    device_index: int = Field(ge=0)
+    device_bytes: int = Field(gt=0)  # weights + KV, reserved
+    kv_bytes: int = Field(ge=0)
+    max_slots: int = Field(ge=1)  # requests at once
+    max_context_tokens: int = Field(ge=1)
+    cores: int = Field(ge=1)
+    is_draining: bool = False
+    start_timeout_ms: int = Field(gt=0)
+    traceparent: str | None = None
+
+
+class FetchSpec(Message):
+    """Units that a node shall hold, and for which worker."""
+
+    fetch_id: Id
+    worker_id: Id | None  # None: prefetch
+    manifest_digest: Digest
+    unit_digests: tuple[Digest, ...]
+    fetch_class: FetchClass
+    traceparent: str | None = None
+
+
+class NodeDesired(Message):
+    """Scheduler → fetcher and agent of a node: everything it shall run and hold."""
+
+    node_id: Id
+    leader_epoch: int  # receivers refuse a lower one than they have seen
+    version: int
+    workers: tuple[WorkerSpec, ...] = ()
+    fetches: tuple[FetchSpec, ...] = ()
+
+
+class DesiredReply(Message):
+    accepted_version: int
+    refused: str | None = None  # e.g. a stale leader epoch
+
+
+# ---------------------------------------------------------- what a node observes
+
+
+class Step(Message):
+    """One step of a cold start, by whoever did it. `ended_at` is None while it runs."""
+
+    name: Annotated[str, StringConstraints(max_length=64)]
+    started_at: datetime
+    ended_at: datetime | None = None
+    detail: Annotated[str, StringConstraints(max_length=200)] = ""
+
+
+class DeviceObserved(Message):
+    index: int
+    kind: Literal["cpu", "cuda"]
+    memory_bytes: int
+    cores: int
+
+
+class WorkerObserved(Message):
+    worker_id: Id
+    endpoint_id: Id
+    state: WorkerState
+    pid: int | None = None
+    cause: str | None = None  # with FAILED
+    address: str | None = None  # data plane, from REGISTERED on
+    public_key: str | None = None
+    num_running: int = 0  # requests being executed
+    num_waiting: int = 0  # requests held until a slot or the weights are there
+    kv_used_bytes: int = 0
+    idle_ms: int = 0  # since the last request ended, or since ready
+    steps: tuple[Step, ...] = ()
+
+
+class AgentHeartbeat(Message):
+    """Sent on every change and each second; carries the whole observed state."""
+
+    node_id: Id
+    boot_id: Id  # new at every start of the agent
+    sequence: int  # grows by one within a boot
+    accepted_version: int
+    devices: tuple[DeviceObserved, ...]
+    workers: tuple[WorkerObserved, ...]
+
+
+class FetchObserved(Message):
+    fetch_id: Id
+    state: FetchState
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_from_cache: int = 0
+    cause: str | None = None
+    steps: tuple[Step, ...] = ()
+
+
+class FetcherHeartbeat(Message):
+    """Sent on every change and each second; carries the whole observed state."""
+
+    node_id: Id
+    boot_id: Id
+    sequence: int
+    accepted_version: int
+    nic_bytes_per_s: int  # configured cap, 0 = none
+    measured_bytes_per_s: float | None
+    cache_capacity_bytes: int
+    cache_used_bytes: int
+    cached_units: tuple[Digest, ...]  # complete and verified
+    fetches: tuple[FetchObserved, ...]
+
+
+class GatewayHeartbeat(Message):
+    gateway_id: Id
+    request_ids: tuple[Id, ...]  # what it still waits for or streams
+
+
+# --------------------------------------------------------------------- imports
+
+
+class ImportModel(Message):
+    """Scheduler → any fetcher (JetStream work queue); idempotent."""
+
+    model_id: Id
+    import_id: Id  # one per try; a new one makes older tries stale
+    source: str  # path of a folder or a .gguf file
+    max_context_tokens: int | None = None
+
+
+class ImportProgressed(Message):
+    """Fetcher → scheduler. With DONE the manifest is stored and can be fetched."""
+
+    model_id: Id
+    import_id: Id
+    node_id: Id
+    state: ImportState
+    bytes_done: int = 0
+    bytes_total: int = 0
+    manifest_digest: Digest | None = None
+    summary: "ModelSummary | None" = None
+    cause: str | None = None
+
+
+class UnitSummary(Message):
+    kind: Literal["embedding", "layer", "final_norm", "lm_head"]
+    layer: int | None = None
+    digest: Digest
+    size_bytes: int
+
+
+class ModelSummary(Message):
+    """What the scheduler and the gateway need of a manifest, so that neither parses it."""
+
+    architecture: str
+    dtype: str
+    num_layers: int
+    vocab_size: int
+    max_context_tokens: int
+    kv_bytes_per_token: int
+    weight_bytes: int
+    eos_token_ids: tuple[TokenId, ...]
+    bos_token_id: TokenId | None = None
+    units: tuple[UnitSummary, ...]
+    # name → (object key digest, size): tokenizer.json, tokenizer_config.json, chat_template.jinja
+    tokenizer_files: dict[str, tuple[Digest, int]]
+
+
+# ---------------------------------------------------------------------- routes
+
+
+class Route(Message):
+    endpoint_id: Id
+    epoch: int
+    max_slots: int
+
+
+class RoutesPublished(Message):
+    """Leader → gateways, on change and every 5 s: all serving endpoints. A hint, no promise."""
+
+    leader_epoch: int
+    routes: dict[str, tuple[Route, ...]]  # by model_id
+
+
+class ModelsChanged(Message):
+    """Gateway or scheduler → everybody: rows of `models` changed, read them again."""
+
+    model_ids: tuple[Id, ...]
+
+
+SubmitAccepted.model_rebuild()
+ImportProgressed.model_rebuild()

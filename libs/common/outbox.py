@@ -1,0 +1,96 @@
+"""Messages that must follow a committed transaction: written as rows in it, published afterwards.
+
+A row may be published twice (a crash between publishing and deleting); every handler bears that.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common import telemetry
+from libs.common.bus import Bus
+from libs.common.database import Database
+from libs.common.errors import BusError, DatabaseUnavailable
+from libs.common.messages import Message
+from libs.common.subjects import TABLE, Service, Subject
+from libs.common.tables import OutboxRow
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = 200
+POLL_S = 1.0  # finds what another process left behind; own writes wake the relay at once
+
+_SUBJECTS = {row.pattern: row for row in TABLE}
+
+
+async def enqueue(
+    session: AsyncSession, service: Service, subject: Subject, token: str | None, message: Message
+) -> None:
+    """Add a message of `service` to the current transaction."""
+    row = {
+        "service": service.value,
+        "subject": subject.pattern,
+        "token": token,
+        "body": message.model_dump(mode="json"),
+        "traceparent": telemetry.current_traceparent(),
+    }
+    await session.execute(insert(OutboxRow).values(row))
+
+
+@dataclass
+class OutboxRelay:
+    """Publishes a service's rows in order. Run one per process; rows are locked while sent."""
+
+    database: Database
+    bus: Bus
+    service: Service
+
+    def __post_init__(self) -> None:
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Call after a commit that wrote rows."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                sent = await self.relay_once()
+            except (DatabaseUnavailable, BusError) as exc:
+                logger.warning("the outbox waits: %s", exc)
+                sent = 0
+            if sent < BATCH_ROWS:
+                await self._wait()
+
+    async def relay_once(self) -> int:
+        """Publish and delete up to one batch; the number of rows sent."""
+        async with self.database.transaction() as session:
+            rows = (
+                await session.scalars(
+                    select(OutboxRow)
+                    .where(OutboxRow.service == self.service.value)
+                    .order_by(OutboxRow.id)
+                    .limit(BATCH_ROWS)
+                    .with_for_update(skip_locked=True)
+                )
+            ).all()
+            for row in rows:
+                await self._publish(row)
+            await session.execute(delete(OutboxRow).where(OutboxRow.id.in_([r.id for r in rows])))
+        return len(rows)
+
+    async def _publish(self, row: OutboxRow) -> None:
+        subject = _SUBJECTS[row.subject]
+        headers = {"traceparent": row.traceparent} if row.traceparent else None
+        with telemetry.remote_context(headers):
+            await self.bus.publish(subject, row.token, subject.message.model_validate(row.body))
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_S)
+        except TimeoutError:
+            pass
+        self._wake.clear()

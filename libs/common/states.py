@@ -1,0 +1,103 @@
+"""The states that rows, messages and the API share, each with its meaning beside it."""
+
+from enum import StrEnum
+
+
+class ModelState(StrEnum):
+    IMPORTING = "IMPORTING"  # a fetcher repacks the source into units
+    READY = "READY"  # its units are stored; it can be asked
+    FAILED = "FAILED"  # the import ended with a cause
+    DELETING = "DELETING"  # gone for clients; its endpoints are draining
+
+    @property
+    def is_visible(self) -> bool:
+        return self is not ModelState.DELETING
+
+
+class EndpointState(StrEnum):
+    PLANNED = "PLANNED"  # memory is reserved, nothing was sent yet
+    STARTING = "STARTING"  # its workers are fetching, launching, loading
+    PIPELINED = "PIPELINED"  # serves as a pipeline of several stages
+    CONSOLIDATING = "CONSOLIDATING"  # serves as a pipeline while layers move
+    STANDALONE = "STANDALONE"  # one worker holds the whole model and serves
+    DRAINING = "DRAINING"  # takes nothing new, ends what runs
+    STOPPED = "STOPPED"  # its workers are gone, its memory is free
+    FAILED = "FAILED"  # ended with a cause; its memory is free
+
+    @property
+    def is_serving(self) -> bool:
+        return self in (
+            EndpointState.PIPELINED,
+            EndpointState.CONSOLIDATING,
+            EndpointState.STANDALONE,
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (EndpointState.STOPPED, EndpointState.FAILED)
+
+    @property
+    def can_take_requests(self) -> bool:
+        """A starting endpoint takes requests too: its first stage holds them until it can run."""
+        return self.is_serving or self is EndpointState.STARTING
+
+
+class WorkerState(StrEnum):
+    PLANNED = "PLANNED"  # in the node's desired state, not seen yet
+    LAUNCHING = "LAUNCHING"  # its process was started
+    REGISTERED = "REGISTERED"  # it told its data address and public key
+    READY = "READY"  # its weights are in place, it executes
+    DRAINING = "DRAINING"  # it refuses new requests and ends what runs
+    STOPPED = "STOPPED"  # ended as asked
+    FAILED = "FAILED"  # ended by itself or could not start; has a cause
+
+    @property
+    def is_finished(self) -> bool:
+        return self in (WorkerState.STOPPED, WorkerState.FAILED)
+
+
+class FetchState(StrEnum):
+    QUEUED = "QUEUED"  # accepted, waits for room in the host cache
+    FETCHING = "FETCHING"  # bytes arrive
+    COMPLETE = "COMPLETE"  # every unit is present and verified
+    FAILED = "FAILED"  # has a cause that names the object
+
+
+class FetchClass(StrEnum):
+    INTERACTIVE = "interactive"  # a cold start waits for it; shares the NIC fairly
+    BACKGROUND = "background"  # gets what interactive leaves
+
+
+class RequestState(StrEnum):
+    QUEUED = "QUEUED"  # accepted, no endpoint yet
+    ASSIGNED = "ASSIGNED"  # the gateway was told an endpoint
+    ENDED = "ENDED"  # has an end time and an outcome
+
+
+class RequestOutcome(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"  # the model or a stop string ended it
+    LENGTH = "length"  # max_tokens or the context is used up
+    CANCELLED = "cancelled"  # the client went away
+    DEADLINE = "deadline"  # its own deadline passed
+    CLIENT_TOO_SLOW = "client_too_slow"  # its buffer stayed full for 30 s
+    GATEWAY_LOST = "gateway_lost"  # its gateway stopped its heartbeat
+    MODEL_FAILED = "model_failed"  # the model was deleted or cannot start
+    WORKER_CRASHED = "worker_crashed"  # two endpoints died under it
+    INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has it
+
+
+class FinishReason(StrEnum):
+    """Why a worker stopped generating, as the token message says it."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class ImportState(StrEnum):
+    RUNNING = "RUNNING"  # bytes_done grows towards bytes_total
+    DONE = "DONE"  # the manifest is stored
+    FAILED = "FAILED"  # has a cause; the source must be mended

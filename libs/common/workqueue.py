@@ -1,0 +1,162 @@
+"""The import work queue: JetStream, at least once, one consumer group shared by all fetchers.
+
+JetStream acknowledges before it syncs to disk, so a job may be lost: the scheduler puts it again
+while no progress is heard. It may also come twice: jobs are idempotent.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from pydantic import ValidationError
+
+from libs.common import telemetry
+from libs.common.errors import BusError, BusTimeout
+from libs.common.messages import ImportModel
+from libs.common.subjects import (
+    IMPORT_ACK_WAIT_S,
+    IMPORT_CONSUMER,
+    IMPORT_REQUESTED,
+    IMPORT_STREAM,
+)
+
+logger = logging.getLogger(__name__)
+
+API_TIMEOUT_S = 5.0
+DEDUPLICATION_S = 20.0  # shorter than the scheduler's patience with a silent import
+
+
+class Job(Protocol):
+    @property
+    def message(self) -> ImportModel: ...
+
+    async def done(self) -> None:
+        """The job is over, whether it succeeded or was refused; it will not come again."""
+
+    async def retry_later(self, delay_s: float) -> None:
+        """Give it back; it comes again to any fetcher after the delay."""
+
+    async def in_progress(self) -> None:
+        """Keep it: call at least every third of the acknowledgement wait (30 s)."""
+
+
+class WorkQueue(Protocol):
+    async def ensure(self) -> None:
+        """Create or update stream and consumer (scheduler). Raises BusError."""
+
+    async def put(self, message: ImportModel, message_id: str) -> None:
+        """Add a job, once per message_id within 20 s. Raises BusError."""
+
+    async def take(self, *, timeout_s: float) -> Job | None:
+        """The next job, or None after the timeout or while the server is away."""
+
+
+@dataclass(frozen=True)
+class NatsJob:
+    message: ImportModel
+    raw: Msg
+
+    async def done(self) -> None:
+        await self._answer(self.raw.ack_sync(timeout=API_TIMEOUT_S))
+
+    async def retry_later(self, delay_s: float) -> None:
+        await self._answer(self.raw.nak(delay=delay_s))
+
+    async def in_progress(self) -> None:
+        await self._answer(self.raw.in_progress())
+
+    async def _answer(self, answer: "asyncio.Future[Msg] | object") -> None:
+        try:
+            await answer  # type: ignore[misc]  # three coroutine types with nothing in common
+        except (nats.errors.Error, TimeoutError, OSError) as exc:
+            # The job comes again after the acknowledgement wait; it is idempotent.
+            logger.warning("an import job was not acknowledged: %s", exc or type(exc).__name__)
+
+
+class NatsWorkQueue:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._js = client.jetstream(timeout=API_TIMEOUT_S)
+
+    async def ensure(self) -> None:
+        stream = StreamConfig(
+            name=IMPORT_STREAM,
+            subjects=[IMPORT_REQUESTED.of()],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            duplicate_window=DEDUPLICATION_S,
+            max_msgs=10_000,
+        )
+        consumer = ConsumerConfig(
+            durable_name=IMPORT_CONSUMER,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=IMPORT_ACK_WAIT_S,
+        )
+        with _mapped():
+            try:
+                await self._js.add_stream(stream)
+            except nats.js.errors.BadRequestError:  # exists with another configuration
+                await self._js.update_stream(stream)
+            await self._js.add_consumer(IMPORT_STREAM, consumer)
+
+    async def put(self, message: ImportModel, message_id: str) -> None:
+        headers = {"Nats-Msg-Id": message_id, **telemetry.outgoing_headers()}
+        data = message.model_dump_json().encode()
+        with _mapped():
+            await self._js.publish(
+                IMPORT_REQUESTED.of(), data, timeout=API_TIMEOUT_S, headers=headers
+            )
+
+    async def take(self, *, timeout_s: float) -> NatsJob | None:
+        # A plain request rather than a standing pull subscription: nothing to restore after the
+        # server was away, and no permission besides MSG.NEXT is needed.
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{IMPORT_STREAM}.{IMPORT_CONSUMER}"
+        expires_ns = int(timeout_s * 1e9)
+        body = b'{"batch":1,"expires":%d}' % expires_ns
+        try:
+            raw = await self._client.request(subject, body, timeout=timeout_s + 1)
+        except (nats.errors.Error, TimeoutError, OSError):
+            return None
+        if raw.headers and raw.headers.get("Status"):
+            return None  # 404 no messages, 408 expired, 409 the consumer changed
+        try:
+            return NatsJob(ImportModel.model_validate_json(raw.data), raw)
+        except ValidationError as exc:
+            logger.error("dropped a malformed import job: %s", exc.errors()[:3])
+            await raw.term()
+            return None
+
+
+class _mapped:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
+        if isinstance(exc, (nats.errors.TimeoutError, TimeoutError)):
+            raise BusTimeout(IMPORT_REQUESTED.of(), API_TIMEOUT_S) from exc
+        if isinstance(exc, (nats.errors.Error, OSError)):
+            raise BusError(IMPORT_REQUESTED.of(), str(exc) or type(exc).__name__) from exc
+
+
+@asynccontextmanager
+async def kept_alive(job: Job) -> AsyncIterator[None]:
+    """Tell the queue every third of the acknowledgement wait that the job is still being done."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(IMPORT_ACK_WAIT_S / 3)
+            await job.in_progress()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
