@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -109,28 +108,44 @@ class NatsBus:
     @classmethod
     async def connect(cls, settings: BusSettings, service: Service, *, name: str) -> "NatsBus":
         """Raises BusError when the server is not reachable or refuses within 30 s."""
-        try:
-            client = await asyncio.wait_for(
-                nats.connect(
-                    settings.url,
-                    user=settings.user,
-                    password=settings.password,
-                    name=name,
-                    inbox_prefix=service.inbox_prefix,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT_S,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    pending_size=OUTBOUND_BYTES,
-                    error_cb=_log_error,
-                    disconnected_cb=_log_disconnected,
-                    reconnected_cb=_log_reconnected,
-                ),
-                CONNECT_TIMEOUT_S,
+        client = Client()
+        refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def on_error(exc: Exception) -> None:
+            await _log_error(exc)
+            # nats-py has no class of its own for this while connecting.
+            if "authorization" in str(exc).lower() and not refused.done():
+                refused.set_exception(exc)
+
+        connecting = asyncio.ensure_future(
+            client.connect(
+                settings.url,
+                user=settings.user,
+                password=settings.password,
+                name=name,
+                inbox_prefix=service.inbox_prefix,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # floats work, its hint is too narrow
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=OUTBOUND_BYTES,
+                error_cb=on_error,
+                disconnected_cb=_log_disconnected,
+                reconnected_cb=_log_reconnected,
             )
+        )
+        try:
+            # It would go on trying with a password that will never be right.
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
+            (refused if refused.done() else connecting).result()
         except (TimeoutError, OSError, nats.errors.Error) as exc:
+            connecting.cancel()
+            await client.close()
             cause = str(exc) or type(exc).__name__
             raise BusError(settings.url, f"cannot connect as {settings.user}: {cause}") from exc
+        finally:
+            refused.cancel()
         return cls(client)
 
     @property

@@ -31,13 +31,13 @@ class Message(BaseModel):
 
 
 class SamplingParameters(Message):
-    temperature: float = Field(1.0, ge=0, le=2)  # 0 is greedy
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: float = Field(default=1.0, ge=0, le=2)  # 0 is greedy
+    top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)  # all attempts together
     seed: int = Field(ge=0, lt=2**64)  # the gateway always sets one
     stop_token_ids: tuple[TokenId, ...] = ()
     ignore_eos: bool = False
-    num_logprobs: int | None = Field(None, ge=0, le=20)  # None: none wanted; 0: of the chosen only
+    num_logprobs: int | None = Field(default=None, ge=0, le=20)  # None: none wanted; 0: of the chosen only
 
 
 class SubmitRequest(Message):
@@ -67,7 +67,7 @@ class SubmitRefused(Message):
         "queue_full", "model_not_ready", "model_failed", "worker_crashed", "ended", "no_capacity"
     ]
     message: str  # names the cause and the next step
-    retry_after_s: int | None = Field(None, ge=1)
+    retry_after_s: int | None = Field(default=None, ge=1)
 
 
 class SubmitReply(Message):

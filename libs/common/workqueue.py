@@ -118,11 +118,18 @@ class NatsWorkQueue:
     async def take(self, *, timeout_s: float) -> NatsJob | None:
         # A plain request rather than a standing pull subscription: nothing to restore after the
         # server was away, and no permission besides MSG.NEXT is needed.
+        if not self._client.is_connected:
+            # A buffered pull would be sent on reconnection, for an inbox that is gone by then, and
+            # hide the job until the acknowledgement wait is over.
+            await asyncio.sleep(min(timeout_s, 0.25))
+            return None
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{IMPORT_STREAM}.{IMPORT_CONSUMER}"
         expires_ns = int(timeout_s * 1e9)
         body = b'{"batch":1,"expires":%d}' % expires_ns
         try:
-            raw = await self._client.request(subject, body, timeout=timeout_s + 1)
+            # Old style is an inbox of its own: a pulled message carries its stream's subject, by
+            # which the shared inbox would not find the waiting call.
+            raw = await self._client.request(subject, body, timeout=timeout_s + 1, old_style=True)
         except (nats.errors.Error, TimeoutError, OSError):
             return None
         if raw.headers and raw.headers.get("Status"):

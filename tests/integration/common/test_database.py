@@ -1,0 +1,98 @@
+import asyncio
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from libs.common.database import Database, alembic_config, migrate
+from libs.common.errors import DatabaseUnavailable
+from libs.common.settings import DatabaseSettings
+from tests.integration.servers import TestDatabase
+
+
+async def test_the_migrations_make_what_the_tables_say(database: TestDatabase) -> None:
+    def check(connection: Connection) -> None:
+        command.check(alembic_config(connection))
+
+    store = Database.open(database.owner)
+    async with store.engine.begin() as connection:
+        await connection.run_sync(check)  # raises when a table and its migration differ
+    await store.close()
+
+
+async def test_services_that_migrate_at_the_same_moment_do_it_once(
+    empty_database: TestDatabase,
+) -> None:
+    await asyncio.gather(*(migrate(empty_database.owner) for _ in range(4)))
+
+    store = Database.open(empty_database.owner)
+    async with store.transaction() as session:
+        versions = (await session.scalars(text("SELECT version_num FROM alembic_version"))).all()
+    await store.close()
+    assert len(versions) == 1
+
+
+async def test_the_gateways_role_cannot_write_what_the_scheduler_decides(
+    database: TestDatabase,
+) -> None:
+    store = Database.open(database.gateway)
+    for statement in (
+        "UPDATE leadership SET epoch = 99",
+        "DELETE FROM reservations",
+        "INSERT INTO nodes (id) VALUES ('node-x')",
+        "DROP TABLE models",
+    ):
+        with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
+            async with store.transaction() as session:
+                await session.execute(text(statement))
+    await store.close()
+
+
+async def test_a_transaction_that_raises_leaves_nothing(database: TestDatabase) -> None:
+    store = Database.open(database.owner)
+    with pytest.raises(RuntimeError, match="half way"):
+        async with store.transaction() as session:
+            await session.execute(text("INSERT INTO nodes (id) VALUES ('node-x')"))
+            raise RuntimeError("half way")
+
+    async with store.transaction() as session:
+        assert await session.scalar(text("SELECT count(*) FROM nodes")) == 0
+    await store.close()
+
+
+async def test_connections_cut_by_the_server_are_replaced_unseen(database: TestDatabase) -> None:
+    store = Database.open(database.owner, pool_size=2)
+    async with store.transaction() as session:
+        await session.execute(text("SELECT 1"))
+    killer = Database.open(database.owner)
+    async with killer.transaction() as session:
+        await session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    await killer.close()
+
+    async with store.transaction() as session:
+        assert await session.scalar(text("SELECT 1")) == 1
+    await store.close()
+
+
+async def test_a_server_that_is_away_is_named_as_unavailable() -> None:
+    nowhere = DatabaseSettings("postgresql://hydra@127.0.0.1:1/hydra", "secret-word")
+    store = Database.open(nowhere)
+    with pytest.raises(DatabaseUnavailable) as caught:
+        async with store.transaction() as session:
+            await session.execute(text("SELECT 1"))
+    assert "secret-word" not in str(caught.value)
+    await store.close()
+
+
+async def test_a_wrong_password_is_refused(database: TestDatabase) -> None:
+    store = Database.open(DatabaseSettings(database.owner.url, "wrong"))
+    with pytest.raises(Exception, match="password authentication failed"):
+        async with store.transaction() as session:
+            await session.execute(text("SELECT 1"))
+    await store.close()

@@ -1,0 +1,89 @@
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from libs.common import telemetry
+from libs.common.database import Database
+from libs.common.errors import BusError
+from libs.common.messages import Message, ModelsChanged
+from libs.common.outbox import OutboxRelay, enqueue
+from libs.common.subjects import MODELS_CHANGED, Service
+from libs.common.testing import MemoryBroker
+from tests.integration.servers import TestDatabase
+from tests.support.waiting import eventually
+
+CHANGED = ModelsChanged(model_ids=("model-1",))
+
+
+@pytest_asyncio.fixture
+async def store(database: TestDatabase) -> AsyncIterator[Database]:
+    opened = Database.open(database.gateway)
+    yield opened
+    await opened.close()
+
+
+async def num_rows(store: Database) -> int:
+    async with store.transaction() as session:
+        return int(await session.scalar(text("SELECT count(*) FROM outbox")) or 0)
+
+
+async def write(store: Database, service: Service = Service.GATEWAY) -> None:
+    async with store.transaction() as session:
+        await enqueue(session, service, MODELS_CHANGED, None, CHANGED)
+
+
+async def test_a_committed_row_is_published_once_and_deleted(store: Database) -> None:
+    broker = MemoryBroker()
+    relay = OutboxRelay(store, broker.bus(), Service.GATEWAY)
+    await write(store)
+
+    assert await relay.relay_once() == 1
+    assert await relay.relay_once() == 0
+    assert [message for _, message in broker.published] == [CHANGED]
+    assert await num_rows(store) == 0
+
+
+async def test_a_transaction_that_fails_says_nothing(store: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with store.transaction() as session:
+            await enqueue(session, Service.GATEWAY, MODELS_CHANGED, None, CHANGED)
+            raise RuntimeError("rolled back")
+    assert await num_rows(store) == 0
+
+
+async def test_each_service_publishes_only_its_own_rows(store: Database) -> None:
+    broker = MemoryBroker()
+    await write(store, Service.SCHEDULER)
+
+    assert await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once() == 0
+    assert await num_rows(store) == 1
+
+
+async def test_a_row_stays_when_the_bus_cannot_take_it(store: Database) -> None:
+    class DeafBus:
+        async def publish(self, *_: object) -> None:
+            raise BusError("x", "down")
+
+    await write(store)
+    with pytest.raises(BusError):
+        await OutboxRelay(store, DeafBus(), Service.GATEWAY).relay_once()  # type: ignore[arg-type]  # only publish is used
+    assert await num_rows(store) == 1
+
+
+async def test_the_message_continues_the_writers_trace(store: Database) -> None:
+    broker = MemoryBroker()
+    listener, seen = broker.bus(), list[str | None]()
+
+    async def handle(message: Message) -> None:
+        seen.append(telemetry.current_traceparent())
+
+    await listener.subscribe(MODELS_CHANGED, None, handle)
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with telemetry.remote_context({"traceparent": traceparent}):
+        await write(store)
+
+    await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once()
+    await eventually(lambda: seen == [traceparent])
+    await listener.close()
