@@ -1,0 +1,61 @@
+"""Small checkpoints made on the spot: random Llama weights and a byte-level tokenizer."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+_SPECIAL = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One token per byte, then the special ones: every id decodes, nothing needs training."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {symbol: index for index, symbol in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    return tokenizer
+
+
+def make_tiny_llama(
+    folder: Path,
+    *,
+    seed: int = 0,
+    num_layers: int = 3,
+    hidden_size: int = 64,
+    max_context_tokens: int = 4096,
+    dtype: torch.dtype = torch.float32,
+    chat_template: str = CHAT_TEMPLATE,
+) -> Path:
+    """A checkpoint folder as transformers saves it. Weights are spread wide (0.4), so that the
+    two most likely tokens of a step rarely lie within rounding of each other."""
+    tokenizer = byte_tokenizer()
+    end_id = tokenizer.token_to_id("<|end|>")
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=max_context_tokens,
+        initializer_range=0.4,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end_id,
+        pad_token_id=None,
+    )
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"chat_template": chat_template, "eos_token": "<|end|>", "bos_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
