@@ -12,6 +12,8 @@ HydraError
 │   ├── UnitFileLost       its writer's heartbeat stopped
 │   ├── UnitFileFailed     its writer gave up: `code` says why
 │   └── UnitFileTimeout    its bytes did not arrive before the reader's deadline
+├── NicLedgerError         the node's network budget cannot be shared: its file is missing or foreign
+├── UnitsRefused           a worker asked its fetcher for units and cannot have them: a code
 ├── ObjectStoreError
 │   ├── ObjectMissing      no object under that key
 │   ├── ObjectTooLarge     more bytes than the caller allows
@@ -79,6 +81,16 @@ class UnitFileFailed(UnitFileError):
 
 class UnitFileTimeout(UnitFileError):
     pass
+
+
+class NicLedgerError(HydraError):
+    pass
+
+
+class UnitsRefused(HydraError):
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class ObjectStoreError(HydraError):
