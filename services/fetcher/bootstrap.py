@@ -1,0 +1,168 @@
+"""Builds a fetcher from its settings and runs it until it is told to stop."""
+
+import asyncio
+import logging
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from libs.common import telemetry
+from libs.common.bus import NatsBus
+from libs.common.clock import SystemClock
+from libs.common.ids import new_id
+from libs.common.objectstore import ObjectStore
+from libs.common.s3ranges import S3RangeSource
+from libs.common.s3store import S3ObjectStore
+from libs.common.subjects import NODE_DESIRED_FETCHER, Service
+from libs.common.workqueue import NatsWorkQueue
+from services.fetcher import conversion
+from services.fetcher.conversion import ConversionLimits
+from services.fetcher.desired import Desired, Signal
+from services.fetcher.fetches import Fetches, FetchParts
+from services.fetcher.governor import NicGovernor
+from services.fetcher.heartbeat import send_heartbeats
+from services.fetcher.hostcache import HostCache
+from services.fetcher.importer import Importer, ImportSettings
+from services.fetcher.imports import ImportWorker
+from services.fetcher.manifests import Manifests
+from services.fetcher.pulse import Pulse
+from services.fetcher.ratemeter import RateMeter
+from services.fetcher.service import FetcherService
+from services.fetcher.settings import FetcherSettings
+from services.fetcher.transfer import RetryPolicy, Transfer
+from services.fetcher.unitserver import UnitServer, UnitSources
+from services.fetcher.upload import Uploader
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """The wired parts that run."""
+
+    service: FetcherService
+    unit_server: UnitServer
+    fetches: Fetches
+    cache: HostCache
+    importer: Importer
+    changed: Signal
+
+
+def configure(settings: FetcherSettings) -> None:
+    """What is process-wide: logging, tracing, descriptors (one per unit that is being fetched)."""
+    telemetry.configure_logging(f"fetcher {settings.node_id}", settings.log_level)
+    telemetry.configure_tracing("fetcher", settings.node_id)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def build(settings: FetcherSettings, store: ObjectStore) -> Fetcher:
+    clock, changed, meter = SystemClock(), Signal(), RateMeter(time.monotonic)
+    governor = NicGovernor(settings.nic_bytes_per_s)
+    retry = RetryPolicy(patience_s=settings.fetch_patience_s)
+    cache = HostCache(settings.shm_dir, settings.host_cache_bytes)
+    desired, manifests = Desired(settings.node_id), Manifests(store, retry)
+    transfer = Transfer(
+        S3RangeSource(settings.object_store),
+        governor,
+        meter,
+        num_connections=settings.num_connections,
+        retry=retry,
+    )
+    parts = FetchParts(manifests, cache, transfer, governor, clock, settings.room_patience_s)
+    fetches = Fetches(parts, on_change=changed.notify)
+    service = FetcherService(
+        node_id=settings.node_id,
+        boot_id=new_id("boot"),
+        desired=desired,
+        fetches=fetches,
+        cache=cache,
+        governor=governor,
+        meter=meter,
+        changed=changed,
+    )
+    return Fetcher(
+        service=service,
+        unit_server=UnitServer(
+            settings.socket_path, UnitSources(desired, manifests, fetches, cache, changed)
+        ),
+        fetches=fetches,
+        cache=cache,
+        importer=_importer(settings, store, governor),
+        changed=changed,
+    )
+
+
+def _importer(settings: FetcherSettings, store: ObjectStore, governor: NicGovernor) -> Importer:
+    retry = RetryPolicy(patience_s=settings.import_patience_s, first_delay_s=0.2, max_delay_s=10.0)
+    limits = ConversionLimits(settings.convert_memory_bytes, settings.convert_timeout_s)
+    import_settings = ImportSettings(settings.import_roots, settings.scratch_dir, limits)
+    return Importer(Uploader(store, governor, retry), import_settings)
+
+
+async def run(settings: FetcherSettings) -> None:
+    """Until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached at all."""
+    stop = _stop_event()
+    conversion.sweep(settings.scratch_dir)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(S3ObjectStore(settings.object_store))
+        fetcher = build(settings, store)
+        fetcher.cache.adopt()
+        stack.enter_context(Pulse(fetcher.cache.beat))
+        bus = await stack.enter_async_context(_connected(settings))
+        stack.push_async_callback(fetcher.fetches.close)
+        await stack.enter_async_context(fetcher.unit_server.serving())
+        await bus.subscribe(NODE_DESIRED_FETCHER, settings.node_id, fetcher.service.follow)
+        await _run_until(stop, _loops(settings, fetcher, bus))
+
+
+def _loops(
+    settings: FetcherSettings, fetcher: Fetcher, bus: NatsBus
+) -> list[Coroutine[None, None, None]]:
+    loops = [send_heartbeats(fetcher.service.heartbeat, fetcher.changed, bus, settings.health_file)]
+    if settings.can_import:
+        queue = NatsWorkQueue(bus.client)
+        clock = SystemClock()
+        worker = ImportWorker(queue, fetcher.importer, bus, clock, settings.node_id)
+        loops.append(worker.run())
+    return loops
+
+
+async def _run_until(stop: asyncio.Event, loops: list[Coroutine[None, None, None]]) -> None:
+    """The loops never end by themselves: an error in one ends the process."""
+    stopping = asyncio.create_task(_stopped(stop))
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in (stopping, *tasks):
+            task.cancel()
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+
+async def _stopped(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+@asynccontextmanager
+async def _connected(settings: FetcherSettings) -> AsyncIterator[NatsBus]:
+    name = f"fetcher-{settings.node_id}"
+    bus = await NatsBus.connect(settings.bus, Service.FETCHER, name=name)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

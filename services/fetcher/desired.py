@@ -1,0 +1,60 @@
+"""What the scheduler wants of this node, and a signal for whoever waits for a change."""
+
+import asyncio
+
+from libs.common.messages import DesiredReply, NodeDesired, WorkerSpec
+
+
+class Signal:
+    """Wakes everybody who waits; says nothing about why."""
+
+    def __init__(self) -> None:
+        self.version = 0  # how often something changed
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        self.version += 1
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seen_version: int, timeout_s: float) -> None:
+        """Return when something changed since `seen_version`, or after the timeout."""
+        if self.version != seen_version:
+            return
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+
+class Desired:
+    """The latest accepted desired state. A lower leader epoch is refused, an older version too."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self.state: NodeDesired | None = None
+
+    @property
+    def accepted_version(self) -> int:
+        return self.state.version if self.state else 0
+
+    def accept(self, message: NodeDesired) -> DesiredReply:
+        refused = self._refusal(message)
+        if refused is None:
+            self.state = message
+        return DesiredReply(accepted_version=self.accepted_version, refused=refused)
+
+    def worker(self, worker_id: str) -> WorkerSpec | None:
+        workers = self.state.workers if self.state else ()
+        return next((worker for worker in workers if worker.worker_id == worker_id), None)
+
+    def _refusal(self, message: NodeDesired) -> str | None:
+        if message.node_id != self._node_id:
+            return f"this is node {self._node_id}"
+        if self.state is None:
+            return None
+        if message.leader_epoch < self.state.leader_epoch:
+            return f"leader epoch {message.leader_epoch} is older than {self.state.leader_epoch}"
+        if message.version < self.state.version:
+            return f"version {message.version} is older than {self.state.version}"
+        return None

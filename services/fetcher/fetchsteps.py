@@ -1,0 +1,27 @@
+"""A fetch as steps of the cold start that waits for it."""
+
+from libs.common.manifest import total_size_bytes
+from libs.common.messages import Step
+from services.fetcher.download import Fetch
+
+
+def steps_of(fetch: Fetch) -> tuple[Step, ...]:
+    """The fetch's own timeline: first byte, then how soon each quarter was readable."""
+    progress = fetch.progress
+    if progress.started_at is None:
+        return ()
+    cached = f", {progress.bytes_from_cache} from the host cache" * bool(progress.bytes_from_cache)
+    detail = f"{len(fetch.units)} units, {total_size_bytes(fetch.units)} bytes{cached}"
+    moments = {f"fetch.readable_{share:.0%}": at for share, at in progress.milestones.items()}
+    if progress.first_byte_at is not None:
+        moments = {"fetch.first_byte": progress.first_byte_at, **moments}
+    whole = Step(
+        name="fetch",
+        started_at=progress.started_at,
+        ended_at=progress.milestones.get(1.0),
+        detail=detail,
+    )
+    parts = (
+        Step(name=name, started_at=progress.started_at, ended_at=at) for name, at in moments.items()
+    )
+    return (whole, *parts)

@@ -1,0 +1,226 @@
+"""The units that this node holds in shared memory, and who may make room for whom.
+
+A unit stays while something uses it: a fetch or a desired worker (pins, in this process) or a
+worker's lease (a shared `flock` on a descriptor the worker got from us; the kernel ends it with
+the worker). Everything else is evicted, least recently used first, when room is needed. Methods
+belong to the event loop's thread; only the work of creating and hashing files leaves it.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.common.errors import UnitFileError
+from libs.common.manifest import UnitEntry
+from libs.common.unitheader import UnitState
+from libs.common.unitwriter import UnitWriter, file_size_bytes
+from services.fetcher.errors import HostCacheFull
+from services.fetcher.leases import is_leased, open_lease
+from services.fetcher.unitscan import inspect_unit_file, rehash
+
+logger = logging.getLogger(__name__)
+
+_UNIT_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class CachedUnit:
+    digest: str
+    path: Path
+    file_bytes: int
+    last_used_s: float  # wall clock; kept as the file's mtime, so that it survives us
+    is_complete: bool
+    is_checked: bool  # hashed or written by this process
+    writer: UnitWriter | None = None
+
+
+class HostCache:
+    def __init__(self, folder: Path, capacity_bytes: int) -> None:
+        self._folder, self.capacity_bytes = folder, capacity_bytes
+        self._units: dict[str, CachedUnit] = {}
+        self._pins: dict[str, frozenset[str]] = {}
+        self._room = asyncio.Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(unit.file_bytes for unit in self._units.values())
+
+    @property
+    def complete_digests(self) -> tuple[str, ...]:
+        return tuple(sorted(u.digest for u in self._units.values() if self._has_all(u)))
+
+    def adopt(self) -> None:
+        """Take over the folder as an earlier fetcher left it; remove what is no unit of ours."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        for path in sorted(self._folder.iterdir()):
+            unit = self._adopted(path)
+            if unit is None:
+                logger.warning("removed a foreign file from the host cache: %s", path.name)
+                path.unlink()
+            else:
+                self._units[unit.digest] = unit
+
+    def pin(self, owner: str, digests: Iterable[str]) -> None:
+        """Keep these units until `unpin(owner)`."""
+        self._pins[owner] = frozenset(digests)
+
+    def unpin(self, owner: str) -> None:
+        self._pins.pop(owner, None)
+
+    async def make_room(self, units: Iterable[UnitEntry]) -> None:
+        """Evict until all of these fit beside what is in use. Raises HostCacheFull.
+
+        Room is not reserved: `open` makes room again for each file it creates.
+        """
+        missing = (unit for unit in units if unit.digest not in self._units)
+        needed = sum(file_size_bytes(unit) for unit in missing)
+        async with self._room:
+            self._evict_for(needed)
+
+    async def open(self, unit: UnitEntry) -> UnitWriter:
+        """The unit's file, new or resumed, with everything in it that counts hashed.
+
+        Raises HostCacheFull.
+        """
+        async with self._room:
+            cached = self._present(unit.digest)
+            if cached is not None and not cached.is_checked:
+                cached = await self._recheck(cached, unit)
+            if cached is None:
+                cached = await self._create(unit)
+            if cached.writer is None or cached.writer.state is UnitState.FAILED:
+                cached.writer = UnitWriter.reopen(cached.path, unit)
+            self._touch(cached)
+            return cached.writer
+
+    def release(self, digests: Iterable[str]) -> None:
+        """No fetch works on these any more: let go of the mappings of complete units.
+
+        A mapping costs a file descriptor, and a large cache holds thousands of units.
+        """
+        for cached in (self._units[digest] for digest in digests if digest in self._units):
+            if cached.writer is not None and cached.writer.is_complete:
+                cached.is_complete, cached.writer = True, None
+
+    def lease(self, digest: str) -> int | None:
+        """A fresh read-only descriptor that holds a shared lock, or None if there is no file.
+
+        Whoever gets it owns it; the lease ends when its last copy is closed.
+        """
+        cached = self._present(digest)
+        if cached is None or not cached.is_checked:
+            return None
+        descriptor = open_lease(cached.path)
+        self._touch(cached)
+        return descriptor
+
+    def beat(self) -> None:
+        """Show the readers of incomplete units that their writer lives. Any thread may call."""
+        writers = [cached.writer for cached in list(self._units.values())]
+        for writer in writers:
+            if writer is not None and not writer.is_complete:
+                writer.beat()
+
+    def _present(self, digest: str) -> CachedUnit | None:
+        """The unit, unless somebody removed its file behind our back."""
+        cached = self._units.get(digest)
+        if cached is not None and not cached.path.exists():
+            logger.error("unit %s vanished from shared memory", digest)
+            self._drop(cached)
+            return None
+        return cached
+
+    def _has_all(self, cached: CachedUnit) -> bool:
+        return cached.is_complete if cached.writer is None else cached.writer.is_complete
+
+    def _adopted(self, path: Path) -> CachedUnit | None:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or not _UNIT_NAME.fullmatch(path.name):
+            return None
+        state = inspect_unit_file(path, path.name)
+        if state is None:
+            return None
+        return CachedUnit(
+            digest=path.name,
+            path=path,
+            file_bytes=found.st_size,
+            last_used_s=found.st_mtime,
+            is_complete=state is UnitState.COMPLETE,
+            is_checked=False,
+        )
+
+    async def _recheck(self, cached: CachedUnit, unit: UnitEntry) -> CachedUnit | None:
+        """Hash what an earlier process verified; drop the file if it lies."""
+        try:
+            writer = UnitWriter.reopen(cached.path, unit)
+            await asyncio.to_thread(rehash, writer)
+        except UnitFileError as exc:
+            logger.error("dropped a unit from the host cache: %s", exc)
+            self._drop(cached)
+            return None
+        cached.writer, cached.is_checked = writer, True
+        return cached
+
+    async def _create(self, unit: UnitEntry) -> CachedUnit:
+        path, needed = self._folder / unit.digest, file_size_bytes(unit)
+        while True:
+            self._evict_for(needed)
+            try:
+                writer = await asyncio.to_thread(UnitWriter.create, path, unit)
+                break
+            except OSError as exc:
+                if exc.errno != errno.ENOSPC:
+                    raise
+                if not self._evict_oldest():  # shared memory is smaller than our capacity
+                    raise self._full(needed) from exc
+        cached = CachedUnit(
+            digest=unit.digest,
+            path=path,
+            file_bytes=needed,
+            last_used_s=0.0,
+            is_complete=False,
+            is_checked=True,
+            writer=writer,
+        )
+        self._units[unit.digest] = cached
+        return cached
+
+    def _evict_for(self, needed_bytes: int) -> None:
+        while self.used_bytes + needed_bytes > self.capacity_bytes:
+            if not self._evict_oldest():
+                raise self._full(needed_bytes)
+
+    def _evict_oldest(self) -> bool:
+        pinned = frozenset().union(*self._pins.values())
+        for cached in sorted(self._units.values(), key=lambda unit: unit.last_used_s):
+            if cached.digest not in pinned and not is_leased(cached.path):
+                logger.info("evicted a unit", extra={"unit": cached.digest})
+                self._drop(cached)
+                return True
+        return False
+
+    def _drop(self, cached: CachedUnit) -> None:
+        cached.path.unlink(missing_ok=True)
+        del self._units[cached.digest]
+
+    def _full(self, needed_bytes: int) -> HostCacheFull:
+        return HostCacheFull(needed_bytes, self.capacity_bytes, self.used_bytes, self._held_bytes())
+
+    def _held_bytes(self) -> int:
+        pinned = frozenset().union(*self._pins.values())
+        return sum(
+            cached.file_bytes
+            for cached in self._units.values()
+            if cached.digest in pinned or is_leased(cached.path)
+        )
+
+    def _touch(self, cached: CachedUnit) -> None:
+        os.utime(cached.path)
+        cached.last_used_s = cached.path.stat().st_mtime

@@ -1,0 +1,60 @@
+"""The fetcher as others see it: it follows a desired state and tells what it has."""
+
+from libs.common.messages import DesiredReply, FetcherHeartbeat, NodeDesired
+from services.fetcher.desired import Desired, Signal
+from services.fetcher.fetches import Fetches
+from services.fetcher.governor import NicGovernor
+from services.fetcher.hostcache import HostCache
+from services.fetcher.ratemeter import RateMeter
+
+
+class FetcherService:
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        boot_id: str,
+        desired: Desired,
+        fetches: Fetches,
+        cache: HostCache,
+        governor: NicGovernor,
+        meter: RateMeter,
+        changed: Signal,
+    ) -> None:
+        self._node_id, self._boot_id, self._sequence = node_id, boot_id, 0
+        self._desired, self._fetches, self._cache = desired, fetches, cache
+        self._governor, self._meter, self._changed = governor, meter, changed
+        self._pinned_workers: set[str] = set()
+
+    async def follow(self, message: NodeDesired) -> DesiredReply:
+        """Handler of the node's desired state; the same state twice changes nothing."""
+        reply = self._desired.accept(message)
+        if reply.refused is None:
+            self._pin_workers(message)
+            self._fetches.follow(message.fetches)
+            self._changed.notify()
+        return reply
+
+    def heartbeat(self) -> FetcherHeartbeat:
+        self._sequence += 1
+        return FetcherHeartbeat(
+            node_id=self._node_id,
+            boot_id=self._boot_id,
+            sequence=self._sequence,
+            accepted_version=self._desired.accepted_version,
+            nic_bytes_per_s=self._governor.rate_bytes_per_s,
+            measured_bytes_per_s=self._meter.bytes_per_s(),
+            cache_capacity_bytes=self._cache.capacity_bytes,
+            cache_used_bytes=self._cache.used_bytes,
+            cached_units=self._cache.complete_digests,
+            fetches=self._fetches.observed(),
+        )
+
+    def _pin_workers(self, message: NodeDesired) -> None:
+        """A desired worker's units stay even while it holds no lease: it may be restarting."""
+        wanted = {worker.worker_id: worker.unit_digests for worker in message.workers}
+        for worker_id in self._pinned_workers - wanted.keys():
+            self._cache.unpin(worker_id)
+        for worker_id, digests in wanted.items():
+            self._cache.pin(worker_id, digests)
+        self._pinned_workers = set(wanted)

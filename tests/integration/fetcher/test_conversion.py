@@ -1,0 +1,148 @@
+"""A GGUF file becomes a model, or a clear refusal, in a subprocess with limits."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from libs.common.manifest import UnitKind
+from libs.common.testing_objectstore import MemoryObjectStore
+from services.fetcher import conversion
+from services.fetcher.conversion import ConversionLimits
+from services.fetcher.errors import ImportRefused
+from services.fetcher.governor import NicGovernor
+from services.fetcher.importer import ImportedModel, Importer, ImportSettings
+from services.fetcher.transfer import RetryPolicy
+from services.fetcher.upload import Uploader
+
+GENEROUS = ConversionLimits(memory_bytes=16 << 30, timeout_s=120)
+HIDDEN, WIDE, VOCABULARY = 64, 96, 260
+
+
+def write_gguf(path: Path) -> None:
+    """A one-layer Llama with a byte-level tokenizer."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(128)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(WIDE)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(16)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "<s>", "</s>", "b", "ab", *map(str, range(5, VOCABULARY))])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    for name, shape in tensors().items():
+        writer.add_tensor(name, np.full(shape, 0.5, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tensors() -> dict[str, tuple[int, ...]]:
+    block = "blk.0."
+    return {
+        "token_embd.weight": (VOCABULARY, HIDDEN),
+        "output_norm.weight": (HIDDEN,),
+        block + "attn_norm.weight": (HIDDEN,),
+        block + "attn_q.weight": (HIDDEN, HIDDEN),
+        block + "attn_k.weight": (HIDDEN // 2, HIDDEN),
+        block + "attn_v.weight": (HIDDEN // 2, HIDDEN),
+        block + "attn_output.weight": (HIDDEN, HIDDEN),
+        block + "ffn_norm.weight": (HIDDEN,),
+        block + "ffn_gate.weight": (WIDE, HIDDEN),
+        block + "ffn_up.weight": (WIDE, HIDDEN),
+        block + "ffn_down.weight": (HIDDEN, WIDE),
+    }
+
+
+async def imported(
+    folder: Path, source: Path, limits: ConversionLimits = GENEROUS
+) -> ImportedModel:
+    store = MemoryObjectStore()
+    uploader = Uploader(store, NicGovernor(0), RetryPolicy())
+    settings = ImportSettings((folder,), folder / "scratch", limits)
+    return await Importer(uploader, settings).run(source, report=lambda _progress: None)
+
+
+async def test_a_gguf_file_becomes_a_model_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+
+    manifest = (await imported(tmp_path, tmp_path / "tiny.gguf")).manifest
+
+    kinds = [unit.kind for unit in manifest.units]
+    assert kinds == [UnitKind.EMBEDDING, UnitKind.LAYER, UnitKind.FINAL_NORM]
+    assert manifest.dtype == "BF16"
+    assert manifest.tokenizer_file("tokenizer.json") is not None
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def spoil_magic(data: bytes) -> bytes:
+    return b"JUNK" + data[4:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "limits", "code"),
+    [
+        pytest.param(spoil_magic, GENEROUS, "conversion_failed", id="no GGUF"),
+        pytest.param(
+            lambda data: data[: len(data) // 2], GENEROUS, "conversion_failed", id="cut in half"
+        ),
+        pytest.param(
+            bytes, ConversionLimits(256 << 20, 60), "conversion_failed", id="too little memory"
+        ),
+        pytest.param(
+            bytes, ConversionLimits(16 << 30, 0.5), "conversion_timeout", id="too little time"
+        ),
+    ],
+)
+async def test_a_file_that_cannot_be_converted_is_refused_with_a_cause(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], limits: ConversionLimits, code: str
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path)
+    path.write_bytes(spoil(path.read_bytes()))
+
+    with pytest.raises(ImportRefused) as caught:
+        await imported(tmp_path, path, limits)
+
+    assert caught.value.code == code
+    assert len(str(caught.value)) > 40
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_the_subprocess_inherits_no_variable_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_S3_SECRET_KEY_FILE", "secret-path")
+
+    environment = conversion._environment(tmp_path, GENEROUS)
+
+    assert "secret-path" not in environment.values()
+    assert set(environment) <= {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "PYTHONPATH",
+        "HF_HUB_OFFLINE",
+        "HF_HOME",
+        "OMP_NUM_THREADS",
+        "LC_ALL",
+    }
+
+
+def test_what_a_killed_importer_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "convert-abc" / "model").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+
+    conversion.sweep(tmp_path)
+
+    assert os.listdir(tmp_path) == ["other"]

@@ -1,0 +1,46 @@
+"""A shared memory that is smaller than what the host cache was promised."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.fetcher.errors import HostCacheFull
+from services.fetcher.hostcache import HostCache
+from tests.unit.common_weights.builders import random_bytes, unit_of
+
+SIZE = 1 << 20
+
+
+@pytest.fixture
+def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 3 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root; the capacity limit is tested without it")
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={3 * SIZE}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, timeout=10).returncode != 0:
+        pytest.skip("this machine does not allow mounting")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True, timeout=10)
+
+
+async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> None:
+    cache = HostCache(small_tmpfs, capacity_bytes=1 << 30)
+    cache.adopt()
+    units = [unit_of(random_bytes(SIZE, seed=i), layer_index=i) for i in range(4)]
+    for unit in units[:3]:
+        await cache.open(unit)  # the third does not fit beside two and their headers
+
+    held = cache.used_bytes
+    cache.pin("all", [unit.digest for unit in units])
+    with pytest.raises(HostCacheFull, match="no room"):
+        await cache.open(units[3])
+
+    assert held == cache.used_bytes < 3 * SIZE
+    assert len(os.listdir(small_tmpfs)) == 2

@@ -1,0 +1,243 @@
+from pathlib import Path
+
+import pytest
+
+from libs.common.messages import NodeDesired
+from libs.common.states import FetchClass, FetchState
+from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.unitwriter import file_size_bytes
+from tests.unit.fetcher.nodes import NODE, Node, StoredModel, running_node, stored_model
+from tests.unit.fetcher.worlds import eventually
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    return MemoryObjectStore()
+
+
+def size_of(model: StoredModel) -> int:
+    return sum(file_size_bytes(unit) for unit in model.units)
+
+
+def is_complete(node: Node, fetch_id: str = "fetch-1") -> bool:
+    return node.observed(fetch_id).state is FetchState.COMPLETE
+
+
+async def test_a_desired_fetch_is_done_and_told(tmp_path: Path, store: MemoryObjectStore) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+
+        await eventually(lambda: is_complete(node))
+        heartbeat = node.service.heartbeat()
+
+    observed = heartbeat.fetches[0]
+    assert observed.bytes_done == observed.bytes_total == model.manifest.total_bytes
+    assert [step.name for step in observed.steps] == [
+        "fetch",
+        "fetch.first_byte",
+        "fetch.readable_25%",
+        "fetch.readable_50%",
+        "fetch.readable_75%",
+        "fetch.readable_100%",
+    ]
+    assert all(step.ended_at is not None for step in observed.steps)
+    assert set(heartbeat.cached_units) == {unit.digest for unit in model.units}
+    assert heartbeat.accepted_version == 1
+
+
+async def test_a_second_fetch_of_the_same_units_comes_from_the_cache(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch("fetch-1"))
+        await eventually(lambda: is_complete(node))
+        read = store.bytes_read
+
+        await node.want(model.fetch("fetch-2"))
+        await eventually(lambda: is_complete(node, "fetch-2"))
+        observed = node.observed("fetch-2")
+
+    assert store.bytes_read == read
+    assert observed.bytes_from_cache == model.manifest.total_bytes
+
+
+async def test_a_restarted_fetcher_serves_from_what_it_finds(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: is_complete(node))
+    read = store.bytes_read
+
+    async with running_node(tmp_path, store) as node:
+        assert len(node.service.heartbeat().cached_units) == len(model.units)
+        await node.want(model.fetch())
+        await eventually(lambda: is_complete(node))
+
+    assert store.bytes_read == read
+
+
+async def test_a_fetch_that_nobody_wants_any_more_stops(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 100_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: store.bytes_read > 100_000)
+
+        await node.want()
+        store.release()
+        await eventually(lambda: not node.fetches._parts.cache._pins)
+
+    assert store.bytes_read < model.manifest.total_bytes
+
+
+async def test_units_of_a_cancelled_fetch_are_resumed_by_the_next(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 300_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch("fetch-1"))
+        await eventually(lambda: store.bytes_read > 300_000)
+        await node.want(model.fetch("fetch-2"))
+        store.release()
+
+        await eventually(lambda: is_complete(node, "fetch-2"))
+
+    assert store.bytes_read < model.manifest.total_bytes + 500_000
+
+
+async def test_no_room_fails_the_fetch_with_the_numbers(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    capacity = size_of(model) - 1
+    async with running_node(tmp_path, store, capacity_bytes=capacity) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: node.observed().state is FetchState.FAILED)
+
+        cause = node.observed().cause
+
+    assert cause is not None
+    assert f"no room for {size_of(model)} bytes: 0 of {capacity} are used" in cause
+
+
+async def test_a_fetch_waits_for_room_that_comes(tmp_path: Path, store: MemoryObjectStore) -> None:
+    first, second = await stored_model(store), await stored_model(store, seed=100)
+    async with running_node(tmp_path, store, capacity_bytes=size_of(first)) as node:
+        await node.want(first.fetch("fetch-1"))
+        await eventually(lambda: is_complete(node))
+        await node.want(first.fetch("fetch-1"), second.fetch("fetch-2"))
+        assert node.observed("fetch-2").state is FetchState.QUEUED
+
+        await node.want(second.fetch("fetch-2"))
+
+        await eventually(lambda: is_complete(node, "fetch-2"))
+
+
+async def test_a_missing_unit_fails_the_fetch_and_names_it(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    await store.delete(model.units[1].key)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: node.observed().state is FetchState.FAILED)
+
+        assert model.units[1].digest in str(node.observed().cause)
+
+
+async def test_a_failed_unit_can_be_fetched_again_in_the_same_file(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    unit = model.units[1]
+    await store.delete(unit.key)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch("fetch-1"))
+        await eventually(lambda: node.observed().state is FetchState.FAILED)
+
+        await store.put_bytes(unit.key, model.data[unit.digest], digest=unit.digest)
+        await node.want(model.fetch("fetch-2"))
+
+        await eventually(lambda: is_complete(node, "fetch-2"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+async def test_a_manifest_that_is_not_what_its_digest_says_fails_the_fetch(
+    tmp_path: Path, store: MemoryObjectStore, damage: str
+) -> None:
+    model = await stored_model(store)
+    key = f"manifests/{model.digest}"
+    await store.delete(key)
+    if damage == "altered":
+        await store.put_bytes(key, b"{}", digest=model.digest)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: node.observed().state is FetchState.FAILED)
+
+        assert key in str(node.observed().cause)
+
+
+async def test_a_class_that_changes_is_followed(tmp_path: Path, store: MemoryObjectStore) -> None:
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 0
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch(fetch_class=FetchClass.BACKGROUND))
+        await eventually(lambda: node.observed().state is FetchState.FETCHING)
+
+        await node.want(model.fetch(fetch_class=FetchClass.INTERACTIVE))
+
+        fetch = node.fetches._records["fetch-1"].fetch
+        assert fetch is not None and fetch.flow.fetch_class is FetchClass.INTERACTIVE
+
+
+@pytest.mark.parametrize(
+    ("epoch", "version", "node_id", "refusal"),
+    [
+        pytest.param(1, 9, NODE, "epoch 1 is older", id="an old leader"),
+        pytest.param(2, 4, NODE, "version 4 is older", id="an old version"),
+        pytest.param(2, 9, "node-2", "this is node", id="another node's"),
+    ],
+)
+async def test_a_desired_state_that_is_out_of_date_is_refused(
+    tmp_path: Path,
+    store: MemoryObjectStore,
+    epoch: int,
+    version: int,
+    node_id: str,
+    refusal: str,
+) -> None:
+    async with running_node(tmp_path, store) as node:
+        latest = NodeDesired(node_id=NODE, leader_epoch=2, version=5)
+        await node.service.follow(latest)
+
+        reply = await node.service.follow(
+            NodeDesired(node_id=node_id, leader_epoch=epoch, version=version)
+        )
+        again = await node.service.follow(latest)
+
+    assert reply.accepted_version == 5
+    assert refusal in str(reply.refused)
+    assert again.refused is None
+
+
+async def test_a_fetch_dropped_and_wanted_again_at_once_keeps_its_units(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 300_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: store.bytes_read > 300_000)
+        await node.want()
+        await node.want(model.fetch())
+        store.release()
+        await eventually(lambda: is_complete(node))
+
+        assert len(node.cache._pins) == 1

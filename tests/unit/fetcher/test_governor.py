@@ -1,0 +1,118 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from libs.common.states import FetchClass
+from services.fetcher.errors import FetchCancelled
+from services.fetcher.governor import Flow, NicGovernor
+
+RATE = 20_000_000
+
+
+def pump(governor: NicGovernor, flow: Flow, until_s: float) -> int:
+    """Move as much as the governor allows; the number of bytes."""
+    moved = 0
+    while time.monotonic() < until_s:
+        governor.acquire(flow, governor.grant_bytes)
+        moved += governor.grant_bytes
+    return moved
+
+
+def share(governor: NicGovernor, flows: list[Flow], seconds: float) -> list[int]:
+    until_s = time.monotonic() + seconds
+    with ThreadPoolExecutor(len(flows)) as pool:
+        return list(pool.map(lambda flow: pump(governor, flow, until_s), flows))
+
+
+@pytest.mark.parametrize("num_threads", [1, 8])
+def test_the_rate_is_kept_however_many_threads_ask(num_threads: int) -> None:
+    governor = NicGovernor(RATE)
+    flow = governor.open_flow(FetchClass.INTERACTIVE)
+
+    moved = sum(share(governor, [flow] * num_threads, 0.5))
+
+    # A busy machine may move less; more than the rate and the burst would be wrong.
+    assert 0.5 < moved / (RATE * 0.5) < 1.25
+
+
+def test_interactive_flows_share_fairly() -> None:
+    governor = NicGovernor(RATE)
+    flows = [governor.open_flow(FetchClass.INTERACTIVE) for _ in range(2)]
+
+    # One of them asks from three threads, which must not give it three shares.
+    first, *rest = share(governor, [flows[0], flows[1], flows[1], flows[1]], 0.5)
+
+    assert 0.7 < first / sum(rest) < 1.4
+
+
+def test_background_gets_nothing_while_interactive_wants_everything() -> None:
+    governor = NicGovernor(RATE)
+    background = governor.open_flow(FetchClass.BACKGROUND)
+    interactive = governor.open_flow(FetchClass.INTERACTIVE)
+
+    moved = share(governor, [background, interactive, interactive, interactive], 0.5)
+
+    assert moved[0] < 0.1 * sum(moved)
+
+
+def test_background_gets_everything_when_it_is_alone() -> None:
+    governor = NicGovernor(RATE)
+
+    moved = share(governor, [governor.open_flow(FetchClass.BACKGROUND)], 0.3)
+
+    assert moved[0] > 0.5 * RATE * 0.3
+
+
+def test_the_first_chunk_goes_first() -> None:
+    governor, order = NicGovernor(1_000_000), list[int]()
+    flow = governor.open_flow(FetchClass.INTERACTIVE)
+    governor.acquire(flow, 100_000)  # in debt: whoever asks now waits
+
+    def ask(chunk: int) -> None:
+        governor.acquire(flow, 1, order=chunk)
+        order.append(chunk)
+
+    threads = [threading.Thread(target=ask, args=(chunk,)) for chunk in (3, 1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert order[0] == 1
+
+
+def test_a_flow_that_joins_late_starts_level_with_the_others() -> None:
+    governor = NicGovernor(10**12)
+    early = governor.open_flow(FetchClass.INTERACTIVE)
+    governor.acquire(early, 1000)
+
+    assert governor.open_flow(FetchClass.INTERACTIVE).granted_bytes == 1000
+
+
+def test_what_was_not_moved_is_given_back() -> None:
+    governor = NicGovernor(1000, monotonic_s=lambda: 0.0)
+    flow = governor.open_flow(FetchClass.INTERACTIVE)
+    governor.refund(flow, 500)
+
+    governor.acquire(flow, 500)
+
+    assert flow.granted_bytes == 0
+
+
+def ask_for_ever(governor: NicGovernor, flow: Flow) -> None:
+    while True:
+        governor.acquire(flow, 100)
+
+
+@pytest.mark.parametrize("rate", [0, 1000])
+def test_closing_a_flow_ends_its_waiting(rate: int) -> None:
+    governor = NicGovernor(rate)
+    flow = governor.open_flow(FetchClass.INTERACTIVE)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask_for_ever, governor, flow)
+        governor.close_flow(flow)
+
+        with pytest.raises(FetchCancelled):
+            asking.result(timeout=10)

@@ -1,0 +1,74 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from libs.common.messages import FetcherHeartbeat
+from libs.common.testing import FakeClock, MemoryBroker
+from libs.common.testing_objectstore import MemoryObjectStore
+from services.fetcher.heartbeat import send_heartbeats
+from services.fetcher.ratemeter import RateMeter
+from tests.unit.fetcher.nodes import running_node, stored_model
+from tests.unit.fetcher.worlds import eventually
+
+
+def told(broker: MemoryBroker) -> list[FetcherHeartbeat]:
+    return [m for _, m in broker.published if isinstance(m, FetcherHeartbeat)]
+
+
+async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None:
+    broker, store, health = MemoryBroker(), MemoryObjectStore(), tmp_path / "healthy"
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        beating = asyncio.create_task(
+            send_heartbeats(node.service.heartbeat, node.changed, broker.bus(), health)
+        )
+        await node.want(model.fetch())
+        await eventually(lambda: any(len(h.cached_units) == 5 for h in told(broker)))
+        beating.cancel()
+
+    sequence = [heartbeat.sequence for heartbeat in told(broker)]
+    assert sequence == list(range(1, len(sequence) + 1))
+    assert health.exists()
+
+
+async def test_nothing_is_buffered_while_the_bus_is_away(tmp_path: Path) -> None:
+    broker, health = MemoryBroker(is_down=True), tmp_path / "healthy"
+    async with running_node(tmp_path, MemoryObjectStore()) as node:
+        beating = asyncio.create_task(
+            send_heartbeats(node.service.heartbeat, node.changed, broker.bus(), health)
+        )
+        await eventually(health.exists)
+        broker.is_down = False
+        node.changed.notify()
+        await eventually(lambda: bool(told(broker)))
+        beating.cancel()
+
+    assert told(broker)[0].sequence == 1
+
+
+def test_the_measured_rate_is_that_of_the_time_in_which_fetches_ran() -> None:
+    clock = FakeClock()
+    meter = RateMeter(clock.monotonic_s)
+    clock.advance(60)
+    with meter.busy():
+        clock.advance(0.1)
+        meter.add(100)
+        assert meter.bytes_per_s() is None  # too short to mean anything
+        clock.advance(0.9)
+        meter.add(400)
+    clock.advance(60)
+
+    assert meter.bytes_per_s() == pytest.approx(500)
+    assert meter.bytes_per_s() == pytest.approx(500)  # the last one stays
+
+
+def test_overlapping_fetches_are_measured_together() -> None:
+    clock = FakeClock()
+    meter = RateMeter(clock.monotonic_s)
+    with meter.busy():
+        clock.advance(1)
+        with meter.busy():
+            clock.advance(1)
+            meter.add(1000)
+    assert meter.bytes_per_s() == pytest.approx(500)

@@ -1,0 +1,238 @@
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from libs.common.manifest import UnitEntry
+from libs.common.unitfile import UnitReader
+from libs.common.unitheader import UnitState
+from libs.common.unitwriter import UnitWriter, file_size_bytes
+from services.fetcher.errors import HostCacheFull
+from services.fetcher.hostcache import HostCache
+from tests.unit.common_weights.builders import random_bytes, unit_of
+
+SIZE = 20_000
+
+
+def data_of(number: int) -> bytes:
+    return random_bytes(SIZE, seed=number)
+
+
+def unit(number: int) -> UnitEntry:
+    return unit_of(data_of(number), layer_index=number)
+
+
+FILE_BYTES = file_size_bytes(unit(0))
+
+
+def fill(writer: UnitWriter, number: int, num_chunks: int | None = None) -> None:
+    data = data_of(number)
+    for index in range(writer.unit.num_chunks if num_chunks is None else num_chunks):
+        extent = writer.unit.chunk_range(index)
+        writer.begin_chunk(index)
+        writer.chunk_view(index)[:] = data[extent.start : extent.end]
+        writer.commit_chunk(index)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> HostCache:
+    return opened(tmp_path / "units")
+
+
+def opened(folder: Path, num_units: int = 2) -> HostCache:
+    cache = HostCache(folder, capacity_bytes=num_units * FILE_BYTES)
+    cache.adopt()
+    return cache
+
+
+async def put(cache: HostCache, number: int) -> None:
+    fill(await cache.open(unit(number)), number)
+
+
+@contextmanager
+def leased(cache: HostCache, number: int) -> Iterator[int]:
+    descriptor = cache.lease(unit(number).digest)
+    assert descriptor is not None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def test_the_least_recently_used_unit_makes_room(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+    with leased(cache, 0):
+        pass  # used last
+
+    await put(cache, 2)
+
+    assert set(cache.complete_digests) == {unit(0).digest, unit(2).digest}
+
+
+async def test_a_leased_unit_stays(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+
+    with leased(cache, 0):
+        await put(cache, 2)
+
+    assert unit(0).digest in cache.complete_digests
+
+
+async def test_a_pinned_unit_stays_until_it_is_unpinned(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+    cache.pin("worker-a", [unit(0).digest, unit(1).digest])
+
+    with pytest.raises(HostCacheFull):
+        await cache.make_room([unit(2)])
+    cache.unpin("worker-a")
+    await cache.make_room([unit(2)])
+
+    assert cache.used_bytes == FILE_BYTES
+
+
+async def test_no_room_is_a_clear_error_with_its_numbers(cache: HostCache) -> None:
+    await put(cache, 0)
+    with leased(cache, 0), pytest.raises(HostCacheFull) as caught:
+        await cache.make_room([unit(1), unit(2)])
+
+    assert str(caught.value) == (
+        f"the host cache has no room for {2 * FILE_BYTES} bytes: {FILE_BYTES} of {2 * FILE_BYTES} "
+        f"are used, and {FILE_BYTES} of them are in use by workers or fetches"
+    )
+
+
+async def test_room_for_what_is_there_already_costs_nothing(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+
+    await cache.make_room([unit(0), unit(1)])
+
+    assert len(cache.complete_digests) == 2
+
+
+def start_worker(lease: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", "input()"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[lease])
+
+
+async def test_the_kernel_ends_the_lease_of_a_killed_process(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+    with leased(cache, 0) as descriptor:
+        worker = start_worker(descriptor)
+    cache.pin("other", [unit(1).digest])
+    with pytest.raises(HostCacheFull):
+        await cache.make_room([unit(2)])
+
+    worker.kill()
+    worker.communicate()
+    await cache.make_room([unit(2)])
+
+    assert cache.complete_digests == (unit(1).digest,)
+
+
+async def test_a_mapping_is_a_lease_after_its_descriptor_was_closed(cache: HostCache) -> None:
+    await put(cache, 0)
+    await put(cache, 1)
+    with leased(cache, 0) as descriptor:
+        reader = UnitReader(descriptor, digest=unit(0).digest, size_bytes=SIZE)
+
+    await put(cache, 2)
+    assert unit(0).digest in cache.complete_digests
+    assert bytes(reader.data) == data_of(0)
+    del reader
+    await put(cache, 3)
+
+    assert unit(0).digest not in cache.complete_digests
+
+
+def open_units(folder: Path) -> set[str]:
+    """Unit files that this process has open."""
+    links = Path("/proc/self/fd").iterdir()
+    targets = {os.readlink(link) for link in links if link.is_symlink()}
+    return {Path(target).name for target in targets if target.startswith(str(folder))}
+
+
+async def test_a_complete_unit_costs_no_descriptor(cache: HostCache, tmp_path: Path) -> None:
+    for number in range(2):
+        await put(cache, number)
+    assert unit(1).digest in open_units(tmp_path)
+
+    cache.release(cache.complete_digests)
+    await asyncio.sleep(0)  # the loop lets go of the finished future
+
+    assert open_units(tmp_path) == set()
+    assert len(cache.complete_digests) == 2
+
+
+async def test_a_restarted_fetcher_adopts_what_it_finds(tmp_path: Path) -> None:
+    await put(opened(tmp_path), 0)
+
+    cache = opened(tmp_path)
+
+    assert cache.complete_digests == (unit(0).digest,)
+    assert cache.lease(unit(0).digest) is None  # not before its bytes were hashed again
+    assert (await cache.open(unit(0))).is_complete
+    with leased(cache, 0):
+        pass
+
+
+async def test_an_incomplete_unit_is_resumed_in_place(tmp_path: Path) -> None:
+    fill(await opened(tmp_path).open(unit(0)), 0, num_chunks=2)
+    inode = (tmp_path / unit(0).digest).stat().st_ino
+
+    writer = await opened(tmp_path).open(unit(0))
+
+    assert writer.verified_bytes == 2 * 4096
+    assert writer.generation == 2
+    assert (tmp_path / unit(0).digest).stat().st_ino == inode
+
+
+async def test_bytes_that_changed_in_memory_are_found_at_the_next_start(tmp_path: Path) -> None:
+    await put(opened(tmp_path), 0)
+    path = tmp_path / unit(0).digest
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([data_of(0)[-1] ^ 1]))
+    cache = opened(tmp_path)
+
+    writer = await cache.open(unit(0))
+
+    assert writer.state is UnitState.FETCHING
+    assert writer.verified_bytes == 0
+
+
+async def test_foreign_files_are_swept_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"x" * 5000)
+    (tmp_path / ("a" * 64)).write_bytes(b"\0" * 9000)
+    (tmp_path / ("b" * 64)).symlink_to("/etc/hostname")
+    UnitWriter.create(tmp_path / ("c" * 64), unit(0))  # holds another unit than its name says
+
+    cache = opened(tmp_path)
+
+    assert os.listdir(tmp_path) == []
+    assert cache.used_bytes == 0
+
+
+async def test_a_file_removed_by_others_is_made_again(cache: HostCache, tmp_path: Path) -> None:
+    for number in range(2):
+        await put(cache, number)
+        (tmp_path / "units" / unit(number).digest).unlink()
+
+    assert cache.lease(unit(0).digest) is None
+    await put(cache, 0)
+    await put(cache, 2)
+
+    assert set(cache.complete_digests) == {unit(0).digest, unit(2).digest}
+
+
+def test_the_folder_belongs_to_its_owner_alone(cache: HostCache, tmp_path: Path) -> None:
+    assert (tmp_path / "units").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,100 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from libs.common.clock import SystemClock
+from libs.common.messages import ImportModel, ImportProgressed
+from libs.common.states import ImportState
+from libs.common.testing import MemoryBroker, MemoryWorkQueue
+from libs.common.testing_objectstore import MemoryObjectStore
+from services.fetcher.conversion import ConversionLimits
+from services.fetcher.governor import NicGovernor
+from services.fetcher.importer import Importer, ImportSettings
+from services.fetcher.imports import ImportWorker
+from services.fetcher.transfer import RetryPolicy
+from services.fetcher.upload import Uploader
+from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.worlds import eventually
+
+
+class QueueWorld:
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.broker, self.queue = MemoryBroker(), MemoryWorkQueue()
+        self.store = MemoryObjectStore()
+        uploader = Uploader(self.store, NicGovernor(0), RetryPolicy())
+        limits = ConversionLimits(1 << 30, 10)
+        importer = Importer(uploader, ImportSettings((folder,), folder / "scratch", limits))
+        bus = self.broker.bus()
+        self.worker = ImportWorker(self.queue, importer, bus, SystemClock(), "node-1")
+
+    async def put(self, source: Path) -> None:
+        job = ImportModel(model_id="model-1", import_id="import-1", source=str(source))
+        await self.queue.put(job, "import-1")
+
+    async def run_until_ended(self) -> ImportProgressed:
+        running = asyncio.create_task(self.worker.run())
+        await eventually(lambda: bool(self.ended()))
+        running.cancel()
+        return self.ended()[-1]
+
+    def told(self) -> list[ImportProgressed]:
+        return [m for _, m in self.broker.published if isinstance(m, ImportProgressed)]
+
+    def ended(self) -> list[ImportProgressed]:
+        return [message for message in self.told() if message.state is not ImportState.RUNNING]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> QueueWorld:
+    return QueueWorld(tmp_path)
+
+
+async def test_an_import_ends_with_what_the_scheduler_needs_to_know(world: QueueWorld) -> None:
+    await world.put(TinyCheckpoint().write(world.root / "tiny"))
+
+    ended = await world.run_until_ended()
+
+    assert ended.state is ImportState.DONE
+    assert ended.bytes_done == ended.bytes_total > 0
+    assert ended.manifest_digest is not None
+    assert ended.summary is not None
+    assert [unit.kind for unit in ended.summary.units][:2] == ["embedding", "layer"]
+    assert ended.summary.weight_bytes == sum(unit.size_bytes for unit in ended.summary.units)
+    assert set(ended.summary.tokenizer_files) == {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
+
+
+async def test_a_running_import_is_told_before_it_ends(world: QueueWorld) -> None:
+    await world.put(TinyCheckpoint().write(world.root / "tiny"))
+
+    await world.run_until_ended()
+
+    assert world.told()[0].state is ImportState.RUNNING
+
+
+async def test_a_refused_source_ends_with_its_code_and_cause(world: QueueWorld) -> None:
+    await world.put(Path("/etc"))
+
+    ended = await world.run_until_ended()
+
+    assert ended.state is ImportState.FAILED
+    assert ended.cause is not None
+    assert ended.cause.endswith("[source_outside_roots]")
+
+
+async def test_one_bad_import_does_not_stop_the_next(world: QueueWorld) -> None:
+    await world.put(world.root / "nowhere")
+    await world.run_until_ended()
+    world.queue.message_ids.clear()
+    await world.put(TinyCheckpoint().write(world.root / "tiny"))
+
+    running = asyncio.create_task(world.worker.run())
+    await eventually(lambda: len(world.ended()) == 2)
+    running.cancel()
+
+    assert [message.state for message in world.ended()] == [ImportState.FAILED, ImportState.DONE]
