@@ -1,0 +1,55 @@
+# The whole developer interface; `make help` lists it. pip's options go into PIP_ARGS.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install model demo up test test-long test-gpu lint clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+STATE := $(or $(HYDRASERVE_STATE),.hydraserve)
+TESTS ?= tests
+ARGS ?=
+# The first of these that is 3.11 or newer and can make virtual environments.
+CHECK := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c '$(CHECK)' 2>/dev/null && echo $$p && break; done)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+install: $(INSTALLED) ## make the virtual environment and install everything into it
+
+model: install ## fetch the demo model once
+	@$(PY) -m deploy.local model
+
+demo: install ## start the stack, cold-start a chat model on it, show the timeline, end
+	@$(PY) -m deploy.local demo $(ARGS)
+
+up: install ## start the stack and keep it; Ctrl-C ends it
+	@$(PY) -m deploy.local up $(ARGS)
+
+test: model ## run the test suite
+	@$(PY) -m pytest -m "not long and not gpu" $(TESTS) $(ARGS)
+
+test-long: model ## run everything, with full counts
+	@$(PY) -m pytest -m "not gpu" $(TESTS) $(ARGS)
+
+test-gpu: install ## run what needs a CUDA device
+	@$(PY) -m pytest -m gpu $(TESTS) $(ARGS)
+
+lint: install ## check style, types and the import contracts
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+
+clean: ## remove the stack's state folder
+	rm -rf $(STATE)
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; set PYTHON=" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV); the first time takes minutes"
+	@$(PY) -m pip install --quiet --compile $(PIP_ARGS) --editable '.[dev]'
+	@$(PY) -m compileall -q libs services deploy
+	@touch $@

@@ -1,0 +1,28 @@
+"""What a stack is asked to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.nodes import NodeOptions
+from deploy.local.ports import LOOPBACK
+from deploy.local.services import MODULES
+from deploy.local.statefolder import StateFolder
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """`service_env` goes to every service by full name and wins over what the stack sets.
+
+    `modules` names what runs as `python -m` for each service; tests put stand-ins there.
+    """
+
+    state: StateFolder
+    nodes: tuple[NodeOptions, ...]
+    host: str = LOOPBACK  # the gateways' address; everything else stays on loopback
+    port: int | None = None  # of the first gateway; free ones for the others, and for None
+    num_schedulers: int = 1
+    num_gateways: int = 1
+    import_roots: tuple[Path, ...] = ()  # besides the state folder's `sources`
+    service_env: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=lambda: MODULES)

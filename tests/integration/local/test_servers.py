@@ -1,0 +1,137 @@
+"""The three embedded servers let in whom they should, for what they should, and nobody else."""
+
+import io
+
+import asyncpg
+import nats
+import nats.errors
+import pytest
+from minio import Minio
+from minio.error import S3Error
+from nats.aio.client import Client
+
+from libs.common.settings import DatabaseSettings, ObjectStoreSettings
+from libs.common.subjects import Service
+from tests.integration.servers import RunningNats, TestDatabase
+
+
+async def connect_database(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(settings.url, password=settings.password, timeout=5)
+
+
+def s3_client(settings: ObjectStoreSettings) -> Minio:
+    return Minio(
+        settings.endpoint.removeprefix("http://"),
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        secure=False,
+        region=settings.region,
+    )
+
+
+async def test_nats_serves_a_jetstream_to_a_service_user(nats_server: RunningNats) -> None:
+    settings = nats_server.settings(Service.SCHEDULER)
+    async with await nats.connect(
+        settings.url,
+        user=settings.user,
+        password=settings.password,
+        inbox_prefix=b"_INBOX_scheduler",
+    ) as client:
+        account = await client.jetstream().account_info()
+
+    assert account.streams == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        ("gateway", "wrong"),
+        ("nobody", "wrong"),
+        (None, None),  # a stranger
+    ],
+)
+async def test_nats_refuses_wrong_credentials(
+    nats_server: RunningNats, user: str | None, password: str | None
+) -> None:
+    client = Client()
+    try:
+        with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+            await client.connect(
+                nats_server.url, user=user, password=password, allow_reconnect=False
+            )
+    finally:
+        await client.close()  # a refused client keeps its socket otherwise
+
+
+async def test_nats_keeps_its_stream_over_a_kill(nats_server: RunningNats) -> None:
+    settings = nats_server.settings(Service.SCHEDULER)
+    options = {"user": settings.user, "password": settings.password}
+    inbox = b"_INBOX_scheduler"
+    async with await nats.connect(settings.url, inbox_prefix=inbox, **options) as client:
+        await client.jetstream().add_stream(name="IMPORTS", subjects=["hydra.v1.import.requested"])
+        await client.jetstream().publish("hydra.v1.import.requested", b"kept")
+
+    await nats_server.kill()
+    await nats_server.start()
+
+    async with await nats.connect(settings.url, inbox_prefix=inbox, **options) as client:
+        stream = await client.jetstream().stream_info("IMPORTS")
+    assert stream.state.messages == 1
+
+
+async def test_each_test_gets_a_migrated_database(database: TestDatabase) -> None:
+    connection = await connect_database(database.owner)
+    try:
+        tables = await connection.fetchval(
+            "SELECT count(*) FROM pg_tables WHERE schemaname='public'"
+        )
+    finally:
+        await connection.close()
+
+    assert tables > 5
+
+
+async def test_postgres_refuses_a_wrong_password(empty_database: TestDatabase) -> None:
+    wrong = DatabaseSettings(empty_database.owner.url, "wrong")
+
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await connect_database(wrong)
+
+
+async def test_the_gateway_role_cannot_change_the_schema(empty_database: TestDatabase) -> None:
+    connection = await connect_database(empty_database.gateway)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("CREATE TABLE stranger (id int)")
+    finally:
+        await connection.close()
+
+
+def test_s3_refuses_a_wrong_secret(object_store: ObjectStoreSettings) -> None:
+    wrong = ObjectStoreSettings(
+        object_store.endpoint,
+        object_store.bucket,
+        object_store.region,
+        object_store.access_key,
+        "wrong",
+    )
+
+    with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+        s3_client(wrong).list_buckets()
+
+
+def test_a_read_only_key_reads_but_does_not_write(
+    object_store: ObjectStoreSettings, read_only_object_store: ObjectStoreSettings
+) -> None:
+    s3_client(object_store).put_object(object_store.bucket, "unit", io.BytesIO(b"weights"), 7)
+    reader = s3_client(read_only_object_store)
+
+    response = reader.get_object(object_store.bucket, "unit")
+    try:
+        assert response.read() == b"weights"
+    finally:
+        response.close()
+    with pytest.raises(S3Error, match="AccessDenied"):
+        reader.put_object(object_store.bucket, "unit", io.BytesIO(b"changed"), 7)
+    with pytest.raises(S3Error, match="AccessDenied"):
+        reader.remove_object(object_store.bucket, "unit")

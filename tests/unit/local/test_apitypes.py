@@ -1,0 +1,89 @@
+"""What `up` and `demo` read from the gateway."""
+
+import pytest
+
+from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo, StreamEvent
+from deploy.local.errors import ApiError
+from deploy.local.timeline import Step
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", None),  # between events
+        ("data: [DONE]", None),
+        (': progress {"phase":"waiting"}', StreamEvent(progress="waiting")),
+        (
+            ': progress {"phase":"queued","queue_position":2}',
+            StreamEvent(progress="queued, after 2 others"),
+        ),
+        (
+            ': progress {"phase":"fetching","bytes_done":1500000,"bytes_total":269000000}',
+            StreamEvent(progress="fetching, 2 of 269 MB"),
+        ),
+        (": ping", StreamEvent(progress="ping")),
+        ('data: {"choices":[{"delta":{"role":"assistant"}}]}', StreamEvent()),
+        ('data: {"choices":[{"delta":{"content":"Par"}}]}', StreamEvent(text="Par")),
+        ('data: {"choices":[]}', StreamEvent()),  # usage alone
+    ],
+)
+def test_a_line_of_the_stream_is_progress_text_or_nothing(
+    line: str, expected: StreamEvent | None
+) -> None:
+    assert StreamEvent.parse(line) == expected
+
+
+def test_an_error_in_the_stream_is_raised_with_its_words() -> None:
+    with pytest.raises(ApiError, match="two endpoints died"):
+        StreamEvent.parse('data: {"error":{"message":"two endpoints died"}}')
+
+
+def test_a_cold_starts_steps_count_from_its_beginning() -> None:
+    body = {
+        "id": "cold-a",
+        "started_at": "2026-01-01T00:00:00Z",
+        "ready_at": None,
+        "weight_bytes": 10,
+        "bytes_from_cache": 4,
+        "steps": [
+            {
+                "actor": "fetch/worker-a",
+                "node_id": "node-0",
+                "name": "fetch",
+                "started_at": "2026-01-01T00:00:01.5Z",
+                "ended_at": "2026-01-01T00:00:02Z",
+                "detail": "",
+            },
+            {
+                "actor": "worker-a",
+                "node_id": "node-0",
+                "name": "first_token",
+                "started_at": "2026-01-01T00:00:02Z",
+                "ended_at": None,
+                "detail": "",
+            },
+        ],
+    }
+
+    info = ColdStartInfo.parse(body)
+
+    assert info.steps == (
+        Step("fetcher node-0", "fetch", 1.5, 2.0, ""),
+        Step("worker node-0", "first_token", 2.0, None, ""),
+    )
+    assert info.has_ended("fetch")
+    assert not info.has_ended("first_token")
+
+
+def test_a_nodes_devices_are_added_up() -> None:
+    devices = [{"memory_bytes": 10, "reserved_bytes": 3}, {"memory_bytes": 5, "reserved_bytes": 0}]
+
+    info = NodeInfo.parse({"id": "node-0", "devices": devices, "cache_used_bytes": 7})
+
+    assert info == NodeInfo("node-0", device_bytes=15, reserved_bytes=3, cached_bytes=7)
+
+
+def test_a_models_import_is_read() -> None:
+    body = {"name": "m", "state": "FAILED", "cause": "why", "bytes_done": 1, "bytes_total": 2}
+
+    assert ModelInfo.parse(body) == ModelInfo("m", "FAILED", "why", 1, 2)
