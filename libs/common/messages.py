@@ -37,7 +37,9 @@ class SamplingParameters(Message):
     seed: int = Field(ge=0, lt=2**64)  # the gateway always sets one
     stop_token_ids: tuple[TokenId, ...] = ()
     ignore_eos: bool = False
-    num_logprobs: int | None = Field(default=None, ge=0, le=20)  # None: none wanted; 0: of the chosen only
+    num_logprobs: int | None = Field(
+        default=None, ge=0, le=20
+    )  # None: none wanted; 0: of the chosen only
 
 
 class SubmitRequest(Message):
@@ -178,8 +180,20 @@ class LayerRange(Message):
     last_layer: int = Field(ge=0)
 
 
+class Peer(Message):
+    """A neighbouring stage's data socket; the key is public (CURVE, 40 characters of Z85)."""
+
+    worker_id: Id
+    address: Annotated[str, StringConstraints(pattern=r"^tcp://[^\s]{3,200}$")]
+    public_key: Annotated[str, StringConstraints(min_length=40, max_length=40)] | None
+
+
 class WorkerSpec(Message):
-    """One worker process as the scheduler wants it."""
+    """One worker process as the scheduler wants it.
+
+    `previous` and `next` are filled in once the neighbours have registered; stages form a ring, the
+    last one's next is stage 0. A one-stage endpoint has neither.
+    """
 
     worker_id: Id
     endpoint_id: Id
@@ -193,6 +207,9 @@ class WorkerSpec(Message):
     device_index: int = Field(ge=0)
     device_bytes: int = Field(gt=0)  # weights + KV, reserved
     kv_bytes: int = Field(ge=0)
+    kv_tokens: int = Field(default=0, ge=0)  # KV slots, the same on every stage
+    previous: Peer | None = None
+    next: Peer | None = None
     max_slots: int = Field(ge=1)  # requests at once
     max_context_tokens: int = Field(ge=1)
     cores: int = Field(ge=1)

@@ -1,0 +1,14 @@
+"""The worker agent of a node: `python -m services.worker`."""
+
+import os
+
+import uvloop
+
+from libs.common.settings import Environment
+from services.worker import bootstrap
+from services.worker.settings import AgentSettings
+
+if __name__ == "__main__":
+    settings = AgentSettings.read(Environment(os.environ))
+    bootstrap.configure(settings)
+    uvloop.run(bootstrap.run(settings))

@@ -1,0 +1,197 @@
+"""The node's agent: follows the desired state, runs the workers it names, says what it observes."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+
+from libs.common.bus import Bus, Subscription
+from libs.common.clock import Clock
+from libs.common.messages import (
+    AgentHeartbeat,
+    DesiredReply,
+    DeviceObserved,
+    NodeDesired,
+    WorkerObserved,
+    WorkerSpec,
+)
+from libs.common.states import WorkerState
+from libs.common.subjects import NODE_DESIRED_AGENT
+from services.worker.bridge import Bridge
+from services.worker.desired import DesiredLog, Retired, changes
+from services.worker.launcher import Launcher
+from services.worker.settings import DeviceSettings
+from services.worker.supervised import SupervisedWorker
+from services.worker.translate import start_frame
+from services.worker.watchdog import PATIENCE, Patience
+
+logger = logging.getLogger(__name__)
+
+EXPIRE_INTERVAL_S = 0.2
+
+
+class Agent:
+    """`changed` is set whenever the next heartbeat would say something new."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        boot_id: str,
+        devices: tuple[DeviceSettings, ...],
+        capacities: tuple[DeviceObserved, ...],
+        fetcher_socket: Path,
+        launcher: Launcher,
+        bus: Bus,
+        clock: Clock,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.changed = asyncio.Event()
+        self._node_id, self._boot_id = node_id, boot_id
+        self._devices, self._capacities = devices, capacities
+        self._fetcher_socket = fetcher_socket
+        self._launcher, self._bus, self._clock = launcher, bus, clock
+        self._patience = patience
+        self._log = DesiredLog()
+        self._retired = Retired()
+        self._workers: dict[str, SupervisedWorker] = {}
+        self._refused: dict[str, WorkerObserved] = {}  # desired, but this node cannot run them
+        self._bridges: set[Bridge] = set()  # outlive their workers until every end is acknowledged
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sequence = 0
+        self._subscription: Subscription | None = None
+
+    # ------------------------------------------------------------ its lifetime
+
+    async def open(self) -> None:
+        """Listen to the scheduler. Raises BusError."""
+        self._subscription = await self._bus.subscribe(
+            NODE_DESIRED_AGENT, self._node_id, self.follow
+        )
+        self._spawn(self._expire_regularly(), "expire")
+
+    async def close(self) -> None:
+        """Take no more orders, stop every worker, stop listening for requests."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(bridge.close() for bridge in self._bridges))
+
+    # ------------------------------------------------------- the desired state
+
+    async def follow(self, desired: NodeDesired) -> DesiredReply:
+        """Accept and act. The reply waits for no process, but entry workers listen before it."""
+        reply = self._log.accept(desired)
+        if reply.refused is not None:
+            logger.warning("desired version %d refused: %s", desired.version, reply.refused)
+            return reply
+        due = changes(desired, {**self._workers, **self._refused}, self._retired)
+        for worker_id in due.remove:
+            self._remove(worker_id)
+        for spec in due.update:
+            self._update(spec)
+        for spec in due.launch:
+            await self._launch(spec)
+        self.changed.set()
+        return reply
+
+    async def _launch(self, spec: WorkerSpec) -> None:
+        if spec.device_index >= len(self._devices):
+            cause = f"this node has no device {spec.device_index}, it has {len(self._devices)}"
+            self._refused[spec.worker_id] = _failed(spec, cause)
+            return
+        device = self._devices[spec.device_index]
+        worker = SupervisedWorker(
+            spec, clock=self._clock, changed=self.changed.set, patience=self._patience
+        )
+        if spec.stage_index == 0:
+            await self._open_bridge(worker)
+        self._workers[spec.worker_id] = worker
+        start = start_frame(spec, device, self._fetcher_socket)
+        self._spawn(worker.run(self._launcher, device, start), f"run-{spec.worker_id}")
+
+    async def _open_bridge(self, worker: SupervisedWorker) -> None:
+        bridge = Bridge(
+            worker.spec,
+            bus=self._bus,
+            clock=self._clock,
+            send=worker.send,
+            changed=self.changed.set,
+        )
+        await bridge.open()
+        worker.bridge = bridge
+        self._bridges.add(bridge)
+
+    def _update(self, spec: WorkerSpec) -> None:
+        worker = self._workers.get(spec.worker_id)
+        if worker is not None:
+            worker.update(spec)
+
+    def _remove(self, worker_id: str) -> None:
+        self._retired.add(worker_id)
+        self._refused.pop(worker_id, None)
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            self._spawn(self._stop(worker_id, worker), f"stop-{worker_id}")
+
+    async def _stop(self, worker_id: str, worker: SupervisedWorker) -> None:
+        await worker.stop()
+        self._workers.pop(worker_id, None)
+        self.changed.set()
+
+    # ------------------------------------------------------------ what it sees
+
+    def heartbeat(self) -> AgentHeartbeat:
+        """The next one of this boot."""
+        self._sequence += 1
+        return AgentHeartbeat(
+            node_id=self._node_id,
+            boot_id=self._boot_id,
+            sequence=self._sequence,
+            accepted_version=self._log.version,
+            devices=self._capacities,
+            workers=(
+                *(worker.observed() for worker in self._workers.values()),
+                *self._refused.values(),
+            ),
+        )
+
+    # ------------------------------------------------------------------ chores
+
+    async def _expire_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_INTERVAL_S)
+            try:
+                await self.expire()
+            except Exception:  # deadlines must be kept for ever, whatever one endpoint does
+                logger.exception("a round of deadlines failed")
+
+    async def expire(self) -> None:
+        """End requests past their deadline; close what has nothing left to say."""
+        for bridge in tuple(self._bridges):
+            bridge.expire()
+            if bridge.is_over:
+                self._bridges.discard(bridge)
+                await bridge.close()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the task %s failed", task.get_name(), exc_info=error)
+
+
+def _failed(spec: WorkerSpec, cause: str) -> WorkerObserved:
+    return WorkerObserved(
+        worker_id=spec.worker_id,
+        endpoint_id=spec.endpoint_id,
+        state=WorkerState.FAILED,
+        cause=cause,
+    )

@@ -1,0 +1,241 @@
+"""Between the bus and one entry worker: requests in, tokens out, nothing that is not its own.
+
+It listens from the launch on, so requests may come before the worker can run them. Publishing
+never holds up the worker: what does not fit into the outgoing queue is left out, and the gateway,
+which sees the gap, asks for it again from the token log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from libs.common.bus import Bus, Subscription
+from libs.common.clock import Clock
+from libs.common.messages import (
+    Acknowledged,
+    AcknowledgeFinish,
+    CancelRequest,
+    Generate,
+    GenerateReply,
+    ResendReply,
+    ResendTokens,
+    TokensGenerated,
+    WorkerSpec,
+)
+from libs.common.states import FinishReason
+from libs.common.subjects import (
+    ENDPOINT_ACKNOWLEDGE,
+    ENDPOINT_CANCEL,
+    ENDPOINT_GENERATE,
+    ENDPOINT_RESEND,
+)
+from services.worker.frames import CancelGeneration, TokensProduced, ToWorker
+from services.worker.publisher import TokenPublisher
+from services.worker.requestspans import RequestSpans
+from services.worker.tokenlog import RequestLog, TokenLog
+from services.worker.translate import generate_frame, tokens_message
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 8  # requests beyond the slots that an endpoint holds before it says busy
+
+
+class Bridge:
+    """`send` hands a frame to the worker; `changed` tells the agent that load figures changed."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        bus: Bus,
+        clock: Clock,
+        send: Callable[[ToWorker], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.log = TokenLog()
+        self.is_closed_to_new = False  # set when the worker has gone
+        self._bus, self._clock, self._send, self._changed = bus, clock, send, changed
+        self._publisher = TokenPublisher(bus)
+        self._publishing: asyncio.Task[None] | None = None
+        self._spans = RequestSpans(spec.endpoint_id, clock)
+        self._intake: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
+        self._idle_since_s: float | None = None  # None until it can serve, or has served
+
+    async def open(self) -> None:
+        """Listen for this endpoint. Raises BusError."""
+        endpoint = self.spec.endpoint_id
+        subscribe = self._bus.subscribe
+        self._intake = await subscribe(ENDPOINT_GENERATE, endpoint, self.generate)
+        self._subscriptions += [
+            await subscribe(ENDPOINT_RESEND, endpoint, self.resend),
+            await subscribe(ENDPOINT_CANCEL, endpoint, self.cancel),
+            await subscribe(ENDPOINT_ACKNOWLEDGE, endpoint, self.acknowledge),
+        ]
+        self._publishing = asyncio.create_task(self._publisher.run(), name=f"publish-{endpoint}")
+
+    async def close(self) -> None:
+        await self._stop_intake()
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        self._subscriptions.clear()
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.wait({self._publishing})
+
+    async def _stop_intake(self) -> None:
+        if self._intake is not None:
+            await self._intake.unsubscribe()
+            self._intake = None
+
+    @property
+    def num_unfinished(self) -> int:
+        return self.log.num_unfinished
+
+    @property
+    def idle_ms(self) -> int:
+        """Since the last request ended, or since the endpoint could serve."""
+        if self.num_unfinished or self._idle_since_s is None:
+            return 0
+        return int((self._clock.monotonic_s() - self._idle_since_s) * 1000)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its worker is gone and every end was acknowledged or has expired."""
+        return self.is_closed_to_new and not len(self.log)
+
+    def mark_serving(self) -> None:
+        """The worker is ready: idle time counts from here."""
+        self._idle_since_s = self._clock.monotonic_s()
+
+    # ------------------------------------------------------------ from the bus
+
+    async def generate(self, message: Generate) -> GenerateReply:
+        if self.log.find(message.request_id, message.attempt) is not None:
+            return GenerateReply(result="accepted")  # said twice
+        refusal = self._refusal(message)
+        if refusal is not None:
+            return refusal
+        self._replace_older(message)
+        deadline_s = self._clock.monotonic_s() + message.remaining_ms / 1000
+        start_index = len(message.generated_ids)
+        self.log.open(message.request_id, message.attempt, start_index, deadline_s)
+        self._spans.begin(message.request_id)
+        self._send(generate_frame(message))
+        self._changed()
+        return GenerateReply(result="accepted")
+
+    def _refusal(self, message: Generate) -> GenerateReply | None:
+        """Why this request is not taken, or None."""
+        spec = self.spec
+        if message.epoch != spec.endpoint_epoch:
+            return GenerateReply(result="stale_epoch")
+        if spec.is_draining or self.is_closed_to_new:
+            return GenerateReply(result="draining")
+        if self.log.has_ended(message.request_id, message.attempt):
+            return GenerateReply(result="refused", message="this attempt has already ended here")
+        num_tokens = len(message.prompt_ids) + len(message.generated_ids)
+        if num_tokens >= spec.max_context_tokens:
+            said = f"{num_tokens} tokens leave no room in a context of {spec.max_context_tokens}"
+            return GenerateReply(result="refused", message=said)
+        if self._num_others(message.request_id) >= spec.max_slots + MAX_WAITING:
+            return GenerateReply(result="busy")
+        return None
+
+    def _num_others(self, request_id: str) -> int:
+        return sum(request.request_id != request_id for request in self.log.unfinished())
+
+    def _replace_older(self, message: Generate) -> None:
+        older = self.log.older_attempt(message.request_id, message.attempt)
+        if older is not None and not older.is_finished:
+            self._send(CancelGeneration(older.request_id, older.attempt))
+            self._spans.end(older, "replaced by a newer attempt")
+
+    async def resend(self, message: ResendTokens) -> ResendReply:
+        request = self.log.find(message.request_id, message.attempt)
+        if request is None:
+            return ResendReply(known=False)
+        for part in self.log.since(request, message.from_index):
+            self._publisher.put(part)
+        return ResendReply(known=True, next_index=request.next_index)
+
+    async def cancel(self, message: CancelRequest) -> Acknowledged:
+        request = self.log.find(message.request_id, message.attempt)
+        if request is None:
+            # It may have overtaken its `generate`, which then must not start anything.
+            self.log.mark_ended(message.request_id, message.attempt)
+            return Acknowledged(known=False)
+        self._cancel(request)
+        return Acknowledged(known=True)
+
+    async def acknowledge(self, message: AcknowledgeFinish) -> Acknowledged:
+        request = self.log.find(message.request_id, message.attempt)
+        if request is None or not request.is_finished:
+            return Acknowledged(known=request is not None)
+        return Acknowledged(known=self.log.forget(message.request_id, message.attempt))
+
+    # --------------------------------------------------------- from the worker
+
+    def take_tokens(self, frame: TokensProduced) -> None:
+        """Keep and publish; what belongs to no live request of this endpoint is dropped."""
+        try:
+            tokens = tokens_message(frame)
+        except ValidationError as exc:
+            logger.error("%s: dropped malformed tokens: %s", self.spec.worker_id, exc.errors()[:1])
+            return
+        request = self.log.find(tokens.request_id, tokens.attempt)
+        if request is None or request.is_finished:
+            return  # ended here while the worker was computing: expected
+        if not self.log.append(tokens, self._clock.monotonic_s()):
+            self._break_off(request, tokens)
+            return
+        self._publisher.put(tokens)
+        if request.is_finished:
+            self._request_ended(request)
+
+    def _break_off(self, request: RequestLog, tokens: TokensGenerated) -> None:
+        """Tokens that do not continue a request are a bug: its stream cannot be right any more."""
+        error = f"tokens from index {tokens.start_index} where {request.next_index} was due"
+        logger.error("%s: %s: %s", self.spec.worker_id, request.request_id, error)
+        self._end(request, FinishReason.ERROR, error)
+
+    # --------------------------------------------------------- from the agent
+
+    def expire(self) -> None:
+        """End requests past their deadline; forget ends that nobody acknowledges."""
+        now_s = self._clock.monotonic_s()
+        for request in self.log.unfinished():
+            if request.deadline_s <= now_s:
+                logger.info("%s: deadline passed", request.request_id)
+                self._cancel(request)
+        self.log.expire(now_s)
+
+    async def worker_gone(self) -> None:
+        """Forget what cannot end here any more, so that the gateway hears "unknown" and resubmits.
+
+        Finished requests stay: their last tokens may still have to be sent again.
+        """
+        self.is_closed_to_new = True
+        await self._stop_intake()
+        for request in self.log.unfinished():
+            self.log.forget(request.request_id, request.attempt)
+            self._spans.end(request, "the worker ended")
+
+    def _cancel(self, request: RequestLog) -> None:
+        if not request.is_finished:
+            self._end(request, FinishReason.CANCELLED)
+
+    def _end(self, request: RequestLog, reason: FinishReason, error: str | None = None) -> None:
+        """End it at once: the worker is told, but may be busy, or stopped."""
+        self._send(CancelGeneration(request.request_id, request.attempt))
+        self._publisher.put(self.log.finish(request, reason, self._clock.monotonic_s(), error))
+        self._request_ended(request)
+
+    def _request_ended(self, request: RequestLog) -> None:
+        if not self.num_unfinished:
+            self._idle_since_s = self._clock.monotonic_s()
+        self._spans.end(request, request.error)
+        self._changed()

@@ -1,0 +1,115 @@
+"""The worker process's end of its socketpair: a thread that reads, a thread that writes.
+
+So the agent's end is noticed during a long import or a long step, and sending never waits for the
+agent. There is no event loop in this process. Stdlib only.
+"""
+
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+from typing import NoReturn
+
+from services.worker.errors import FrameError
+from services.worker.frames import (
+    HEADER_BYTES,
+    StartWorker,
+    StatsChanged,
+    ToAgent,
+    ToWorker,
+    WorkerFailed,
+    body_length,
+    decode_to_worker,
+    encode,
+)
+
+logger = logging.getLogger(__name__)
+
+ALIVE_INTERVAL_S = 1.0  # the agent hears at least this often that the process is not frozen
+FLUSH_TIMEOUT_S = 2.0
+
+
+class Channel:
+    """Use `start_frame` once, then `listen`; from then on frames come out of `receive`."""
+
+    def __init__(self, worker_end: socket.socket) -> None:
+        self._socket = worker_end
+        self._incoming: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
+        self._stats = StatsChanged(0, 0, 0)
+        self._writer = threading.Thread(target=self._write, name="channel-writer", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="channel-reader", daemon=True)
+        self._writer.start()
+
+    def start_frame(self) -> StartWorker:
+        """The first frame, awaited here. Raises FrameError for any other."""
+        frame = self._next()
+        if not isinstance(frame, StartWorker):
+            raise FrameError(f"the first frame is a {type(frame).__name__}")
+        return frame
+
+    def listen(self) -> None:
+        self._reader.start()
+
+    def receive(self, timeout_s: float | None) -> ToWorker | None:
+        """The next frame, or None when none has come in time; 0 does not wait at all."""
+        try:
+            if timeout_s is None or timeout_s > 0:
+                return self._incoming.get(timeout=timeout_s)
+            return self._incoming.get_nowait()
+        except queue.Empty:
+            return None
+
+    def send(self, frame: ToAgent) -> None:
+        """Never waits."""
+        self._outgoing.put(frame)
+
+    def fail(self, cause: str) -> NoReturn:
+        """Say why, and end the process without unwinding what other threads are doing."""
+        print(cause, file=sys.stderr, flush=True)
+        self._outgoing.put(WorkerFailed(cause))
+        self._outgoing.put(None)
+        self._writer.join(FLUSH_TIMEOUT_S)
+        os._exit(1)
+
+    # ---------------------------------------------------------------- threads
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._incoming.put(self._next())
+        except FrameError as exc:
+            self.fail(f"the agent broke the protocol: {exc}")
+
+    def _next(self) -> ToWorker:
+        return decode_to_worker(self._exactly(body_length(self._exactly(HEADER_BYTES))))
+
+    def _exactly(self, num_bytes: int) -> bytes:
+        data = bytearray(num_bytes)
+        view = memoryview(data)
+        while view:
+            try:
+                received = self._socket.recv_into(view)
+            except ConnectionError:
+                received = 0
+            if received == 0:
+                os._exit(0)  # the agent is gone, and this process is nobody's any more
+            view = view[received:]
+        return bytes(data)
+
+    def _write(self) -> None:
+        while True:
+            try:
+                frame = self._outgoing.get(timeout=ALIVE_INTERVAL_S)
+            except queue.Empty:
+                frame = self._stats
+            if frame is None:
+                return
+            if isinstance(frame, StatsChanged):
+                self._stats = frame
+            try:
+                self._socket.sendall(encode(frame))
+            except OSError:
+                os._exit(0)  # as above

@@ -1,0 +1,48 @@
+"""Telling the scheduler what the agent observes: on every change, and each second."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from libs.common.bus import Bus
+from libs.common.errors import BusError
+from libs.common.messages import AgentHeartbeat
+from libs.common.subjects import NODE_AGENT_HEARTBEAT
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+COALESCE_S = 0.02  # changes come in swarms; one heartbeat tells them all
+PUBLISH_TIMEOUT_S = 2.0
+
+
+async def send_heartbeats(
+    observe: Callable[[], AgentHeartbeat], changed: asyncio.Event, bus: Bus, health_file: Path
+) -> None:
+    """Run until cancelled.
+
+    The health file says that this loop turns. It does not depend on the bus: an agent restarted
+    because the bus is away would take its workers with it.
+    """
+    while True:
+        health_file.touch()  # noqa: ASYNC240 - one system call on a local file
+        await _publish(observe, bus)
+        try:
+            async with asyncio.timeout(INTERVAL_S):
+                await changed.wait()
+            await asyncio.sleep(COALESCE_S)
+        except TimeoutError:
+            pass  # nothing changed for an interval
+        changed.clear()
+
+
+async def _publish(observe: Callable[[], AgentHeartbeat], bus: Bus) -> None:
+    if not bus.is_connected:
+        return  # a buffered heartbeat would be old news when it arrives
+    message = observe()
+    try:
+        async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+            await bus.publish(NODE_AGENT_HEARTBEAT, message.node_id, message)
+    except (BusError, TimeoutError) as exc:
+        logger.warning("a heartbeat was not sent: %s", exc or "timeout")

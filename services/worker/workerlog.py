@@ -1,0 +1,52 @@
+"""What a worker process writes to its standard error: bounded on disk, its last lines in memory."""
+
+import asyncio
+from collections import deque
+from pathlib import Path
+
+MAX_LOG_BYTES = 2**20  # per worker; then the file starts again, the former half is kept beside it
+MAX_LOGS = 40  # of ended workers; the oldest go
+NUM_LAST_LINES = 20
+_MAX_LINE_CHARACTERS = 300
+
+
+class WorkerLog:
+    """Reads the pipe until its end. `last_lines` help a person who reads why a worker failed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: deque[str] = deque(maxlen=NUM_LAST_LINES)
+        self._partial = b""
+        self._size_bytes = 0
+
+    async def follow(self, pipe: asyncio.StreamReader) -> None:
+        with self._path.open("wb", buffering=0) as file:
+            while data := await pipe.read(65_536):
+                if self._size_bytes + len(data) > MAX_LOG_BYTES:
+                    self._path.with_suffix(".old").write_bytes(self._path.read_bytes())
+                    file.seek(0)
+                    file.truncate()
+                    self._size_bytes = 0
+                file.write(data)
+                self._size_bytes += len(data)
+                self._remember(data)
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        tail = (self._partial.decode(errors="replace"),) if self._partial else ()
+        return (*self._lines, *tail)
+
+    def _remember(self, data: bytes) -> None:
+        *lines, partial = (self._partial + data).split(b"\n")
+        self._partial = partial[-4 * _MAX_LINE_CHARACTERS :]
+        for line in lines[-NUM_LAST_LINES:]:
+            self._lines.append(line.decode(errors="replace")[:_MAX_LINE_CHARACTERS])
+
+
+def prepare_log_folder(folder: Path) -> None:
+    """Make the folder and drop the logs of all but the latest workers."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in logs[MAX_LOGS:]:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".old").unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""Weights from real unit files, over a real socket, to tensors on the CPU."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from libs.common.manifest import UnitKind
+from libs.common.unitheader import UnitError
+from services.worker.engine.weights import UnitKey
+from services.worker.engine.weights import UnitReader as Weights
+from services.worker.errors import WeightsUnavailable
+from services.worker.frames import StepTaken
+from services.worker.parameters import (
+    DevicePlacement,
+    HostPlacement,
+    ParameterManager,
+    Placement,
+)
+from services.worker.startsteps import StartSteps
+from services.worker.unitfeed import UnitFeed
+from tests.integration.worker.tiny import TinyModel, UnitFolder
+from tests.integration.worker.unitservers import UnitServerDouble
+
+EMBEDDING, LAYER_0 = UnitKey(UnitKind.EMBEDDING), UnitKey(UnitKind.LAYER, 0)
+
+
+class Fed:
+    """A unit feed whose failures are remembered."""
+
+    def __init__(self, tmp_path: Path, placement: Placement | None = None) -> None:
+        self.steps: list[StepTaken] = []
+        self.failures: list[str] = []
+        self.failed = threading.Event()
+        self.feed = UnitFeed(
+            tmp_path / "fetcher.sock",
+            "worker-a",
+            deadline_s=time.monotonic() + 20,
+            steps=StartSteps(self.steps.append),
+            failed=self._fail,
+        )
+        self.feed.start()
+        self.parameters = ParameterManager(self.feed, placement or HostPlacement())
+
+    def until_watched(self) -> None:
+        """The feed has seen every byte and looks at no file any more."""
+        deadline_s = time.monotonic() + 5
+        while not any(s.name == "weights" and s.ended_at_s is not None for s in self.steps):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+
+    def _fail(self, cause: str) -> None:
+        self.failures.append(cause)
+        self.failed.set()
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
+    folder = UnitFolder(tmp_path / "units", model)
+    with UnitServerDouble(tmp_path, folder):
+        yield folder
+
+
+PLACEMENTS = [
+    pytest.param(HostPlacement(), id="shared memory"),
+    pytest.param(DevicePlacement(torch.device("cpu")), id="a copy"),
+    pytest.param(DevicePlacement(torch.device("cuda:0")), id="GPU", marks=pytest.mark.gpu),
+]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_every_tensor_is_what_was_stored(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement
+) -> None:
+    folder.fill()
+    parameters = Fed(tmp_path, placement).parameters
+    for unit in model.units:
+        key = UnitKey(unit.entry.kind, unit.entry.layer_index)
+        parameters.wait_unit(key, 5)
+        for entry in unit.entry.tensors:
+            tensor = parameters.tensor(key, entry.name).cpu()
+            assert torch.equal(tensor, model.state[entry.name])
+
+
+def test_a_tensor_is_a_view_of_shared_memory_and_not_a_copy(
+    tmp_path: Path, folder: UnitFolder
+) -> None:
+    folder.fill()
+    parameters = Fed(tmp_path).parameters
+    parameters.wait_unit(EMBEDDING, 5)
+    address = parameters.tensor(EMBEDDING, "model.embed_tokens.weight").data_ptr()
+    assert _mapping_of(address).endswith("r--s")
+
+
+@pytest.mark.parametrize(
+    ("placement", "has_lease"),
+    [
+        pytest.param(HostPlacement(), True, id="in shared memory"),
+        pytest.param(DevicePlacement(torch.device("cpu")), False, id="copied"),
+    ],
+)
+def test_a_unit_is_leased_for_as_long_as_its_file_is_used(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement, has_lease: bool
+) -> None:
+    folder.fill()
+    fed = Fed(tmp_path, placement)
+    for unit in model.units:
+        fed.parameters.wait_unit(UnitKey(unit.entry.kind, unit.entry.layer_index), 5)
+    fed.until_watched()
+
+    descriptor = folder.open(model.units[0].entry.digest)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not has_lease
+    except BlockingIOError:
+        assert has_lease
+    finally:
+        os.close(descriptor)
+
+
+def test_query_key_and_value_are_one_matrix_without_a_copy(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder
+) -> None:
+    folder.fill()
+    parameters = Fed(tmp_path).parameters
+    parameters.wait_unit(LAYER_0, 5)
+    names = [f"model.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
+
+    fused = Weights(parameters, LAYER_0, torch.float32).stacked(names, (32, 16, 16), 32)
+
+    assert fused.data_ptr() == parameters.tensor(LAYER_0, names[0]).data_ptr()
+    assert torch.equal(fused, torch.cat([model.state[name] for name in names]))
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_waiting_for_a_unit_ends_when_its_last_byte_is_there(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement
+) -> None:
+    parameters = Fed(tmp_path, placement).parameters
+    waiting = threading.Thread(target=parameters.wait_unit, args=(LAYER_0, 20))
+    waiting.start()
+    folder.fill(model.units[0])
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    folder.fill(model.units[1])
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_a_unit_that_does_not_come_in_time_is_unavailable(
+    tmp_path: Path, folder: UnitFolder
+) -> None:
+    parameters = Fed(tmp_path).parameters
+    with pytest.raises(WeightsUnavailable, match=r"0 of \d+ bytes"):
+        parameters.wait_unit(LAYER_0, 0.1)
+
+
+def test_a_unit_that_the_fetcher_gave_up_is_unavailable_and_says_why(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder
+) -> None:
+    folder.fill(model.units[0])
+    fed = Fed(tmp_path)
+    folder.writers[model.units[1].entry.digest].fail(UnitError.DIGEST_MISMATCH)
+    with pytest.raises(WeightsUnavailable, match="do not match their digest"):
+        fed.parameters.wait_unit(LAYER_0, 5)
+    assert fed.failed.wait(5)
+    assert "do not match their digest" in fed.failures[0]
+
+
+def test_a_layer_that_the_model_has_not_is_unavailable(tmp_path: Path, folder: UnitFolder) -> None:
+    folder.fill()
+    with pytest.raises(WeightsUnavailable, match="no unit"):
+        Fed(tmp_path).parameters.wait_unit(UnitKey(UnitKind.LAYER, 9), 1)
+
+
+def test_a_write_to_a_weight_ends_the_process_and_leaves_the_weight(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder
+) -> None:
+    folder.fill()
+    digest = model.units[0].entry.digest
+    code = (
+        "import sys, os\n"
+        "from libs.common.unitfile import UnitReader\n"
+        "from services.worker.parameters import host_bytes\n"
+        "descriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "unit = UnitReader(descriptor, digest=sys.argv[2], size_bytes=int(sys.argv[3]))\n"
+        "host_bytes(unit)[0] = 1\n"
+    )
+    arguments = [str(tmp_path / "units" / digest), digest, str(model.units[0].entry.size_bytes)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], timeout=120, check=False)
+    assert done.returncode == -11
+    with open(folder.open(digest), "rb") as file:
+        assert file.read().endswith(model.units[0].data)
+
+
+def _mapping_of(address: int) -> str:
+    """Permissions of the mapping that holds an address, as /proc writes them."""
+    with open(f"/proc/{os.getpid()}/maps") as maps:
+        for line in maps:
+            extent, permissions, *_ = line.split()
+            start, end = (int(part, 16) for part in extent.split("-"))
+            if start <= address < end:
+                return permissions
+    raise AssertionError("not mapped")

@@ -1,0 +1,84 @@
+"""A launcher whose processes are the test itself, speaking real frames over real socketpairs."""
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+
+from services.worker.errors import LaunchError
+from services.worker.frames import ToAgent, ToWorker, decode_to_worker, encode
+from services.worker.launcher import Exit
+from services.worker.link import read_body
+from services.worker.settings import DeviceSettings
+
+
+class FakeProcess:
+    """What a worker process would do, the test does: `say`, `hear`, `exit`."""
+
+    def __init__(self, pid: int, obeys_stop: bool) -> None:
+        self.pid = pid
+        self.num_stops = 0
+        self.socket, self._worker_end = socket.socketpair()
+        self._obeys_stop = obeys_stop
+        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def say(self, frame: ToAgent) -> None:
+        await self.say_bytes(encode(frame))
+
+    async def say_bytes(self, data: bytes) -> None:
+        _, writer = await self._opened()
+        writer.write(data)
+        await writer.drain()
+
+    async def hear(self) -> ToWorker:
+        reader, _ = await self._opened()
+        async with asyncio.timeout(2):
+            body = await read_body(reader)
+        assert body is not None, "the agent closed the socket"
+        return decode_to_worker(body)
+
+    async def hang_up(self) -> None:
+        _, writer = await self._opened()
+        writer.close()
+        await writer.wait_closed()
+
+    async def exit(self, code: int, *last_lines: str) -> None:
+        await self.hang_up()
+        if not self._exit.done():
+            self._exit.set_result(Exit(code, last_lines))
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._exit)
+
+    async def stop(self) -> None:
+        self.num_stops += 1
+        if self._obeys_stop:
+            await self.exit(-15)
+        await self.wait()
+
+    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None:
+            self._streams = await asyncio.open_unix_connection(sock=self._worker_end)
+        return self._streams
+
+
+@dataclass
+class FakeLauncher:
+    refusal: str | None = None
+    obeys_stop: bool = True
+    processes: dict[str, FakeProcess] = field(default_factory=dict)
+    devices: dict[str, DeviceSettings] = field(default_factory=dict)
+    num_launches: int = 0
+    may_launch: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_launch.set()
+
+    async def launch(self, worker_id: str, device: DeviceSettings) -> FakeProcess:
+        self.num_launches += 1
+        await self.may_launch.wait()
+        if self.refusal is not None:
+            raise LaunchError(self.refusal)
+        process = FakeProcess(1000 + self.num_launches, self.obeys_stop)
+        self.processes[worker_id], self.devices[worker_id] = process, device
+        return process

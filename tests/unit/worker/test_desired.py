@@ -1,0 +1,61 @@
+import pytest
+
+from libs.common.messages import NodeDesired
+from services.worker.desired import Changes, DesiredLog, Retired, changes
+from tests.unit.worker.making import worker_spec
+
+
+def desired(epoch: int, version: int, *worker_ids: str) -> NodeDesired:
+    return NodeDesired(
+        node_id="node-a",
+        leader_epoch=epoch,
+        version=version,
+        workers=tuple(worker_spec(worker_id) for worker_id in worker_ids),
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "version", "refused"),
+    [
+        pytest.param(2, 6, None, id="newer"),
+        pytest.param(2, 5, None, id="the same again"),
+        pytest.param(2, 4, "older than 5", id="overtaken on the way"),
+        pytest.param(1, 9, "epoch 1 is over", id="a deposed leader"),
+        pytest.param(3, 4, None, id="a new leader is believed"),
+    ],
+)
+def test_only_the_latest_leader_and_its_latest_version_are_followed(
+    epoch: int, version: int, refused: str | None
+) -> None:
+    log = DesiredLog()
+    log.accept(desired(2, 5))
+
+    reply = log.accept(desired(epoch, version))
+
+    if refused is None:
+        assert reply.refused is None and reply.accepted_version == version == log.version
+    else:
+        assert reply.refused is not None and refused in reply.refused
+        assert reply.accepted_version == log.version == 5
+
+
+def test_workers_are_launched_updated_and_removed_as_desired() -> None:
+    present = {"worker-b": object(), "worker-c": object()}
+    due = changes(desired(1, 1, "worker-a", "worker-b"), present, Retired())
+    assert due == Changes(
+        launch=(worker_spec("worker-a"),), update=(worker_spec("worker-b"),), remove=("worker-c",)
+    )
+
+
+def test_a_retired_worker_id_is_not_launched_again() -> None:
+    retired = Retired()
+    retired.add("worker-a")
+    assert changes(desired(1, 1, "worker-a"), {}, retired).launch == ()
+
+
+def test_only_so_many_retired_ids_are_remembered() -> None:
+    retired = Retired(max_ids=2)
+    for worker_id in ("worker-a", "worker-b", "worker-c"):
+        retired.add(worker_id)
+    assert "worker-a" not in retired
+    assert "worker-b" in retired and "worker-c" in retired

@@ -1,0 +1,184 @@
+import asyncio
+import dataclasses
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.states import FinishReason
+from services.worker.errors import FrameError
+from services.worker.frames import (
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    CancelGeneration,
+    Frame,
+    GenerateTokens,
+    Ready,
+    Registered,
+    Sampling,
+    StartWorker,
+    StatsChanged,
+    StepTaken,
+    TokenLogprob,
+    TokensProduced,
+    WorkerFailed,
+    body_length,
+    decode_to_agent,
+    decode_to_worker,
+    encode,
+)
+from services.worker.link import read_body
+
+SAMPLING = Sampling(0.7, 0.9, 16, 2**64 - 1, (2, 7), False, None)
+START = StartWorker(
+    worker_id="worker-a",
+    manifest_digest="0" * 64,
+    unit_digests=("1" * 64,),
+    stage_index=0,
+    num_stages=1,
+    first_layer=0,
+    last_layer=2,
+    device="cpu",
+    device_bytes=1000,
+    kv_bytes=100,
+    max_slots=4,
+    max_context_tokens=128,
+    cores=1,
+    start_timeout_ms=30_000,
+    fetcher_socket="/sockets/fetcher.sock",
+)
+TO_WORKER: list[Frame] = [
+    START,
+    GenerateTokens("request-a", 1, (1, 2, 3), (), SAMPLING),
+    CancelGeneration("request-a", 1),
+]
+TO_AGENT: list[Frame] = [
+    Registered(None, None),
+    Registered("127.0.0.1:4000", "key"),
+    StepTaken("import", 1.5, None),
+    StepTaken("import", 1.5, 2.5, "torch"),
+    Ready(),
+    TokensProduced("request-a", 1, 0, (5,)),
+    TokensProduced("request-a", 1, 1, (6,), (TokenLogprob(-0.5, ((6, -0.5), (7, -1.25))),)),
+    TokensProduced("request-a", 1, 2, (), None, FinishReason.ERROR, "out of memory"),
+    StatsChanged(1, 2, 3),
+    WorkerFailed("no weights"),
+]
+
+
+@pytest.mark.parametrize("frame", TO_WORKER, ids=lambda frame: type(frame).__name__)
+def test_a_frame_for_the_worker_survives_the_way(frame: Frame) -> None:
+    assert decode_to_worker(encode(frame)[HEADER_BYTES:]) == frame
+
+
+@pytest.mark.parametrize("frame", TO_AGENT, ids=lambda frame: type(frame).__name__)
+def test_a_frame_for_the_agent_survives_the_way(frame: Frame) -> None:
+    assert decode_to_agent(encode(frame)[HEADER_BYTES:]) == frame
+
+
+def test_the_header_says_the_length_of_the_body() -> None:
+    data = encode(Ready())
+    assert body_length(data[:HEADER_BYTES]) == len(data) - HEADER_BYTES
+
+
+def test_a_worker_cannot_send_what_only_the_agent_may() -> None:
+    with pytest.raises(FrameError, match="kind"):
+        decode_to_agent(encode(CancelGeneration("request-a", 1))[HEADER_BYTES:])
+
+
+def test_a_length_over_the_limit_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(FrameError, match="limit"):
+        body_length(struct.pack(">I", MAX_FRAME_BYTES + 1))
+
+
+def test_a_frame_over_the_limit_is_not_sent() -> None:
+    with pytest.raises(FrameError, match="over the limit"):
+        encode(WorkerFailed("x" * (MAX_FRAME_BYTES + 1)))
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        pytest.param(b"", "JSON", id="empty"),
+        pytest.param(b"\xff\xfe", "JSON", id="no UTF-8"),
+        pytest.param(b"[]", "JSON object", id="no object"),
+        pytest.param(b"[" * 100_000, "JSON", id="too deep"),
+        pytest.param(b'{"kind":"Ready"}', "an object", id="no body"),
+        pytest.param(b'{"kind":"Ready","body":{},"x":1}', "only the fields", id="more fields"),
+        pytest.param(b'{"kind":"Ready","body":{"x":1}}', "no field", id="unknown body field"),
+        pytest.param(b'{"kind":"Halt","body":{}}', "kind", id="unknown kind"),
+        pytest.param(b'{"kind":"WorkerFailed","body":{}}', "cause", id="missing field"),
+        pytest.param(
+            b'{"kind":"StatsChanged","body":{"num_running":true,"num_waiting":0,"kv_used_bytes":0}}',
+            "num_running",
+            id="a truth value is no number",
+        ),
+        pytest.param(
+            b'{"kind":"StepTaken","body":{"name":"a","started_at_s":NaN,"ended_at_s":null}}',
+            "NaN",
+            id="no number",
+        ),
+        pytest.param(
+            b'{"kind":"StepTaken","body":{"name":"a","ended_at_s":null,"started_at_s":1'
+            + b"0" * 400
+            + b"}}",
+            "double",
+            id="a number no double holds",
+        ),
+    ],
+)
+def test_what_is_no_frame_is_refused_by_name(body: bytes, named: str) -> None:
+    with pytest.raises(FrameError, match=named):
+        decode_to_agent(body)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_frame_or_a_frame_error(body: bytes) -> None:
+    for decode in (decode_to_agent, decode_to_worker):
+        try:
+            decode(body)
+        except FrameError:
+            continue
+
+
+@given(st.sampled_from(TO_AGENT), st.data())
+def test_a_frame_with_any_one_field_replaced_is_a_frame_or_a_frame_error(
+    frame: Frame, data: st.DataObject
+) -> None:
+    document = json.loads(encode(frame)[HEADER_BYTES:])
+    names = [field.name for field in dataclasses.fields(frame)] or ["kind"]
+    document["body"][data.draw(st.sampled_from(names))] = data.draw(JSON_VALUES)
+    try:
+        decode_to_agent(json.dumps(document).encode())
+    except FrameError:
+        return
+
+
+async def _stream(data: bytes) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    return reader
+
+
+async def test_a_stream_that_ends_between_frames_ends_cleanly() -> None:
+    reader = await _stream(encode(Ready()))
+    body = await read_body(reader)
+    assert body is not None and decode_to_agent(body) == Ready()
+    assert await read_body(reader) is None
+
+
+@pytest.mark.parametrize("num_bytes", range(1, len(encode(Ready()))))
+async def test_a_stream_cut_inside_a_frame_is_an_error(num_bytes: int) -> None:
+    reader = await _stream(encode(Ready())[:num_bytes])
+    with pytest.raises(FrameError, match="inside"):
+        await read_body(reader)
