@@ -6,7 +6,7 @@ on the wire. Delivery is asynchronous and in order per subscription, as with NAT
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -167,6 +167,7 @@ class MemoryBus:
 class MemoryJob:
     message: ImportModel
     queue: "MemoryWorkQueue"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def done(self) -> None:
         return None

@@ -6,7 +6,7 @@ while no progress is heard. It may also come twice: jobs are idempotent.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,6 +38,10 @@ class Job(Protocol):
     @property
     def message(self) -> ImportModel: ...
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The trace context of whoever put it, for `telemetry.remote_context`."""
+
     async def done(self) -> None:
         """The job is over, whether it succeeded or was refused; it will not come again."""
 
@@ -63,6 +67,10 @@ class WorkQueue(Protocol):
 class NatsJob:
     message: ImportModel
     raw: Msg
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.raw.headers or {}
 
     async def done(self) -> None:
         await self._answer(self.raw.ack_sync(timeout=API_TIMEOUT_S))

@@ -37,7 +37,8 @@ class ImportWorker:
             if job is None:
                 await asyncio.sleep(_IDLE_PAUSE_S)
             else:
-                await self.handle(job)
+                with telemetry.remote_context(job.headers):
+                    await self.handle(job)
 
     async def handle(self, job: Job) -> None:
         """Import, tell how it ended, and only then acknowledge: a crash before brings it back."""
