@@ -1,0 +1,12 @@
+"""`python -m services.gateway`: settings from HYDRA_ variables."""
+
+import os
+
+import uvloop
+
+from libs.common.settings import Environment
+from services.gateway.server import serve
+from services.gateway.settings import GatewaySettings
+
+if __name__ == "__main__":
+    uvloop.run(serve(GatewaySettings.read(Environment(os.environ))))

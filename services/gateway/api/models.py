@@ -1,0 +1,50 @@
+"""Registering models: /api/v1/models. In the path a model goes by its name, slashes and all."""
+
+from fastapi import APIRouter
+
+from libs.common.ids import new_id
+from services.gateway.api.shapes import ModelChange, ModelView, NewModel
+from services.gateway.context import CallerDep, GatewayDep
+from services.gateway.errors import NotFound
+
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
+
+
+@router.post("", status_code=202)
+async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep) -> ModelView:
+    """The import begins at once; follow `state`, `bytes_done` and `cause`."""
+    entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
+    await gateway.models_written()
+    return ModelView.of(entry)
+
+
+@router.get("")
+async def list_models(gateway: GatewayDep, caller: CallerDep) -> list[ModelView]:
+    return [ModelView.of(entry) for entry in gateway.registry.list_of(caller.tenant)]
+
+
+@router.get("/{name:path}")
+async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelView:
+    return ModelView.of(await gateway.registry.find(caller.tenant, name))
+
+
+@router.patch("/{name:path}")
+async def change_model(
+    name: str, body: ModelChange, gateway: GatewayDep, caller: CallerDep
+) -> ModelView:
+    """Settings apply to endpoints that start from now on, and to the queue at once."""
+    known = await gateway.registry.find(caller.tenant, name)
+    values = body.columns()
+    entry = await gateway.models.change(known.model_id, values) if values else known
+    if entry is None:
+        raise NotFound(f"the model {name!r} does not exist", code="model_not_found", param="name")
+    await gateway.models_written()
+    return ModelView.of(entry)
+
+
+@router.delete("/{name:path}", status_code=202)
+async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep) -> None:
+    """Its name is free at once; its endpoints end what they run."""
+    known = await gateway.registry.find(caller.tenant, name)
+    await gateway.models.delete(known.model_id)
+    await gateway.models_written()

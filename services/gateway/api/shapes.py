@@ -1,0 +1,152 @@
+"""Bodies of the project's own API: what a client sends to register a model or make a key."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from libs.common.states import ModelState
+from services.gateway.store.keys import KeyInfo
+from services.gateway.store.models import ModelEntry
+
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
+# Whether it lies under the allowed root is the importing fetcher's to say: it can see the disk.
+Source = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=4096)]
+Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+_TIB = 2**40
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Slo(_Body):
+    """What an answer should keep to: time to the first token, and time per token after it."""
+
+    ttft_ms: int = Field(default=10_000, ge=1, le=3_600_000)
+    tpot_ms: int = Field(default=200, ge=1, le=600_000)
+
+
+class SloChange(_Body):
+    ttft_ms: int | None = Field(default=None, ge=1, le=3_600_000)
+    tpot_ms: int | None = Field(default=None, ge=1, le=600_000)
+
+
+class NewModel(_Body):
+    name: ModelName
+    source: Source = Field(description="Path of a folder of safetensors, or of a .gguf file")
+    slo: Slo = Slo()
+    keep_alive_s: float = Field(
+        default=300, ge=0, le=7 * 86_400, description="From ready, while idle"
+    )
+    max_pipeline_size: int = Field(default=4, ge=1, le=8)
+    max_queue: int = Field(default=100, ge=1, le=100_000, description="Waiting; one more gets 429")
+    max_slots: int = Field(
+        default=16, ge=1, le=1024, description="Requests at once on one endpoint"
+    )
+    max_endpoints: int = Field(default=1, ge=1, le=1024)
+    max_context_tokens: int | None = Field(
+        default=None, ge=16, description="None: as the checkpoint says"
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None, ge=1, le=_TIB, description="None: by slots and context"
+    )
+    public: bool = Field(
+        default=False, description="Its weights may be shared with other tenants' caches"
+    )
+
+    def columns(self) -> dict[str, Any]:
+        values = self.model_dump(exclude={"slo", "public"})
+        return {
+            **values,
+            "slo_ttft_ms": self.slo.ttft_ms,
+            "slo_tpot_ms": self.slo.tpot_ms,
+            "is_public": self.public,
+        }
+
+
+class ModelChange(_Body):
+    """Only what is given changes; null means "by default" for the last two."""
+
+    slo: SloChange | None = None
+    keep_alive_s: float | None = Field(default=None, ge=0, le=7 * 86_400)
+    max_pipeline_size: int | None = Field(default=None, ge=1, le=8)
+    max_queue: int | None = Field(default=None, ge=1, le=100_000)
+    max_slots: int | None = Field(default=None, ge=1, le=1024)
+    max_endpoints: int | None = Field(default=None, ge=1, le=1024)
+    public: bool | None = None
+    max_context_tokens: int | None = Field(default=None, ge=16)
+    kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
+
+    def columns(self) -> dict[str, Any]:
+        nullable = ("max_context_tokens", "kv_cache_bytes")
+        given = self.model_dump(exclude_unset=True, exclude={"slo", "public"})
+        values = {k: v for k, v in given.items() if v is not None or k in nullable}
+        if self.public is not None:
+            values["is_public"] = self.public
+        slo = SloChange() if self.slo is None else self.slo
+        targets = {"slo_ttft_ms": slo.ttft_ms, "slo_tpot_ms": slo.tpot_ms}
+        return values | {k: v for k, v in targets.items() if v is not None}
+
+
+class ModelView(BaseModel):
+    id: str
+    name: str
+    source: str
+    state: ModelState
+    cause: str | None
+    bytes_done: int
+    bytes_total: int
+    slo: Slo
+    keep_alive_s: float
+    max_pipeline_size: int
+    max_queue: int
+    max_slots: int
+    max_endpoints: int
+    max_context_tokens: int | None
+    kv_cache_bytes: int | None
+    public: bool
+    manifest_digest: str | None
+    architecture: str | None
+    dtype: str | None
+    num_layers: int | None
+    weight_bytes: int | None
+    backoff_until: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, entry: ModelEntry) -> "ModelView":
+        summary = entry.summary
+        own = {name: getattr(entry, name) for name in cls.model_fields if hasattr(entry, name)}
+        return cls(
+            **own,
+            id=entry.model_id,
+            slo=Slo(ttft_ms=entry.slo_ttft_ms, tpot_ms=entry.slo_tpot_ms),
+            public=entry.is_public,
+            architecture=summary.architecture if summary else None,
+            dtype=summary.dtype if summary else None,
+            num_layers=summary.num_layers if summary else None,
+            weight_bytes=summary.weight_bytes if summary else None,
+        )
+
+
+class NewKey(_Body):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    tenant: Tenant | None = Field(default=None, description="Another tenant's key: operators only")
+
+
+class KeyView(BaseModel):
+    id: str
+    tenant: str
+    name: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, info: KeyInfo) -> "KeyView":
+        return cls(id=info.key_id, tenant=info.tenant, name=info.name, created_at=info.created_at)
+
+
+class CreatedKey(KeyView):
+    key: str = Field(description="Shown this once; only its hash is kept")

@@ -1,0 +1,116 @@
+"""Who is asking: `Authorization: Bearer <key>` to a tenant, from a cache that outlives Postgres.
+
+Keys are compared by their SHA-256, so that time tells nothing about a key that is not known. A
+revoked key works for as long as `FRESH_S` on gateways that have not heard of it.
+"""
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.common.clock import Clock
+from libs.common.errors import DatabaseUnavailable
+from services.gateway.errors import Unauthorized, Unavailable
+from services.gateway.store.keys import OPERATOR_TENANT, KeyInfo
+
+FRESH_S = 10.0  # without asking Postgres again
+STALE_S = 3600.0  # while Postgres does not answer
+_OUTAGE_S = 5.0  # after a failed lookup known keys do not wait for another
+_UNKNOWN_FRESH_S = 5.0  # one lookup per wrong key in this time
+_MAX_CACHED = 10_000
+_MAX_KEY_CHARS = 256
+_KEY_PREFIX = "hs-"
+
+
+@dataclass(frozen=True)
+class Caller:
+    tenant: str
+    key_id: str
+
+    @property
+    def is_operator(self) -> bool:
+        return self.tenant == OPERATOR_TENANT
+
+
+@dataclass(frozen=True)
+class _Cached:
+    info: KeyInfo | None  # None: no such key
+    read_at_s: float
+
+    def is_fresh(self, now_s: float) -> bool:
+        return now_s - self.read_at_s < (FRESH_S if self.info else _UNKNOWN_FRESH_S)
+
+    def is_usable(self, now_s: float) -> bool:
+        return self.info is not None and now_s - self.read_at_s < STALE_S
+
+
+def new_key() -> str:
+    """160 random bits with a prefix that secret scanners can find."""
+    return _KEY_PREFIX + secrets.token_hex(20)
+
+
+def hash_key(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class KeyFinder(Protocol):
+    async def find(self, key_sha256: str) -> KeyInfo | None:
+        """Raises DatabaseUnavailable."""
+
+
+class Authenticator:
+    def __init__(self, store: KeyFinder, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._ask_again_s = 0.0
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Raises Unauthorized, or Unavailable for an unseen key while Postgres is down."""
+        key_sha256 = hash_key(_bearer(authorization))
+        info = await self._find(key_sha256)
+        if info is None:
+            raise Unauthorized("this API key is not known, or was revoked", code="invalid_api_key")
+        return Caller(info.tenant, info.key_id)
+
+    def trust(self, key_sha256: str, info: KeyInfo) -> None:
+        """A key that is about to be written: its first use must not wait for Postgres."""
+        self._remember(key_sha256, info)
+
+    def forget(self, key_sha256: str) -> None:
+        """After revoking it here."""
+        self._cache.pop(key_sha256, None)
+
+    async def _find(self, key_sha256: str) -> KeyInfo | None:
+        cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
+        if cached is not None and cached.is_fresh(now_s):
+            return cached.info
+        if cached is not None and cached.is_usable(now_s) and now_s < self._ask_again_s:
+            return cached.info
+        try:
+            info = await self._store.find(key_sha256)
+        except DatabaseUnavailable as exc:
+            self._ask_again_s = self._clock.monotonic_s() + _OUTAGE_S
+            if cached is not None and cached.is_usable(self._clock.monotonic_s()):
+                return cached.info
+            message = "API keys cannot be checked now"
+            raise Unavailable(message, code="database_unavailable", retry_after_s=2) from exc
+        self._remember(key_sha256, info)
+        return info
+
+    def _remember(self, key_sha256: str, info: KeyInfo | None) -> None:
+        self._cache[key_sha256] = _Cached(info, self._clock.monotonic_s())
+        self._cache.move_to_end(key_sha256)
+        while len(self._cache) > _MAX_CACHED:
+            self._cache.popitem(last=False)
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, key = (authorization or "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key or len(key) > _MAX_KEY_CHARS:
+        message = "an API key is required: Authorization: Bearer <key>"
+        raise Unauthorized(message, code="invalid_api_key")
+    return key

@@ -1,0 +1,193 @@
+"""Builds the gateway once, from its settings; everything with a lifetime ends with the block."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import ProgrammingError
+
+from libs.common import telemetry
+from libs.common.bus import Bus, NatsBus
+from libs.common.clock import Clock, SystemClock
+from libs.common.database import Database
+from libs.common.errors import DatabaseUnavailable
+from libs.common.objectstore import ObjectStore
+from libs.common.outbox import OutboxRelay
+from libs.common.s3store import S3ObjectStore
+from libs.common.subjects import ROUTES, Service
+from libs.common.tables import OutboxRow
+from services.gateway.auth import Authenticator, hash_key
+from services.gateway.context import Gateway
+from services.gateway.generation.dispatch import Ports
+from services.gateway.generation.dispatcher import Dispatcher
+from services.gateway.generation.farewells import Farewells
+from services.gateway.heartbeat import send_heartbeats, touch_health_file
+from services.gateway.journal import Journal
+from services.gateway.metrics import Metrics
+from services.gateway.openai.prepare import Preparer
+from services.gateway.registry import Registry
+from services.gateway.routes import Routes
+from services.gateway.settings import GatewaySettings
+from services.gateway.store.history import ViewStore
+from services.gateway.store.keys import KeyStore, bootstrap_info
+from services.gateway.store.models import ModelStore
+from services.gateway.store.nodes import NodeStore
+from services.gateway.store.requests import RequestStore
+from services.gateway.text.models import TextModels
+from services.gateway.text.template_pool import TemplatePool
+from services.gateway.text.tokenizer import TokenizerThreads
+from services.gateway.text.tokenizer_files import FileStore
+
+logger = logging.getLogger(__name__)
+
+_JOURNAL_CLOSE_S = 5.0
+_FAREWELLS_CLOSE_S = 2.0  # a worker that misses one finds out by its own deadline
+_DATABASE_RETRY_S = 0.5
+
+
+@dataclass(frozen=True)
+class World:
+    """What is outside of the process; tests bring their own."""
+
+    bus: Bus
+    database: Database
+    objects: ObjectStore
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_world(settings: GatewaySettings) -> AsyncIterator[World]:
+    """Raises BusError when NATS cannot be reached at all. Postgres may come later."""
+    telemetry.configure_logging("gateway", settings.log_level)
+    telemetry.configure_tracing("gateway", settings.gateway_id)
+    async with AsyncExitStack() as stack:
+        database = Database.open(settings.database, pool_size=8)
+        stack.push_async_callback(database.close)
+        objects = await stack.enter_async_context(S3ObjectStore(settings.object_store))
+        bus = await NatsBus.connect(settings.bus, Service.GATEWAY, name=settings.gateway_id)
+        stack.push_async_callback(bus.close)
+        yield World(bus, database, objects, SystemClock())
+
+
+@asynccontextmanager
+async def open_gateway(settings: GatewaySettings, world: World) -> AsyncIterator[Gateway]:
+    """Everything runs until the block ends; draining comes before, see `server.py`."""
+    async with AsyncExitStack() as stack:
+        threads = TokenizerThreads(settings.limits.num_tokenizer_threads)
+        stack.callback(threads.close)
+        templates = await stack.enter_async_context(
+            TemplatePool(settings.limits.num_template_processes)
+        )
+        gateway = _assemble(settings, world, threads, templates)
+        if settings.bootstrap_api_key is not None:
+            info = bootstrap_info(world.clock.now())
+            gateway.authenticator.trust(hash_key(settings.bootstrap_api_key), info)
+        routes = await world.bus.subscribe(ROUTES, None, gateway.routes.heard)
+        stack.push_async_callback(routes.unsubscribe)
+        stack.push_async_callback(gateway.journal.close, _JOURNAL_CLOSE_S)
+        stack.push_async_callback(gateway.farewells.close, _FAREWELLS_CLOSE_S)
+        await stack.enter_async_context(_running(_background(settings, world, gateway)))
+        yield gateway
+
+
+def _assemble(
+    settings: GatewaySettings, world: World, threads: TokenizerThreads, templates: TemplatePool
+) -> Gateway:
+    limits, timing, clock = settings.limits, settings.timing, world.clock
+    keys, models = KeyStore(world.database), ModelStore(world.database)
+    files = FileStore(world.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
+    texts = TextModels(files, threads, limits.max_cached_tokenizers)
+    registry, routes, metrics = Registry(models, clock), Routes(clock), Metrics()
+    farewells = Farewells(world.bus, clock, timing)
+    journal = Journal(RequestStore(world.database), clock)
+    ports = Ports(world.bus, clock, routes, farewells, timing)
+    gateway = Gateway(
+        bus=world.bus,
+        authenticator=Authenticator(keys, clock),
+        registry=registry,
+        routes=routes,
+        preparer=Preparer(settings.gateway_id, registry, texts, templates, clock, timing, limits),
+        dispatcher=Dispatcher(ports, journal, metrics, limits),
+        farewells=farewells,
+        journal=journal,
+        metrics=metrics,
+        outbox=OutboxRelay(world.database, world.bus, Service.GATEWAY),
+        keys=keys,
+        models=models,
+        nodes=NodeStore(world.database),
+        views=ViewStore(world.database),
+    )
+    gateway.watch_gauges()
+    return gateway
+
+
+def _background(
+    settings: GatewaySettings, world: World, gateway: Gateway
+) -> list[Coroutine[Any, Any, None]]:
+    """What runs besides the requests."""
+    interval_s = settings.timing.heartbeat_s
+    tasks = [
+        _work_on_database(settings, world, gateway),
+        gateway.journal.run(),
+        send_heartbeats(world.bus, gateway.dispatcher, settings.gateway_id, interval_s),
+    ]
+    if settings.health_file is not None:
+        tasks.append(touch_health_file(settings.health_file))
+    return tasks
+
+
+async def _work_on_database(settings: GatewaySettings, world: World, gateway: Gateway) -> None:
+    """A scheduler migrates the database; until it has, there is nothing to read."""
+    await _until_migrated(world.database)
+    if settings.bootstrap_api_key is not None:
+        await _put_bootstrap_key(gateway.keys, settings.bootstrap_api_key)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(gateway.registry.run(world.bus))
+        group.create_task(gateway.outbox.run())
+
+
+async def _until_migrated(database: Database) -> None:
+    while True:
+        try:
+            async with database.transaction() as session:
+                await session.execute(select(OutboxRow.id).limit(0))
+            return
+        except (DatabaseUnavailable, ProgrammingError) as exc:
+            logger.warning("the database is not ready: %s", str(exc).splitlines()[0])
+            await asyncio.sleep(_DATABASE_RETRY_S)
+
+
+async def _put_bootstrap_key(keys: KeyStore, key: str) -> None:
+    while True:
+        try:
+            await keys.put_bootstrap(hash_key(key))
+            return
+        except DatabaseUnavailable as exc:
+            logger.warning("the bootstrap key waits: %s", exc)
+            await asyncio.sleep(_DATABASE_RETRY_S)
+
+
+@asynccontextmanager
+async def _running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Background tasks. One that fails is a bug: it takes the process down, loudly."""
+    owner = asyncio.current_task()
+    assert owner is not None
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logger.critical("a background task failed", exc_info=task.exception())
+            owner.cancel("a background task failed")
+
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,94 @@
+"""What is checked before a route sees the request: its key, its content type, its size."""
+
+import asyncio
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.auth import Caller
+from services.gateway.errors import (
+    ApiError,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from services.gateway.openai.errors import error_response
+
+BODY_TIMEOUT_S = 60.0
+_GUARDED = ("/v1/", "/api/")
+_WITH_BODY = ("POST", "PUT", "PATCH")
+
+
+class CallerCheck(Protocol):
+    async def caller(self, authorization: str | None) -> Caller:
+        """Raises ApiError."""
+
+
+class Door:
+    """A stranger's body is never read: the key is checked first."""
+
+    def __init__(self, app: ASGIApp, authenticator: CallerCheck, max_body_bytes: int) -> None:
+        self._app, self._authenticator = app, authenticator
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = Headers(scope=scope)
+            scope["state"]["caller"] = await self._authenticator.caller(
+                headers.get("authorization")
+            )
+            if scope["method"] in _WITH_BODY:
+                receive = await self._checked_body(headers, receive)
+        except ApiError as exc:
+            await error_response(exc)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _checked_body(self, headers: Headers, receive: Receive) -> Receive:
+        """The body, read whole and bounded, to be received again. Raises ApiError."""
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            message = "the body must be JSON: Content-Type: application/json"
+            raise UnsupportedMediaType(message, code="unsupported_media_type")
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return _replayed(await self._read(receive), receive)
+        except TimeoutError as exc:
+            message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+            raise RequestTimeout(message, code="request_timeout") from exc
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            part = await receive()
+            if part["type"] == "http.disconnect":
+                raise InvalidRequest("the body ended early", code="invalid_json")
+            body += part.get("body", b"")
+            if len(body) > self._max_body_bytes:
+                raise self._too_large()
+            if not part.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> ApiError:
+        message = f"the body is larger than {self._max_body_bytes} bytes"
+        return PayloadTooLarge(message, code="payload_too_large")
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    has_come = False
+
+    async def again() -> Message:
+        nonlocal has_come
+        if has_come:
+            return await receive()
+        has_come = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

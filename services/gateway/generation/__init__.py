@@ -1,0 +1,1 @@
+"""One request's life, from its submission to its acknowledged end."""

@@ -1,0 +1,232 @@
+"""One request's way to its tokens: a warm endpoint, or the queue; and again when one is lost."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from libs.common.bus import Bus
+from libs.common.clock import Clock
+from libs.common.messages import RequestAssigned
+from libs.common.states import FinishReason
+from services.gateway.errors import InternalError
+from services.gateway.generation.endpoint import Endpoint, Start
+from services.gateway.generation.farewells import Farewells
+from services.gateway.generation.follower import Follower
+from services.gateway.generation.job import Job
+from services.gateway.generation.mailbox import Mailbox
+from services.gateway.generation.refusals import crash_error, deadline_error
+from services.gateway.generation.signal import Signal
+from services.gateway.generation.submission import Submission
+from services.gateway.routes import Routes
+from services.gateway.settings import Timing
+
+logger = logging.getLogger(__name__)
+
+_MAX_WARM_TRIES = 2
+_DEADLINE_SLACK_S = 1.0
+_MAX_CRASHES = 2  # a request that killed two serving endpoints does not get a third
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What every request's life needs of the process."""
+
+    bus: Bus
+    clock: Clock
+    routes: Routes
+    farewells: Farewells
+    timing: Timing
+
+
+class Dispatch:
+    """The fields say how far it came; whoever ends it reads there what must be told to whom."""
+
+    def __init__(
+        self, job: Job, mailbox: Mailbox, ports: Ports, on_opened: Callable[["Dispatch"], None]
+    ) -> None:
+        self.job, self.mailbox = job, mailbox
+        self.endpoint: Endpoint | None = None  # which may have this request
+        self.is_warm = False  # an endpoint that was serving took it
+        self.is_submitted = False  # a scheduler may know of it
+        self.is_opened = False  # accepted by somebody: the client may be told
+        self.assigned_s: float | None = None
+        self.opened = Signal()
+        self._ports, self._on_opened = ports, on_opened
+        self._occupied: Endpoint | None = None
+        self._num_crashes = 0
+        self._first_index = 0  # of the running attempt
+
+    @property
+    def attempt(self) -> int:
+        return self.mailbox.log.attempt
+
+    async def run(self) -> None:
+        """Returns when the finish is in the log. Raises ApiError, DeadlineExceeded among them."""
+        deadline = asyncio.timeout(self.job.deadline_s - self._ports.clock.monotonic_s())
+        try:
+            async with deadline:
+                await self._run()
+        except TimeoutError as exc:
+            if not deadline.expired():
+                raise
+            raise deadline_error() from exc
+
+    async def _run(self) -> None:
+        lost_endpoint_id = None
+        endpoint = await self._warm_endpoint()
+        if endpoint is None and self.endpoint is not None:
+            lost_endpoint_id = self._given_up(self.endpoint)
+        while True:
+            endpoint = endpoint or await self._queued_endpoint(lost_endpoint_id)
+            if await self._follower(endpoint).until_finished() or self._is_complete():
+                self._check_finish()
+                return
+            lost_endpoint_id = self._lost(endpoint)
+            endpoint = None
+
+    # ------------------------------------------------------------ finding an endpoint
+
+    async def _warm_endpoint(self) -> Endpoint | None:
+        """One that took the request at once; `self.endpoint` stays set if one may have."""
+        for route in self._ports.routes.candidates(self.job.model_id)[:_MAX_WARM_TRIES]:
+            endpoint = self._endpoint(route.endpoint_id, route.epoch)
+            start = await self._generate(endpoint)
+            if start is Start.ACCEPTED:
+                self.is_warm = True
+                self._open()
+                return endpoint
+            self._ports.routes.refused(route.endpoint_id)
+            if start is Start.UNANSWERED:
+                return None
+            self.endpoint = None
+        return None
+
+    async def _queued_endpoint(self, lost_endpoint_id: str | None) -> Endpoint:
+        """One that the scheduler assigned and that took the request."""
+        while True:
+            submission = self._submission(lost_endpoint_id)
+            self.is_submitted = True
+            endpoint = await self._handed_over(submission, await submission.until_assigned())
+            if endpoint is not None:
+                return endpoint
+            lost_endpoint_id = None
+            self._begin_attempt()
+
+    async def _handed_over(
+        self, submission: Submission, assigned: RequestAssigned
+    ) -> Endpoint | None:
+        """None when this attempt came to nothing: refused, or perhaps taken by an endpoint that
+        the scheduler has replaced meanwhile. An endpoint that starts does not listen at once."""
+        while True:
+            endpoint = self._endpoint(assigned.endpoint_id, assigned.epoch)
+            start = await self._generate(endpoint)
+            if start is Start.ACCEPTED:
+                return endpoint
+            if start is Start.REFUSED:
+                return None
+            latest = await submission.assigned_after(self._ports.timing.retry_s)
+            if start is Start.UNANSWERED and latest != assigned:
+                self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
+                return None
+            assigned = latest
+
+    async def _generate(self, endpoint: Endpoint) -> Start:
+        self.endpoint = endpoint
+        generated = tuple(self.mailbox.log.ids)
+        message = self.job.generate(
+            endpoint.endpoint_id, endpoint.epoch, self.attempt, generated, self._now_s()
+        )
+        start = await endpoint.generate(message)
+        if start is Start.ACCEPTED:
+            self.assigned_s = self.assigned_s or self._now_s()
+            self._occupy(endpoint)
+        return start
+
+    # ------------------------------------------------------------ losing one
+
+    def _lost(self, endpoint: Endpoint) -> str:
+        """The id of the endpoint lost, for the scheduler. Raises ApiError at the second crash."""
+        if self.is_warm or self.mailbox.log.next_index > self._first_index:
+            self._num_crashes += 1  # it was serving; one lost while starting is not our doing
+        if self._num_crashes >= _MAX_CRASHES:
+            raise crash_error("two workers died while they served this request")
+        return self._given_up(endpoint)
+
+    def _given_up(self, endpoint: Endpoint) -> str:
+        logger.warning(
+            "request %s leaves endpoint %s, attempt %d, %d tokens",
+            self.job.request_id, endpoint.endpoint_id, self.attempt, self.mailbox.log.next_index,
+        )  # fmt: skip
+        self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
+        self._begin_attempt()
+        return endpoint.endpoint_id
+
+    def _begin_attempt(self) -> None:
+        self.vacate()
+        self.mailbox.log.begin_attempt(self.attempt + 1)
+        self._first_index = self.mailbox.log.next_index
+        self.endpoint = None
+        self.is_warm = False
+
+    def _is_complete(self) -> bool:
+        """Whether only the word that it has ended was lost with the endpoint."""
+        sampling = self.job.sampling
+        return self.mailbox.log.conclude(sampling.max_tokens, sampling.stop_token_ids)
+
+    def _check_finish(self) -> None:
+        """Raises ApiError unless the worker ended as it should."""
+        log = self.mailbox.log
+        if log.finish is FinishReason.ERROR:
+            raise InternalError(log.error or "the worker failed", code="worker_error")
+        if log.finish is FinishReason.CANCELLED:
+            if self.job.deadline_s - self._now_s() < _DEADLINE_SLACK_S:
+                raise deadline_error()  # the worker's clock was a little ahead
+            raise InternalError("the worker was told to cancel this request", code="cancelled")
+
+    # ------------------------------------------------------------ parts
+
+    def _occupy(self, endpoint: Endpoint) -> None:
+        self._occupied = endpoint
+        self._ports.routes.began(endpoint.endpoint_id)
+
+    def vacate(self) -> None:
+        """The request runs nowhere any more."""
+        if self._occupied is not None:
+            self._ports.routes.ended(self._occupied.endpoint_id)
+            self._occupied = None
+
+    def _submission(self, lost_endpoint_id: str | None) -> Submission:
+        return Submission(
+            self.job,
+            self.attempt,
+            lost_endpoint_id,
+            self.mailbox,
+            bus=self._ports.bus,
+            clock=self._ports.clock,
+            timing=self._ports.timing,
+            on_accepted=self._open,
+            is_patient=self.is_opened,
+        )
+
+    def _follower(self, endpoint: Endpoint) -> Follower:
+        return Follower(
+            self.job,
+            endpoint,
+            self.mailbox,
+            bus=self._ports.bus,
+            clock=self._ports.clock,
+            timing=self._ports.timing,
+        )
+
+    def _open(self) -> None:
+        if not self.is_opened:
+            self.is_opened = True
+            self._on_opened(self)
+            self.opened.notify()
+
+    def _now_s(self) -> float:
+        return self._ports.clock.monotonic_s()
+
+    def _endpoint(self, endpoint_id: str, epoch: int) -> Endpoint:
+        return Endpoint(self._ports.bus, endpoint_id, epoch, self._ports.timing.call_timeout_s)

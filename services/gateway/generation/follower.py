@@ -1,0 +1,97 @@
+"""Watching the tokens of one accepted attempt until it finishes or its endpoint is lost.
+
+Any message may be lost. So on a gap, and after 2 s of silence, the endpoint is asked to send again
+from where the log ends; its answer also tells whether it still has the request at all.
+"""
+
+from libs.common.bus import Bus
+from libs.common.clock import Clock
+from services.gateway.generation.endpoint import Endpoint, Pulse
+from services.gateway.generation.job import Job
+from services.gateway.generation.mailbox import Mailbox
+from services.gateway.generation.refusals import refusal_error, slow_client_error
+from services.gateway.settings import Timing
+
+_MAX_SILENT = 2  # questions without an answer, before the endpoint counts as lost
+
+
+class Follower:
+    def __init__(
+        self,
+        job: Job,
+        endpoint: Endpoint,
+        mailbox: Mailbox,
+        *,
+        bus: Bus,
+        clock: Clock,
+        timing: Timing,
+    ) -> None:
+        self._job, self._endpoint, self._mailbox = job, endpoint, mailbox
+        self._bus, self._clock, self._timing = bus, clock, timing
+        self._num_silent = 0
+        self._disconnected_s: float | None = None  # when the bus was last seen cut off
+
+    async def until_finished(self) -> bool:
+        """False when the endpoint is lost. Raises ApiError."""
+        log = self._mailbox.log
+        while log.finish is None:
+            self._raise_if_refused()
+            if log.is_full:
+                await self._until_read()
+            elif not log.has_gap and await self._heard_something():
+                continue
+            if log.finish is None and not await self._is_alive():
+                return False
+        return True
+
+    async def _heard_something(self) -> bool:
+        """Whether news came before the silence grew too long."""
+        log = self._mailbox.log
+        before = (log.next_index, log.finish, log.has_gap, self._mailbox.refused)
+        ends_s = self._clock.monotonic_s() + self._timing.silence_s
+        while (log.next_index, log.finish, log.has_gap, self._mailbox.refused) == before:
+            left_s = ends_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            await self._mailbox.changed.wait(left_s)
+        return True
+
+    async def _until_read(self) -> None:
+        """The client reads slowly: wait for room. Raises ApiError after 30 s without any."""
+        ends_s = self._clock.monotonic_s() + self._timing.slow_client_s
+        while self._mailbox.log.is_full:
+            left_s = ends_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                raise slow_client_error(self._timing.slow_client_s)
+            await self._mailbox.changed.wait(left_s)
+
+    async def _is_alive(self) -> bool:
+        """Ask for what is missing. Silence counts only while we are connected ourselves."""
+        log = self._mailbox.log
+        pulse = await self._endpoint.resend(self._job.request_id, log.attempt, log.next_index)
+        if pulse is Pulse.UNKNOWN:
+            return log.finish is not None  # it may have ended while we asked
+        if pulse is Pulse.ALIVE:
+            self._num_silent = 0
+        elif self._counts():
+            self._num_silent += 1
+        await self._pause(pulse)
+        return self._num_silent < _MAX_SILENT
+
+    async def _pause(self, pulse: Pulse) -> None:
+        """Let what was sent again arrive before asking for it once more."""
+        log = self._mailbox.log
+        if log.finish is None and (log.has_gap or pulse is Pulse.SILENT):
+            await self._mailbox.changed.wait(self._timing.retry_s)
+
+    def _counts(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        if not self._bus.is_connected:
+            self._disconnected_s = now_s
+        since_s = self._disconnected_s
+        return since_s is None or now_s - since_s > self._timing.reconnect_grace_s
+
+    def _raise_if_refused(self) -> None:
+        refused = self._mailbox.refused
+        if refused is not None and refused.attempt == self._mailbox.log.attempt:
+            raise refusal_error(refused)

@@ -1,0 +1,123 @@
+"""One running request as its HTTP handler sees it: events until it ends, and how it ended."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from libs.common.messages import RequestProgressed
+from libs.common.states import FinishReason, RequestOutcome
+from services.gateway.errors import ApiError
+from services.gateway.generation.dispatch import Dispatch
+from services.gateway.generation.tokenlog import TokenBatch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something to tell a waiting client; `latest` is None as long as there are no news."""
+
+    latest: RequestProgressed | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    reason: FinishReason  # STOP or LENGTH
+
+
+Event = TokenBatch | Progress | Finished
+
+
+class Generation:
+    """`task` runs `dispatch`; whoever made this ends both."""
+
+    def __init__(self, dispatch: Dispatch, task: "asyncio.Task[None]", progress_s: float) -> None:
+        self._dispatch, self._task, self._progress_s = dispatch, task, progress_s
+        self._mailbox = dispatch.mailbox
+        self._aborted: ApiError | None = None
+        self.error: ApiError | None = None  # which the client was or will be told
+        self.outcome = RequestOutcome.CANCELLED  # unless something else ends it first
+        task.add_done_callback(lambda _task: self._wake())
+
+    async def opened(self) -> None:
+        """Returns once somebody accepted the request. Raises ApiError when nobody does."""
+        while not self._dispatch.is_opened:
+            self._raise_if_failed()
+            await self._dispatch.opened.wait(self._progress_s)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Tokens and progress, then Finished. Raises ApiError. Something comes at least every
+        `progress_s`, so that whoever forwards it notices a dead connection."""
+        told: RequestProgressed | None = None
+        while True:
+            batch = self._mailbox.log.read()
+            if batch is not None:
+                self._mailbox.changed.notify()  # there is room again
+                yield batch
+                continue
+            self._raise_if_failed()
+            if self._task.done():
+                yield self._finished()
+                return
+            if self._mailbox.progress is told and await self._is_quiet(told):
+                yield Progress(told)
+            elif self._mailbox.progress is not told:
+                told = self._mailbox.progress
+                yield Progress(told)
+
+    def stopped(self) -> None:
+        """A stop string was found: the client has its whole answer, the worker goes on in vain."""
+        self.outcome = RequestOutcome.STOP
+
+    def failed(self, error: ApiError) -> None:
+        """The client is told of an error, wherever it arose."""
+        self.error, self.outcome = error, error.outcome
+
+    def settle(self) -> None:
+        """Once it is over: what broke it counts, even if nobody was left to be told."""
+        if self.error is None and self._task.done() and not self._task.cancelled():
+            exc = self._task.exception()
+            if isinstance(exc, ApiError):
+                self.failed(exc)
+
+    async def until_broken(self) -> None:
+        """Returns when the dispatch failed; never otherwise. A reader learns it from `events`,
+        unless it is stuck in sending."""
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and self._task.exception() is None:
+            await asyncio.get_running_loop().create_future()
+
+    def abort(self, error: ApiError) -> None:
+        """End it from outside; the client is told `error`."""
+        self._aborted = error
+        self._task.cancel()
+
+    async def _is_quiet(self, told: RequestProgressed | None) -> bool:
+        """Whether nothing at all happened for `progress_s`."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + self._progress_s
+        while not (self._mailbox.log.num_unread or self._task.done()):
+            if self._mailbox.progress is not told:
+                return False
+            if loop.time() >= ends_s:
+                return True
+            await self._mailbox.changed.wait(ends_s - loop.time())
+        return False
+
+    def _finished(self) -> Finished:
+        reason = self._mailbox.log.finish
+        assert reason is not None, "the dispatch ends with a finish or raises"
+        self.outcome = RequestOutcome(reason.value)
+        return Finished(reason)
+
+    def _raise_if_failed(self) -> None:
+        error = self._aborted
+        if error is None and self._task.done() and not self._task.cancelled():
+            exc = self._task.exception()
+            if exc is not None and not isinstance(exc, ApiError):
+                raise exc
+            error = exc
+        if error is not None:
+            raise error
+
+    def _wake(self) -> None:
+        self._dispatch.opened.notify()
+        self._mailbox.changed.notify()

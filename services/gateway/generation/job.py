@@ -1,0 +1,51 @@
+"""What one request asks for: everything that is known before it goes anywhere."""
+
+from dataclasses import dataclass
+
+from libs.common.messages import Generate, SamplingParameters, SubmitRequest
+from services.gateway.auth import Caller
+
+
+@dataclass(frozen=True)
+class Job:
+    """Moments are this process's monotonic seconds; messages carry what remains of them."""
+
+    request_id: str
+    gateway_id: str
+    caller: Caller
+    model_id: str
+    slo_ttft_ms: int
+    slo_tpot_ms: int
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParameters
+    arrived_s: float
+    deadline_s: float
+
+    def remaining_ms(self, now_s: float) -> int:
+        return max(1, int(1000 * (self.deadline_s - now_s)))
+
+    def submission(self, attempt: int, lost_endpoint_id: str | None, now_s: float) -> SubmitRequest:
+        return SubmitRequest(
+            request_id=self.request_id,
+            gateway_id=self.gateway_id,
+            model_id=self.model_id,
+            attempt=attempt,
+            num_prompt_tokens=len(self.prompt_ids),
+            max_tokens=self.sampling.max_tokens,
+            remaining_ms=self.remaining_ms(now_s),
+            lost_endpoint_id=lost_endpoint_id,
+        )
+
+    def generate(
+        self, endpoint_id: str, epoch: int, attempt: int, generated: tuple[int, ...], now_s: float
+    ) -> Generate:
+        return Generate(
+            request_id=self.request_id,
+            attempt=attempt,
+            endpoint_id=endpoint_id,
+            epoch=epoch,
+            prompt_ids=self.prompt_ids,
+            generated_ids=generated,
+            sampling=self.sampling,
+            remaining_ms=self.remaining_ms(now_s),
+        )

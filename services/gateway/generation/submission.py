@@ -1,0 +1,113 @@
+"""Bringing one attempt to the leading scheduler, again and again, until it has an endpoint.
+
+The repetition cures a lost message as well as a new leader: submissions are idempotent, and no
+answer is no answer, not a refusal.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from libs.common.bus import Bus
+from libs.common.clock import Clock
+from libs.common.errors import BusError
+from libs.common.messages import RequestAssigned, SubmitRefused, SubmitReply
+from libs.common.subjects import REQUEST_SUBMIT
+from services.gateway.errors import Unavailable
+from services.gateway.generation.job import Job
+from services.gateway.generation.mailbox import Mailbox
+from services.gateway.generation.refusals import refusal_error, submit_error
+from services.gateway.settings import Timing
+
+logger = logging.getLogger(__name__)
+
+
+class Submission:
+    """One attempt's. `on_accepted` is called whenever the scheduler says so.
+
+    A patient one belongs to a request whose client was told already that it is accepted: then
+    silence and a full queue are waited out.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        attempt: int,
+        lost_endpoint_id: str | None,
+        mailbox: Mailbox,
+        *,
+        bus: Bus,
+        clock: Clock,
+        timing: Timing,
+        on_accepted: Callable[[], None],
+        is_patient: bool,
+    ) -> None:
+        self._job, self._attempt, self._lost = job, attempt, lost_endpoint_id
+        self._mailbox, self._bus, self._clock, self._timing = mailbox, bus, clock, timing
+        self._on_accepted = on_accepted
+        self._is_patient = is_patient
+        self._began_s = clock.monotonic_s()
+        self._next_s = self._began_s  # when to ask again
+
+    async def until_assigned(self) -> RequestAssigned:
+        """Raises ApiError when refused, or when no scheduler answers an impatient submission."""
+        while (assigned := self._assigned()) is None:
+            await self._step(self._timing.repeat_s)
+        return assigned
+
+    async def assigned_after(self, timeout_s: float) -> RequestAssigned:
+        """The assignment a little later: the scheduler may have found another endpoint since."""
+        await self._step(timeout_s)
+        return await self.until_assigned()
+
+    async def _step(self, timeout_s: float) -> None:
+        """Ask when it is time to, else wait for news."""
+        self._raise_if_refused()
+        wait_s = self._next_s - self._clock.monotonic_s()
+        if wait_s <= 0:
+            await self._ask()
+        else:
+            await self._mailbox.changed.wait(min(timeout_s, wait_s))
+        self._raise_if_refused()
+
+    async def _ask(self) -> None:
+        now_s = self._clock.monotonic_s()
+        message = self._job.submission(self._attempt, self._lost, now_s)
+        timeout_s = self._timing.call_timeout_s
+        try:
+            reply = await self._bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)
+        except BusError as exc:
+            self._next_s = self._clock.monotonic_s() + self._timing.retry_s
+            self._unanswered(exc)
+            return
+        self._next_s = self._clock.monotonic_s() + self._timing.repeat_s
+        self._answered(cast("SubmitReply", reply))
+
+    def _unanswered(self, exc: BusError) -> None:
+        if self._is_patient:
+            return
+        if self._clock.monotonic_s() - self._began_s >= self._timing.submit_patience_s:
+            message = "no scheduler answers now"
+            raise Unavailable(message, code="scheduler_unavailable", retry_after_s=5) from exc
+
+    def _answered(self, reply: SubmitReply) -> None:
+        result = reply.result
+        if not isinstance(result, SubmitRefused):
+            self._is_patient = True
+            self._on_accepted()
+            if result.assigned is not None:
+                self._mailbox.assign(result.assigned)
+        elif self._is_patient and result.code == "queue_full":
+            # It was admitted once; others came since. Its client is not turned away now.
+            logger.info("request %s waits for a place in the queue again", self._job.request_id)
+        else:
+            raise submit_error(result)
+
+    def _assigned(self) -> RequestAssigned | None:
+        assigned = self._mailbox.assigned
+        return assigned if assigned is not None and assigned.attempt == self._attempt else None
+
+    def _raise_if_refused(self) -> None:
+        refused = self._mailbox.refused
+        if refused is not None and refused.attempt == self._attempt:
+            raise refusal_error(refused)

@@ -1,0 +1,84 @@
+"""From generated tokens to the text, log-probabilities and counts that the client sees. Pure."""
+
+from dataclasses import dataclass
+
+from libs.common.messages import Logprob
+from libs.common.states import FinishReason
+from services.gateway.generation.tokenlog import TokenBatch
+from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage
+from services.gateway.text.detokenizer import Detokenizer
+from services.gateway.text.stopstrings import StopMatcher
+from services.gateway.text.tokenizer import Tokenizer
+
+_MIN_LOGPROB = -9999.0  # JSON has no infinity
+
+
+@dataclass(frozen=True)
+class Piece:
+    text: str
+    logprobs: tuple[TokenLogprob, ...]
+    is_stopped: bool  # by a stop string: nothing may follow
+
+
+def finish_text(reason: FinishReason, last: Piece) -> FinishText:
+    """A stop string in the very last piece comes before the worker's own reason."""
+    return "length" if reason is FinishReason.LENGTH and not last.is_stopped else "stop"
+
+
+class Answer:
+    """One answer as it grows. `end_ids` end it and are no part of its text."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: tuple[str, ...],
+        end_ids: frozenset[int],
+        num_prompt_tokens: int,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(tokenizer.decode)
+        self._matcher = StopMatcher(stops)
+        self._end_ids = end_ids
+        self._num_prompt_tokens = num_prompt_tokens
+        self._num_tokens = 0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=self._num_tokens,
+            total_tokens=self._num_prompt_tokens + self._num_tokens,
+        )
+
+    def push(self, batch: TokenBatch) -> Piece:
+        """Token by token, so that what follows a stop string in the same batch does not count."""
+        texts: list[str] = []
+        logprobs: list[TokenLogprob] = []
+        for position, token_id in enumerate(batch.ids):
+            self._num_tokens += 1
+            if token_id in self._end_ids:
+                continue
+            if batch.logprobs is not None:
+                logprobs.append(self._logprob(token_id, batch.logprobs[position]))
+            found = self._matcher.push(self._detokenizer.push(token_id))
+            texts.append(found.text)
+            if found.is_stopped:
+                return Piece("".join(texts), tuple(logprobs), is_stopped=True)
+        return Piece("".join(texts), tuple(logprobs), is_stopped=False)
+
+    def finish(self) -> Piece:
+        """What was held back, once the worker has finished."""
+        found = self._matcher.push(self._detokenizer.flush())
+        rest = "" if found.is_stopped else self._matcher.flush()
+        return Piece(found.text + rest, (), found.is_stopped)
+
+    def _logprob(self, token_id: int, entry: Logprob) -> TokenLogprob:
+        chosen = self._alternative(token_id, entry.logprob)
+        top = [self._alternative(other, logprob) for other, logprob in entry.top]
+        return TokenLogprob(**chosen.model_dump(), top_logprobs=top)
+
+    def _alternative(self, token_id: int, logprob: float) -> Alternative:
+        data = self._tokenizer.token_bytes(token_id)
+        # A part of a character appears as its bytes, as with OpenAI: \xe2\x82.
+        text = data.decode(errors="backslashreplace")
+        return Alternative(token=text, logprob=max(logprob, _MIN_LOGPROB), bytes=list(data))

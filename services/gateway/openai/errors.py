@@ -1,0 +1,104 @@
+"""Every error of every route as OpenAI's clients expect it: a JSON body and a real status."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from libs.common.errors import DatabaseUnavailable
+from services.gateway.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    TokenizerFailed,
+    Unavailable,
+)
+from services.gateway.openai.responses import ErrorBody, ErrorDetail
+
+logger = logging.getLogger(__name__)
+
+
+def error_body(error: ApiError) -> ErrorBody:
+    return ErrorBody(
+        error=ErrorDetail(
+            message=error.message, type=error.kind, param=error.param, code=error.code
+        )
+    )
+
+
+def error_response(error: ApiError) -> Response:
+    return Response(
+        error_body(error).encoded(),
+        status_code=error.status,
+        headers=error.headers,
+        media_type="application/json",
+    )
+
+
+def as_api_error(exc: Exception) -> ApiError:
+    """The one place where foreign errors become ours; what is not known is a bug, and logged."""
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, DatabaseUnavailable):
+        message = "the database cannot be reached now"
+        return Unavailable(message, code="database_unavailable", retry_after_s=2)
+    if isinstance(exc, TokenizerFailed):
+        return InternalError(f"the model's tokenizer failed: {exc}", code="tokenizer_failed")
+    logger.error("a request failed", exc_info=exc)
+    return InternalError("an error of this server; its log has the cause", code="internal_error")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    for kind in (ApiError, DatabaseUnavailable, TokenizerFailed):
+        app.add_exception_handler(kind, _on_error)
+
+
+async def _on_error(_request: Request, exc: Exception) -> Response:
+    return error_response(as_api_error(exc))
+
+
+async def _on_validation_error(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    return error_response(validation_error(exc.errors()))
+
+
+async def _on_http_exception(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    if exc.status_code == 404:
+        return error_response(NotFound("there is no such path", code="not_found"))
+    error = InvalidRequest(str(exc.detail), code="invalid_request")
+    response = error_response(error)
+    response.status_code = exc.status_code  # e.g. 405
+    return response
+
+
+def validation_error(problems: Sequence[Any]) -> InvalidRequest:
+    """The deepest of pydantic's findings: with alternatives, the one that came furthest."""
+    first = max(problems, key=lambda problem: len(problem["loc"]))
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "")
+        return InvalidRequest(f"the body is not JSON: {reason}", code="invalid_json")
+    param = _param(first["loc"])
+    if first["type"] == "missing":
+        message = f"missing required parameter: {param!r}" if param else "a JSON body is required"
+        return InvalidRequest(message, code="missing_required_parameter", param=param)
+    text = f"invalid value for {param!r}: {first['msg']}" if param else str(first["msg"])
+    return InvalidRequest(text, code="invalid_value", param=param)
+
+
+def _param(location: Sequence[Any]) -> str | None:
+    """`('body', 'messages', 0, 'content', 'str')` to `messages[0].content`."""
+    path = ""
+    for part in location[1:]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part not in ("str", "int", "float", "bool", "TextPart"):
+            path += f".{part}" if path else part
+    return path or None

@@ -1,0 +1,135 @@
+"""From a chat request to a job: everything that can be refused before anybody else is asked."""
+
+import secrets
+from dataclasses import dataclass
+
+from libs.common.clock import Clock
+from libs.common.messages import ModelSummary, SamplingParameters
+from libs.common.states import ModelState
+from services.gateway.auth import Caller
+from services.gateway.errors import ApiError, InvalidRequest, Unavailable
+from services.gateway.generation.job import Job
+from services.gateway.openai.answer import Answer
+from services.gateway.openai.protocol import ChatRequest
+from services.gateway.registry import Registry
+from services.gateway.settings import Limits, Timing
+from services.gateway.store.models import ModelEntry
+from services.gateway.text.chat_template import render_prompt
+from services.gateway.text.models import TextModels
+from services.gateway.text.template_pool import TemplatePool
+
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What is known of a request besides its body."""
+
+    request_id: str
+    caller: Caller
+    arrived_s: float
+    timeout_header: str | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    job: Job
+    answer: Answer
+    model: str
+
+
+@dataclass(frozen=True)
+class Preparer:
+    gateway_id: str
+    registry: Registry
+    texts: TextModels
+    templates: TemplatePool
+    clock: Clock
+    timing: Timing
+    limits: Limits
+
+    async def prepare(self, request: ChatRequest, arrival: Arrival) -> Prepared:
+        """Raises ApiError, TokenizerFailed."""
+        request.check(self.limits.max_messages)
+        timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.default_deadline_s)
+        entry = await self.registry.find(arrival.caller.tenant, request.model)
+        summary = ready_summary(entry)
+        text_model = await self.texts.get(summary)
+        messages = tuple(message.as_chat_message() for message in request.messages)
+        prompt = await render_prompt(self.templates, text_model, messages)
+        prompt_ids = await text_model.tokenizer.encode(prompt)
+        sampling = sampling_parameters(request, entry, summary, len(prompt_ids))
+        job = Job(
+            request_id=arrival.request_id,
+            gateway_id=self.gateway_id,
+            caller=arrival.caller,
+            model_id=entry.model_id,
+            slo_ttft_ms=entry.slo_ttft_ms,
+            slo_tpot_ms=entry.slo_tpot_ms,
+            prompt_ids=prompt_ids,
+            sampling=sampling,
+            arrived_s=arrival.arrived_s,
+            deadline_s=arrival.arrived_s + timeout_s,
+        )
+        end_ids = frozenset(summary.eos_token_ids)
+        answer = Answer(text_model.tokenizer, request.stops, end_ids, len(prompt_ids))
+        return Prepared(job, answer, request.model)
+
+
+def ready_summary(entry: ModelEntry) -> ModelSummary:
+    """Raises Unavailable, saying how far the import is or why it failed."""
+    if entry.state is ModelState.READY and entry.summary is not None:
+        return entry.summary
+    if entry.state is ModelState.FAILED:
+        message = f"the model {entry.name!r} could not be imported: {entry.cause}"
+        raise Unavailable(message, code="model_failed")
+    done, total = entry.bytes_done, entry.bytes_total
+    message = f"the model {entry.name!r} is being imported, {done} of {total} bytes are done"
+    raise Unavailable(message, code="model_not_ready", retry_after_s=5)
+
+
+def sampling_parameters(
+    request: ChatRequest, entry: ModelEntry, summary: ModelSummary, num_prompt_tokens: int
+) -> SamplingParameters:
+    """Raises InvalidRequest when prompt and answer do not fit in the context."""
+    max_tokens = _max_tokens(request, entry.context_tokens, num_prompt_tokens)
+    parameters = SamplingParameters(
+        max_tokens=max_tokens,
+        seed=secrets.randbits(63) if request.seed is None else request.seed % 2**64,
+        stop_token_ids=summary.eos_token_ids,
+        num_logprobs=request.num_logprobs,
+    )
+    chosen = {"temperature": request.temperature, "top_p": request.top_p}
+    return parameters.model_copy(update={k: v for k, v in chosen.items() if v is not None})
+
+
+def _max_tokens(request: ChatRequest, context_tokens: int, num_prompt_tokens: int) -> int:
+    if num_prompt_tokens == 0:
+        raise InvalidRequest("the prompt is empty", code="empty_prompt", param="messages")
+    left = context_tokens - num_prompt_tokens
+    if left < 1:
+        raise _too_long(
+            f"this model's context is {context_tokens} tokens, "
+            f"but the prompt alone has {num_prompt_tokens}"
+        )
+    wanted = request.wanted_tokens
+    if wanted is not None and wanted > left:
+        raise _too_long(
+            f"this model's context is {context_tokens} tokens, but {num_prompt_tokens} of the "
+            f"prompt and {wanted} of the answer are {num_prompt_tokens + wanted}"
+        )
+    return wanted or left
+
+
+def _too_long(message: str) -> ApiError:
+    return InvalidRequest(message, code="context_length_exceeded", param="messages")
+
+
+def parse_timeout_s(header: str | None, default_s: float) -> float:
+    """The header can only lower the deadline. Raises InvalidRequest."""
+    if header is None:
+        return default_s
+    if not (header.isascii() and header.isdigit()) or len(header) > 12 or int(header) == 0:
+        message = f"{TIMEOUT_HEADER} must be a positive number of milliseconds"
+        raise InvalidRequest(message, code="invalid_value", param=TIMEOUT_HEADER)
+    return min(default_s, int(header) / 1000)

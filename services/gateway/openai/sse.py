@@ -1,0 +1,21 @@
+"""Server-sent events, byte by byte. Pure."""
+
+from libs.common.messages import RequestProgressed
+
+DONE = b"data: [DONE]\n\n"
+_WAITING = b'{"phase":"waiting"}'
+
+
+def data_frame(json_line: bytes) -> bytes:
+    assert b"\n" not in json_line, "a line break would end the event"
+    return b"data: " + json_line + b"\n\n"
+
+
+def progress_frame(progress: RequestProgressed | None, *, as_event: bool) -> bytes:
+    """A comment, which every client skips, or an event for one that asked to see it."""
+    payload = _WAITING
+    if progress is not None:
+        payload = progress.model_dump_json(exclude={"request_id"}, exclude_none=True).encode()
+    if as_event:
+        return b"event: progress\n" + data_frame(payload)
+    return b": progress " + payload + b"\n\n"

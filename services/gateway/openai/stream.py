@@ -1,0 +1,88 @@
+"""A streamed answer: chunks as tokens come, comments while they do not, errors as events."""
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from services.gateway.generation.generation import Finished, Generation, Progress
+from services.gateway.openai import sse
+from services.gateway.openai.answer import Answer, Piece, finish_text
+from services.gateway.openai.errors import as_api_error, error_body
+from services.gateway.openai.responses import (
+    ChatChunk,
+    ChunkChoice,
+    Delta,
+    FinishText,
+    Logprobs,
+    Usage,
+)
+
+
+@dataclass
+class ChunkWriter:
+    """Writes one completion's chunks; the first one carries the role."""
+
+    completion_id: str
+    model: str
+    has_usage: bool
+    created: int = field(default_factory=lambda: int(time.time()))
+    _is_first: bool = True
+
+    def piece(self, piece: Piece) -> bytes:
+        """Nothing for a piece that holds everything back."""
+        if not piece.text and not piece.logprobs:
+            return b""
+        delta = Delta(content=piece.text)
+        if self._is_first:
+            delta = Delta(role="assistant", content=piece.text)
+            self._is_first = False
+        logprobs = Logprobs(content=list(piece.logprobs)) if piece.logprobs else None
+        return self._frame(delta, logprobs, None)
+
+    def end(self, reason: FinishText, usage: Usage) -> bytes:
+        role = Delta(role="assistant", content="") if self._is_first else Delta()
+        frames = self._frame(role, None, reason)
+        if self.has_usage:
+            frames += self._encode([], usage)
+        return frames + sse.DONE
+
+    def _frame(self, delta: Delta, logprobs: Logprobs | None, reason: FinishText | None) -> bytes:
+        choice = ChunkChoice(index=0, delta=delta, logprobs=logprobs, finish_reason=reason)
+        return self._encode([choice], None)
+
+    def _encode(self, choices: list[ChunkChoice], usage: Usage | None) -> bytes:
+        chunk = ChatChunk(
+            id=self.completion_id,
+            object="chat.completion.chunk",
+            created=self.created,
+            model=self.model,
+            choices=choices,
+        )
+        if self.has_usage:
+            chunk = chunk.model_copy(update={"usage": usage})
+        return sse.data_frame(chunk.encoded())
+
+
+async def frames(
+    generation: Generation, answer: Answer, writer: ChunkWriter, *, progress_as_events: bool
+) -> AsyncGenerator[bytes, None]:
+    """All frames of the stream. It ends by itself; errors are its last frame, never raised."""
+    try:
+        async for event in generation.events():
+            if isinstance(event, Progress):
+                yield sse.progress_frame(event.latest, as_event=progress_as_events)
+            elif isinstance(event, Finished):
+                piece = answer.finish()
+                reason = finish_text(event.reason, piece)
+                yield writer.piece(piece) + writer.end(reason, answer.usage)
+            else:
+                piece = answer.push(event)
+                yield writer.piece(piece)
+                if piece.is_stopped:
+                    generation.stopped()
+                    yield writer.end("stop", answer.usage)
+                    return
+    except Exception as exc:
+        error = as_api_error(exc)
+        generation.failed(error)
+        yield sse.data_frame(error_body(error).encoded())

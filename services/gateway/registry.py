@@ -1,0 +1,106 @@
+"""The models that exist, as of a moment ago: read every few seconds, and when one changed.
+
+A warm request must not wait for Postgres, so answers come from memory and survive its absence.
+"""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from libs.common.bus import Bus
+from libs.common.clock import Clock
+from libs.common.errors import DatabaseUnavailable
+from libs.common.messages import ModelsChanged
+from libs.common.subjects import MODELS_CHANGED
+from services.gateway.errors import NotFound, Unavailable
+from services.gateway.store.models import ModelEntry
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S = 3.0
+_MISS_REFRESH_S = 0.5  # an unknown name makes us look again, at most so often
+_MISS_WAIT_S = 1.0
+
+
+class ModelReader(Protocol):
+    async def read_all(self) -> tuple[ModelEntry, ...]:
+        """Raises DatabaseUnavailable."""
+
+
+class Registry:
+    def __init__(self, reader: ModelReader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._entries: dict[tuple[str, str], ModelEntry] = {}
+        self._read_at_s: float | None = None
+        self._changed = asyncio.Event()
+        self._reading = asyncio.Lock()
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._read_at_s is not None
+
+    def list_of(self, tenant: str) -> tuple[ModelEntry, ...]:
+        """Raises Unavailable before anything was read."""
+        if not self.is_loaded:
+            raise _unavailable()
+        return tuple(entry for (owner, _), entry in self._entries.items() if owner == tenant)
+
+    async def find(self, tenant: str, name: str) -> ModelEntry:
+        """The tenant's model of that name. Raises NotFound, or Unavailable when nobody can tell."""
+        is_sure = (tenant, name) in self._entries or await self._look_again()
+        entry = self._entries.get((tenant, name))
+        if entry is None and not is_sure:
+            raise _unavailable()
+        if entry is None:
+            message = f"the model {name!r} does not exist"
+            raise NotFound(message, code="model_not_found", param="model")
+        return entry
+
+    async def run(self, bus: Bus) -> None:
+        """Keeps the entries fresh until cancelled."""
+        subscription = await bus.subscribe(MODELS_CHANGED, None, self._heard)
+        try:
+            while True:
+                await self.refresh()
+                await self._wait()
+        finally:
+            await subscription.unsubscribe()
+
+    async def refresh(self) -> bool:
+        """Read all models now; False, and what was known stays, while Postgres does not answer."""
+        async with self._reading:
+            self._changed.clear()
+            try:
+                entries = await self._reader.read_all()
+            except DatabaseUnavailable as exc:
+                logger.warning("the models known stay as they are: %s", exc)
+                return False
+            self._entries = {(entry.tenant, entry.name): entry for entry in entries}
+            self._read_at_s = self._clock.monotonic_s()
+            return True
+
+    async def _heard(self, _message: ModelsChanged) -> None:
+        self._changed.set()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait(), REFRESH_S)
+        except TimeoutError:
+            pass
+
+    async def _look_again(self) -> bool:
+        """Another gateway may have registered it just now. Whether we know as of a moment ago."""
+        now_s = self._clock.monotonic_s()
+        if self._read_at_s is not None and now_s - self._read_at_s < _MISS_REFRESH_S:
+            return True
+        try:
+            return await asyncio.wait_for(self.refresh(), _MISS_WAIT_S)
+        except TimeoutError:
+            logger.warning("Postgres is too slow to look for a model that is not known")
+            return False
+
+
+def _unavailable() -> Unavailable:
+    message = "models cannot be looked up now"
+    return Unavailable(message, code="database_unavailable", retry_after_s=2)

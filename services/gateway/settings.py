@@ -1,0 +1,106 @@
+"""The gateway's settings, read once at start."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.common.errors import SettingsError
+from libs.common.ids import is_id, new_id
+from libs.common.settings import BusSettings, DatabaseSettings, Environment, ObjectStoreSettings
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Intervals of one request's life, as the protocol fixes them; tests shorten them."""
+
+    repeat_s: float = 2.0  # a submission is repeated until its request is assigned
+    submit_patience_s: float = 10.0  # no scheduler answered for so long: 503
+    silence_s: float = 2.0  # without tokens, the endpoint is asked what there is
+    retry_s: float = 0.25  # between tries at something that is not there yet
+    call_timeout_s: float = 2.0  # one request/reply over the bus
+    progress_s: float = 5.0  # a waiting client hears something at least so often
+    slow_client_s: float = 30.0  # a stream that stays full for so long ends
+    heartbeat_s: float = 2.0
+    cancel_patience_s: float = 30.0  # a cancellation is repeated for so long
+    reconnect_grace_s: float = 3.0  # others need it too, before their silence means anything
+    default_deadline_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    max_body_bytes: int = 8 * 2**20
+    max_messages: int = 2_048
+    max_unread_tokens: int = 1_024  # per stream, between worker and client
+    max_unread_bytes: int = 2**20
+    max_open_requests: int = 4_096
+    num_tokenizer_threads: int = 2
+    max_cached_tokenizers: int = 16
+    max_tokenizer_bytes: int = 64 * 2**20
+    num_template_processes: int = 2
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    gateway_id: str
+    host: str
+    port: int
+    database: DatabaseSettings
+    bus: BusSettings
+    object_store: ObjectStoreSettings
+    bootstrap_api_key: str | None = field(repr=False)
+    health_file: Path | None
+    tokenizer_folder: Path | None  # None: tokenizers are kept in memory only
+    drain_timeout_s: float
+    log_level: str
+    timing: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def read(cls, env: Environment) -> "GatewaySettings":
+        """Raises SettingsError, naming the key and its value."""
+        return cls(
+            gateway_id=_gateway_id(env),
+            host=env.text("GATEWAY_HOST", "127.0.0.1"),
+            port=env.integer("GATEWAY_PORT", 8080),
+            database=DatabaseSettings.read(env),
+            bus=BusSettings.read(env),
+            object_store=ObjectStoreSettings.read(env),
+            bootstrap_api_key=_optional_secret(env, "BOOTSTRAP_API_KEY"),
+            health_file=_optional_path(env, "HEALTH_FILE"),
+            tokenizer_folder=_optional_path(env, "GATEWAY_TOKENIZER_FOLDER"),
+            drain_timeout_s=env.seconds("GATEWAY_DRAIN_TIMEOUT_S", 30),
+            log_level=env.text("LOG_LEVEL", "INFO"),
+            limits=_limits(env),
+        )
+
+
+def _gateway_id(env: Environment) -> str:
+    text = env.optional_text("GATEWAY_ID") or new_id("gateway")
+    if not is_id(text):
+        expected = "lower-case letters, digits, - and _, at most 63"
+        raise SettingsError(env.prefix + "GATEWAY_ID", text, expected)
+    return text
+
+
+def _limits(env: Environment) -> Limits:
+    defaults = Limits()
+    return Limits(
+        max_body_bytes=env.size_bytes("GATEWAY_MAX_BODY", str(defaults.max_body_bytes)),
+        max_open_requests=env.integer(
+            "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
+        ),
+        num_tokenizer_threads=env.integer(
+            "GATEWAY_TOKENIZER_THREADS", defaults.num_tokenizer_threads, minimum=1
+        ),
+        num_template_processes=env.integer(
+            "GATEWAY_TEMPLATE_PROCESSES", defaults.num_template_processes, minimum=1
+        ),
+    )
+
+
+def _optional_secret(env: Environment, key: str) -> str | None:
+    return env.secret(key) if env.optional_text(key + "_FILE") else None
+
+
+def _optional_path(env: Environment, key: str) -> Path | None:
+    text = env.optional_text(key)
+    return Path(text) if text else None

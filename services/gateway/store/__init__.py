@@ -1,0 +1,1 @@
+"""All SQL of the gateway; rows become dataclasses here."""

@@ -1,0 +1,115 @@
+"""What happened and what runs, read-only, always of one tenant."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from libs.common.database import Database
+from libs.common.states import EndpointState
+from libs.common.tables import (
+    ColdStartRow,
+    ColdStartStepRow,
+    EndpointRow,
+    ModelRow,
+    RequestRow,
+    WorkerRow,
+)
+from services.gateway.store.views import (
+    ColdStartDetail,
+    ColdStartView,
+    EndpointView,
+    RequestView,
+    StepView,
+    WorkerView,
+    view_of,
+)
+from services.gateway.store.waits import Moments, waited
+
+_FINISHED = tuple(state.value for state in EndpointState if state.is_finished)
+_MAX_ENDPOINTS = 200
+
+
+@dataclass(frozen=True)
+class ViewStore:
+    """Every method raises DatabaseUnavailable; None means that this tenant has no such thing."""
+
+    database: Database
+
+    async def cold_starts(
+        self, tenant: str, model: str | None, limit: int
+    ) -> tuple[ColdStartView, ...]:
+        """The newest first."""
+        query = _cold_starts(tenant).order_by(ColdStartRow.started_at.desc()).limit(limit)
+        if model is not None:
+            query = query.where(ModelRow.name == model)
+        async with self.database.transaction() as session:
+            rows = (await session.execute(query)).all()
+        return tuple(view_of(ColdStartView, row, model=name) for row, name in rows)
+
+    async def cold_start(self, tenant: str, cold_start_id: str) -> ColdStartDetail | None:
+        """With its steps in the order in which they began."""
+        query = _cold_starts(tenant).where(ColdStartRow.id == cold_start_id)
+        steps = (
+            select(ColdStartStepRow)
+            .where(ColdStartStepRow.cold_start_id == cold_start_id)
+            .order_by(ColdStartStepRow.started_at, ColdStartStepRow.name)
+        )
+        async with self.database.transaction() as session:
+            found = (await session.execute(query)).one_or_none()
+            if found is None:
+                return None
+            views = tuple(view_of(StepView, row) for row in await session.scalars(steps))
+        return view_of(ColdStartDetail, found[0], model=found[1], steps=views)
+
+    async def endpoints(self, tenant: str, *, has_ended: bool) -> tuple[EndpointView, ...]:
+        """Living ones, or with `has_ended` those that ended; the newest first, at most 200."""
+        state = EndpointRow.state
+        query = (
+            select(EndpointRow, ModelRow.name)
+            .join(ModelRow, ModelRow.id == EndpointRow.model_id)
+            .where(EndpointRow.tenant == tenant)
+            .where(state.in_(_FINISHED) if has_ended else state.not_in(_FINISHED))
+            .order_by(EndpointRow.created_at.desc())
+            .limit(_MAX_ENDPOINTS)
+        )
+        async with self.database.transaction() as session:
+            rows = (await session.execute(query)).all()
+            ids = [row.id for row, _ in rows]
+            found = select(WorkerRow).where(WorkerRow.endpoint_id.in_(ids))
+            workers = (await session.scalars(found.order_by(WorkerRow.stage_index))).all()
+        return tuple(
+            view_of(
+                EndpointView,
+                row,
+                model=name,
+                workers=tuple(view_of(WorkerView, w) for w in workers if w.endpoint_id == row.id),
+            )
+            for row, name in rows
+        )
+
+    async def request(self, tenant: str, request_id: str) -> RequestView | None:
+        """With what it waited for."""
+        query = (
+            select(RequestRow, ColdStartRow.ready_at)
+            .outerjoin(ColdStartRow, ColdStartRow.id == RequestRow.cold_start_id)
+            .where(RequestRow.id == request_id, RequestRow.tenant == tenant)
+        )
+        async with self.database.transaction() as session:
+            found = (await session.execute(query)).one_or_none()
+        return None if found is None else _request_view(*found)
+
+
+def _request_view(row: RequestRow, ready_at: datetime | None) -> RequestView:
+    has_cold_start = row.cold_start_id is not None
+    moments = view_of(Moments, row, has_cold_start=has_cold_start, ready_at=ready_at)
+    return view_of(RequestView, row, waited=waited(moments))
+
+
+def _cold_starts(tenant: str) -> Any:
+    return (
+        select(ColdStartRow, ModelRow.name)
+        .join(ModelRow, ModelRow.id == ColdStartRow.model_id)
+        .where(ColdStartRow.tenant == tenant)
+    )

@@ -1,0 +1,111 @@
+"""The rows of requests: a batch of beginnings and ends in one transaction, with its usage.
+
+Postgres' own clock dates everything: the gateway sends ages in seconds, counted back from `now()`.
+Every statement bears repetition, because a commit whose answer was lost is written again.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import text
+
+from libs.common.database import Database
+
+
+@dataclass(frozen=True)
+class BegunRow:
+    """A request that a warm endpoint accepted; the scheduler never saw it."""
+
+    id: str
+    tenant: str
+    model_id: str
+    gateway_id: str
+    api_key_id: str
+    attempt: int
+    endpoint_id: str | None
+    num_prompt_tokens: int
+    max_tokens: int
+    arrived_age_s: float
+    assigned_age_s: float | None
+    remaining_s: float  # of its deadline
+
+
+@dataclass(frozen=True)
+class EndedRow(BegunRow):
+    num_generated_tokens: int
+    first_token_age_s: float | None
+    ended_age_s: float
+    outcome: str
+    error: str | None
+    is_slo_met: bool | None
+
+
+_COLUMNS = """id text, tenant text, model_id text, gateway_id text, api_key_id text, attempt bigint,
+    endpoint_id text, num_prompt_tokens bigint, max_tokens bigint, arrived_age_s float8,
+    assigned_age_s float8, remaining_s float8"""
+
+_INSERT = """
+INSERT INTO requests (id, tenant, model_id, gateway_id, api_key_id, attempt, endpoint_id,
+    num_prompt_tokens, max_tokens, arrived_at, assigned_at, deadline_at, state{columns})
+SELECT id, tenant, model_id, gateway_id, api_key_id, attempt, endpoint_id,
+    num_prompt_tokens, max_tokens, now() - make_interval(secs => arrived_age_s),
+    now() - make_interval(secs => assigned_age_s), now() + make_interval(secs => remaining_s),
+    {values}
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({record})
+"""
+
+_BEGIN = text(
+    _INSERT.format(columns="", values="'ASSIGNED'", record=_COLUMNS) + "ON CONFLICT (id) DO NOTHING"
+)
+
+# A row that ended already keeps its end, and counts for usage once: RETURNING names the others.
+_END = text(
+    "WITH ended AS ("
+    + _INSERT.format(
+        columns=""", num_generated_tokens, first_token_at, ended_at, outcome, error, is_slo_met""",
+        values="""'ENDED', num_generated_tokens,
+    now() - make_interval(secs => first_token_age_s), now() - make_interval(secs => ended_age_s),
+    outcome, error, is_slo_met""",
+        record=_COLUMNS
+        + """, num_generated_tokens bigint, first_token_age_s float8, ended_age_s float8,
+    outcome text, error text, is_slo_met boolean""",
+    )
+    + """
+ON CONFLICT (id) DO UPDATE SET
+    state = 'ENDED', attempt = excluded.attempt,
+    endpoint_id = coalesce(excluded.endpoint_id, requests.endpoint_id),
+    api_key_id = excluded.api_key_id,
+    num_generated_tokens = excluded.num_generated_tokens,
+    assigned_at = coalesce(requests.assigned_at, excluded.assigned_at),
+    first_token_at = excluded.first_token_at, ended_at = excluded.ended_at,
+    outcome = excluded.outcome, error = excluded.error, is_slo_met = excluded.is_slo_met
+WHERE requests.state <> 'ENDED'
+RETURNING tenant, model_id, num_prompt_tokens, num_generated_tokens)
+INSERT INTO usage (tenant, model_id, day, num_requests, num_prompt_tokens, num_generated_tokens)
+SELECT tenant, model_id, (now() AT TIME ZONE 'UTC')::date, count(*),
+    sum(num_prompt_tokens), sum(num_generated_tokens)
+FROM ended GROUP BY tenant, model_id ORDER BY tenant, model_id
+ON CONFLICT (tenant, model_id, day) DO UPDATE SET
+    num_requests = usage.num_requests + excluded.num_requests,
+    num_prompt_tokens = usage.num_prompt_tokens + excluded.num_prompt_tokens,
+    num_generated_tokens = usage.num_generated_tokens + excluded.num_generated_tokens
+"""
+)
+
+
+@dataclass(frozen=True)
+class RequestStore:
+    database: Database
+
+    async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
+        """All or nothing. Raises DatabaseUnavailable."""
+        async with self.database.transaction() as session:
+            if begun:
+                await session.execute(_BEGIN, {"rows": _encode(begun)})
+            if ended:
+                await session.execute(_END, {"rows": _encode(ended)})
+
+
+def _encode(rows: tuple[BegunRow, ...] | tuple[EndedRow, ...]) -> str:
+    """In the order of ids, so that two gateways' batches never lock each other."""
+    return json.dumps([asdict(row) for row in sorted(rows, key=lambda row: row.id)])

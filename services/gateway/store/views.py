@@ -1,0 +1,102 @@
+"""What clients may see of what runs and what happened: one dataclass per answer."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, TypeVar
+
+from services.gateway.store.waits import Waited
+
+_View = TypeVar("_View")
+
+
+@dataclass(frozen=True)
+class StepView:
+    name: str
+    actor: str
+    node_id: str | None
+    stage_index: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class ColdStartView:
+    id: str
+    model_id: str
+    model: str
+    endpoint_id: str
+    request_id: str | None
+    traceparent: str | None
+    weight_bytes: int
+    bytes_from_cache: int
+    cause: str | None
+    started_at: datetime
+    ready_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ColdStartDetail(ColdStartView):
+    steps: tuple[StepView, ...]
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    id: str
+    endpoint_id: str
+    node_id: str
+    device_index: int
+    stage_index: int
+    state: str
+    cause: str | None
+    created_at: datetime
+    ready_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class EndpointView:
+    id: str
+    model_id: str
+    model: str
+    parent_id: str | None
+    epoch: int
+    state: str
+    cause: str | None
+    max_slots: int
+    num_stages: int
+    created_at: datetime
+    ready_at: datetime | None
+    idle_since: datetime | None
+    ended_at: datetime | None
+    workers: tuple[WorkerView, ...]
+
+
+@dataclass(frozen=True)
+class RequestView:
+    id: str
+    model_id: str
+    attempt: int
+    num_crashes: int
+    state: str
+    endpoint_id: str | None
+    cold_start_id: str | None
+    num_prompt_tokens: int
+    max_tokens: int
+    num_generated_tokens: int
+    arrived_at: datetime
+    deadline_at: datetime
+    assigned_at: datetime | None
+    first_token_at: datetime | None
+    ended_at: datetime | None
+    outcome: str | None
+    error: str | None
+    is_slo_met: bool | None
+    waited: Waited
+
+
+def view_of(cls: type[_View], row: Any, **more: Any) -> _View:
+    """A view whose fields are named as the row's columns, but for those given."""
+    names = [f.name for f in fields(cls) if f.name not in more]  # type: ignore[arg-type] # a dataclass
+    return cls(**{name: getattr(row, name) for name in names}, **more)

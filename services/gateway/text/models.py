@@ -1,0 +1,62 @@
+"""Tokenizer and template of each model, loaded once, the least recently used dropped first."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from libs.common.errors import ObjectStoreError
+from libs.common.messages import ModelSummary
+from services.gateway.errors import TokenizerFailed, Unavailable
+from services.gateway.text.tokenizer import Tokenizer, TokenizerThreads
+from services.gateway.text.tokenizer_files import FileStore
+
+LOAD_TIMEOUT_S = 30.0
+
+_Files = tuple[tuple[str, str], ...]  # names and digests
+
+
+@dataclass(frozen=True)
+class TextModel:
+    tokenizer: Tokenizer
+    chat_template: str | None
+    special_tokens: dict[str, str]
+
+
+class TextModels:
+    """Concurrent requests for one model share one loading."""
+
+    def __init__(self, files: FileStore, threads: TokenizerThreads, max_cached: int) -> None:
+        self._files = files
+        self._threads = threads
+        self._max_cached = max_cached
+        self._loading: OrderedDict[tuple[tuple[str, str], ...], asyncio.Task[TextModel]] = (
+            OrderedDict()
+        )
+
+    async def get(self, summary: ModelSummary) -> TextModel:
+        """Raises TokenizerFailed, or Unavailable when the object store does not answer."""
+        key = tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
+        task = self._loading.get(key)
+        if task is None or has_failed(task):
+            task = self._loading[key] = asyncio.create_task(self._load(summary))
+            task.add_done_callback(has_failed)  # sees the exception if nobody waits any more
+        self._loading.move_to_end(key)
+        while len(self._loading) > self._max_cached:
+            self._loading.popitem(last=False)
+        return await asyncio.shield(task)
+
+    async def _load(self, summary: ModelSummary) -> TextModel:
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                files = await self._files.read(summary)
+                tokenizer = await Tokenizer.load(files.tokenizer_json, self._threads)
+        except TimeoutError as exc:
+            raise TokenizerFailed(f"not loaded within {LOAD_TIMEOUT_S:g} s") from exc
+        except ObjectStoreError as exc:
+            message = f"the model's tokenizer cannot be read now: {exc}"
+            raise Unavailable(message, code="object_store_unavailable", retry_after_s=2) from exc
+        return TextModel(tokenizer, files.chat_template, files.special_tokens)
+
+
+def has_failed(task: "asyncio.Task[TextModel]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -1,0 +1,119 @@
+"""A model's small files, from the object store, checked against their digests, cached on disk.
+
+Files are named by digest, so a cached one is never stale; one that does not match its own name
+(a half-written file, a flipped bit) is fetched again.
+"""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from libs.common.ids import new_id
+from libs.common.manifest import tokenizer_key
+from libs.common.messages import ModelSummary
+from libs.common.objectstore import ObjectStore
+from services.gateway.errors import TokenizerFailed
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """The contents that the gateway needs of a model; template and tokens may be absent."""
+
+    tokenizer_json: str
+    chat_template: str | None
+    special_tokens: dict[str, str]  # bos_token, eos_token, …: what templates refer to
+
+
+@dataclass(frozen=True)
+class FileStore:
+    objects: ObjectStore
+    folder: Path | None  # None: nothing is kept on disk
+    max_bytes: int
+
+    async def read(self, summary: ModelSummary) -> TokenizerFiles:
+        """Raises TokenizerFailed for what the model lacks or does not match; ObjectStoreError."""
+        tokenizer_json = await self._text(summary, "tokenizer.json")
+        if tokenizer_json is None:
+            raise TokenizerFailed("the model has no tokenizer.json")
+        config = _parse_object(await self._text(summary, "tokenizer_config.json") or "{}")
+        template = await self._text(summary, "chat_template.jinja")
+        return TokenizerFiles(
+            tokenizer_json=tokenizer_json,
+            chat_template=template or _template_of(config),
+            special_tokens=_special_tokens(config),
+        )
+
+    async def _text(self, summary: ModelSummary, name: str) -> str | None:
+        entry = summary.tokenizer_files.get(name)
+        if entry is None:
+            return None
+        digest, size_bytes = entry
+        if size_bytes > self.max_bytes:
+            raise TokenizerFailed(f"{name} has {size_bytes} bytes, the limit is {self.max_bytes}")
+        data = await self._cached(digest) or await self._fetched(name, digest, size_bytes)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as exc:
+            raise TokenizerFailed(f"{name} is not UTF-8") from exc
+
+    async def _cached(self, digest: str) -> bytes | None:
+        if self.folder is None:
+            return None
+        return await asyncio.to_thread(_read_checked, self.folder / digest, digest)
+
+    async def _fetched(self, name: str, digest: str, size_bytes: int) -> bytes:
+        data = await self.objects.get(tokenizer_key(digest), max_bytes=size_bytes)
+        if blake3(data).hexdigest() != digest:
+            raise TokenizerFailed(f"{name} does not match its digest {digest}")
+        if self.folder is not None:
+            await asyncio.to_thread(_write_atomically, self.folder, digest, data)
+        return data
+
+
+def _read_checked(path: Path, digest: str) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return data if blake3(data).hexdigest() == digest else None
+
+
+def _write_atomically(folder: Path, digest: str, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / new_id("part")
+    temporary.write_bytes(data)
+    os.replace(temporary, folder / digest)
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise TokenizerFailed(f"tokenizer_config.json is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise TokenizerFailed("tokenizer_config.json is not an object")
+    return value
+
+
+def _template_of(config: dict[str, Any]) -> str | None:
+    """Older files hold the template itself, or a list of named ones."""
+    value = config.get("chat_template")
+    if isinstance(value, list):
+        named = {e.get("name"): e.get("template") for e in value if isinstance(e, dict)}
+        value = named.get("default")
+    return value if isinstance(value, str) else None
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """`bos_token` and its kind are a text, or an object with the text as `content`."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and isinstance(text, str):
+            found[key] = text
+    return found

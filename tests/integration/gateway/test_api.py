@@ -1,0 +1,228 @@
+"""The project's own API over real Postgres: models, keys, and what can be observed."""
+
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from libs.common.messages import ModelsChanged
+from libs.common.subjects import MODELS_CHANGED
+from libs.common.tables import (
+    ColdStartRow,
+    ColdStartStepRow,
+    EndpointRow,
+    GpuRow,
+    NodeRow,
+    OutboxRow,
+    RequestRow,
+    ReservationRow,
+    UsageRow,
+    WorkerRow,
+)
+from tests.integration.gateway.conftest import RunningGateway
+from tests.unit.gateway.doubles import eventually
+
+NEW = {
+    "name": "org/demo-1.0",
+    "source": "/models/demo",
+    "slo": {"ttft_ms": 2000, "tpot_ms": 100},
+    "keep_alive_s": 5,
+    "max_pipeline_size": 2,
+    "max_queue": 7,
+}
+
+
+async def test_a_model_is_registered_listed_changed_and_deleted(running: RunningGateway) -> None:
+    client, heard = running.client, []
+
+    async def on_changed(message: ModelsChanged) -> None:
+        heard.append(message)
+
+    await running.scheduler.bus.subscribe(MODELS_CHANGED, None, on_changed)
+
+    created = await client.post("/api/v1/models", json=NEW)
+    assert created.status_code == 202
+    body = created.json()
+    assert (body["state"], body["bytes_done"], body["cause"]) == ("IMPORTING", 0, None)
+    assert body["slo"] == NEW["slo"]
+    assert (body["max_slots"], body["max_endpoints"], body["public"]) == (16, 1, False)
+    assert [m["name"] for m in (await client.get("/api/v1/models")).json()] == [NEW["name"]]
+
+    changed = await client.patch(
+        f"/api/v1/models/{NEW['name']}", json={"slo": {"tpot_ms": 50}, "keep_alive_s": 0}
+    )
+    assert changed.json()["slo"] == {"ttft_ms": 2000, "tpot_ms": 50}
+    assert changed.json()["keep_alive_s"] == 0
+    assert changed.json()["max_queue"] == 7
+
+    assert (await client.delete(f"/api/v1/models/{NEW['name']}")).status_code == 202
+    assert (await client.get(f"/api/v1/models/{NEW['name']}")).status_code == 404
+    assert (await client.post("/api/v1/models", json=NEW)).status_code == 202, "its name is free"
+    await eventually(lambda: len(heard) >= 4)
+    assert {m.model_ids[0] for m in heard} >= {body["id"]}
+
+
+async def test_bad_registrations_are_refused_and_leave_nothing(running: RunningGateway) -> None:
+    client = running.client
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({**NEW, "name": "../etc"}, "name"),
+        ({**NEW, "name": "x" * 129}, "name"),
+        ({**NEW, "name": "a b"}, "name"),
+        ({**NEW, "source": "relative/path"}, "source"),
+        ({**NEW, "source": "/a\x00b"}, "source"),
+        ({**NEW, "slo": {"ttft_ms": 0}}, "slo.ttft_ms"),
+        ({**NEW, "max_pipeline_size": 9}, "max_pipeline_size"),
+        ({**NEW, "keep_alive_s": -1}, "keep_alive_s"),
+        ({**NEW, "surprise": 1}, "surprise"),
+        ({"name": "x"}, "source"),
+    ]
+    for body, param in bad:
+        response = await client.post("/api/v1/models", json=body)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param), body
+
+    assert (await client.get("/api/v1/models")).json() == []
+    await client.post("/api/v1/models", json=NEW)
+    taken = await client.post("/api/v1/models", json=NEW)
+    assert (taken.status_code, taken.json()["error"]["code"]) == (409, "model_exists")
+
+
+async def test_keys_belong_to_tenants_and_end_when_revoked(running: RunningGateway) -> None:
+    client = running.client
+    created = (await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "acme"})).json()
+    acme = {"Authorization": f"Bearer {created['key']}"}
+    await client.post("/api/v1/models", json=NEW)
+
+    assert (await client.get("/api/v1/models", headers=acme)).json() == []
+    mine = await client.post("/api/v1/models", json=NEW, headers=acme)
+    assert mine.status_code == 202, "names are unique per tenant only"
+    listed = (await client.get("/api/v1/api-keys", headers=acme)).json()
+    assert [key["id"] for key in listed] == [created["id"]]
+    assert "key" not in listed[0]
+    other = await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "x"}, headers=acme)
+    assert other.status_code == 403
+
+    key_path = f"/api/v1/api-keys/{created['id']}"
+    assert (await client.delete(key_path)).status_code == 404, "not this tenant's"
+    assert (await client.delete(key_path, headers=acme)).status_code == 204
+    assert (await client.get("/v1/models", headers=acme)).status_code == 401
+
+
+async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: RunningGateway) -> None:
+    model_id = await running.register()
+    await _write_history(running, model_id, tenant="default")
+    client = running.client
+
+    starts = (await client.get("/api/v1/cold-starts", params={"model": "tiny"})).json()
+    assert [start["id"] for start in starts] == ["cold-1"]
+    detail = (await client.get("/api/v1/cold-starts/cold-1")).json()
+    assert [step["name"] for step in detail["steps"]] == ["fetch", "load"]
+    assert detail["model"] == "tiny"
+    endpoints = (await client.get("/api/v1/endpoints")).json()
+    assert endpoints[0]["workers"][0]["node_id"] == "node-1"
+    node = (await client.get("/api/v1/nodes")).json()[0]
+    device = node["devices"][0]
+    assert (device["memory_bytes"], device["reserved_bytes"], device["free_bytes"]) == (100, 30, 70)
+    assert [worker["id"] for worker in node["workers"]] == ["worker-1"]
+
+    key = (await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "acme"})).json()
+    acme = {"Authorization": f"Bearer {key['key']}"}
+    assert (await client.get("/api/v1/cold-starts", headers=acme)).json() == []
+    assert (await client.get("/api/v1/cold-starts/cold-1", headers=acme)).status_code == 404
+    assert (await client.get("/api/v1/endpoints", headers=acme)).json() == []
+    assert (await client.get("/api/v1/nodes", headers=acme)).json()[0]["workers"] == []
+
+
+async def _write_history(running: RunningGateway, model_id: str, tenant: str) -> None:
+    now = func.now()
+    rows: list[tuple[Any, dict[str, Any]]] = [
+        (NodeRow, {"id": "node-1"}),
+        (GpuRow, {"node_id": "node-1", "index": 0, "kind": "cpu", "memory_bytes": 100, "cores": 1}),
+        (
+            EndpointRow,
+            {
+                "id": "ep-9", "tenant": tenant, "model_id": model_id, "epoch": 1,
+                "state": "STARTING", "max_slots": 4, "num_stages": 1,
+            },
+        ),
+        (
+            WorkerRow,
+            {
+                "id": "worker-1", "endpoint_id": "ep-9", "node_id": "node-1", "device_index": 0,
+                "stage_index": 0, "state": "READY", "spec": {}, "fetch_class": "interactive",
+            },
+        ),
+        (
+            ReservationRow,
+            {"worker_id": "worker-1", "node_id": "node-1", "device_index": 0, "device_bytes": 30},
+        ),
+        (
+            ColdStartRow,
+            {
+                "id": "cold-1", "tenant": tenant, "model_id": model_id, "endpoint_id": "ep-9",
+                "weight_bytes": 10,
+            },
+        ),
+        *(
+            (
+                ColdStartStepRow,
+                {
+                    "cold_start_id": "cold-1", "actor": "worker-1", "name": name,
+                    "started_at": now, "ended_at": now,
+                },
+            )
+            for name in ("fetch", "load")
+        ),
+    ]  # fmt: skip
+    for table, values in rows:
+        async with running.owner.transaction() as session:
+            await session.execute(insert(table).values(values))
+
+
+async def test_a_requests_row_and_usage_are_written_once(running: RunningGateway) -> None:
+    model_id = await running.register()
+    chat = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+    answers = [await running.client.post("/v1/chat/completions", json=chat) for _ in range(3)]
+    await eventually(lambda: running.gateway.journal.num_kept == 0)
+    request_id = answers[0].headers["x-request-id"]
+    row = (await running.client.get(f"/api/v1/requests/{request_id}")).json()
+
+    assert (row["state"], row["outcome"], row["is_slo_met"]) == ("ENDED", "stop", True)
+    assert row["num_generated_tokens"] == 15
+    assert row["arrived_at"] <= row["first_token_at"] <= row["ended_at"]
+    async with running.owner.transaction() as session:
+        usage = (await session.scalars(select(UsageRow))).one()
+        assert await session.scalar(select(func.count()).select_from(RequestRow)) == 3
+        assert await session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+    assert (usage.model_id, usage.num_requests) == (model_id, 3)
+    assert usage.num_generated_tokens == 45
+
+
+async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row(
+    running: RunningGateway,
+) -> None:
+    from services.gateway.store.requests import EndedRow, RequestStore
+
+    row = EndedRow(
+        id="req-1", tenant="default", model_id="model-1", gateway_id="gateway-1",
+        api_key_id="key-1", attempt=2, endpoint_id="ep-2", num_prompt_tokens=10, max_tokens=20,
+        arrived_age_s=3.0, assigned_age_s=None, remaining_s=100.0, num_generated_tokens=7,
+        first_token_age_s=1.0, ended_age_s=0.0, outcome="stop", error=None, is_slo_met=False,
+    )  # fmt: skip
+    async with running.owner.transaction() as session:
+        await session.execute(
+            insert(RequestRow).values(
+                id="req-1", tenant="default", model_id="model-1", gateway_id="gateway-1",
+                attempt=1, state="ASSIGNED", endpoint_id="ep-1", num_prompt_tokens=10,
+                max_tokens=20, deadline_at=func.now(),
+            )
+        )  # fmt: skip
+    store = RequestStore(running.gateway.keys.database)
+
+    await store.write((), (row,))
+    await store.write((), (row,))
+
+    async with running.owner.transaction() as session:
+        written = (await session.scalars(select(RequestRow))).one()
+        usage = (await session.scalars(select(UsageRow))).one()
+    assert (written.state, written.endpoint_id, written.attempt) == ("ENDED", "ep-2", 2)
+    assert (usage.num_requests, usage.num_generated_tokens) == (1, 7)

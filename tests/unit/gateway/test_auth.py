@@ -1,0 +1,88 @@
+"""Keys are known by their hash, cached, and work on while Postgres does not."""
+
+import pytest
+
+from libs.common.testing import FakeClock
+from services.gateway.auth import FRESH_S, STALE_S, Authenticator, hash_key, new_key
+from services.gateway.errors import Unauthorized, Unavailable
+from tests.unit.gateway.doubles import KEY, TENANT, FakeKeys
+
+HEADER = f"Bearer {KEY}"
+
+
+async def test_a_known_key_is_its_tenant_and_asked_for_once() -> None:
+    keys = FakeKeys()
+    authenticator = Authenticator(keys, FakeClock())
+
+    callers = [await authenticator.caller(HEADER) for _ in range(5)]
+
+    assert {caller.tenant for caller in callers} == {TENANT}
+    assert keys.num_lookups == 1
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer  ", f"Basic {KEY}", KEY, "Bearer x", "Bearer é"]
+)
+async def test_anything_else_is_nobody(header: str | None) -> None:
+    with pytest.raises(Unauthorized):
+        await Authenticator(FakeKeys(), FakeClock()).caller(header)
+
+
+async def test_a_wrong_key_is_looked_up_once_in_a_while() -> None:
+    keys, clock = FakeKeys(), FakeClock()
+    authenticator = Authenticator(keys, clock)
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            await authenticator.caller("Bearer wrong")
+    assert keys.num_lookups == 1
+
+    keys.known[hash_key("wrong")] = keys.known[hash_key(KEY)]
+    clock.advance(6)
+
+    assert (await authenticator.caller("Bearer wrong")).tenant == TENANT
+
+
+async def test_a_revoked_key_ends_when_its_cache_entry_does_or_is_forgotten() -> None:
+    keys, clock = FakeKeys(), FakeClock()
+    authenticator = Authenticator(keys, clock)
+    await authenticator.caller(HEADER)
+    revoked = keys.known.pop(hash_key(KEY))
+    await authenticator.caller(HEADER)
+
+    clock.advance(FRESH_S)
+    with pytest.raises(Unauthorized):
+        await authenticator.caller(HEADER)
+
+    keys.known[hash_key(KEY)] = revoked
+    authenticator.forget(hash_key(KEY))
+    assert await authenticator.caller(HEADER)
+
+
+async def test_known_keys_outlive_postgres_for_a_while_without_asking_it_each_time() -> None:
+    keys, clock = FakeKeys(), FakeClock()
+    authenticator = Authenticator(keys, clock)
+    await authenticator.caller(HEADER)
+    keys.is_down = True
+
+    clock.advance(FRESH_S)
+    for _ in range(5):
+        await authenticator.caller(HEADER)
+    assert keys.num_lookups == 2
+
+    clock.advance(STALE_S)
+    with pytest.raises(Unavailable):
+        await authenticator.caller(HEADER)
+
+
+async def test_an_unseen_key_cannot_be_judged_without_postgres() -> None:
+    with pytest.raises(Unavailable) as refused:
+        await Authenticator(FakeKeys(is_down=True), FakeClock()).caller(HEADER)
+
+    assert refused.value.status == 503
+
+
+def test_new_keys_differ_and_can_be_recognised() -> None:
+    keys = {new_key() for _ in range(100)}
+
+    assert len(keys) == 100
+    assert all(key.startswith("hs-") and len(key) == 43 for key in keys)

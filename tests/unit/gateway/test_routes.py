@@ -1,0 +1,56 @@
+"""Routes are hints: the emptiest endpoint first, none that just refused, none that is too old."""
+
+from libs.common.messages import Route, RoutesPublished
+from libs.common.testing import FakeClock
+from services.gateway.routes import Routes
+
+
+def published(*endpoint_ids: str, epoch: int = 1, max_slots: int = 2) -> RoutesPublished:
+    routes = tuple(Route(endpoint_id=e, epoch=1, max_slots=max_slots) for e in endpoint_ids)
+    return RoutesPublished(leader_epoch=epoch, routes={"model-1": routes})
+
+
+def ids(routes: Routes) -> list[str]:
+    return [route.endpoint_id for route in routes.candidates("model-1")]
+
+
+async def test_the_emptiest_comes_first_and_full_ones_not_at_all() -> None:
+    routes = Routes(FakeClock())
+    await routes.heard(published("ep-1", "ep-2"))
+
+    routes.began("ep-1")
+    assert ids(routes) == ["ep-2", "ep-1"]
+    routes.began("ep-1")
+    assert ids(routes) == ["ep-2"]
+    routes.ended("ep-1")
+    routes.ended("ep-1")
+    assert sorted(ids(routes)) == ["ep-1", "ep-2"]
+
+
+async def test_one_that_refused_is_left_alone_for_a_moment() -> None:
+    clock = FakeClock()
+    routes = Routes(clock)
+    await routes.heard(published("ep-1"))
+
+    routes.refused("ep-1")
+    assert ids(routes) == []
+    clock.advance(1)
+    assert ids(routes) == ["ep-1"]
+
+
+async def test_a_deposed_leader_is_not_believed() -> None:
+    routes = Routes(FakeClock())
+    await routes.heard(published("ep-new", epoch=2))
+    await routes.heard(published("ep-old", epoch=1))
+
+    assert ids(routes) == ["ep-new"]
+
+
+async def test_routes_of_a_silent_scheduler_expire() -> None:
+    clock = FakeClock()
+    routes = Routes(clock)
+    await routes.heard(published("ep-1"))
+
+    clock.advance(30)
+
+    assert ids(routes) == []
