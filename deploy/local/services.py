@@ -13,6 +13,7 @@ from deploy.local.statefolder import StateFolder
 STATE_VARIABLE = "HYDRASERVE_SUPERVISED_STATE"  # marks our processes, for the sweep
 _PROJECT = Path(__file__).parents[2]
 _STOP_TIMEOUT_S = 15.0
+_GATEWAY_DRAIN_S = 5.0  # for open streams; the rest of the stop timeout is for ending them
 
 MODULES: Mapping[str, str] = {
     "scheduler": "services.scheduler",
@@ -57,6 +58,7 @@ class ServiceSpecs:
             "GATEWAY_ID": name,
             "GATEWAY_HOST": host,
             "GATEWAY_PORT": str(port),
+            "GATEWAY_DRAIN_TIMEOUT_S": str(_GATEWAY_DRAIN_S),
             "BOOTSTRAP_API_KEY_FILE": str(self.connections.api_key_file),
             **self._database("gateway"),
             **self._object_store("gateway"),

@@ -1,20 +1,18 @@
-"""Which endpoints serve a model now, as the scheduler published: a hint, never a promise."""
+"""Which endpoints serve a model now, as the scheduler published: a hint, never a promise.
+
+A hint does not grow wrong by age: while the scheduler or Postgres is away, warm traffic goes on by
+the last routes heard, and an endpoint that is gone answers for itself (nobody listens).
+"""
 
 import random
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from libs.common.clock import Clock
 from libs.common.messages import Route, RoutesPublished
 
 _REFUSED_S = 0.5  # an endpoint that refused is not asked again for so long
-_EXPIRES_S = 20.0  # they are republished every 5 s; a silent scheduler's routes are worth nothing
-
-
-@dataclass(frozen=True)
-class _Published:
-    message: RoutesPublished
-    heard_at_s: float
 
 
 class Routes:
@@ -22,22 +20,36 @@ class Routes:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._published: _Published | None = None
+        self._published = RoutesPublished(leader_epoch=0, routes={})
         self._num_running: Counter[str] = Counter()
         self._refused_at_s: dict[str, float] = {}
+        self._watchers: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
 
     async def heard(self, message: RoutesPublished) -> None:
         """A handler of ROUTES. A deposed leader's routes are older than what we have."""
         known = self._published
-        if known is None or message.leader_epoch >= known.message.leader_epoch:
-            self._published = _Published(message, self._clock.monotonic_s())
+        if message.leader_epoch >= known.leader_epoch:
+            self._published = message
             self._refused_at_s.clear()
+            for endpoint_id in _endpoint_ids(known) - _endpoint_ids(message):
+                for withdrawn in self._watchers.get(endpoint_id, ()):
+                    withdrawn()
+
+    @contextmanager
+    def watched(self, endpoint_id: str, withdrawn: Callable[[], None]) -> Iterator[None]:
+        """Call `withdrawn` when the endpoint's route is: it failed, or it drains."""
+        watchers = self._watchers[endpoint_id]
+        watchers.append(withdrawn)
+        try:
+            yield
+        finally:
+            watchers.remove(withdrawn)
+            if not watchers:
+                self._watchers.pop(endpoint_id, None)
 
     def candidates(self, model_id: str) -> tuple[Route, ...]:
         """Endpoints that may have room, emptiest first, equal ones in random order."""
-        if self._published is None or self._age_s(self._published.heard_at_s) > _EXPIRES_S:
-            return ()
-        routes = self._published.message.routes.get(model_id, ())
+        routes = self._published.routes.get(model_id, ())
         free = [route for route in routes if self._has_room(route)]
         random.shuffle(free)
         return tuple(sorted(free, key=lambda route: self._num_running[route.endpoint_id]))
@@ -61,3 +73,7 @@ class Routes:
 
     def _age_s(self, moment_s: float) -> float:
         return self._clock.monotonic_s() - moment_s
+
+
+def _endpoint_ids(message: RoutesPublished) -> set[str]:
+    return {route.endpoint_id for routes in message.routes.values() for route in routes}

@@ -54,7 +54,8 @@ def make_tiny_llama(
         pad_token_id=None,
     )
     torch.manual_seed(seed)
-    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
+    model: torch.nn.Module = LlamaForCausalLM(config)
+    model.to(dtype).save_pretrained(folder)  # type: ignore[operator]  # a mixin's method
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"chat_template": chat_template, "eos_token": "<|end|>", "bos_token": None}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))

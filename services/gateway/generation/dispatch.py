@@ -215,6 +215,7 @@ class Dispatch:
             endpoint,
             self.mailbox,
             bus=self._ports.bus,
+            routes=self._ports.routes,
             clock=self._ports.clock,
             timing=self._ports.timing,
         )

@@ -1,7 +1,8 @@
 """Watching the tokens of one accepted attempt until it finishes or its endpoint is lost.
 
-Any message may be lost. So on a gap, and after 2 s of silence, the endpoint is asked to send again
-from where the log ends; its answer also tells whether it still has the request at all.
+Any message may be lost. So on a gap, when its route is withdrawn and after 2 s of silence, the
+endpoint is asked to send again from where the log ends; its answer also tells whether it still has
+the request at all.
 """
 
 from libs.common.bus import Bus
@@ -10,6 +11,7 @@ from services.gateway.generation.endpoint import Endpoint, Pulse
 from services.gateway.generation.job import Job
 from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import refusal_error, slow_client_error
+from services.gateway.routes import Routes
 from services.gateway.settings import Timing
 
 _MAX_SILENT = 2  # questions without an answer, before the endpoint counts as lost
@@ -23,16 +25,22 @@ class Follower:
         mailbox: Mailbox,
         *,
         bus: Bus,
+        routes: Routes,
         clock: Clock,
         timing: Timing,
     ) -> None:
         self._job, self._endpoint, self._mailbox = job, endpoint, mailbox
-        self._bus, self._clock, self._timing = bus, clock, timing
+        self._bus, self._routes, self._clock, self._timing = bus, routes, clock, timing
+        self._is_withdrawn = False  # and not asked since
         self._num_silent = 0
         self._disconnected_s: float | None = None  # when the bus was last seen cut off
 
     async def until_finished(self) -> bool:
         """False when the endpoint is lost. Raises ApiError."""
+        with self._routes.watched(self._endpoint.endpoint_id, self._on_withdrawn):
+            return await self._until_finished()
+
+    async def _until_finished(self) -> bool:
         log = self._mailbox.log
         while log.finish is None:
             self._raise_if_refused()
@@ -51,10 +59,15 @@ class Follower:
         ends_s = self._clock.monotonic_s() + self._timing.silence_s
         while (log.next_index, log.finish, log.has_gap, self._mailbox.refused) == before:
             left_s = ends_s - self._clock.monotonic_s()
-            if left_s <= 0:
+            if left_s <= 0 or self._is_withdrawn:
+                self._is_withdrawn = False
                 return False
             await self._mailbox.changed.wait(left_s)
         return True
+
+    def _on_withdrawn(self) -> None:
+        self._is_withdrawn = True
+        self._mailbox.changed.notify()
 
     async def _until_read(self) -> None:
         """The client reads slowly: wait for room. Raises ApiError after 30 s without any."""

@@ -1,4 +1,4 @@
-"""Routes are hints: the emptiest endpoint first, none that just refused, none that is too old."""
+"""Routes are hints: the emptiest first, none that just refused; withdrawals are told."""
 
 from libs.common.messages import Route, RoutesPublished
 from libs.common.testing import FakeClock
@@ -46,11 +46,25 @@ async def test_a_deposed_leader_is_not_believed() -> None:
     assert ids(routes) == ["ep-new"]
 
 
-async def test_routes_of_a_silent_scheduler_expire() -> None:
+async def test_the_last_routes_stand_while_the_scheduler_is_silent() -> None:
     clock = FakeClock()
     routes = Routes(clock)
     await routes.heard(published("ep-1"))
 
-    clock.advance(30)
+    clock.advance(3600)
 
-    assert ids(routes) == []
+    assert ids(routes) == ["ep-1"]
+
+
+async def test_a_withdrawn_route_is_told_once_to_whoever_watches_it() -> None:
+    routes, told = Routes(FakeClock()), list[str]()
+    await routes.heard(published("ep-1", "ep-2"))
+    with routes.watched("ep-1", lambda: told.append("ep-1")):
+        await routes.heard(published("ep-1", "ep-2"))
+        assert told == []
+        await routes.heard(published("ep-2"))
+        await routes.heard(published("ep-2"))
+        assert told == ["ep-1"]
+    await routes.heard(published("ep-1"))
+    await routes.heard(published())
+    assert told == ["ep-1"]
