@@ -5,6 +5,7 @@ A row may be published twice (a crash between publishing and deleting); every ha
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
@@ -60,6 +61,8 @@ class OutboxRelay:
             try:
                 sent = await self.relay_once()
             except (DatabaseUnavailable, BusError) as exc:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from exc  # the driver's error hid it
                 logger.warning("the outbox waits: %s", exc)
                 sent = 0
             if sent < BATCH_ROWS:
@@ -89,8 +92,8 @@ class OutboxRelay:
             await self.bus.publish(subject, row.token, subject.message.model_validate(row.body))
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), POLL_S)
-        except TimeoutError:
-            pass
+        # Not wait_for: before Python 3.12 it may swallow a cancellation that meets the wake-up.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self._wake.wait()
         self._wake.clear()

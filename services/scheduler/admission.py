@@ -1,0 +1,62 @@
+"""Whether a new request may wait for its model, or why not."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import SubmitRefused
+from libs.common.states import ModelState
+from services.scheduler.cluster import Model
+from services.scheduler.room import shortage
+from services.scheduler.store import endpoints, nodes
+from services.scheduler.summaries import Summaries
+
+
+@dataclass(frozen=True)
+class Admission:
+    summaries: Summaries
+    retry_after_s: int
+
+    async def refusal(
+        self, session: AsyncSession, model: Model | None, num_queued: int
+    ) -> SubmitRefused | None:
+        """None: the request may be queued behind `num_queued` others."""
+        if model is None or model.state is ModelState.DELETING:
+            return SubmitRefused(code="model_failed", message="the model was deleted")
+        if model.state is not ModelState.READY:
+            return self._not_ready(model)
+        if num_queued >= model.max_queue:
+            return SubmitRefused(
+                code="queue_full",
+                message=f"{num_queued} requests wait for model {model.name} already, "
+                f"its max_queue is {model.max_queue}",
+                retry_after_s=self.retry_after_s,
+            )
+        return await self._backing_off(session, model) or await self._too_large(session, model)
+
+    def _not_ready(self, model: Model) -> SubmitRefused:
+        if model.state is ModelState.FAILED:
+            message = f"the import of model {model.name} failed: {model.cause}"
+            return SubmitRefused(code="model_failed", message=message)
+        message = f"model {model.name} is still being imported"
+        return SubmitRefused(
+            code="model_not_ready", message=message, retry_after_s=self.retry_after_s
+        )
+
+    async def _backing_off(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
+        remaining_s = model.backoff_remaining_s or 0.0
+        if remaining_s <= 0 or await endpoints.has_serving(session, model.id):
+            return None
+        cause = await endpoints.last_failure(session, model.id)
+        return SubmitRefused(
+            code="model_failed",
+            message=f"model {model.name} failed to start {model.num_failed_starts} times, "
+            f"the next try is in {ceil(remaining_s)} s; the last failure: {cause}",
+            retry_after_s=ceil(remaining_s),
+        )
+
+    async def _too_large(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
+        deployable = await self.summaries.deployable(session, model)
+        message = shortage(deployable, await nodes.load_memory_sizes(session))
+        return None if message is None else SubmitRefused(code="no_capacity", message=message)

@@ -1,0 +1,183 @@
+"""Builds the scheduler from its settings and runs it: a standby first, then the leader."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack, suppress
+
+from libs.common.bus import Bus, NatsBus
+from libs.common.clock import Clock, SystemClock
+from libs.common.database import Database, migrate
+from libs.common.errors import BusError, DatabaseUnavailable
+from libs.common.outbox import OutboxRelay
+from libs.common.settings import DatabaseSettings
+from libs.common.subjects import Service
+from libs.common.telemetry import configure_logging, configure_tracing
+from libs.common.workqueue import NatsWorkQueue, WorkQueue
+from services.scheduler.admission import Admission
+from services.scheduler.coldstart import ColdStarter
+from services.scheduler.controller import Controller
+from services.scheduler.doubts import Doubts
+from services.scheduler.errors import LeadershipLost
+from services.scheduler.health import Health
+from services.scheduler.hearing import Hearing
+from services.scheduler.imports import Imports
+from services.scheduler.leadership import Candidate, Leadership
+from services.scheduler.observed import Observed
+from services.scheduler.reconciler import Reconciler
+from services.scheduler.routes import RoutePublisher
+from services.scheduler.sender import DesiredSender
+from services.scheduler.settings import SchedulerSettings, Timing
+from services.scheduler.store.ledger import Ledger
+from services.scheduler.submission import Submissions
+from services.scheduler.summaries import Summaries
+from services.scheduler.timeline import Timeline
+from services.scheduler.traces import Traces
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_PATIENCE_S = 3.0
+EXIT_LEADERSHIP_LOST = 75  # "try again": whoever watches this process starts it as a standby
+
+
+def build_controller(
+    database: Database,
+    epoch: int,
+    bus: Bus,
+    workqueue: WorkQueue,
+    clock: Clock,
+    timing: Timing,
+    health: Health,
+) -> Controller:
+    """Everything one epoch needs; nothing of it is shared with another epoch."""
+    ledger, doubts = Ledger(database, epoch), Doubts()
+    observed, timeline = Observed(Hearing(clock.monotonic_s(), timing.longest_gap_s)), Timeline()
+    summaries, traces, wake = Summaries(), Traces(), asyncio.Event()
+    reconciler = Reconciler(
+        ledger=ledger,
+        bus=bus,
+        clock=clock,
+        timing=timing,
+        observed=observed,
+        doubts=doubts,
+        starter=ColdStarter(summaries, traces),
+        sender=DesiredSender(bus, observed, timeline, clock, timing.desired_timeout_s),
+        timeline=timeline,
+        routes=RoutePublisher(epoch, timing.routes_interval_s),
+    )
+    admission = Admission(summaries, timing.queue_retry_after_s)
+    return Controller(
+        bus=bus,
+        clock=clock,
+        observed=observed,
+        submissions=Submissions(ledger, admission, doubts, traces, clock, wake.set),
+        reconciler=reconciler,
+        imports=Imports(ledger, workqueue, clock, timing.import_silence_s),
+        relay=OutboxRelay(database, bus, Service.SCHEDULER),
+        health=health,
+        wake=wake,
+        interval_s=timing.reconcile_interval_s,
+    )
+
+
+async def run(settings: SchedulerSettings) -> int:
+    """Until SIGTERM or SIGINT, or until leadership is in doubt; the exit code."""
+    configure_logging("scheduler")
+    configure_tracing("scheduler", settings.scheduler_id)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    health = Health(settings.health_file, clock)
+    beating = asyncio.create_task(health.run())
+    try:
+        await _until(stop, _serve(settings, clock, health))
+    except LeadershipLost as exc:
+        logger.error("%s", exc)
+        _exit_soon(EXIT_LEADERSHIP_LOST)
+        return EXIT_LEADERSHIP_LOST
+    finally:
+        beating.cancel()
+    return EXIT_STOPPED
+
+
+def _exit_soon(code: int) -> None:
+    """Whatever still hangs, e.g. on a dead connection: who does not lead must not linger."""
+    timer = threading.Timer(EXIT_PATIENCE_S, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Cancel the work when stop is set; its own errors are raised."""
+    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+
+async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> None:
+    await _migrate(settings.database, settings.timing.lease_check_s, health)
+    async with AsyncExitStack() as stack:
+        bus = await _connect(settings, health)  # before leading, so that a takeover is quick
+        stack.push_async_callback(bus.close)
+        leadership = await _lead(settings, health)
+        stack.push_async_callback(leadership.release)
+        database = Database.open(settings.database)
+        stack.push_async_callback(database.close)
+        workqueue = NatsWorkQueue(bus.client)
+        controller = build_controller(
+            database, leadership.epoch, bus, workqueue, clock, settings.timing, health
+        )
+        await _watched(controller, leadership, settings.timing.lease_check_s)
+
+
+async def _watched(controller: Controller, leadership: Leadership, interval_s: float) -> None:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(controller.run())
+            tasks.create_task(leadership.watch(interval_s))
+    except* LeadershipLost as group:
+        raise group.exceptions[0] from None
+
+
+async def _migrate(settings: DatabaseSettings, retry_s: float, health: Health) -> None:
+    while True:
+        try:
+            return await migrate(settings)
+        except DatabaseUnavailable as exc:
+            logger.warning("migrations wait: %s", exc)
+            health.beat()
+            await asyncio.sleep(retry_s)
+
+
+async def _connect(settings: SchedulerSettings, health: Health) -> NatsBus:
+    while True:
+        try:
+            return await NatsBus.connect(
+                settings.bus, Service.SCHEDULER, name=settings.scheduler_id
+            )
+        except BusError as exc:
+            logger.warning("the bus is away: %s", exc)
+            health.beat()
+            await asyncio.sleep(settings.timing.lease_check_s)
+
+
+async def _lead(settings: SchedulerSettings, health: Health) -> Leadership:
+    """Wait as a standby until leadership is free."""
+    candidate = Candidate(settings.database, settings.scheduler_id)
+    try:
+        while (leadership := await candidate.try_to_lead()) is None:
+            health.beat()
+            await asyncio.sleep(settings.timing.lease_check_s)
+        return leadership
+    finally:
+        candidate.close()

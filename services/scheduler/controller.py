@@ -1,0 +1,157 @@
+"""The leader's life: which message goes to which handler, and the loops beside them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from libs.common import telemetry
+from libs.common.bus import Bus, Subscription
+from libs.common.clock import Clock
+from libs.common.errors import DatabaseUnavailable
+from libs.common.messages import (
+    AgentHeartbeat,
+    FetcherHeartbeat,
+    GatewayHeartbeat,
+    ImportProgressed,
+    ModelsChanged,
+)
+from libs.common.outbox import OutboxRelay
+from libs.common.subjects import (
+    GATEWAY_HEARTBEAT,
+    IMPORT_PROGRESS,
+    MODELS_CHANGED,
+    NODE_AGENT_HEARTBEAT,
+    NODE_FETCHER_HEARTBEAT,
+    REQUEST_CANCEL,
+    REQUEST_SUBMIT,
+)
+from services.scheduler.errors import LeadershipLost
+from services.scheduler.health import Health
+from services.scheduler.imports import Imports
+from services.scheduler.observed import Observed
+from services.scheduler.reconciler import Reconciler
+from services.scheduler.submission import Submissions
+
+logger = logging.getLogger(__name__)
+
+SUBMIT_CONCURRENCY = 32
+MIN_PAUSE_S = 0.02
+
+
+def raise_if_cancelled() -> None:
+    """A cancelled statement may end in the driver's own error, which hides the cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+@dataclass
+class Controller:
+    bus: Bus
+    clock: Clock
+    observed: Observed
+    submissions: Submissions
+    reconciler: Reconciler
+    imports: Imports
+    relay: OutboxRelay
+    health: Health
+    wake: asyncio.Event
+    interval_s: float
+    _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _subscriptions: list[Subscription] = field(default_factory=list)
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self._subscriptions)
+
+    async def run(self) -> None:
+        """Lead until cancelled. Raises LeadershipLost."""
+        try:
+            await self._subscribe()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._repeat(self._reconcile, self.wake))
+                tasks.create_task(self._repeat(self._import, self._import_wake))
+                tasks.create_task(self.relay.run())
+                tasks.create_task(self._end_when_lost())
+        except* LeadershipLost as group:
+            raise group.exceptions[0] from None
+        finally:
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
+            await self.reconciler.sender.close()
+
+    async def _subscribe(self) -> None:
+        subscribe, submissions = self.bus.subscribe, self.submissions
+        self._subscriptions += [
+            await subscribe(
+                REQUEST_SUBMIT, None, submissions.submit, concurrency=SUBMIT_CONCURRENCY
+            ),
+            await subscribe(REQUEST_CANCEL, None, submissions.cancel),
+            await subscribe(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
+            await subscribe(NODE_FETCHER_HEARTBEAT, None, self._hear_fetcher),
+            await subscribe(GATEWAY_HEARTBEAT, None, self._hear_gateway),
+            await subscribe(IMPORT_PROGRESS, None, self._hear_import),
+            await subscribe(MODELS_CHANGED, None, self._hear_models),
+        ]
+
+    async def _hear_agent(self, message: AgentHeartbeat) -> None:
+        if self.observed.hear_agent(message, self.clock.monotonic_s()):
+            self.wake.set()
+
+    async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
+        if self.observed.hear_fetcher(message, self.clock.monotonic_s()):
+            self.wake.set()
+
+    async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
+        self.observed.hear_gateway(message, self.clock.monotonic_s())
+
+    async def _hear_import(self, message: ImportProgressed) -> None:
+        if self.imports.hear(message):
+            self._import_wake.set()
+
+    async def _hear_models(self, message: ModelsChanged) -> None:
+        """Registered, changed or deleted: imports and endpoints follow the rows."""
+        for model_id in message.model_ids:
+            self.imports.traces.remember(model_id, telemetry.current_traceparent())
+        self._import_wake.set()
+        self.wake.set()
+
+    async def _reconcile(self) -> None:
+        await self.reconciler.reconcile()
+        self.health.beat()
+
+    async def _import(self) -> None:
+        await self.imports.work()
+        self.relay.wake()
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
+        """On every wake-up and each interval; a failure is tried again with the next one."""
+        while True:
+            # Not wait_for: before Python 3.12 it may swallow a cancellation that meets the wake-up.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.interval_s):
+                    await wake.wait()
+            wake.clear()
+            began_s = self.clock.monotonic_s()
+            try:
+                await work()
+                # Wake-ups come in swarms: the next round answers all that come meanwhile.
+                await asyncio.sleep(max(self.clock.monotonic_s() - began_s, MIN_PAUSE_S))
+            except LeadershipLost:
+                raise
+            except DatabaseUnavailable as exc:
+                raise_if_cancelled()
+                logger.warning("waiting for Postgres: %s", exc)
+                await asyncio.sleep(self.interval_s)
+            except Exception:
+                raise_if_cancelled()
+                # A bug in one decision must not end the others' service; health tells if it stays.
+                logger.exception("a round failed and is repeated")
+                await asyncio.sleep(self.interval_s)
+
+    async def _end_when_lost(self) -> None:
+        ledger = self.submissions.ledger
+        await ledger.lost.wait()
+        raise LeadershipLost(ledger.epoch, "a newer leader exists")

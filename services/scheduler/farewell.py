@@ -1,0 +1,24 @@
+"""Ends accepted requests that cannot be served, and tells their gateways why."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from libs.common.messages import RequestRefused
+from libs.common.states import RequestOutcome
+from libs.common.subjects import REQUEST_REFUSED
+from services.scheduler.round import Round
+from services.scheduler.store import requests
+from services.scheduler.store.requests import Request
+
+Code = Literal["model_failed", "worker_crashed", "no_capacity", "deadline", "gateway_lost"]
+
+
+async def refuse(
+    round_: Round, ended: Sequence[Request], outcome: RequestOutcome, code: Code, message: str
+) -> None:
+    await requests.end(round_.session, [request.id for request in ended], outcome, message)
+    for request in ended:
+        refusal = RequestRefused(
+            request_id=request.id, attempt=request.attempt, code=code, message=message
+        )
+        round_.send(REQUEST_REFUSED, request.id, refusal)

@@ -1,0 +1,36 @@
+"""How long somebody has been silent, in time during which anything at all could be heard. Pure.
+
+When the bus is away, or this process was stopped, everybody seems silent at once. That says
+something about us and nothing about them, so such gaps do not count.
+"""
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass
+class Hearing:
+    """Feed it every message's arrival (monotonic seconds)."""
+
+    started_s: float
+    max_gap_s: float  # everybody speaks each second; of a longer gap only this much counts
+    _last_s: float = field(init=False)
+    _elapsed_s: float = field(init=False, default=0.0)
+    _heard: dict[str, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._last_s = self.started_s
+
+    def hear(self, speaker: str, now_s: float) -> None:
+        self._elapsed_s += min(max(now_s - self._last_s, 0.0), self.max_gap_s)
+        self._last_s = max(now_s, self._last_s)
+        self._heard[speaker] = self._elapsed_s
+
+    def silence_s(self, speaker: str) -> float:
+        """Since the speaker's last message; since the start for one who never spoke."""
+        return self._elapsed_s - self._heard.get(speaker, 0.0)
+
+    def copy(self) -> "Hearing":
+        twin = replace(self)
+        twin._last_s, twin._elapsed_s = self._last_s, self._elapsed_s
+        twin._heard = dict(self._heard)
+        return twin

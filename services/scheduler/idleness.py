@@ -1,0 +1,32 @@
+"""How long an endpoint has had nothing to do, from its row and from its workers' own words."""
+
+from dataclasses import dataclass
+
+from libs.common.messages import WorkerObserved
+from services.scheduler.cluster import Endpoint
+from services.scheduler.round import Round
+
+_TOLERANCE_S = 1.0  # two clocks and a message lie between row and heartbeat
+
+
+@dataclass(frozen=True)
+class Idleness:
+    is_busy: bool
+    idle_s: float | None = None  # None while busy, or while nobody can say
+    is_news: bool = False  # the row says otherwise
+
+
+def idleness(round_: Round, endpoint: Endpoint, present: tuple[WorkerObserved, ...]) -> Idleness:
+    """Warm requests never pass the scheduler, so only the workers know about the last one."""
+    if not endpoint.state.is_serving or len(present) < endpoint.num_stages:
+        return Idleness(is_busy=False)
+    if endpoint.num_assigned or any(w.num_running + w.num_waiting for w in present):
+        return Idleness(is_busy=True)
+    heard = [round_.observed.agents.of(worker.node_id) for worker in endpoint.workers]
+    ages_s = [round_.now_s - h.at_s for h in heard if h is not None]
+    observed_s = min(
+        worker.idle_ms / 1000 + age_s for worker, age_s in zip(present, ages_s, strict=True)
+    )
+    if endpoint.idle_s is None or observed_s < endpoint.idle_s - _TOLERANCE_S:
+        return Idleness(is_busy=False, idle_s=observed_s, is_news=True)
+    return Idleness(is_busy=False, idle_s=min(endpoint.idle_s, observed_s))

@@ -1,0 +1,126 @@
+"""Where a model's stages go. Pure: a decision from values, to be reserved by somebody else.
+
+As many stages as the model allows, on different nodes, because each fetches its part at the same
+time; one when a single node has the bytes just as soon, as after an earlier start.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from libs.common.messages import LayerRange, ModelSummary
+from services.scheduler.cluster import Cluster, Deployable, Model
+from services.scheduler.memory import full_bytes, kv_budget_bytes
+from services.scheduler.offers import (
+    Offer,
+    as_places,
+    best_per_node,
+    in_stage_order,
+    roomiest,
+    soonest,
+    sorted_layers,
+    survey,
+)
+from services.scheduler.plans import NoRoom, Plan, plan_stage
+from services.scheduler.split import Place, Split, Weights, split
+
+MAX_STAGES = 8
+SAME_S = 0.05  # fetches that end within this time of each other end at the same time
+
+
+def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
+    """The stages of the next endpoint, or what is missing.
+
+    Nodes on which the model failed lately are used only where the others have no room.
+    """
+    offers = survey(cluster, deployable.summary)
+    trusted = [offer for offer in offers if not offer.node.is_suspect]
+    best = _best_plan(trusted, deployable, max_stages)
+    if best is None and len(trusted) < len(offers):
+        best = _best_plan(offers, deployable, max_stages)
+    if best is not None:
+        return best
+    needed = full_bytes(deployable.model, deployable.summary)
+    return NoRoom(needed, max((offer.free_bytes for offer in offers), default=0))
+
+
+def fits_in(
+    memory_bytes: Sequence[int], deployable: Deployable, max_stages: int = MAX_STAGES
+) -> bool:
+    """Whether empty devices of these sizes could hold the model together."""
+    model, summary = deployable.model, deployable.summary
+    largest = sorted(memory_bytes, reverse=True)[: _num_stages(model, summary, max_stages)]
+    if not largest or largest[0] >= full_bytes(model, summary):
+        return bool(largest)
+    sizes = [unit.size_bytes for unit in sorted_layers(summary)]
+    empty = [Place(size, 1.0, sizes, _end_bytes(summary)) for size in largest]
+    return split(_weights(model, summary), empty) is not None
+
+
+def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Plan | None:
+    whole = _whole_model(offers, deployable)
+    num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
+    if num_stages == 1 or (whole is not None and whole.fetch_s <= SAME_S):
+        return whole
+    pipeline = _pipeline(offers, deployable, num_stages)
+    if whole is None or pipeline is None:
+        return whole or pipeline
+    return whole if whole.fetch_s <= pipeline.fetch_s + SAME_S else pipeline
+
+
+def _num_stages(model: Model, summary: ModelSummary, max_stages: int) -> int:
+    """At most; stage 0 may do without layers, the others need one each."""
+    return min(model.max_pipeline_size, max_stages, summary.num_layers + 1)
+
+
+def _whole_model(offers: list[Offer], deployable: Deployable) -> Plan | None:
+    summary = deployable.summary
+    needed = full_bytes(deployable.model, summary)
+    roomy = [offer for offer in offers if offer.free_bytes >= needed]
+    best = soonest(roomy, 1, summary.weight_bytes)
+    if not best:
+        return None
+    (offer,) = best
+    fetch_s = (summary.weight_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
+    layers = LayerRange(first_layer=0, last_layer=summary.num_layers)
+    return Plan((plan_stage(offer, deployable, 0, layers, fetch_s),))
+
+
+def _pipeline(offers: list[Offer], deployable: Deployable, num_stages: int) -> Plan | None:
+    """On the nodes that are soonest; on the emptiest ones when those have too little memory; and
+    on several devices of a node only when there are not enough nodes."""
+    share_bytes = deployable.summary.weight_bytes / num_stages
+    per_node = best_per_node(offers)
+    return (
+        _cut(soonest(per_node, num_stages, share_bytes), deployable)
+        or _cut(roomiest(per_node, num_stages), deployable)
+        or _cut(roomiest(offers, num_stages), deployable)
+    )
+
+
+def _cut(chosen: list[Offer], deployable: Deployable) -> Plan | None:
+    if len(chosen) < 2:
+        return None
+    model, summary = deployable.model, deployable.summary
+    ordered = in_stage_order(chosen, summary)
+    found = split(_weights(model, summary), as_places(ordered, summary))
+    return None if found is None else _as_plan(ordered, found, deployable)
+
+
+def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
+    """Without the stages that would have nothing to do."""
+    stages = []
+    cuts = zip(offers, pairwise(found.bounds), found.fetch_s, strict=True)
+    for index, (offer, (start, end), fetch_s) in enumerate(cuts):
+        if index == 0 or end > start:
+            layers = LayerRange(first_layer=start, last_layer=end)
+            stages.append(plan_stage(offer, deployable, index, layers, fetch_s))
+    return Plan(tuple(stages))
+
+
+def _weights(model: Model, summary: ModelSummary) -> Weights:
+    sizes = [unit.size_bytes for unit in sorted_layers(summary)]
+    return Weights(sizes, _end_bytes(summary), kv_budget_bytes(model, summary))
+
+
+def _end_bytes(summary: ModelSummary) -> int:
+    return sum(unit.size_bytes for unit in summary.units if unit.layer is None)

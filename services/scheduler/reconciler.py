@@ -1,0 +1,128 @@
+"""Brings what is and what shall be together: one round reads everything and decides everything.
+
+A round is one transaction. It may be repeated, interrupted or begun by another leader at any
+point: it starts from rows and from what nodes said last, never from what an earlier round did.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus import Bus
+from libs.common.clock import Clock
+from libs.common.errors import BusError
+from services.scheduler.assignment import assign_queued
+from services.scheduler.census import Census
+from services.scheduler.cluster import Demand, Endpoint, Model
+from services.scheduler.coldstart import ColdStarter
+from services.scheduler.doubts import Doubts
+from services.scheduler.expiry import Expiry
+from services.scheduler.fleet import settle
+from services.scheduler.observed import Observed
+from services.scheduler.patience import StartWatch
+from services.scheduler.progress import ProgressTeller
+from services.scheduler.round import Outgoing, Round
+from services.scheduler.routes import RoutePublisher, routes_of
+from services.scheduler.sender import DesiredSender
+from services.scheduler.settings import Timing
+from services.scheduler.store import desired, models, nodes, queue
+from services.scheduler.store.fleet import load_fleet
+from services.scheduler.store.ledger import Ledger
+from services.scheduler.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
+
+
+@dataclass
+class Reconciler:
+    ledger: Ledger
+    bus: Bus
+    clock: Clock
+    timing: Timing
+    observed: Observed
+    doubts: Doubts
+    starter: ColdStarter
+    sender: DesiredSender
+    timeline: Timeline
+    routes: RoutePublisher
+    census: Census = field(default_factory=Census)
+    expiry: Expiry = field(default_factory=Expiry)
+    progress: ProgressTeller = field(default_factory=ProgressTeller)
+    watch: StartWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = StartWatch(self.timing.start_timeout_s)
+
+    async def reconcile(self) -> None:
+        """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
+        for _ in range(MAX_ROUNDS):
+            if not await self._round():
+                return
+
+    async def _round(self) -> bool:
+        """Whether another one shall follow at once."""
+        async with self.ledger.transaction() as session:
+            round_ = self._begin(session)
+            fleet = await self._decide(round_)
+            await nodes.bump_desired(session, round_.changed_nodes)
+            records = await nodes.load(session)
+            versions = {node_id: record.desired_version for node_id, record in records.items()}
+            epoch, unknown = self.ledger.epoch, self.sender.unknown(round_.observed, versions)
+            wanted = [await desired.load(session, node_id, epoch) for node_id in unknown]
+        for remember in round_.after_commit:
+            remember()
+        self.sender.ensure(round_.observed, wanted, versions)
+        await self._publish(round_, fleet)
+        return round_.is_unfinished
+
+    def _begin(self, session: AsyncSession) -> Round:
+        snapshot, now_s = self.observed.snapshot(), self.clock.monotonic_s()
+        return Round(session, snapshot, self.timing, now_s, self.clock.now())
+
+    async def _decide(self, round_: Round) -> tuple[Endpoint, ...]:
+        """The fleet after everything but the new starts, which the next round sees."""
+        await self.census.take(round_)
+        fleet, demands, known = await self._read(round_)
+        await self.timeline.record(round_, fleet)
+        await self.expiry.end_hopeless(round_, known, demands)
+        self._lay_doubts(round_, fleet)
+        if await settle(round_, fleet, known, demands, self.watch):
+            fleet, demands, known = await self._read(round_)
+        given = await assign_queued(round_, fleet, demands, self.doubts)
+        if given:
+            fleet, demands, known = await self._read(round_)
+        await self.starter.start_missing(round_, fleet, known, demands)
+        await self.progress.tell(round_, fleet)
+        return fleet
+
+    async def _read(
+        self, round_: Round
+    ) -> tuple[tuple[Endpoint, ...], Mapping[str, Demand], Mapping[str, Model]]:
+        fleet = await load_fleet(round_.session)
+        demands = await queue.load_demand(round_.session)
+        model_ids = {endpoint.model_id for endpoint in fleet} | demands.keys()
+        return fleet, demands, await models.load(round_.session, model_ids)
+
+    def _lay_doubts(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
+        self.doubts.keep_only({endpoint.id for endpoint in fleet})
+        for endpoint in fleet:
+            for worker in endpoint.workers[:1]:
+                heard = round_.observed.agents.of(worker.node_id)
+                if heard and round_.observed.worker(worker.node_id, worker.id):
+                    self.doubts.seen_alive(endpoint.id, heard.at_s)
+
+    async def _publish(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
+        """Hints and wake-ups only: each is repeated or asked for again by somebody."""
+        routes = self.routes.due(routes_of(fleet, self.doubts), round_.now_s)
+        for outgoing in [*round_.outgoing, *([routes] if routes else [])]:
+            await self._publish_one(outgoing)
+
+    async def _publish_one(self, outgoing: Outgoing) -> None:
+        try:
+            await self.bus.publish(outgoing.subject, outgoing.token, outgoing.message)
+        except BusError as exc:
+            logger.warning("not published: %s", exc)

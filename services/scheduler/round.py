@@ -1,0 +1,43 @@
+"""One pass of the reconciler: its transaction, its moment, and what must follow the commit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import Message
+from libs.common.subjects import Subject
+from services.scheduler.diagnosis import NodeReport
+from services.scheduler.observed import Observed
+from services.scheduler.settings import Timing
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """To be published after the commit. A loss is cured by whoever repeats or asks again."""
+
+    subject: Subject
+    token: str | None
+    message: Message
+
+
+@dataclass
+class Round:
+    session: AsyncSession
+    observed: Observed
+    timing: Timing
+    now_s: float  # monotonic
+    now: datetime  # for records that people read
+    reports: dict[str, NodeReport] = field(default_factory=dict)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    # Nodes whose workers changed: they get a new desired version.
+    changed_nodes: set[str] = field(default_factory=set)
+    is_unfinished: bool = False  # another round shall follow at once
+
+    def send(self, subject: Subject, token: str | None, message: Message) -> None:
+        self.outgoing.append(Outgoing(subject, token, message))
+
+    def report_of(self, node_id: str) -> NodeReport:
+        return self.reports[node_id]

@@ -1,0 +1,40 @@
+"""Tells the gateways which endpoints serve: on change, and regularly because messages get lost."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from libs.common.messages import Route, RoutesPublished
+from libs.common.subjects import ROUTES
+from services.scheduler.cluster import Endpoint
+from services.scheduler.doubts import Doubts
+from services.scheduler.round import Outgoing
+
+Table = dict[str, tuple[Route, ...]]
+
+
+def routes_of(fleet: tuple[Endpoint, ...], doubts: Doubts) -> Table:
+    """By model; endpoints that a gateway could not reach are left out until seen again."""
+    table: defaultdict[str, list[Route]] = defaultdict(list)
+    for endpoint in fleet:
+        if endpoint.state.is_serving and not doubts.is_doubted(endpoint.id):
+            route = Route(
+                endpoint_id=endpoint.id, epoch=endpoint.epoch, max_slots=endpoint.max_slots
+            )
+            table[endpoint.model_id].append(route)
+    return {model_id: tuple(routes) for model_id, routes in table.items()}
+
+
+@dataclass
+class RoutePublisher:
+    leader_epoch: int
+    interval_s: float
+    _last: Table | None = None
+    _sent_at_s: float = 0.0
+
+    def due(self, table: Table, now_s: float) -> Outgoing | None:
+        is_repeat = self._last is not None and now_s - self._sent_at_s < self.interval_s
+        if table == self._last and is_repeat:
+            return None
+        self._last, self._sent_at_s = table, now_s
+        message = RoutesPublished(leader_epoch=self.leader_epoch, routes=table)
+        return Outgoing(ROUTES, None, message)

@@ -1,0 +1,81 @@
+"""What the scheduler reads from its environment, once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.common.errors import SettingsError
+from libs.common.ids import is_id, new_id
+from libs.common.settings import BusSettings, DatabaseSettings, Environment
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How patient the scheduler is. Tests shorten these."""
+
+    reconcile_interval_s: float = 1.0
+    lease_check_s: float = 1.0  # of the leader's lock; also a standby's retry
+    node_stale_s: float = 5.0  # silent that long: nothing new is planned there
+    node_lost_s: float = 10.0  # silent that long: its workers count as dead
+    gateway_lost_s: float = 10.0
+    unlisted_s: float = 30.0  # a request its own gateway no longer lists
+    start_timeout_s: float = 120.0  # of a start that does not move any more
+    desired_timeout_s: float = 1.0  # one try to tell a node its desired state
+    routes_interval_s: float = 5.0
+    progress_interval_s: float = 2.0
+    import_silence_s: float = 30.0
+    queue_retry_after_s: int = 5
+    # A cold start that nobody waits for any more goes on from this fraction of its bytes.
+    abandon_below_fraction: float = 0.5
+
+    @property
+    def longest_gap_s(self) -> float:
+        """Of a time in which nobody at all was heard, what counts as somebody's silence."""
+        return min(self.node_lost_s, self.gateway_lost_s) / 5
+
+    @classmethod
+    def read(cls, env: Environment) -> "Timing":
+        """Raises SettingsError."""
+        default = cls()
+        return cls(
+            reconcile_interval_s=env.seconds("RECONCILE_INTERVAL_S", default.reconcile_interval_s),
+            lease_check_s=env.seconds("LEASE_CHECK_S", default.lease_check_s),
+            node_stale_s=env.seconds("NODE_STALE_S", default.node_stale_s),
+            node_lost_s=env.seconds("NODE_LOST_S", default.node_lost_s),
+            gateway_lost_s=env.seconds("GATEWAY_LOST_S", default.gateway_lost_s),
+            unlisted_s=env.seconds("UNLISTED_REQUEST_S", default.unlisted_s),
+            start_timeout_s=env.seconds("START_TIMEOUT_S", default.start_timeout_s),
+            desired_timeout_s=env.seconds("DESIRED_TIMEOUT_S", default.desired_timeout_s),
+            routes_interval_s=env.seconds("ROUTES_INTERVAL_S", default.routes_interval_s),
+            progress_interval_s=env.seconds("PROGRESS_INTERVAL_S", default.progress_interval_s),
+            import_silence_s=env.seconds("IMPORT_SILENCE_S", default.import_silence_s),
+            queue_retry_after_s=env.integer(
+                "QUEUE_RETRY_AFTER_S", default.queue_retry_after_s, minimum=1
+            ),
+            abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
+        )
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    scheduler_id: str
+    health_file: Path | None  # touched each second while this process is in order
+    bus: BusSettings
+    database: DatabaseSettings
+    timing: Timing = field(default_factory=Timing)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "SchedulerSettings":
+        """Raises SettingsError with the key and the value that are wrong."""
+        env = Environment(environ)
+        scheduler_id = env.optional_text("SCHEDULER_ID") or new_id("scheduler")
+        if not is_id(scheduler_id):
+            raise SettingsError("HYDRA_SCHEDULER_ID", scheduler_id, "lower-case letters, digits, -")
+        health_file = env.optional_text("HEALTH_FILE")
+        return cls(
+            scheduler_id=scheduler_id,
+            health_file=Path(health_file) if health_file else None,
+            bus=BusSettings.read(env),
+            database=DatabaseSettings.read(env),
+            timing=Timing.read(env),
+        )

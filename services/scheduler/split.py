@@ -1,0 +1,130 @@
+"""Cuts a model's layers into contiguous stages that finish fetching together. Pure.
+
+A stage's time is what it still has to fetch over its share of the network. Stage 0 also holds the
+embedding, the final norm and the head, so it gets fewer layers than the others, or none.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
+
+_HAIR = 1e-9  # relative: times that differ by less are the same
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the layers and the ends of a model weigh on a device; KV belongs to layers."""
+
+    layer_bytes: Sequence[int]
+    end_bytes: int  # embedding, final norm and head
+    kv_bytes: int  # of all layers together, an equal share each
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device that can take a stage, and what its node would have to fetch for it."""
+
+    free_bytes: int
+    rate_bytes_per_s: float
+    missing_layer_bytes: Sequence[int]
+    missing_end_bytes: int  # if it becomes stage 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Stage i executes the layers [bounds[i], bounds[i + 1])."""
+
+    bounds: tuple[int, ...]
+    fetch_s: tuple[float, ...]
+
+    @property
+    def finish_s(self) -> float:
+        return max(self.fetch_s)
+
+
+def split(weights: Weights, places: Sequence[Place]) -> Split | None:
+    """The split that is complete soonest, stage i on place i; None when memory does not suffice.
+
+    Among equally soon ones each stage's successors finish as soon as they can, too, so that no
+    stage idles while another one holds its layers. Later stages may be empty.
+    """
+    cutter = _Cutter(weights, places)
+    bounds, limit_s = [0], inf
+    for index in range(len(places)):
+        soonest_s = cutter.soonest_s(index, bounds[-1], limit_s)
+        if soonest_s is None:
+            return None
+        limit_s = soonest_s
+        bounds.append(cutter.reach(index, bounds[-1], limit_s))
+    times_s = (cutter.time_s(i, bounds[i], bounds[i + 1]) for i in range(len(places)))
+    return Split(tuple(bounds), tuple(times_s))
+
+
+class _Cutter:
+    """Prefix sums make a stage's reach two binary searches; the limit is found by bisection."""
+
+    def __init__(self, weights: Weights, places: Sequence[Place]) -> None:
+        self._num_layers = len(weights.layer_bytes)
+        # In units of 1/num_layers bytes, so that a layer's share of the KV cache is whole.
+        held = [self._num_layers * size + weights.kv_bytes for size in weights.layer_bytes]
+        self._held = list(accumulate(held, initial=0))
+        self._missing = [list(accumulate(p.missing_layer_bytes, initial=0)) for p in places]
+        by_layer = zip(*(place.missing_layer_bytes for place in places), strict=True)
+        self._least_missing = list(accumulate(map(min, by_layer), initial=0))
+        self._end_missing = [places[0].missing_end_bytes] + [0] * (len(places) - 1)
+        ends = [weights.end_bytes] + [0] * (len(places) - 1)
+        self._free = [
+            self._num_layers * (place.free_bytes - end)
+            for place, end in zip(places, ends, strict=True)
+        ]
+        self._rates = [place.rate_bytes_per_s for place in places]
+
+    def time_s(self, index: int, start: int, end: int) -> float:
+        missing = self._missing[index]
+        return (missing[end] - missing[start] + self._end_missing[index]) / self._rates[index]
+
+    def reach(self, index: int, start: int, limit_s: float) -> int:
+        """The end of the longest stage from `start` that fits the place and the limit.
+
+        Below `start` when even an empty one does not.
+        """
+        by_memory = bisect_right(self._held, self._held[start] + self._free[index]) - 1
+        if limit_s == inf:
+            return by_memory
+        missing = self._missing[index]
+        # Half a hair more, so that a stage's own time as the limit admits the stage.
+        budget = limit_s * self._rates[index] * (1 + _HAIR / 2) - self._end_missing[index]
+        by_time = bisect_right(missing, missing[start] + budget) - 1
+        return min(by_memory, by_time)
+
+    def soonest_s(self, first: int, start: int, within_s: float) -> float | None:
+        """The least time in which places from `first` on hold every layer from `start` on."""
+        best_s = self._covered_s(first, start, within_s)
+        too_short_s = self._least_missing_bytes(start) / sum(self._rates[first:])
+        while best_s is not None:
+            sooner_s = self._covered_s(first, start, best_s * (1 - _HAIR))
+            if sooner_s is None or sooner_s >= best_s:
+                return best_s
+            limit_s = (sooner_s + too_short_s) / 2
+            covered_s = self._covered_s(first, start, limit_s)
+            if covered_s is None:
+                too_short_s = limit_s
+            best_s = sooner_s if covered_s is None else covered_s
+        return None
+
+    def _least_missing_bytes(self, start: int) -> int:
+        """What nodes must fetch whichever of them gets which layer."""
+        return self._least_missing[-1] - self._least_missing[start]
+
+    def _covered_s(self, first: int, start: int, limit_s: float) -> float | None:
+        """The time of the greedy split within the limit: if any split keeps it, this one does."""
+        longest_s = 0.0
+        for index in range(first, len(self._rates)):
+            end = self.reach(index, start, limit_s)
+            if end < start:
+                return None
+            longest_s = max(longest_s, self.time_s(index, start, end))
+            start = end
+        return longest_s if start == self._num_layers else None

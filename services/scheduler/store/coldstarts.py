@@ -1,0 +1,164 @@
+"""Rows of `cold_starts` and `cold_start_steps`, and the plan that begins one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, insert, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import Step, WorkerSpec
+from libs.common.states import EndpointState, FetchClass, WorkerState
+from libs.common.tables import (
+    ColdStartRow,
+    ColdStartStepRow,
+    EndpointRow,
+    ReservationRow,
+    WorkerRow,
+)
+from services.scheduler.cluster import Model
+from services.scheduler.store.text import storable
+
+SCHEDULER_ACTOR = "scheduler"
+
+
+@dataclass(frozen=True)
+class PlannedWorker:
+    node_id: str
+    spec: WorkerSpec
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Everything that one transaction writes when a plan is made."""
+
+    id: str
+    endpoint_id: str
+    endpoint_epoch: int
+    model: Model
+    request_id: str | None
+    traceparent: str | None
+    weight_bytes: int
+    workers: tuple[PlannedWorker, ...]
+
+
+@dataclass(frozen=True)
+class ActorStep:
+    """A step and who did it: `scheduler`, `scheduler/<worker id>` (telling its node), a worker's
+    id, or `fetch/<worker id>`."""
+
+    cold_start_id: str
+    actor: str
+    node_id: str | None
+    stage_index: int | None
+    step: Step
+
+
+async def begin(session: AsyncSession, start: ColdStart) -> None:
+    await session.execute(
+        insert(EndpointRow).values(
+            id=start.endpoint_id,
+            tenant=start.model.tenant,
+            model_id=start.model.id,
+            epoch=start.endpoint_epoch,
+            state=EndpointState.STARTING.value,
+            max_slots=start.model.max_slots,
+            num_stages=len(start.workers),
+        )
+    )
+    for worker in start.workers:
+        await _insert_worker(session, worker)
+    await session.execute(
+        insert(ColdStartRow).values(
+            id=start.id,
+            tenant=start.model.tenant,
+            model_id=start.model.id,
+            endpoint_id=start.endpoint_id,
+            request_id=start.request_id,
+            traceparent=start.traceparent,
+            weight_bytes=start.weight_bytes,
+        )
+    )
+
+
+async def _insert_worker(session: AsyncSession, worker: PlannedWorker) -> None:
+    spec = worker.spec
+    await session.execute(
+        insert(WorkerRow).values(
+            id=spec.worker_id,
+            endpoint_id=spec.endpoint_id,
+            node_id=worker.node_id,
+            device_index=spec.device_index,
+            stage_index=spec.stage_index,
+            state=WorkerState.PLANNED.value,
+            spec=spec.model_dump(mode="json"),
+            fetch_class=FetchClass.INTERACTIVE.value,
+        )
+    )
+    await session.execute(
+        insert(ReservationRow).values(
+            worker_id=spec.worker_id,
+            node_id=worker.node_id,
+            device_index=spec.device_index,
+            device_bytes=spec.device_bytes,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the span of a cold start that has ended needs of its beginning."""
+
+    started_at: datetime
+    traceparent: str | None
+
+
+async def set_ready(session: AsyncSession, cold_start_id: str, bytes_from_cache: int) -> Begun:
+    row = await session.execute(
+        update(ColdStartRow)
+        .where(ColdStartRow.id == cold_start_id)
+        .values(ready_at=func.now(), ended_at=func.now(), bytes_from_cache=bytes_from_cache)
+        .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
+    )
+    return Begun(*row.one())
+
+
+async def end(session: AsyncSession, cold_start_id: str, cause: str | None) -> Begun | None:
+    """For a start that did not come to serve; None for one that did: it has ended already."""
+    found = await session.execute(
+        update(ColdStartRow)
+        .where(ColdStartRow.id == cold_start_id, ColdStartRow.ended_at.is_(None))
+        .values(ended_at=func.now(), cause=storable(cause))
+        .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
+    )
+    row = found.one_or_none()
+    return None if row is None else Begun(*row)
+
+
+async def record_steps(session: AsyncSession, steps: Sequence[ActorStep]) -> None:
+    if not steps:
+        return
+    # One statement may not touch a row twice: of steps with one name the last counts.
+    latest = {(s.cold_start_id, s.actor, s.step.name): _step_values(s) for s in steps}
+    statement = upsert(ColdStartStepRow).values(list(latest.values()))
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["cold_start_id", "actor", "name"],
+            set_={"started_at": new.started_at, "ended_at": new.ended_at, "detail": new.detail},
+        )
+    )
+
+
+def _step_values(item: ActorStep) -> dict[str, object]:
+    return {
+        "cold_start_id": item.cold_start_id,
+        "actor": item.actor,
+        "name": item.step.name,
+        "node_id": item.node_id,
+        "stage_index": item.stage_index,
+        "started_at": item.step.started_at,
+        "ended_at": item.step.ended_at,
+        "detail": storable(item.step.detail),
+    }

@@ -1,0 +1,127 @@
+"""Changes to rows of `endpoints`, `workers` and `reservations`; `fleet.py` reads them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import WorkerObserved
+from libs.common.states import EndpointState, WorkerState
+from libs.common.tables import EndpointRow, ReservationRow, WorkerRow
+from services.scheduler.cluster import Endpoint
+from services.scheduler.store.ages import seconds
+from services.scheduler.store.text import storable
+
+_FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
+
+
+@dataclass(frozen=True)
+class EndpointPast:
+    """What is remembered of an endpoint, also after its end."""
+
+    state: EndpointState
+    epoch: int
+    has_been_ready: bool
+
+
+async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointPast | None:
+    query = select(EndpointRow.state, EndpointRow.epoch, EndpointRow.ready_at)
+    row = (await session.execute(query.where(EndpointRow.id == endpoint_id))).one_or_none()
+    if row is None:
+        return None
+    return EndpointPast(EndpointState(row.state), row.epoch, row.ready_at is not None)
+
+
+async def has_serving(session: AsyncSession, model_id: str) -> bool:
+    serving = [state.value for state in EndpointState if state.is_serving]
+    query = select(EndpointRow.id).where(
+        EndpointRow.model_id == model_id,
+        EndpointRow.state.in_(serving),
+        EndpointRow.state.not_in(_FINISHED),
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def last_failure(session: AsyncSession, model_id: str) -> str | None:
+    """The cause of the model's newest failed endpoint."""
+    return await session.scalar(
+        select(EndpointRow.cause)
+        .where(EndpointRow.model_id == model_id, EndpointRow.state == EndpointState.FAILED)
+        .order_by(EndpointRow.ended_at.desc())
+        .limit(1)
+    )
+
+
+# ------------------------------------------------------------ endpoint changes
+
+
+async def set_serving(session: AsyncSession, endpoint: Endpoint) -> None:
+    state = EndpointState.STANDALONE if endpoint.num_stages == 1 else EndpointState.PIPELINED
+    idle_since = func.now() if endpoint.num_assigned == 0 else None
+    await _set_endpoint(
+        session, endpoint.id, state=state.value, ready_at=func.now(), idle_since=idle_since
+    )
+
+
+async def set_draining(session: AsyncSession, endpoint_id: str, cause: str | None = None) -> None:
+    await _set_endpoint(session, endpoint_id, state=EndpointState.DRAINING.value, cause=cause)
+
+
+async def end(
+    session: AsyncSession, endpoint_id: str, state: EndpointState, cause: str | None
+) -> None:
+    values: dict[str, Any] = {"state": state.value, "ended_at": func.now()}
+    await _set_endpoint(
+        session, endpoint_id, **values, **({"cause": storable(cause)} if cause else {})
+    )
+
+
+async def set_busy(session: AsyncSession, endpoint_id: str) -> None:
+    await _set_endpoint(session, endpoint_id, idle_since=None)
+
+
+async def set_idle(session: AsyncSession, endpoint_id: str, idle_s: float) -> None:
+    await _set_endpoint(session, endpoint_id, idle_since=func.now() - seconds(idle_s))
+
+
+async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) -> None:
+    await session.execute(update(EndpointRow).where(EndpointRow.id == endpoint_id).values(**values))
+
+
+# -------------------------------------------------------------- worker changes
+
+
+async def record_worker(session: AsyncSession, observed: WorkerObserved) -> None:
+    is_ready = observed.state in (WorkerState.READY, WorkerState.DRAINING)
+    await session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.id == observed.worker_id)
+        .values(
+            state=observed.state.value,
+            pid=observed.pid,
+            address=observed.address,
+            public_key=observed.public_key,
+            ready_at=func.coalesce(WorkerRow.ready_at, func.now()) if is_ready else None,
+        )
+    )
+
+
+async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
+    """No longer desired; their memory stays reserved until they are seen to be gone."""
+    await session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.endpoint_id == endpoint_id, WorkerRow.is_desired)
+        .values(is_desired=False)
+    )
+
+
+async def end_worker(session: AsyncSession, worker_id: str, cause: str | None) -> None:
+    """Its process is gone: the row ends and its memory is free."""
+    state = WorkerState.STOPPED if cause is None else WorkerState.FAILED
+    await session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.id == worker_id)
+        .values(state=state.value, cause=storable(cause), is_desired=False, ended_at=func.now())
+    )
+    await session.execute(delete(ReservationRow).where(ReservationRow.worker_id == worker_id))

@@ -1,0 +1,77 @@
+"""Endpoints with their workers, as one round of the reconciler sees them."""
+
+from collections import defaultdict
+
+from sqlalchemy import RowMapping, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.states import EndpointState, WorkerState
+from libs.common.tables import ColdStartRow, EndpointRow, RequestRow, ReservationRow, WorkerRow
+from services.scheduler.cluster import Endpoint, Worker
+from services.scheduler.store.ages import age_s
+from services.scheduler.store.requests import IS_ASSIGNED
+
+_FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
+_HOLDS_MEMORY = exists().where(
+    WorkerRow.endpoint_id == EndpointRow.id, ReservationRow.worker_id == WorkerRow.id
+)
+_ENDPOINTS = (
+    select(
+        EndpointRow.id,
+        EndpointRow.model_id,
+        EndpointRow.epoch,
+        EndpointRow.state,
+        EndpointRow.max_slots,
+        EndpointRow.num_stages,
+        ColdStartRow.id.label("cold_start_id"),
+        EndpointRow.ready_at.is_not(None).label("has_been_ready"),
+        age_s(EndpointRow.idle_since).label("idle_s"),
+    )
+    .join(ColdStartRow, ColdStartRow.endpoint_id == EndpointRow.id, isouter=True)
+    .where(or_(EndpointRow.state.not_in(_FINISHED), _HOLDS_MEMORY))
+    .order_by(EndpointRow.created_at, EndpointRow.id)
+)
+_WORKERS = (
+    select(
+        WorkerRow.id,
+        WorkerRow.endpoint_id,
+        WorkerRow.node_id,
+        WorkerRow.device_index,
+        ReservationRow.device_bytes,
+        WorkerRow.stage_index,
+        WorkerRow.state,
+        WorkerRow.is_desired,
+        WorkerRow.public_key,
+    )
+    .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
+    .order_by(WorkerRow.stage_index)
+)
+_NUM_ASSIGNED = (
+    select(RequestRow.endpoint_id, func.count().label("num"))
+    .where(IS_ASSIGNED)
+    .group_by(RequestRow.endpoint_id)
+)
+
+
+async def load_fleet(session: AsyncSession) -> tuple[Endpoint, ...]:
+    """Endpoints that live, and those that ended but still hold memory; oldest first."""
+    workers = await _load_workers(session)
+    num_assigned = {row.endpoint_id: row.num for row in await session.execute(_NUM_ASSIGNED)}
+    return tuple(
+        _endpoint(row._mapping, tuple(workers[row.id]), num_assigned.get(row.id, 0))
+        for row in await session.execute(_ENDPOINTS)
+    )
+
+
+async def _load_workers(session: AsyncSession) -> defaultdict[str, list[Worker]]:
+    """Of those with a reservation: a worker without one is gone."""
+    found: defaultdict[str, list[Worker]] = defaultdict(list)
+    for row in await session.execute(_WORKERS):
+        worker = Worker(**{**row._mapping, "state": WorkerState(row.state)})
+        found[worker.endpoint_id].append(worker)
+    return found
+
+
+def _endpoint(row: RowMapping, workers: tuple[Worker, ...], num_assigned: int) -> Endpoint:
+    values = {**row, "state": EndpointState(row["state"])}
+    return Endpoint(**values, workers=workers, num_assigned=num_assigned)

@@ -1,0 +1,46 @@
+"""Transactions that only the leader of one epoch can commit, one at a time in each lane."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.database import Database
+from libs.common.tables import LeadershipRow
+from services.scheduler.errors import LeadershipLost
+
+_EPOCH = select(LeadershipRow.epoch).where(LeadershipRow.id == 1).with_for_update(read=True)
+
+
+class Lane(StrEnum):
+    """Within a lane each transaction sees everything that the one before it wrote. Two lanes meet
+    only in rows of single requests, which both lock."""
+
+    DECISIONS = "decisions"  # the reconciler's rounds, imports
+    SUBMISSIONS = "submissions"  # answers to gateways, which must not wait for a round
+
+
+class Ledger:
+    def __init__(self, database: Database, epoch: int) -> None:
+        self.epoch = epoch
+        self.lost = asyncio.Event()
+        self._database = database
+        self._turns = {lane: asyncio.Lock() for lane in Lane}
+
+    @asynccontextmanager
+    async def transaction(self, lane: Lane = Lane.DECISIONS) -> AsyncIterator[AsyncSession]:
+        """Raises LeadershipLost before the block when a newer leader exists, and
+        DatabaseUnavailable; whether the commit took place is then unknown."""
+        async with self._turns[lane], self._database.transaction() as session:
+            await self._check_epoch(session)
+            yield session
+
+    async def _check_epoch(self, session: AsyncSession) -> None:
+        # FOR SHARE: the next leader's increment waits until this transaction has ended.
+        found = await session.scalar(_EPOCH)
+        if found != self.epoch:
+            self.lost.set()
+            raise LeadershipLost(self.epoch, f"the database is at epoch {found}")

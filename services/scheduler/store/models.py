@@ -1,0 +1,172 @@
+"""Rows of `models` and `manifests`."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, RowMapping, bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import ModelSummary
+from libs.common.states import ModelState
+from libs.common.tables import ManifestRow, ModelRow
+from services.scheduler.backoff import Backoff
+from services.scheduler.cluster import Model
+from services.scheduler.store.ages import age_s, seconds
+from services.scheduler.store.text import storable
+
+_COLUMNS = (
+    ModelRow.id,
+    ModelRow.tenant,
+    ModelRow.name,
+    ModelRow.state,
+    ModelRow.cause,
+    ModelRow.keep_alive_s,
+    ModelRow.max_pipeline_size,
+    ModelRow.max_queue,
+    ModelRow.max_slots,
+    ModelRow.max_endpoints,
+    ModelRow.max_context_tokens,
+    ModelRow.kv_cache_bytes,
+    ModelRow.manifest_digest,
+    ModelRow.num_failed_starts,
+    (-age_s(ModelRow.backoff_until)).label("backoff_remaining_s"),
+)
+
+
+_FIND = select(*_COLUMNS).where(ModelRow.id == bindparam("model_id"))
+
+
+@dataclass(frozen=True)
+class PendingImport:
+    model_id: str
+    import_id: str | None
+    source: str
+    max_context_tokens: int | None
+
+
+async def find(session: AsyncSession, model_id: str) -> Model | None:
+    row = (await session.execute(_FIND, {"model_id": model_id})).one_or_none()
+    return None if row is None else _model(row._mapping)
+
+
+async def load(session: AsyncSession, model_ids: Collection[str]) -> dict[str, Model]:
+    query = select(*_COLUMNS).where(ModelRow.id.in_(model_ids))
+    return {row.id: _model(row._mapping) for row in await session.execute(query)}
+
+
+async def load_summary(session: AsyncSession, manifest_digest: str) -> ModelSummary:
+    query = select(ManifestRow.summary).where(ManifestRow.digest == manifest_digest)
+    return ModelSummary.model_validate(await session.scalar(query))
+
+
+async def set_backoff(session: AsyncSession, model_id: str, backoff: Backoff) -> None:
+    """`backoff_until` is set at every failure: it also says when the last one was."""
+    await session.execute(
+        update(ModelRow)
+        .where(ModelRow.id == model_id)
+        .values(
+            num_failed_starts=backoff.num_failed_starts,
+            backoff_until=func.now() + seconds(backoff.delay_s),
+        )
+    )
+
+
+async def clear_backoff(session: AsyncSession, model_id: str) -> None:
+    await session.execute(
+        update(ModelRow)
+        .where(ModelRow.id == model_id)
+        .values(num_failed_starts=0, backoff_until=None)
+    )
+
+
+# ---------------------------------------------------------------------- imports
+
+
+async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[PendingImport]:
+    """Imports that nobody reported on for that long; each counts as heard from now on."""
+    is_silent = or_(ModelRow.import_heard_at.is_(None), age_s(ModelRow.import_heard_at) > silence_s)
+    rows = await session.execute(
+        update(ModelRow)
+        .where(ModelRow.state == ModelState.IMPORTING, is_silent)
+        .values(import_heard_at=func.now())
+        .returning(ModelRow.id, ModelRow.import_id, ModelRow.source, ModelRow.max_context_tokens)
+        .execution_options(synchronize_session=False)
+    )
+    return [
+        PendingImport(row.id, row.import_id, row.source, row.max_context_tokens) for row in rows
+    ]
+
+
+async def forget_import_put(session: AsyncSession, model_id: str) -> None:
+    """The job did not reach the queue: the next round tries again."""
+    await session.execute(
+        update(ModelRow).where(_is_importing(model_id)).values(import_heard_at=None)
+    )
+
+
+async def set_import_id(session: AsyncSession, model_id: str, import_id: str) -> None:
+    await session.execute(
+        update(ModelRow).where(_is_importing(model_id)).values(import_id=import_id)
+    )
+
+
+async def set_import_progress(
+    session: AsyncSession, model_id: str, import_id: str, bytes_done: int, bytes_total: int
+) -> None:
+    await session.execute(
+        update(ModelRow)
+        .where(_is_importing(model_id), ModelRow.import_id == import_id)
+        .values(
+            import_bytes_done=bytes_done,
+            import_bytes_total=bytes_total,
+            import_heard_at=func.now(),
+        )
+    )
+
+
+async def finish_import(
+    session: AsyncSession, model_id: str, import_id: str, digest: str, summary: ModelSummary
+) -> bool:
+    """READY with its manifest; False when the import is stale or was finished before."""
+    await session.execute(
+        insert(ManifestRow)
+        .values(digest=digest, summary=summary.model_dump(mode="json"))
+        .on_conflict_do_nothing()
+    )
+    return await _end_import(
+        session,
+        model_id,
+        import_id,
+        state=ModelState.READY.value,
+        manifest_digest=digest,
+        import_bytes_done=ModelRow.import_bytes_total,
+    )
+
+
+async def fail_import(session: AsyncSession, model_id: str, import_id: str, cause: str) -> bool:
+    """FAILED with its cause; False when the import is stale or was finished before."""
+    return await _end_import(
+        session, model_id, import_id, state=ModelState.FAILED.value, cause=storable(cause)
+    )
+
+
+async def _end_import(
+    session: AsyncSession, model_id: str, import_id: str, **values: object
+) -> bool:
+    done = await session.scalars(
+        update(ModelRow)
+        .where(_is_importing(model_id), ModelRow.import_id == import_id)
+        .values(**values)
+        .returning(ModelRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return done.one_or_none() is not None
+
+
+def _is_importing(model_id: str) -> ColumnElement[bool]:
+    return (ModelRow.id == model_id) & (ModelRow.state == ModelState.IMPORTING)
+
+
+def _model(row: RowMapping) -> Model:
+    return Model(**{**row, "state": ModelState(row["state"])})

@@ -1,0 +1,203 @@
+"""Rows of `nodes`, `gpus`, `host_cache` and `gateways`: whoever sends heartbeats."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Table, and_, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.tables import GatewayRow, GpuRow, HostCacheRow, NodeRow, ReservationRow
+from services.scheduler.cluster import Device
+from services.scheduler.store.ages import age_s
+
+_NODES = cast(Table, NodeRow.__table__)
+MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
+
+
+_IS_REMEMBERED = and_(
+    NodeRow.id == GpuRow.node_id, age_s(NodeRow.agent_heard_at) < MEMORY_OF_NODES_S
+)
+_MEMORY_SIZES = (
+    select(GpuRow.memory_bytes)
+    .join(NodeRow, _IS_REMEMBERED)
+    .where(GpuRow.memory_bytes > 0)
+    .order_by(GpuRow.memory_bytes.desc())
+    .limit(64)  # more than any pipeline uses
+)
+_RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    id: str
+    desired_version: int
+    agent_boot_id: str | None
+
+
+async def load(session: AsyncSession) -> dict[str, NodeRecord]:
+    rows = await session.execute(select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id))
+    return {row.id: NodeRecord(row.id, row.desired_version, row.agent_boot_id) for row in rows}
+
+
+async def create(session: AsyncSession, node_ids: Collection[str]) -> None:
+    if node_ids:
+        values = [{"id": node_id} for node_id in sorted(node_ids)]
+        await session.execute(insert(NodeRow).values(values).on_conflict_do_nothing())
+
+
+async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbeat]) -> None:
+    values = {
+        "agent_boot_id": bindparam("boot"),
+        "agent_accepted_version": bindparam("accepted"),
+        "agent_heard_at": func.now(),
+    }
+    rows = [
+        {"node": item.node_id, "boot": item.boot_id, "accepted": item.accepted_version}
+        for item in heartbeats
+    ]
+    await _update_many(session, values, rows)
+
+
+async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHeartbeat]) -> None:
+    values = {
+        "fetcher_boot_id": bindparam("boot"),
+        "fetcher_accepted_version": bindparam("accepted"),
+        "fetcher_heard_at": func.now(),
+        "nic_bytes_per_s": bindparam("nic"),
+        "measured_bytes_per_s": bindparam("measured"),
+        "cache_capacity_bytes": bindparam("capacity"),
+        "cache_used_bytes": bindparam("used"),
+    }
+    rows = [
+        {
+            "node": item.node_id,
+            "boot": item.boot_id,
+            "accepted": item.accepted_version,
+            "nic": item.nic_bytes_per_s,
+            "measured": item.measured_bytes_per_s,
+            "capacity": item.cache_capacity_bytes,
+            "used": item.cache_used_bytes,
+        }
+        for item in heartbeats
+    ]
+    await _update_many(session, values, rows)
+
+
+async def _update_many(
+    session: AsyncSession, values: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> None:
+    """One statement, executed for all rows in one round trip."""
+    if rows:
+        statement = update(_NODES).where(_NODES.c.id == bindparam("node")).values(values)
+        await (await session.connection()).execute(statement, rows)
+
+
+async def record_devices(
+    session: AsyncSession, node_id: str, devices: tuple[DeviceObserved, ...]
+) -> None:
+    """What the agent offers; a device that it no longer lists has no memory any more."""
+    await session.execute(
+        update(GpuRow)
+        .where(GpuRow.node_id == node_id, GpuRow.index.not_in([d.index for d in devices]))
+        .values(memory_bytes=0)
+    )
+    if not devices:
+        return
+    statement = insert(GpuRow).values(
+        [
+            {
+                "node_id": node_id,
+                "index": device.index,
+                "kind": device.kind,
+                "memory_bytes": device.memory_bytes,
+                "cores": device.cores,
+            }
+            for device in {device.index: device for device in devices}.values()
+        ]
+    )
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["node_id", "index"],
+            set_={"kind": new.kind, "memory_bytes": new.memory_bytes, "cores": new.cores},
+        )
+    )
+
+
+async def replace_cached_units(
+    session: AsyncSession, node_id: str, digests: Collection[str]
+) -> None:
+    await session.execute(
+        delete(HostCacheRow).where(
+            HostCacheRow.node_id == node_id, HostCacheRow.unit_digest.not_in(digests)
+        )
+    )
+    if digests:
+        rows = [{"node_id": node_id, "unit_digest": digest} for digest in sorted(digests)]
+        await session.execute(insert(HostCacheRow).values(rows).on_conflict_do_nothing())
+
+
+async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> None:
+    """A new version of what these nodes shall run."""
+    if not node_ids:
+        return
+    await session.execute(
+        update(NodeRow)
+        .where(NodeRow.id.in_(node_ids))
+        .values(desired_version=NodeRow.desired_version + 1)
+    )
+
+
+async def raise_desired(session: AsyncSession, node_id: str, above: int) -> None:
+    """A node that accepted a version we do not remember follows only higher ones."""
+    await session.execute(
+        update(NodeRow)
+        .where(NodeRow.id == node_id, NodeRow.desired_version <= above)
+        .values(desired_version=above + 1)
+    )
+
+
+async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tuple[Device, ...]:
+    """Every device with the sum of its reservations; locked, nobody else reserves meanwhile."""
+    gpus = select(
+        GpuRow.node_id, GpuRow.index.label("device_index"), GpuRow.memory_bytes, GpuRow.cores
+    ).order_by(GpuRow.node_id, GpuRow.index)
+    rows = (await session.execute(gpus.with_for_update() if is_locked else gpus)).all()
+    reserved = await _reserved_bytes(session)
+    return tuple(
+        Device(
+            r.node_id,
+            r.device_index,
+            r.memory_bytes,
+            reserved.get((r.node_id, r.device_index), 0),
+            r.cores,
+        )
+        for r in rows
+    )
+
+
+async def _reserved_bytes(session: AsyncSession) -> dict[tuple[str, int], int]:
+    total = func.sum(ReservationRow.device_bytes).label("total")
+    query = select(ReservationRow.node_id, ReservationRow.device_index, total).group_by(
+        ReservationRow.node_id, ReservationRow.device_index
+    )
+    return {(r.node_id, r.device_index): int(r.total) for r in await session.execute(query)}
+
+
+async def load_memory_sizes(session: AsyncSession) -> tuple[int, ...]:
+    """Of the largest devices of nodes heard of lately, largest first; empty if there are none."""
+    return tuple(await session.scalars(_MEMORY_SIZES))
+
+
+async def record_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> None:
+    if not gateway_ids:
+        return
+    statement = insert(GatewayRow).values(
+        [{"id": gateway_id} for gateway_id in sorted(gateway_ids)]
+    )
+    await session.execute(
+        statement.on_conflict_do_update(index_elements=["id"], set_={"heard_at": func.now()})
+    )

@@ -1,0 +1,132 @@
+"""The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.states import EndpointState, RequestState
+from libs.common.tables import EndpointRow, RequestRow
+from services.scheduler.cluster import Demand
+from services.scheduler.store.ages import age_s
+from services.scheduler.store.requests import IS_ASSIGNED, IS_OPEN, IS_QUEUED
+
+# How long a failed endpoint's requests count as demand before their gateways have come again.
+ORPHAN_S = 30.0
+_FIRST_COME = (RequestRow.arrived_at, RequestRow.id)
+_FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
+
+
+_NUM_QUEUED = select(func.count()).where(RequestRow.model_id == bindparam("model_id"), IS_QUEUED)
+_WAITS = RequestRow.state == RequestState.QUEUED.value
+_IS_ORPHANED = and_(
+    IS_ASSIGNED,
+    EndpointRow.state == EndpointState.FAILED.value,
+    age_s(EndpointRow.ended_at) < ORPHAN_S,
+)
+_DEMAND = (
+    select(
+        RequestRow.model_id,
+        func.count().filter(_WAITS).label("num_queued"),
+        func.count().filter(_IS_ORPHANED).label("num_orphaned"),
+    )
+    .join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id, isouter=True)
+    .where(IS_OPEN, or_(_WAITS, _IS_ORPHANED))
+    .group_by(RequestRow.model_id)
+)
+
+
+@dataclass(frozen=True)
+class Queued:
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class FirstInLine:
+    id: str
+    arrived_at: datetime
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An open request without a token yet, as far as rows tell."""
+
+    id: str
+    model_id: str
+    endpoint_id: str | None
+    position: int  # among the queued ones of its model; 0 once assigned
+
+
+async def num_queued(session: AsyncSession, model_id: str) -> int:
+    return await session.scalar(_NUM_QUEUED, {"model_id": model_id}) or 0
+
+
+async def num_before(session: AsyncSession, request_id: str) -> int:
+    """Queued requests of its model that arrived earlier."""
+    mine = select(RequestRow.model_id, RequestRow.arrived_at).where(RequestRow.id == request_id)
+    own = mine.subquery()
+    query = select(func.count()).where(
+        RequestRow.model_id == own.c.model_id, IS_QUEUED, RequestRow.arrived_at < own.c.arrived_at
+    )
+    return await session.scalar(query) or 0
+
+
+async def load_demand(session: AsyncSession) -> dict[str, Demand]:
+    """Of every model that somebody waits for."""
+    rows = await session.execute(_DEMAND)
+    return {row.model_id: Demand(row.num_queued, row.num_orphaned) for row in rows}
+
+
+async def first_in_line(session: AsyncSession, model_id: str) -> FirstInLine | None:
+    query = select(RequestRow.id, RequestRow.arrived_at).where(
+        RequestRow.model_id == model_id, IS_QUEUED
+    )
+    row = (await session.execute(query.order_by(*_FIRST_COME).limit(1))).one_or_none()
+    return None if row is None else FirstInLine(row.id, row.arrived_at)
+
+
+async def lock_queued(
+    session: AsyncSession, model_id: str, limit: int, *, is_suspect: bool
+) -> list[Queued]:
+    """The model's first queued requests; suspects are those that were at a crash."""
+    crashed = RequestRow.num_crashes > 0 if is_suspect else RequestRow.num_crashes == 0
+    query = (
+        select(RequestRow.id, RequestRow.attempt)
+        .where(RequestRow.model_id == model_id, IS_QUEUED, crashed)
+        .order_by(*_FIRST_COME)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [Queued(row.id, row.attempt) for row in await session.execute(query)]
+
+
+async def has_assigned_suspect(session: AsyncSession, model_id: str) -> bool:
+    """Whether a request that already survived a crash is running for this model."""
+    query = select(RequestRow.id).where(
+        RequestRow.model_id == model_id, IS_ASSIGNED, RequestRow.num_crashes > 0
+    )
+    query = query.join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id).where(
+        EndpointRow.state.not_in(_FINISHED)
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def load_waiting(session: AsyncSession) -> list[Waiting]:
+    """Queued requests, and those assigned to an endpoint that still starts."""
+    place = func.row_number().over(
+        partition_by=(RequestRow.model_id, RequestRow.state),
+        order_by=(RequestRow.arrived_at, RequestRow.id),
+    )
+    is_starting = and_(IS_ASSIGNED, EndpointRow.state == EndpointState.STARTING.value)
+    is_queued = RequestRow.state == RequestState.QUEUED.value
+    query = (
+        select(RequestRow.id, RequestRow.model_id, RequestRow.endpoint_id, place.label("place"))
+        .join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id, isouter=True)
+        .where(IS_OPEN, or_(is_queued, is_starting))
+    )
+    return [
+        Waiting(row.id, row.model_id, row.endpoint_id, 0 if row.endpoint_id else row.place - 1)
+        for row in await session.execute(query)
+    ]

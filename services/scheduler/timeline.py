@@ -1,0 +1,66 @@
+"""Collects the steps of cold starts from whoever reports them, and writes what is new."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from libs.common.messages import Step
+from services.scheduler.cluster import Endpoint, Worker
+from services.scheduler.round import Round
+from services.scheduler.store import coldstarts
+from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
+
+
+def fetch_actor(worker_id: str) -> str:
+    """A fetch has its worker's id; in the timeline it is an actor of its own."""
+    return f"fetch/{worker_id}"
+
+
+def delivery_actor(worker_id: str) -> str:
+    return f"{SCHEDULER_ACTOR}/{worker_id}"
+
+
+@dataclass
+class Timeline:
+    _written: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by actor
+    _deliveries: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by worker
+
+    def delivered(self, worker_id: str, step: Step) -> None:
+        """A node accepted a worker; only its first acceptance is a step of the start."""
+        known = self._deliveries.get(worker_id, ())
+        if all(step.name != other.name for other in known):
+            self._deliveries[worker_id] = (*known, step)
+
+    async def record(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
+        steps = [step for endpoint in fleet for step in self._news(round_, endpoint)]
+        await coldstarts.record_steps(round_.session, steps)
+        self._forget_all_but({worker.id for endpoint in fleet for worker in endpoint.workers})
+
+    def _news(self, round_: Round, endpoint: Endpoint) -> Iterable[ActorStep]:
+        if endpoint.cold_start_id is None:
+            return
+        for worker in endpoint.workers:
+            for actor, steps in self._reported(round_, worker).items():
+                if self._written.get(actor, ()) != steps:
+                    self._remember(round_, actor, steps)
+                    for step in steps:
+                        yield ActorStep(
+                            endpoint.cold_start_id, actor, worker.node_id, worker.stage_index, step
+                        )
+
+    def _reported(self, round_: Round, worker: Worker) -> dict[str, tuple[Step, ...]]:
+        observed = round_.observed.worker(worker.node_id, worker.id)
+        fetch = round_.observed.fetch(worker.node_id, worker.id)
+        return {
+            worker.id: observed.steps if observed is not None else (),
+            fetch_actor(worker.id): fetch.steps if fetch is not None else (),
+            delivery_actor(worker.id): self._deliveries.get(worker.id, ()),
+        }
+
+    def _remember(self, round_: Round, actor: str, steps: tuple[Step, ...]) -> None:
+        round_.after_commit.append(lambda: self._written.update({actor: steps}))
+
+    def _forget_all_but(self, worker_ids: set[str]) -> None:
+        for worker_id in self._deliveries.keys() - worker_ids:
+            del self._deliveries[worker_id]
+        for actor in [a for a in self._written if a.rpartition("/")[2] not in worker_ids]:
+            del self._written[actor]

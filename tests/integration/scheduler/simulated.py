@@ -1,0 +1,311 @@
+"""Nodes and gateways that behave as the protocol says, without a process or a weight in sight."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from libs.common.bus import Bus
+from libs.common.ids import new_id
+from libs.common.messages import (
+    AgentHeartbeat,
+    CancelRequest,
+    DesiredReply,
+    DeviceObserved,
+    FetcherHeartbeat,
+    FetchObserved,
+    FetchSpec,
+    GatewayHeartbeat,
+    NodeDesired,
+    RequestAssigned,
+    RequestProgressed,
+    RequestRefused,
+    RoutesPublished,
+    SubmitReply,
+    SubmitRequest,
+    WorkerObserved,
+    WorkerSpec,
+)
+from libs.common.states import FetchState, WorkerState
+from libs.common.subjects import (
+    GATEWAY_HEARTBEAT,
+    NODE_AGENT_HEARTBEAT,
+    NODE_DESIRED_AGENT,
+    NODE_DESIRED_FETCHER,
+    NODE_FETCHER_HEARTBEAT,
+    REQUEST_ASSIGNED,
+    REQUEST_CANCEL,
+    REQUEST_PROGRESS,
+    REQUEST_REFUSED,
+    REQUEST_SUBMIT,
+    ROUTES,
+)
+
+HEARTBEAT_S = 0.1
+
+
+@dataclass
+class Behaviour:
+    """What a simulated node does with work; tests change it."""
+
+    completes_fetches: bool = True
+    readies_workers: bool = True
+    fails_workers: str | None = None  # with this cause
+    is_silent: bool = False  # cut off: neither hears nor speaks
+    stops_undesired: bool = True
+
+
+@dataclass
+class SimulatedAgent:
+    node_id: str
+    bus: Bus
+    devices: tuple[DeviceObserved, ...]
+    behaviour: Behaviour
+    boot_id: str = field(default_factory=lambda: new_id("boot"))
+    sequence: int = 0
+    accepted: NodeDesired | None = None
+    workers: dict[str, WorkerObserved] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)  # every worker id ever launched here
+    seen: list[NodeDesired] = field(default_factory=list)
+    idle_since_s: dict[str, float] = field(default_factory=dict)
+
+    async def follow(self, desired: NodeDesired) -> DesiredReply | None:
+        if self.behaviour.is_silent:
+            return None
+        self.seen.append(desired)
+        if self.accepted is not None and desired.leader_epoch < self.accepted.leader_epoch:
+            return DesiredReply(accepted_version=self.accepted.version, refused="a stale epoch")
+        self.accepted = desired
+        for spec in desired.workers:
+            self._follow_worker(spec)
+        if self.behaviour.stops_undesired:
+            wanted = {spec.worker_id for spec in desired.workers}
+            self.workers = {id_: w for id_, w in self.workers.items() if id_ in wanted}
+        return DesiredReply(accepted_version=desired.version)
+
+    def _follow_worker(self, spec: WorkerSpec) -> None:
+        known = self.workers.get(spec.worker_id)
+        if known is None and spec.worker_id not in self.started:
+            self.started.append(spec.worker_id)
+            self.workers[spec.worker_id] = WorkerObserved(
+                worker_id=spec.worker_id,
+                endpoint_id=spec.endpoint_id,
+                state=WorkerState.LAUNCHING,
+                pid=4711,
+            )
+        elif known is not None and spec.is_draining and known.state is WorkerState.READY:
+            self.change(spec.worker_id, state=WorkerState.DRAINING)
+
+    def change(self, worker_id: str, **changes: object) -> None:
+        self.workers[worker_id] = self.workers[worker_id].model_copy(update=changes)
+
+    def advance(self, fetches: dict[str, FetchObserved]) -> None:
+        for worker in list(self.workers.values()):
+            if worker.state is not WorkerState.LAUNCHING:
+                continue
+            if self.behaviour.fails_workers is not None:
+                cause = self.behaviour.fails_workers
+                self.change(worker.worker_id, state=WorkerState.FAILED, cause=cause)
+            elif self.behaviour.readies_workers and _is_complete(fetches.get(worker.worker_id)):
+                self.change(worker.worker_id, state=WorkerState.READY)
+                self.touch(worker.worker_id)
+
+    def touch(self, worker_id: str) -> None:
+        """Its idle time begins now."""
+        self.idle_since_s[worker_id] = time.monotonic()
+
+    def _aged(self, worker: WorkerObserved) -> WorkerObserved:
+        since_s = self.idle_since_s.get(worker.worker_id)
+        if since_s is None or worker.num_running + worker.num_waiting:
+            return worker
+        return worker.model_copy(update={"idle_ms": int((time.monotonic() - since_s) * 1000)})
+
+    def heartbeat(self) -> AgentHeartbeat:
+        self.sequence += 1
+        return AgentHeartbeat(
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+            sequence=self.sequence,
+            accepted_version=self.accepted.version if self.accepted else 0,
+            devices=self.devices,
+            workers=tuple(self._aged(worker) for worker in self.workers.values()),
+        )
+
+    def restart(self) -> None:
+        """As after kill -9: its workers died with it, and it remembers nothing."""
+        self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
+        self.workers, self.started = {}, []
+
+
+def _is_complete(fetch: FetchObserved | None) -> bool:
+    return fetch is not None and fetch.state is FetchState.COMPLETE
+
+
+@dataclass
+class SimulatedFetcher:
+    node_id: str
+    behaviour: Behaviour
+    nic_bytes_per_s: int
+    boot_id: str = field(default_factory=lambda: new_id("boot"))
+    sequence: int = 0
+    accepted: NodeDesired | None = None
+    fetches: dict[str, FetchObserved] = field(default_factory=dict)
+    cached: set[str] = field(default_factory=set)
+    specs: dict[str, FetchSpec] = field(default_factory=dict)
+
+    async def follow(self, desired: NodeDesired) -> DesiredReply | None:
+        if self.behaviour.is_silent:
+            return None
+        if self.accepted is not None and desired.leader_epoch < self.accepted.leader_epoch:
+            return DesiredReply(accepted_version=self.accepted.version, refused="a stale epoch")
+        self.accepted = desired
+        self.specs = {spec.fetch_id: spec for spec in desired.fetches}
+        self.fetches = {id_: f for id_, f in self.fetches.items() if id_ in self.specs}
+        for fetch_id in self.specs.keys() - self.fetches.keys():
+            self.fetches[fetch_id] = FetchObserved(
+                fetch_id=fetch_id, state=FetchState.FETCHING, bytes_done=10, bytes_total=100
+            )
+        return DesiredReply(accepted_version=desired.version)
+
+    def advance(self) -> None:
+        for fetch in list(self.fetches.values()):
+            if self.behaviour.completes_fetches and fetch.state is FetchState.FETCHING:
+                self.change(fetch.fetch_id, state=FetchState.COMPLETE, bytes_done=100)
+                self.cached.update(self.specs[fetch.fetch_id].unit_digests)
+
+    def change(self, fetch_id: str, **changes: object) -> None:
+        self.fetches[fetch_id] = self.fetches[fetch_id].model_copy(update=changes)
+
+    def heartbeat(self) -> FetcherHeartbeat:
+        self.sequence += 1
+        return FetcherHeartbeat(
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+            sequence=self.sequence,
+            accepted_version=self.accepted.version if self.accepted else 0,
+            nic_bytes_per_s=self.nic_bytes_per_s,
+            measured_bytes_per_s=None,
+            cache_capacity_bytes=10**9,
+            cache_used_bytes=0,
+            cached_units=tuple(sorted(self.cached)),
+            fetches=tuple(self.fetches.values()),
+        )
+
+    def restart(self) -> None:
+        """Its unit files outlive it; its memory of what it was told does not."""
+        self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
+        self.fetches, self.specs = {}, {}
+
+
+class SimulatedNode:
+    """An agent and a fetcher that do their work whenever they beat."""
+
+    def __init__(
+        self, node_id: str, bus: Bus, *, memory_bytes: int, nic_bytes_per_s: int = 50_000_000
+    ) -> None:
+        self.node_id = node_id
+        self.behaviour = Behaviour()
+        device = DeviceObserved(index=0, kind="cpu", memory_bytes=memory_bytes, cores=2)
+        self.agent = SimulatedAgent(node_id, bus, (device,), self.behaviour)
+        self.fetcher = SimulatedFetcher(node_id, self.behaviour, nic_bytes_per_s)
+        self._bus = bus
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self._bus.subscribe(NODE_DESIRED_AGENT, self.node_id, self.agent.follow)
+        await self._bus.subscribe(NODE_DESIRED_FETCHER, self.node_id, self.fetcher.follow)
+        self._task = asyncio.create_task(self._beat_for_ever())
+
+    async def beat(self) -> None:
+        if self.behaviour.is_silent:
+            return
+        self.fetcher.advance()
+        self.agent.advance(self.fetcher.fetches)
+        await self._bus.publish(NODE_FETCHER_HEARTBEAT, self.node_id, self.fetcher.heartbeat())
+        await self._bus.publish(NODE_AGENT_HEARTBEAT, self.node_id, self.agent.heartbeat())
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await self.beat()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+@dataclass
+class SimulatedGateway:
+    gateway_id: str
+    bus: Bus
+    open_ids: set[str] = field(default_factory=set)
+    assigned: dict[str, RequestAssigned] = field(default_factory=dict)  # the latest, by request
+    all_assigned: list[RequestAssigned] = field(default_factory=list)
+    refused: dict[str, RequestRefused] = field(default_factory=dict)
+    progressed: list[RequestProgressed] = field(default_factory=list)
+    routes: RoutesPublished | None = None
+    is_silent: bool = False
+    _task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.bus.subscribe(REQUEST_ASSIGNED, None, self._hear_assigned)
+        await self.bus.subscribe(REQUEST_REFUSED, None, self._hear_refused)
+        await self.bus.subscribe(REQUEST_PROGRESS, None, self._hear_progress)
+        await self.bus.subscribe(ROUTES, None, self._hear_routes)
+        self._task = asyncio.create_task(self._beat_for_ever())
+
+    async def submit(self, model_id: str, **changes: object) -> SubmitReply:
+        request_id = str(changes.pop("request_id", new_id("request")))
+        timeout_s = float(str(changes.pop("timeout_s", 5)))
+        message = SubmitRequest(
+            request_id=request_id,
+            gateway_id=self.gateway_id,
+            model_id=model_id,
+            attempt=1,
+            num_prompt_tokens=5,
+            max_tokens=16,
+            remaining_ms=60_000,
+        ).model_copy(update=changes)
+        self.open_ids.add(request_id)
+        reply = await self.bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)
+        assert isinstance(reply, SubmitReply)
+        return reply
+
+    async def resubmit(self, model_id: str, request_id: str) -> SubmitReply:
+        """The next attempt, after the endpoint it was given is gone."""
+        lost = self.assigned.pop(request_id)
+        return await self.submit(
+            model_id,
+            request_id=request_id,
+            attempt=lost.attempt + 1,
+            lost_endpoint_id=lost.endpoint_id,
+        )
+
+    async def cancel(self, request_id: str) -> None:
+        message = CancelRequest(request_id=request_id, attempt=1)
+        await self.bus.request(REQUEST_CANCEL, None, message, timeout_s=5)
+        self.open_ids.discard(request_id)
+
+    async def _hear_assigned(self, message: RequestAssigned) -> None:
+        self.assigned[message.request_id] = message
+        self.all_assigned.append(message)
+
+    async def _hear_refused(self, message: RequestRefused) -> None:
+        self.refused[message.request_id] = message
+
+    async def _hear_progress(self, message: RequestProgressed) -> None:
+        self.progressed.append(message)
+
+    async def _hear_routes(self, message: RoutesPublished) -> None:
+        self.routes = message
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            if not self.is_silent:
+                ids = tuple(sorted(self.open_ids))
+                beat = GatewayHeartbeat(gateway_id=self.gateway_id, request_ids=ids)
+                await self.bus.publish(GATEWAY_HEARTBEAT, self.gateway_id, beat)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()

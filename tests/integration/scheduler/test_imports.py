@@ -1,0 +1,111 @@
+"""Registered models become READY whatever message is lost, and only by their newest import."""
+
+from libs.common.messages import ImportModel, ImportProgressed
+from libs.common.states import ImportState, ModelState
+from libs.common.subjects import IMPORT_PROGRESS
+from tests.integration.scheduler.world import World, digest, summary_of
+from tests.support.waiting import eventually
+
+
+async def registered(world: World) -> str:
+    return await world.add_model(state=ModelState.IMPORTING.value, manifest_digest=None)
+
+
+async def job(world: World, number: int = 1) -> ImportModel:
+    await eventually(lambda: len(world.workqueue.jobs) >= number, what=f"job {number}")
+    return world.workqueue.jobs[number - 1]
+
+
+async def report(world: World, job: ImportModel, state: ImportState, **values: object) -> None:
+    message = ImportProgressed(
+        model_id=job.model_id, import_id=job.import_id, node_id="node-1", state=state
+    )
+    bus = world.gateway.bus
+    await bus.publish(IMPORT_PROGRESS, job.model_id, message.model_copy(update=values))
+
+
+async def test_an_import_is_put_reported_on_and_ends_with_a_manifest(world: World) -> None:
+    model_id = await registered(world)
+    wanted = await job(world)
+    assert (wanted.model_id, wanted.source) == (model_id, "/models/tiny")
+
+    await report(world, wanted, ImportState.RUNNING, bytes_done=3, bytes_total=9)
+    await world.until("SELECT import_bytes_done FROM models", 3)
+    await report(
+        world,
+        wanted,
+        ImportState.DONE,
+        manifest_digest=digest("new"),
+        summary=summary_of("tiny"),
+    )
+
+    await world.until("SELECT state FROM models", "READY")
+    assert await world.value("SELECT manifest_digest FROM models") == digest("new")
+    await eventually(
+        lambda: any("models.changed" in name for name, _ in world.broker.published),
+        what="the news",
+    )
+
+
+async def test_a_failed_import_keeps_its_cause(world: World) -> None:
+    await registered(world)
+
+    await report(world, await job(world), ImportState.FAILED, cause="tensor x overlaps\x00 y")
+
+    await world.until("SELECT state FROM models", "FAILED")
+    assert await world.value("SELECT cause FROM models") == "tensor x overlaps y"
+
+
+async def test_a_silent_import_is_put_again_and_a_reporting_one_is_not(world: World) -> None:
+    await registered(world)
+    first = await job(world)
+    world.workqueue.jobs.clear()  # lost, although it was acknowledged
+
+    again = await job(world)
+
+    assert again == first
+    assert len(world.workqueue.message_ids) == 2
+
+
+async def test_an_import_waits_for_a_queue_that_is_away(world: World) -> None:
+    world.workqueue.is_down = True
+    await registered(world)
+    await world.until("SELECT import_heard_at IS NULL FROM models", True)
+
+    world.workqueue.is_down = False
+
+    await job(world)
+
+
+async def test_a_stale_import_changes_nothing(world: World) -> None:
+    model_id = await registered(world)
+    old = await job(world)
+    await world.execute("UPDATE models SET import_id='import-newer' WHERE id=:id", id=model_id)
+
+    await report(world, old, ImportState.FAILED, cause="the old source was bad")
+    await report(
+        world,
+        old.model_copy(update={"import_id": "import-newer"}),
+        ImportState.DONE,
+        manifest_digest=digest("new"),
+        summary=summary_of("tiny"),
+    )
+
+    await world.until("SELECT state FROM models", "READY")
+    assert await world.value("SELECT cause FROM models") is None
+
+
+async def test_an_end_survives_a_late_progress_report_and_a_new_leader(world: World) -> None:
+    await registered(world)
+    wanted = await job(world)
+    await report(
+        world, wanted, ImportState.DONE, manifest_digest=digest("m"), summary=summary_of("tiny")
+    )
+    await report(world, wanted, ImportState.RUNNING, bytes_done=1, bytes_total=9)
+    await world.until("SELECT state FROM models", "READY")
+
+    await world.restart_leader()
+    await report(world, wanted, ImportState.RUNNING, bytes_done=1, bytes_total=9)
+    await report(world, wanted, ImportState.FAILED, cause="late")
+
+    assert await world.value("SELECT state FROM models") == "READY"

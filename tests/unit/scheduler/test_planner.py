@@ -1,0 +1,141 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.cluster import Cluster, Node
+from services.scheduler.memory import full_bytes
+from services.scheduler.planner import fits_in, plan
+from services.scheduler.plans import NoRoom, Plan
+from tests.unit.scheduler.values import (
+    cluster,
+    deployable,
+    device,
+    model,
+    node,
+    summary,
+    unit_digest,
+)
+
+# summary() has 510 bytes of weights; KV: one byte for each of 4 slots of 512 tokens = 2048.
+NEEDED = 2558
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected", "reason"),
+    [
+        ((node(device("a", memory=NEEDED)),), "a", "it fits exactly"),
+        (
+            (node(device("a", memory=NEEDED, reserved=1)), node(device("b", memory=NEEDED))),
+            "b",
+            "one byte is reserved on the other",
+        ),
+        (
+            (
+                node(device("a", memory=9999)),
+                node(device("b", memory=9999), cached=frozenset({unit_digest(1)})),
+            ),
+            "b",
+            "part of the weights is there",
+        ),
+        (
+            (node(device("a", memory=9999)), node(device("b", memory=9999), nic=2000)),
+            "b",
+            "its network is faster",
+        ),
+        (
+            (node(device("a", memory=9999), num_fetches=1), node(device("b", memory=9999))),
+            "b",
+            "nobody shares its network",
+        ),
+        (
+            (
+                node(device("a", memory=9999), nic=10_000),
+                node(
+                    device("b", memory=9999),
+                    nic=10,
+                    num_fetches=5,
+                    cached=frozenset(unit_digest(i) for i in range(4)),
+                ),
+            ),
+            "b",
+            "nothing has to be fetched at all",
+        ),
+        (
+            (node(device("a", memory=9000)), node(device("b", memory=9999))),
+            "b",
+            "equal otherwise: the emptier device",
+        ),
+        (
+            (node(device("b", memory=9999)), node(device("a", memory=9999))),
+            "a",
+            "equal in everything: always the same choice",
+        ),
+        (
+            (node(device("a", memory=9999), nic=0), node(device("b", memory=9999), nic=10**9)),
+            "a",
+            "no configured cap counts as 10 Gbit/s",
+        ),
+    ],
+)
+def test_the_node_that_has_the_bytes_soonest_among_those_with_memory(
+    nodes: tuple[Node, ...], expected: str, reason: str
+) -> None:
+    chosen = plan(cluster(*nodes), deployable())
+
+    assert isinstance(chosen, Plan), reason
+    assert [stage.node_id for stage in chosen.stages] == [expected], reason
+
+
+def test_no_room_names_what_is_needed_and_the_largest_free_piece() -> None:
+    small = cluster(node(device("a", memory=5000, reserved=3000)), node(device("b", memory=2500)))
+
+    assert plan(small, deployable()) == NoRoom(needed_bytes=NEEDED, largest_free_bytes=2500)
+
+
+def test_an_empty_cluster_has_no_room() -> None:
+    assert plan(Cluster(()), deployable()) == NoRoom(NEEDED, 0)
+
+
+def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() -> None:
+    there = cluster(
+        node(device("a", memory=2 * NEEDED, cores=8), cached=frozenset({unit_digest(0)}))
+    )
+
+    chosen = plan(there, deployable())
+
+    assert isinstance(chosen, Plan)
+    (stage,) = chosen.stages
+    assert stage.unit_digests == tuple(unit_digest(i) for i in range(4))
+    assert (stage.layers.first_layer, stage.layers.last_layer) == (0, 2)
+    assert (stage.weight_bytes, stage.cached_bytes, stage.kv_bytes) == (510, 100, 2048)
+    assert stage.device_bytes == NEEDED
+    assert stage.cores == 4
+
+
+def test_fits_in_counts_the_last_byte() -> None:
+    assert fits_in([NEEDED], deployable())
+    assert not fits_in([NEEDED - 1], deployable())
+
+
+@given(
+    memories=st.lists(st.integers(1, 10_000), max_size=6),
+    reserved=st.lists(st.integers(0, 10_000), min_size=6, max_size=6),
+    kv=st.integers(0, 5000),
+)
+def test_a_plan_never_takes_more_than_is_free_and_is_found_whenever_one_exists(
+    memories: list[int], reserved: list[int], kv: int
+) -> None:
+    devices = [
+        device(f"node-{i}", memory=m, reserved=min(m, reserved[i])) for i, m in enumerate(memories)
+    ]
+    wanted = deployable(model(kv_cache_bytes=kv), summary())
+    needed = full_bytes(wanted.model, wanted.summary)
+
+    chosen = plan(cluster(*(node(d) for d in devices)), wanted)
+
+    free = {d.node_id: d.free_bytes for d in devices}
+    if isinstance(chosen, Plan):
+        assert free[chosen.stages[0].node_id] >= needed == chosen.stages[0].device_bytes
+        assert 1 <= chosen.stages[0].cores <= 4
+    else:
+        assert all(bytes_ < needed for bytes_ in free.values())
