@@ -1,0 +1,231 @@
+"""The engine of an entry stage: requests in, tokens out, one step at a time.
+
+One thread owns it and calls `wait_for_work` and `step`; any thread may call `add_request`,
+`cancel`, `wake` and read `stats`. A step launches the micro-batch that `schedule.py` plans, takes
+back the oldest one that has gone through all stages, samples, and says what came of it; a whole
+model is a pipeline of one stage. What a step raises concerns all requests alike (weights that never
+arrive, memory, a broken device, a lost neighbour): the owner must let the process end with it.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+from time import perf_counter
+from typing import Final
+
+import torch
+
+from libs.common.states import FinishReason
+from services.worker.engine.batch import Chunk
+from services.worker.engine.config import ModelConfig
+from services.worker.engine.executor import Executor
+from services.worker.engine.inbox import Add, Cancel, Command, Inbox
+from services.worker.engine.kv_cache import kv_bytes_per_token
+from services.worker.engine.options import EngineOptions
+from services.worker.engine.pipeline import Pipeline, Returned
+from services.worker.engine.place import Place
+from services.worker.engine.request import Output, Request, check_request
+from services.worker.engine.ring import Loopback, Ring
+from services.worker.engine.sampler import Draw, Sampled, sample
+from services.worker.engine.schedule import Schedule
+from services.worker.engine.sequence import Sequence
+from services.worker.engine.stats import EngineStats
+from services.worker.engine.weights import WeightSource
+
+COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
+
+
+class Engine:
+    def __init__(
+        self,
+        config: ModelConfig,
+        source: WeightSource,
+        options: EngineOptions,
+        place: Place | None = None,
+        ring: Ring | None = None,
+    ) -> None:
+        """Without a place and a ring it runs the whole model.
+
+        Raises EngineError when the budget holds less than two tokens.
+        """
+        place = place or Place.whole(config.num_layers)
+        self._executor = Executor(config, source, options, place)
+        self._pipeline = Pipeline(self._executor, ring or Loopback())
+        room = self._executor.room
+        self.max_context_tokens = room.max_context_tokens
+        self._vocab_size = config.vocab_size
+        self._eos_token_ids = options.eos_token_ids
+        self._schedule = Schedule(
+            num_kv_slots=room.num_slots,
+            max_running=options.max_running,
+            max_step_tokens=room.max_tokens,
+            num_batches=place.num_stages,
+        )
+        self._kv_bytes_per_token = kv_bytes_per_token(config, len(place.layers), options.dtype)
+        self._inbox = Inbox()
+        self._sequences: dict[str, Sequence] = {}  # by request id
+        self._num_arrived = 0
+        self._stats = EngineStats(kv_capacity_bytes=room.num_slots * self._kv_bytes_per_token)
+
+    @property
+    def stats(self) -> EngineStats:
+        """As of the end of the last step."""
+        return self._stats
+
+    def load_units(self) -> Iterator[None]:
+        """Wait for all weights, yielding after each unit; steps may be taken in between.
+
+        Without it steps wait for what they need. Raises WeightsUnavailable or TensorError.
+        """
+        yield from self._executor.load_units()
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request for the next step. Raises RequestRefused if it can never be served.
+
+        A newer attempt replaces an older one; an attempt that is already here changes nothing.
+        """
+        check_request(
+            request, vocab_size=self._vocab_size, max_context_tokens=self.max_context_tokens
+        )
+        self._put(Add(request))
+
+    def cancel(self, request_id: str, attempt: int) -> None:
+        """End that attempt, or an older one, at the next step; nothing if it is not here."""
+        self._put(Cancel(request_id, attempt))
+
+    def _put(self, command: Command) -> None:
+        self._inbox.put(command)
+        self._pipeline.wake()
+
+    def wake(self) -> None:
+        """End `wait_for_work` or a step's waiting early."""
+        self._inbox.wake()
+        self._pipeline.wake()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether steps have nothing to do until a request arrives. For the owner."""
+        return not self._sequences and self._pipeline.is_empty
+
+    def wait_for_work(self, timeout_s: float) -> None:
+        """Return at once while requests are unfinished, otherwise when one arrives."""
+        if self.is_idle:
+            self._inbox.wait(timeout_s)
+
+    @torch.inference_mode()
+    def step(self) -> list[Output]:
+        """Take what arrived, launch a micro-batch, take one back, return what happened.
+
+        Waits, for COLLECT_WAIT_S at most, while other stages have all the work.
+        """
+        outputs = self._take_commands()
+        started_s = perf_counter()
+        launched = self._launch()
+        can_launch_more = bool(launched) and self._pipeline.has_room
+        returned = self._pipeline.collect(0.0 if can_launch_more else COLLECT_WAIT_S)
+        if returned is not None:
+            outputs += self._complete(returned)
+        self._count(launched, outputs, perf_counter() - started_s)
+        return outputs
+
+    def _launch(self) -> Many[Chunk]:
+        if not self._pipeline.has_room:
+            return ()
+        plan = self._schedule.plan()
+        if plan.chunks:
+            self._pipeline.launch(plan)
+        assert plan.chunks or not plan.moves, "who was moved decodes"
+        return plan.chunks
+
+    def _complete(self, returned: Returned) -> list[Output]:
+        """Tokens of what came back; a sequence that ended meanwhile gets none."""
+        self._schedule.complete(returned.chunks)
+        if returned.logits is None:
+            return []
+        draws = [Draw(s.request.sampling, s.num_generated) for s in returned.sampled]
+        tokens = sample(returned.logits, draws)
+        return [
+            self._append(sequence, token)
+            for sequence, token in zip(returned.sampled, tokens, strict=True)
+            if sequence.region is not None
+        ]
+
+    def _take_commands(self) -> list[Output]:
+        outputs: list[Output] = []
+        for command in self._inbox.drain():
+            match command:
+                case Add(request):
+                    outputs += self._add(request)
+                case Cancel(request_id, attempt):
+                    outputs += self._cancel(request_id, attempt)
+        return outputs
+
+    def _add(self, request: Request) -> list[Output]:
+        live = self._sequences.get(request.request_id)
+        if live is not None and live.request.attempt >= request.attempt:
+            return []
+        outputs = [] if live is None else [self._finish(live, FinishReason.CANCELLED)]
+        limit = len(request.prompt_ids) + request.sampling.max_tokens
+        sequence = Sequence(request, min(limit, self.max_context_tokens), self._num_arrived)
+        if reason := sequence.finish_reason(self._eos_token_ids):
+            # An earlier attempt produced the last token, but its end was not heard.
+            return [*outputs, _output(sequence, finish=reason)]
+        self._num_arrived += 1
+        self._sequences[request.request_id] = sequence
+        self._schedule.add(sequence)
+        return outputs
+
+    def _cancel(self, request_id: str, attempt: int) -> list[Output]:
+        sequence = self._sequences.get(request_id)
+        if sequence is None or sequence.request.attempt > attempt:
+            return []
+        return [self._finish(sequence, FinishReason.CANCELLED)]
+
+    def _append(self, sequence: Sequence, token: Sampled | None) -> Output:
+        """Add a sampled token to its sequence and end the sequence where it must."""
+        if token is None:
+            error = "the model computed a value that is not finite"
+            return self._finish(sequence, FinishReason.ERROR, error)
+        index = sequence.num_generated
+        sequence.token_ids.append(token.token_id)
+        reason = sequence.finish_reason(self._eos_token_ids)
+        if reason is not None:
+            self._forget(sequence)
+        request = sequence.request
+        return Output(
+            request.request_id,
+            request.attempt,
+            index,
+            (token.token_id,),
+            None if token.logprob is None else (token.logprob,),
+            reason,
+        )
+
+    def _finish(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> Output:
+        self._forget(sequence)
+        return _output(sequence, finish=reason, error=error)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._schedule.remove(sequence)
+        del self._sequences[sequence.request.request_id]
+
+    def _count(self, chunks: Many[Chunk], outputs: list[Output], step_s: float) -> None:
+        last = self._stats
+        self._stats = EngineStats(
+            num_running=self._schedule.num_running,
+            num_waiting=self._schedule.num_waiting,
+            kv_used_bytes=self._schedule.num_kv_slots_used * self._kv_bytes_per_token,
+            kv_capacity_bytes=last.kv_capacity_bytes,
+            num_steps=last.num_steps + bool(chunks),
+            num_tokens_computed=last.num_tokens_computed + sum(c.length for c in chunks),
+            num_tokens_generated=last.num_tokens_generated
+            + sum(len(output.token_ids) for output in outputs),
+            last_step_s=step_s if chunks else last.last_step_s,
+        )
+
+
+def _output(sequence: Sequence, *, finish: FinishReason, error: str | None = None) -> Output:
+    """An end without a token."""
+    request = sequence.request
+    return Output(
+        request.request_id, request.attempt, sequence.num_generated, finish=finish, error=error
+    )

@@ -1,0 +1,54 @@
+"""A stage behind the entry: does what micro-batches say, and knows no request.
+
+One thread owns it and calls `step`. What a step raises ends the stage, and with it the endpoint.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from services.worker.engine.config import ModelConfig
+from services.worker.engine.executor import Executor
+from services.worker.engine.microbatch import check_micro_batch
+from services.worker.engine.options import EngineOptions
+from services.worker.engine.place import Place
+from services.worker.engine.ring import Ring
+from services.worker.engine.weights import WeightSource
+
+
+class Follower:
+    def __init__(
+        self,
+        config: ModelConfig,
+        source: WeightSource,
+        options: EngineOptions,
+        place: Place,
+        ring: Ring,
+    ) -> None:
+        """Raises EngineError when the budget holds less than two tokens."""
+        assert not place.is_entry
+        self._executor = Executor(config, source, options, place)
+        self._ring = ring
+
+    def load_units(self) -> Iterator[None]:
+        """Wait for all weights, yielding after each unit; steps may be taken in between.
+
+        Without it micro-batches wait for what they need. Raises WeightsUnavailable or TensorError.
+        """
+        yield from self._executor.load_units()
+
+    @torch.inference_mode()
+    def step(self, timeout_s: float) -> bool:
+        """Compute the next micro-batch and pass it on; False when none came in time.
+
+        Raises MicroBatchRefused, what the ring raises, or WeightsUnavailable and TensorError.
+        """
+        arrival = self._ring.receive(timeout_s)
+        if arrival is None:
+            return False
+        batch, hidden = arrival.batch, arrival.hidden
+        check_micro_batch(batch, hidden.shape[0], self._executor.room)
+        hidden = self._executor.run(batch, hidden)
+        is_last = self._executor.place.is_last
+        self._ring.send(batch.answer if is_last else batch, hidden)
+        return True

@@ -1,0 +1,101 @@
+"""What goes into the engine and what comes out of it. Plain values, no torch."""
+
+import math
+from dataclasses import dataclass
+
+from libs.common.states import FinishReason
+from services.worker.engine.errors import RequestRefused
+
+MAX_LOGPROBS = 20
+
+
+@dataclass(frozen=True)
+class Sampling:
+    max_tokens: int  # of all attempts together
+    seed: int  # 64 bits; token i uses Philox(seed, i)
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: no limit
+    min_p: float = 0.0
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+    num_logprobs: int | None = None  # None: none wanted; 0: of the chosen token only
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def is_truncated(self) -> bool:
+        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One attempt at a generation.
+
+    `generated_ids` are the tokens that earlier attempts produced: they are prefilled like the
+    prompt, and the next token's index is their number.
+    """
+
+    request_id: str
+    attempt: int
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    generated_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural logarithms of the model's own distribution, before temperature and truncation."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # (token id, logprob), most likely first
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one step produced for one request. A stop token is among the token ids."""
+
+    request_id: str
+    attempt: int
+    start_index: int  # of the first token id, counted over all attempts
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None  # one per token id, where asked for
+    finish: FinishReason | None = None
+    error: str | None = None  # with FinishReason.ERROR only
+
+
+def check_request(request: Request, *, vocab_size: int, max_context_tokens: int) -> None:
+    """Raises RequestRefused for what can never be served, saying which number is wrong."""
+    refuse = _Refusal(request.request_id)
+    refuse.unless(len(request.prompt_ids) > 0, "the prompt is empty")
+    num_tokens = len(request.prompt_ids) + len(request.generated_ids)
+    refuse.unless(
+        num_tokens < max_context_tokens,
+        f"{num_tokens} tokens leave no room to generate in a context of {max_context_tokens}",
+    )
+    for ids in (request.prompt_ids, request.generated_ids):
+        in_range = not ids or (min(ids) >= 0 and max(ids) < vocab_size)
+        refuse.unless(in_range, f"a token id is outside the vocabulary of {vocab_size}")
+    _check_sampling(request.sampling, refuse)
+
+
+def _check_sampling(sampling: Sampling, refuse: "_Refusal") -> None:
+    temperature, num_logprobs = sampling.temperature, sampling.num_logprobs or 0
+    refuse.unless(sampling.max_tokens >= 1, f"max_tokens is {sampling.max_tokens}")
+    refuse.unless(0 <= sampling.seed < 2**64, f"seed {sampling.seed} is not in [0, 2^64)")
+    refuse.unless(0 <= temperature < math.inf, f"temperature is {temperature}")
+    refuse.unless(0 < sampling.top_p <= 1, f"top_p {sampling.top_p} is not in (0, 1]")
+    refuse.unless(sampling.top_k >= 0, f"top_k is {sampling.top_k}")
+    refuse.unless(0 <= sampling.min_p <= 1, f"min_p {sampling.min_p} is not in [0, 1]")
+    refuse.unless(0 <= num_logprobs <= MAX_LOGPROBS, f"{num_logprobs} log-probabilities asked for")
+
+
+class _Refusal:
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def unless(self, is_valid: bool, reason: str) -> None:
+        if not is_valid:
+            raise RequestRefused(self._request_id, reason)

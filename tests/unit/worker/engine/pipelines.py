@@ -1,0 +1,97 @@
+"""Pipelines of tiny stages inside one thread: what stages send waits in lists between them."""
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from services.worker.engine.engine import Engine
+from services.worker.engine.follower import Follower
+from services.worker.engine.microbatch import MicroBatch
+from services.worker.engine.place import Place
+from services.worker.engine.ring import Arrival
+from tests.unit.worker.engine.tiny import Tiny
+
+
+class Lane:
+    """From one stage to the next, in order."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Arrival] = deque()
+        self.num_sent = 0
+
+    def put(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
+        self.messages.append(Arrival(batch, hidden.clone()))
+        self.num_sent += 1
+
+
+class FollowerRing:
+    def __init__(self, before: Lane, after: Lane) -> None:
+        self._before, self._after = before, after
+
+    def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
+        self._after.put(batch, hidden)
+
+    def receive(self, timeout_s: float) -> Arrival | None:
+        return self._before.messages.popleft() if self._before.messages else None
+
+    def wake(self) -> None:
+        raise AssertionError("nobody waits on a follower's ring here")
+
+
+class EntryRing:
+    """While the entry stage waits, the others work; while it does not, some of them may."""
+
+    def __init__(self, before: Lane, after: Lane, chance: random.Random) -> None:
+        self._before, self._after, self._chance = before, after, chance
+        self.followers: list[Follower] = []
+
+    def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
+        self._after.put(batch, hidden)
+
+    def receive(self, timeout_s: float) -> Arrival | None:
+        for _ in range(self._chance.randint(0, len(self.followers))):
+            self._chance.choice(self.followers).step(0)
+        while timeout_s > 0 and not self._before.messages:
+            assert any([follower.step(0) for follower in self.followers]), "all wait for ever"
+        return self._before.messages.popleft() if self._before.messages else None
+
+    def wake(self) -> None:
+        """Nobody sleeps here."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    engine: Engine
+    lanes: list[Lane]  # lane i leads from stage i to the next
+
+
+def make_pipeline(
+    tiny: Tiny, layers: list[range], chance: random.Random, **options: object
+) -> Pipeline:
+    num_stages = len(layers)
+    if num_stages == 1:
+        return Pipeline(tiny.engine(**options), [])
+    settings = tiny.engine_options(**({"kv_tokens": 512} | options))
+    lanes = [Lane() for _ in layers]
+    ring = EntryRing(lanes[-1], lanes[0], chance)
+    engine = Engine(tiny.config, tiny.weights, settings, Place(0, num_stages, layers[0]), ring)
+    ring.followers = [
+        Follower(
+            tiny.config,
+            tiny.weights,
+            settings,
+            Place(index, num_stages, layers[index]),
+            FollowerRing(lanes[index - 1], lanes[index]),
+        )
+        for index in range(1, num_stages)
+    ]
+    return Pipeline(engine, lanes)
+
+
+def layers_of(cuts: tuple[int, ...], num_layers: int) -> list[range]:
+    """Stages between sorted cuts; equal neighbours make a stage without layers."""
+    edges = [0, *sorted(cuts), num_layers]
+    return [range(start, end) for start, end in pairwise(edges)]
