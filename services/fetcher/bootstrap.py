@@ -13,6 +13,7 @@ from libs.common import telemetry
 from libs.common.bus import NatsBus
 from libs.common.clock import SystemClock
 from libs.common.ids import new_id
+from libs.common.nicledger import LEDGER_NAME, NicLedger
 from libs.common.objectstore import ObjectStore
 from libs.common.s3ranges import S3RangeSource
 from libs.common.s3store import S3ObjectStore
@@ -61,7 +62,7 @@ def configure(settings: FetcherSettings) -> None:
 
 def build(settings: FetcherSettings, store: ObjectStore) -> Fetcher:
     clock, changed, meter = SystemClock(), Signal(), RateMeter(time.monotonic)
-    governor = NicGovernor(settings.nic_bytes_per_s)
+    governor = NicGovernor(settings.nic_bytes_per_s, bucket=_shared_bucket(settings))
     retry = RetryPolicy(patience_s=settings.fetch_patience_s)
     cache = HostCache(settings.shm_dir, settings.host_cache_bytes)
     desired, manifests = Desired(settings.node_id), Manifests(store, retry)
@@ -94,6 +95,12 @@ def build(settings: FetcherSettings, store: ObjectStore) -> Fetcher:
         importer=_importer(settings, store, governor),
         changed=changed,
     )
+
+
+def _shared_bucket(settings: FetcherSettings) -> NicLedger:
+    """The node's workers find it beside the socket."""
+    settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return NicLedger.create(settings.socket_dir / LEDGER_NAME, settings.nic_bytes_per_s)
 
 
 def _importer(settings: FetcherSettings, store: ObjectStore, governor: NicGovernor) -> Importer:

@@ -2,14 +2,16 @@
 
 Interactive flows share the rate fairly; background flows get what interactive leaves. Within a
 flow the chunk that comes first in the wanted order goes first, so that the readable prefix grows.
-The bucket may go into debt by one grant, so a grant never waits for its whole size to build up.
+The bucket itself may be shared with the node's workers, whose activations use the same card.
 """
 
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from libs.common.nicbudget import NicBudget
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 
@@ -17,10 +19,35 @@ _GRANT_S = 0.005  # how long a background grant can delay interactive traffic
 _MIN_GRANT_BYTES = 64 * 1024
 _MAX_GRANT_BYTES = 4 * 2**20
 _FREE_GRANT_BYTES = 512 * 1024  # without a limit: large enough to hash well, still in the L2 cache
-_BURST_S = 0.02  # unused budget is kept this long
-_SHORTEST_WAIT_S = 0.0005
 _LOOK_AGAIN_S = 1.0
 _PRIORITY = {FetchClass.INTERACTIVE: 0, FetchClass.BACKGROUND: 1}
+
+
+class Bucket(Protocol):
+    """What the card still allows; `libs.common.nicledger` has the one that processes share."""
+
+    def take(self, num_bytes: int) -> float:
+        """0 when the bytes may move now and are booked, otherwise when to ask again, in seconds."""
+
+    def give_back(self, num_bytes: int) -> None: ...
+
+
+class OwnBucket:
+    """Of this process alone, for one thread at a time."""
+
+    def __init__(self, rate_bytes_per_s: int, monotonic_s: Callable[[], float]) -> None:
+        self._budget = NicBudget(rate_bytes_per_s, 0.0, monotonic_s())
+        self._monotonic_s = monotonic_s
+
+    def take(self, num_bytes: int) -> float:
+        self._budget = self._budget.at(self._monotonic_s())
+        wait_s = self._budget.wait_s()
+        if not wait_s:
+            self._budget = self._budget.take(num_bytes)
+        return wait_s
+
+    def give_back(self, num_bytes: int) -> None:
+        self._budget = self._budget.take(-num_bytes)
 
 
 class Flow:
@@ -49,12 +76,15 @@ class NicGovernor:
     """Called from the threads that move bytes. `rate_bytes_per_s` of 0 means no limit."""
 
     def __init__(
-        self, rate_bytes_per_s: int, *, monotonic_s: Callable[[], float] = time.monotonic
+        self,
+        rate_bytes_per_s: int,
+        *,
+        bucket: Bucket | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`bucket` has the same rate and is shared with others; without one the card is ours."""
         self.rate_bytes_per_s = rate_bytes_per_s
-        self._monotonic_s = monotonic_s
-        self._level_bytes = 0.0
-        self._filled_at_s = monotonic_s()
+        self._bucket = bucket or OwnBucket(rate_bytes_per_s, monotonic_s)
         self._flows: set[Flow] = set()
         self._waiting: set[_Waiter] = set()
         self._num_tickets = 0
@@ -91,38 +121,32 @@ class NicGovernor:
         """Block until `nbytes` may move. Raises FetchCancelled when the flow was closed."""
         with self._changed:
             if self.rate_bytes_per_s:
-                self._wait_for_turn(flow, order)
+                self._wait_for_turn(flow, nbytes, order)
             if flow.is_closed:
                 raise FetchCancelled("the fetch was cancelled")
-            self._level_bytes -= nbytes
             flow.granted_bytes += nbytes
 
     def refund(self, flow: Flow, nbytes: int) -> None:
         """Give back what a grant did not move."""
         with self._changed:
-            self._level_bytes += nbytes
+            self._bucket.give_back(nbytes)
             flow.granted_bytes -= nbytes
             self._changed.notify_all()
 
-    def _wait_for_turn(self, flow: Flow, order: int) -> None:
+    def _wait_for_turn(self, flow: Flow, nbytes: int, order: int) -> None:
+        """Returns with the bytes booked, unless the flow was closed."""
         self._num_tickets += 1
         waiter = _Waiter(flow, order, self._num_tickets)
         self._waiting.add(waiter)
         try:
-            while not flow.is_closed and (wait_s := self._wait_s(waiter)) > 0:
+            while not flow.is_closed and (wait_s := self._book(waiter, nbytes)) > 0:
                 self._changed.wait(wait_s)
         finally:
             self._waiting.discard(waiter)
             self._changed.notify_all()
 
-    def _wait_s(self, waiter: _Waiter) -> float:
-        """How long to wait before looking again; 0 means: go."""
+    def _book(self, waiter: _Waiter, nbytes: int) -> float:
+        """How long to wait before looking again; 0 means: booked, go."""
         if waiter is not min(self._waiting, key=lambda other: other.key):
             return _LOOK_AGAIN_S  # whoever is first notifies when it goes
-        now_s = self._monotonic_s()
-        earned = (now_s - self._filled_at_s) * self.rate_bytes_per_s
-        self._filled_at_s = now_s
-        self._level_bytes = min(self._level_bytes + earned, _BURST_S * self.rate_bytes_per_s)
-        if self._level_bytes > 0:
-            return 0
-        return max(-self._level_bytes / self.rate_bytes_per_s, _SHORTEST_WAIT_S)
+        return self._bucket.take(nbytes)

@@ -18,6 +18,7 @@ from libs.common.messages import (
 from libs.common.states import WorkerState
 from libs.common.subjects import NODE_DESIRED_AGENT
 from services.worker.bridge import Bridge
+from services.worker.dataplane.security import DataPlaneOptions
 from services.worker.desired import DesiredLog, Retired, changes
 from services.worker.launcher import Launcher
 from services.worker.settings import DeviceSettings
@@ -28,6 +29,7 @@ from services.worker.watchdog import PATIENCE, Patience
 logger = logging.getLogger(__name__)
 
 EXPIRE_INTERVAL_S = 0.2
+DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
 class Agent:
@@ -44,12 +46,13 @@ class Agent:
         launcher: Launcher,
         bus: Bus,
         clock: Clock,
+        data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
         patience: Patience = PATIENCE,
     ) -> None:
         self.changed = asyncio.Event()
         self._node_id, self._boot_id = node_id, boot_id
         self._devices, self._capacities = devices, capacities
-        self._fetcher_socket = fetcher_socket
+        self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
         self._launcher, self._bus, self._clock = launcher, bus, clock
         self._patience = patience
         self._log = DesiredLog()
@@ -110,7 +113,7 @@ class Agent:
         if spec.stage_index == 0:
             await self._open_bridge(worker)
         self._workers[spec.worker_id] = worker
-        start = start_frame(spec, device, self._fetcher_socket)
+        start = start_frame(spec, device, self._fetcher_socket, self._data_plane)
         self._spawn(worker.run(self._launcher, device, start), f"run-{spec.worker_id}")
 
     async def _open_bridge(self, worker: SupervisedWorker) -> None:

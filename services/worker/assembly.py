@@ -1,38 +1,76 @@
-"""Builds the engine of a worker from what the agent said and what the manifest says."""
+"""Builds a worker's engine from what the agent said and what the manifest says."""
 
 import json
+from typing import TYPE_CHECKING
 
 import torch
 
-from services.worker.engine.config import parse_config
-from services.worker.engine.engine import Engine, EngineOptions
+from libs.common.manifest import Manifest
+from services.worker.engine.config import ModelConfig, parse_config
+from services.worker.engine.engine import Engine
+from services.worker.engine.follower import Follower
+from services.worker.engine.options import EngineOptions
+from services.worker.engine.place import Place
+from services.worker.engine.ring import Loopback, Ring
 from services.worker.errors import WorkerError
 from services.worker.frames import StartWorker
 from services.worker.parameters import DTYPES, ParameterManager, placement_for
 from services.worker.unitfeed import UnitFeed
 
+if TYPE_CHECKING:  # a whole model does not load ZeroMQ
+    from services.worker.dataplane.plane import DataPlane
 
-def build_engine(start: StartWorker, feed: UnitFeed) -> Engine:
-    """Waits for the manifest, not for the weights. Raises WorkerError."""
+
+def build_engine(
+    start: StartWorker, feed: UnitFeed, plane: "DataPlane | None"
+) -> Engine | Follower:
+    """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
     manifest = feed.manifest()
     config = parse_config(json.loads(manifest.config_json))
-    if start.num_stages != 1 or (start.first_layer, start.last_layer) != (0, config.num_layers):
-        raise WorkerError(
-            f"this runtime executes whole models of {config.num_layers} layers, not layers "
-            f"{start.first_layer} to {start.last_layer} as one of {start.num_stages} stages"
-        )
-    device = torch.device(start.device)
-    options = EngineOptions(
+    place = _place(start, config)
+    options = _options(start, manifest)
+    source = ParameterManager(feed, placement_for(options.device))
+    ring = Loopback() if plane is None else _socket_ring(plane, config, options)
+    kind = Engine if place.is_entry else Follower
+    try:
+        return kind(config, source, options, place, ring)
+    except RuntimeError as exc:  # torch has no narrower class for it on the CPU
+        cause = str(exc).splitlines()[0]
+        raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {start.device}: {cause}") from exc
+
+
+def _place(start: StartWorker, config: ModelConfig) -> Place:
+    first, last, num_stages = start.first_layer, start.last_layer, start.num_stages
+    asked = f"layers {first} to {last} as stage {start.stage_index} of {num_stages}"
+    if not 0 <= first <= last <= config.num_layers or not 0 <= start.stage_index < num_stages:
+        raise WorkerError(f"a model of {config.num_layers} layers has no {asked}")
+    if num_stages == 1 and last - first != config.num_layers:
+        raise WorkerError(f"{asked} leave out some of the model's {config.num_layers}")
+    if num_stages > 1 and not start.kv_tokens:
+        raise WorkerError("several stages need the number of cache slots that they share")
+    return Place(start.stage_index, num_stages, range(first, last))
+
+
+def _options(start: StartWorker, manifest: Manifest) -> EngineOptions:
+    return EngineOptions(
         dtype=DTYPES[manifest.dtype],
-        device=device,
+        device=torch.device(start.device),
         kv_bytes=start.kv_bytes,
+        kv_tokens=start.kv_tokens or None,
         max_running=start.max_slots,
         max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
         eos_token_ids=frozenset(manifest.eos_token_ids),
         unit_timeout_s=start.start_timeout_ms / 1000,
     )
-    try:
-        return Engine(config, ParameterManager(feed, placement_for(device)), options)
-    except RuntimeError as exc:  # torch has no narrower class for it on the CPU
-        cause = str(exc).splitlines()[0]
-        raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {device}: {cause}") from exc
+
+
+def _socket_ring(plane: "DataPlane", config: ModelConfig, options: EngineOptions) -> Ring:
+    from services.worker.dataplane.ring import SocketRing
+
+    return SocketRing(
+        plane,
+        config.hidden_size,
+        options.dtype,
+        options.device,
+        link_timeout_s=options.unit_timeout_s,
+    )

@@ -37,6 +37,7 @@ def build_agent(settings: AgentSettings, bus: Bus) -> Agent:
         launcher=ProcessLauncher(settings.run_dir),
         bus=bus,
         clock=SystemClock(),
+        data_plane=settings.data_plane,
     )
 
 

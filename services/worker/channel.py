@@ -10,11 +10,13 @@ import queue
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
-from services.worker.errors import FrameError
+from services.worker.errors import FrameError, WorkerError
 from services.worker.frames import (
     HEADER_BYTES,
+    ConnectPeers,
     StartWorker,
     StatsChanged,
     ToAgent,
@@ -39,6 +41,8 @@ class Channel:
         self._incoming: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
         self._stats = StatsChanged(0, 0, 0)
+        self._connect: Callable[[ConnectPeers], None] = _no_neighbours
+        self._notify: Callable[[], None] = lambda: None
         self._writer = threading.Thread(target=self._write, name="channel-writer", daemon=True)
         self._reader = threading.Thread(target=self._read, name="channel-reader", daemon=True)
         self._writer.start()
@@ -50,8 +54,17 @@ class Channel:
             raise FrameError(f"the first frame is a {type(frame).__name__}")
         return frame
 
-    def listen(self) -> None:
+    def listen(self, connect: Callable[[ConnectPeers], None] | None = None) -> None:
+        """Frames come out of `receive` from now on, but for ConnectPeers, which cannot wait.
+
+        `connect` is called in the reading thread; the WorkerError it raises ends the process.
+        """
+        self._connect = connect or self._connect
         self._reader.start()
+
+    def notify(self, arrived: Callable[[], None]) -> None:
+        """Call `arrived`, in the reading thread, whenever `receive` has something."""
+        self._notify = arrived
 
     def receive(self, timeout_s: float | None) -> ToWorker | None:
         """The next frame, or None when none has come in time; 0 does not wait at all."""
@@ -79,9 +92,18 @@ class Channel:
     def _read(self) -> None:
         try:
             while True:
-                self._incoming.put(self._next())
+                self._take(self._next())
         except FrameError as exc:
             self.fail(f"the agent broke the protocol: {exc}")
+        except WorkerError as exc:
+            self.fail(str(exc))
+
+    def _take(self, frame: ToWorker) -> None:
+        if isinstance(frame, ConnectPeers):
+            self._connect(frame)
+        else:
+            self._incoming.put(frame)
+            self._notify()
 
     def _next(self) -> ToWorker:
         return decode_to_worker(self._exactly(body_length(self._exactly(HEADER_BYTES))))
@@ -113,3 +135,7 @@ class Channel:
                 self._socket.sendall(encode(frame))
             except OSError:
                 os._exit(0)  # as above
+
+
+def _no_neighbours(frame: ConnectPeers) -> None:
+    raise FrameError(f"a {type(frame).__name__} for a worker that has no neighbours")

@@ -7,12 +7,13 @@ neither the bus nor pydantic. Wall times are seconds since the epoch, UTC.
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from libs.common.states import FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from services.worker.codec import reader_for, to_json
+from services.worker.dataplane.security import DataPlaneOptions, Neighbour
 from services.worker.errors import FrameError
 
 MAX_FRAME_BYTES = 16 * 2**20  # a prompt of 2M tokens; the bus carries 1 MB at most
@@ -42,6 +43,16 @@ class StartWorker:
     cores: int
     start_timeout_ms: int
     fetcher_socket: str
+    kv_tokens: int = 0  # cache slots, the same on every stage; 0: what kv_bytes hold
+    data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
+
+
+@dataclass(frozen=True)
+class ConnectPeers:
+    """Who stands beside this stage; sent once both are known, never to a worker of one stage."""
+
+    previous: Neighbour
+    next: Neighbour
 
 
 @dataclass(frozen=True)
@@ -127,13 +138,15 @@ class WorkerFailed:
     cause: str
 
 
-ToWorker = StartWorker | GenerateTokens | CancelGeneration
+ToWorker = StartWorker | ConnectPeers | GenerateTokens | CancelGeneration
 ToAgent = Registered | StepTaken | Ready | TokensProduced | StatsChanged | WorkerFailed
 Frame = ToWorker | ToAgent
 Direction = Literal["to_worker", "to_agent"]
 
 _CLASSES: dict[Direction, dict[str, type]] = {
-    "to_worker": {cls.__name__: cls for cls in (StartWorker, GenerateTokens, CancelGeneration)},
+    "to_worker": {
+        cls.__name__: cls for cls in (StartWorker, ConnectPeers, GenerateTokens, CancelGeneration)
+    },
     "to_agent": {
         cls.__name__: cls
         for cls in (Registered, StepTaken, Ready, TokensProduced, StatsChanged, WorkerFailed)

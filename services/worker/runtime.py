@@ -2,8 +2,9 @@
 
 Started by the agent's launcher with one end of a socketpair. Imports are ordered by cost: the
 units are mapped by a thread while the main thread imports torch, and the main thread then owns the
-engine. Nothing that speaks on a network is imported, and there are no credentials here. SIGTERM
-keeps its default effect: there is no state to save, and the kernel ends the leases.
+engine. A stage of several binds its data socket before that, so that its neighbours hear of it
+while it imports. The control plane's bus is not imported, and there are no credentials here.
+SIGTERM keeps its default effect: there is no state to save, and the kernel ends the leases.
 """
 
 import gc
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.worker.channel import Channel
 from services.worker.errors import WorkerError
@@ -19,6 +21,9 @@ from services.worker.frames import Registered, StartWorker
 from services.worker.lifeline import die_with_agent
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
+
+if TYPE_CHECKING:
+    from services.worker.linking import Links
 
 
 def main() -> None:
@@ -36,10 +41,8 @@ def main() -> None:
 
 def serve(channel: Channel, start: StartWorker) -> None:
     """Never returns. Raises WorkerError when the stage cannot be built or run."""
-    channel.listen()
     steps = StartSteps(channel.send)
     steps.ended("spawn", time.time())
-    channel.send(Registered(address=None, public_key=None))  # a whole model has no neighbours
     timeout_s = start.start_timeout_ms / 1000
     feed = UnitFeed(
         Path(start.fetcher_socket),
@@ -49,18 +52,45 @@ def serve(channel: Channel, start: StartWorker) -> None:
         failed=channel.fail,
     )
     feed.start()
+    links = register(start, channel, steps)
     gc.disable()  # the import makes many objects and no garbage: saves a tenth of its time
     with steps.step("import"):
         import torch
 
         from services.worker.assembly import build_engine
+        from services.worker.engine.engine import Engine
+        from services.worker.following import Following
         from services.worker.serving import Serving
     with steps.step("build_engine"):
-        engine = build_engine(start, feed)
+        engine = build_engine(start, feed, None if links is None else links.plane)
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)
-    Serving(engine, channel, steps).run()
+    wait_linked = _no_links if links is None else links.wait
+    if isinstance(engine, Engine):
+        Serving(engine, channel, steps, wait_linked).run()
+    else:
+        Following(engine, channel, steps, wait_linked).run()
+
+
+def register(start: StartWorker, channel: Channel, steps: StartSteps) -> "Links | None":
+    """Tell the agent where neighbours reach this stage, and listen. None for a whole model."""
+    if start.num_stages == 1:
+        channel.send(Registered(address=None, public_key=None))
+        channel.listen()
+        return None
+    with steps.step("bind"):
+        from services.worker.linking import Links  # a whole model does not load ZeroMQ
+
+        links = Links(start, channel, steps)
+    channel.send(links.registered)
+    links.expect_neighbours()
+    channel.listen(links.connect)
+    return links
+
+
+def _no_links() -> None:
+    """A whole model waits for nobody."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The worker process's main loop: frames to the engine, a step, tokens to the agent."""
 
 import time
+from collections.abc import Callable
 
 from libs.common.states import FinishReason
 from services.worker.channel import Channel
@@ -26,15 +27,26 @@ LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
 
 
 class Serving:
-    """Runs in the thread that owns the engine."""
+    """Of an entry stage or a whole model; runs in the thread that owns the engine.
 
-    def __init__(self, engine: Engine, channel: Channel, steps: StartSteps) -> None:
+    `wait_linked` returns when the neighbours are there, at once where there are none.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        channel: Channel,
+        steps: StartSteps,
+        wait_linked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._channel, self._steps = engine, channel, steps
+        self._wait_linked = wait_linked
         self._reported = StatsChanged(0, 0, 0)
         self._reported_at_s = 0.0
 
     def run(self) -> None:
         """Never returns; what it raises ends the process."""
+        self._channel.notify(self._engine.wake)
         self._load()
         while True:
             self._take_frames()
@@ -43,13 +55,18 @@ class Serving:
     def _load(self) -> None:
         """Get ready. A request that waits already is computed layer by layer as weights arrive."""
         with self._steps.step("load"):
-            if self._take_waiting():
-                self._step()
-            self._engine.load()
+            self._step_early()
+            for _ in self._engine.load_units():
+                self._step_early()
+        self._wait_linked()
         self._channel.send(Ready())
 
+    def _step_early(self) -> None:
+        if self._take_waiting() or not self._engine.is_idle:
+            self._step()
+
     def _take_frames(self) -> None:
-        if self._is_idle:
+        if self._engine.is_idle:
             frame = self._channel.receive(self._report_due_s())
             if frame is None:
                 self._report()
@@ -91,11 +108,6 @@ class Serving:
         for output in self._engine.step():
             self._channel.send(tokens_frame(output))
         self._report()
-
-    @property
-    def _is_idle(self) -> bool:
-        stats = self._engine.stats
-        return not stats.num_running and not stats.num_waiting
 
     @property
     def _load_now(self) -> StatsChanged:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id
+from libs.common.nicledger import LEDGER_NAME
 from libs.common.settings import BusSettings, Environment, parse_size_bytes
 from libs.common.unitclient import SOCKET_NAME
+from services.worker.dataplane.security import DataPlaneOptions, Security
 
 
 class DeviceKind(StrEnum):
@@ -40,10 +42,17 @@ class AgentSettings:
     run_dir: Path  # this agent's own files: logs of worker processes
     health_file: Path
     log_level: str
+    security: Security  # HYDRA_DATA_PLANE, the same on all nodes
+    advertise_host: str  # where other nodes' stages reach this node's
 
     @property
     def fetcher_socket(self) -> Path:
         return self.socket_dir / SOCKET_NAME
+
+    @property
+    def data_plane(self) -> DataPlaneOptions:
+        ledger = self.socket_dir / LEDGER_NAME
+        return DataPlaneOptions(self.security, self.advertise_host, str(ledger))
 
     @classmethod
     def read(cls, env: Environment) -> "AgentSettings":
@@ -57,6 +66,8 @@ class AgentSettings:
             run_dir=run_dir,
             health_file=env.path("HEALTH_FILE", str(run_dir / "agent.health")),
             log_level=env.text("LOG_LEVEL", "INFO"),
+            security=_security(env),
+            advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
         )
 
 
@@ -65,6 +76,15 @@ def _node_id(env: Environment) -> str:
     if not is_id(node_id):
         raise SettingsError(env.prefix + "NODE_ID", node_id, "an id: lower case, digits, - and _")
     return node_id
+
+
+def _security(env: Environment) -> Security:
+    text = env.text("DATA_PLANE", Security.CURVE)
+    try:
+        return Security(text)
+    except ValueError as exc:
+        expected = f"one of {', '.join(Security)}"
+        raise SettingsError(env.prefix + "DATA_PLANE", text, expected) from exc
 
 
 def _devices(env: Environment) -> tuple[DeviceSettings, ...]:

@@ -21,5 +21,11 @@ class StartSteps:
         yield
         self._send(StepTaken(name, started_at_s, time.time(), detail))
 
+    def begin(self, name: str) -> float:
+        """For a step that another thread ends: when it began, as `ended` wants it."""
+        started_at_s = time.time()
+        self._send(StepTaken(name, started_at_s, None))
+        return started_at_s
+
     def ended(self, name: str, started_at_s: float) -> None:
         self._send(StepTaken(name, started_at_s, time.time()))

@@ -23,6 +23,7 @@ from services.worker.frames import (
 )
 from services.worker.launcher import Exit, Launcher, WorkerHandle
 from services.worker.link import Link
+from services.worker.mailbox import Mailbox
 from services.worker.settings import DeviceSettings
 from services.worker.steps import StepBook
 from services.worker.translate import step_message
@@ -62,10 +63,10 @@ class SupervisedWorker:
         self._load = Load()
         self._steps = StepBook(spec.worker_id, spec.traceparent, clock)
         self._handle: WorkerHandle | None = None
-        self._link: Link | None = None
         self._is_stop_wanted = False
         self._ended = asyncio.Event()
-        self._early: list[ToWorker] = []  # frames for a worker that has no socket yet
+        self._mailbox = Mailbox()
+        self._mailbox.introduce(spec)
 
     # ---------------------------------------------------------------- its life
 
@@ -91,13 +92,11 @@ class SupervisedWorker:
             *(self.spec.worker_id, self._handle.pid, self.spec.endpoint_id),
         )
         self._changed()
-        self._link = await Link.open(self._handle.socket)
-        for frame in (start, *self._early):
-            self._link.send(frame)
-        self._early.clear()
+        link = await Link.open(self._handle.socket)
+        self._mailbox.open(link, start)
         if self._is_stop_wanted:  # it was undesired while it was being launched
             await self._handle.stop()
-        await self._follow(self._handle, self._link)
+        await self._follow(self._handle, link)
 
     async def stop(self) -> None:
         """End it; returns when its end is recorded: STOPPED, unless it had failed before."""
@@ -107,16 +106,14 @@ class SupervisedWorker:
         await self._ended.wait()
 
     def send(self, frame: ToWorker) -> None:
-        if self._link is None:
-            self._early.append(frame)
-        else:
-            self._link.send(frame)
+        self._mailbox.send(frame)
 
     def update(self, spec: WorkerSpec) -> None:
-        """A newer desired state of the same worker: only draining can change."""
+        """A newer desired state of the same worker: neighbours may be known, draining begun."""
         if spec == self.spec:
             return
         self.spec = spec
+        self._mailbox.introduce(spec)
         if self.bridge is not None:
             self.bridge.spec = spec
         self._changed()

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from libs.common.messages import Generate, Logprob, Step, TokensGenerated, WorkerSpec
+from libs.common.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
+from services.worker.dataplane.security import DataPlaneOptions, Neighbour
 from services.worker.errors import FrameError
 from services.worker.frames import (
+    ConnectPeers,
     GenerateTokens,
     Sampling,
     StartWorker,
@@ -15,7 +17,12 @@ from services.worker.frames import (
 from services.worker.settings import DeviceSettings
 
 
-def start_frame(spec: WorkerSpec, device: DeviceSettings, fetcher_socket: Path) -> StartWorker:
+def start_frame(
+    spec: WorkerSpec,
+    device: DeviceSettings,
+    fetcher_socket: Path,
+    data_plane: DataPlaneOptions,
+) -> StartWorker:
     return StartWorker(
         worker_id=spec.worker_id,
         manifest_digest=spec.manifest_digest,
@@ -32,7 +39,24 @@ def start_frame(spec: WorkerSpec, device: DeviceSettings, fetcher_socket: Path) 
         cores=spec.cores,
         start_timeout_ms=spec.start_timeout_ms,
         fetcher_socket=str(fetcher_socket),
+        kv_tokens=spec.kv_tokens,
+        data_plane=data_plane,
     )
+
+
+def connect_frame(spec: WorkerSpec) -> ConnectPeers | None:
+    """None while a neighbour, or its key, is not known yet."""
+    previous = _neighbour(spec.previous, (spec.stage_index - 1) % spec.num_stages)
+    following = _neighbour(spec.next, (spec.stage_index + 1) % spec.num_stages)
+    if previous is None or following is None:
+        return None
+    return ConnectPeers(previous, following)
+
+
+def _neighbour(peer: Peer | None, stage_index: int) -> Neighbour | None:
+    if peer is None or peer.public_key is None:
+        return None
+    return Neighbour(stage_index, peer.address, peer.public_key)
 
 
 def generate_frame(message: Generate) -> GenerateTokens:

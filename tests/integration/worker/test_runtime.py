@@ -12,7 +12,8 @@ import torch
 
 from libs.common.states import FinishReason
 from services.worker.engine.config import parse_config
-from services.worker.engine.engine import Engine, EngineOptions
+from services.worker.engine.engine import Engine
+from services.worker.engine.options import EngineOptions
 from services.worker.engine.request import Request
 from services.worker.engine.request import Sampling as EngineSampling
 from services.worker.frames import (
@@ -294,15 +295,6 @@ async def test_weights_that_stop_arriving_end_the_worker_at_its_deadline(
     failed = (await worker.wait_for(WorkerFailed))[0]
     assert isinstance(failed, WorkerFailed)
     assert "bytes" in failed.cause
-
-
-@pytest.mark.usefixtures("unit_server")
-async def test_a_stage_of_several_is_refused_by_name(workers: Workers, folder: UnitFolder) -> None:
-    folder.fill()
-    worker = await workers.start(num_stages=2, last_layer=1)
-    (failed,) = await worker.wait_for(WorkerFailed)
-    assert isinstance(failed, WorkerFailed)
-    assert "whole models" in failed.cause
 
 
 @pytest.mark.usefixtures("unit_server")

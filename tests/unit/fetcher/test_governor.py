@@ -1,9 +1,11 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from libs.common.nicledger import NicLedger
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 from services.fetcher.governor import Flow, NicGovernor
@@ -116,3 +118,15 @@ def test_closing_a_flow_ends_its_waiting(rate: int) -> None:
 
         with pytest.raises(FetchCancelled):
             asking.result(timeout=10)
+
+
+def test_a_fetch_waits_for_what_the_nodes_workers_sent(tmp_path: Path) -> None:
+    ledger = NicLedger.create(tmp_path / "nic.ledger", RATE)
+    governor = NicGovernor(RATE, bucket=ledger)
+    flow = governor.open_flow(FetchClass.INTERACTIVE)
+    NicLedger.attach(tmp_path / "nic.ledger").take(RATE // 5, credit_s=1.0)
+    started_s = time.monotonic()
+
+    governor.acquire(flow, 1)
+
+    assert time.monotonic() - started_s > 0.15

@@ -13,6 +13,7 @@ from libs.common.messages import (
     DeviceObserved,
     GenerateReply,
     NodeDesired,
+    Peer,
     TokensGenerated,
     WorkerObserved,
     WorkerSpec,
@@ -26,7 +27,9 @@ from libs.common.subjects import (
 )
 from libs.common.testing import FakeClock, MemoryBroker
 from services.worker.agent import Agent
+from services.worker.dataplane.security import DataPlaneOptions, Neighbour
 from services.worker.frames import (
+    ConnectPeers,
     GenerateTokens,
     Ready,
     Registered,
@@ -171,6 +174,30 @@ async def test_the_same_desired_state_twice_launches_once(node: Node) -> None:
     await node.process()
     await node.desire(worker_spec(), version=1)
     assert node.launcher.num_launches == 1
+
+
+async def test_a_stage_hears_of_its_neighbours_once_when_both_are_known(node: Node) -> None:
+    previous = Peer(worker_id="w2", address="tcp://10.0.0.2:1", public_key="p" * 40)
+    following = Peer(worker_id="w1", address="tcp://10.0.0.1:1", public_key="n" * 40)
+    alone = worker_spec(num_stages=3, stage_index=0)
+    await node.desire(alone)
+    process = await node.process()
+    start = await process.hear()
+    assert isinstance(start, StartWorker)
+    assert (start.num_stages, start.data_plane) == (3, DataPlaneOptions())
+
+    await node.desire(alone.model_copy(update={"next": following}))
+    both = alone.model_copy(update={"previous": previous, "next": following})
+    await node.desire(both)
+    await node.desire(both.model_copy(update={"is_draining": True}))
+    await process.say(Registered("tcp://10.0.0.3:1", "o" * 40))
+    await node.desire(alone.model_copy(update={"previous": previous, "next": previous}))
+
+    assert await process.hear() == ConnectPeers(
+        Neighbour(2, "tcp://10.0.0.2:1", "p" * 40), Neighbour(1, "tcp://10.0.0.1:1", "n" * 40)
+    )
+    changed = await process.hear()  # nothing came in between
+    assert isinstance(changed, ConnectPeers) and changed.next.address == "tcp://10.0.0.2:1"
 
 
 async def test_a_deposed_leader_is_not_obeyed(node: Node) -> None:

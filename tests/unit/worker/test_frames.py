@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.states import FinishReason
+from services.worker.dataplane.security import DataPlaneOptions, Neighbour, Security
 from services.worker.errors import FrameError
 from services.worker.frames import (
     HEADER_BYTES,
     MAX_FRAME_BYTES,
     CancelGeneration,
+    ConnectPeers,
     Frame,
     GenerateTokens,
     Ready,
@@ -51,6 +53,12 @@ START = StartWorker(
 )
 TO_WORKER: list[Frame] = [
     START,
+    dataclasses.replace(
+        START, data_plane=DataPlaneOptions(Security.TRUSTED, "10.0.0.1", "/sockets/nic.ledger")
+    ),
+    ConnectPeers(
+        Neighbour(2, "tcp://10.0.0.2:4000", "p" * 40), Neighbour(1, "tcp://10.0.0.3:4000", "n" * 40)
+    ),
     GenerateTokens("request-a", 1, (1, 2, 3), (), SAMPLING),
     CancelGeneration("request-a", 1),
 ]

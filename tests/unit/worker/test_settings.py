@@ -4,6 +4,7 @@ import pytest
 
 from libs.common.errors import SettingsError
 from libs.common.settings import Environment
+from services.worker.dataplane.security import DataPlaneOptions, Security
 from services.worker.settings import AgentSettings, DeviceKind, DeviceSettings
 
 
@@ -44,6 +45,7 @@ def test_devices_are_read_in_order(tmp_path: Path) -> None:
         ("HYDRA_DEVICES", "tpu:0"),
         ("HYDRA_DEVICES", "cpu:1Gi:1,"),
         ("HYDRA_NODE_ID", "Node.0"),
+        ("HYDRA_DATA_PLANE", "plain"),
         ("HYDRA_NATS_PASSWORD_FILE", "/nowhere/at/all"),
     ],
 )
@@ -52,6 +54,18 @@ def test_a_bad_value_is_named_with_its_key(tmp_path: Path, key: str, value: str)
         AgentSettings.read(environment(tmp_path, **{key: value}))
     assert caught.value.key == key
     assert caught.value.value == value
+
+
+def test_the_data_plane_is_encrypted_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    ledger = str(tmp_path / "nic.ledger")
+    plain = {"HYDRA_DATA_PLANE": "trusted", "HYDRA_ADVERTISE_HOST": "10.0.0.7"}
+
+    assert AgentSettings.read(environment(tmp_path)).data_plane == DataPlaneOptions(
+        Security.CURVE, "127.0.0.1", ledger
+    )
+    assert AgentSettings.read(environment(tmp_path, **plain)).data_plane == DataPlaneOptions(
+        Security.TRUSTED, "10.0.0.7", ledger
+    )
 
 
 def test_the_password_is_not_in_the_printed_settings(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The agent as it runs, with two stages of one endpoint: introduced by desired states alone."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from libs.common.messages import LayerRange, Peer, WorkerObserved, WorkerSpec
+from libs.common.nicledger import NicLedger
+from libs.common.states import FinishReason, WorkerState
+from tests.integration.servers import RunningNats
+from tests.integration.worker.agents import Cluster, RunningAgent
+from tests.integration.worker.test_agent_process import request_for, send
+from tests.integration.worker.tiny import TinyModel, UnitFolder
+from tests.integration.worker.unitservers import UnitServerDouble
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
+    folder = UnitFolder(tmp_path / "units", model)
+    folder.fill()
+    NicLedger.create(tmp_path / "nic.ledger", 0)
+    with UnitServerDouble(tmp_path, folder):
+        yield folder
+
+
+@pytest.fixture
+async def cluster(nats_server: RunningNats, model: TinyModel) -> AsyncIterator[Cluster]:
+    cluster = await Cluster.open(nats_server, model)
+    yield cluster
+    await cluster.close()
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, nats_server: RunningNats, cluster: Cluster, folder: UnitFolder
+) -> AsyncIterator[RunningAgent]:
+    agent = RunningAgent(tmp_path, nats_server)
+    try:
+        await cluster.until(lambda _heartbeat: True)
+        yield agent
+    finally:
+        agent.kill()
+
+
+def stages(cluster: Cluster) -> list[WorkerSpec]:
+    return [
+        cluster.spec(
+            f"stage-{index}",
+            endpoint_id="endpoint-of-pipeline",
+            stage_index=index,
+            num_stages=2,
+            layers=LayerRange(first_layer=index, last_layer=index + 1),
+            kv_tokens=600,
+        )
+        for index in range(2)
+    ]
+
+
+def peer(observed: WorkerObserved) -> Peer:
+    assert observed.address is not None
+    return Peer(
+        worker_id=observed.worker_id, address=observed.address, public_key=observed.public_key
+    )
+
+
+async def introduce(cluster: Cluster, specs: list[WorkerSpec]) -> None:
+    """As the scheduler does, once every stage has registered."""
+    peers = [
+        peer(await cluster.until_worker(spec.worker_id, WorkerState.REGISTERED)) for spec in specs
+    ]
+    await cluster.desire(
+        *(
+            spec.model_copy(update={"previous": peers[index - 1], "next": peers[index - 1]})
+            for index, spec in enumerate(specs)
+        )
+    )
+
+
+@pytest.mark.usefixtures("agent")
+async def test_a_request_sent_with_the_launch_of_two_stages_is_answered(cluster: Cluster) -> None:
+    specs = stages(cluster)
+    await cluster.desire(*specs)
+    assert await send(cluster, request_for("pipeline")) == "accepted"
+
+    await introduce(cluster, specs)
+
+    parts = await cluster.until_ended("request-a")
+    assert [part.start_index for part in parts] == list(range(20))
+    assert parts[-1].finish is FinishReason.LENGTH
+    for spec in specs:
+        observed = await cluster.until_worker(spec.worker_id, WorkerState.READY)
+        names = {step.name for step in observed.steps if step.ended_at}
+        assert {"spawn", "bind", "connect", "linked", "load", "ready"} <= names
+
+
+@pytest.mark.usefixtures("agent")
+async def test_a_killed_stage_takes_its_neighbour_along_and_both_say_why(cluster: Cluster) -> None:
+    specs = stages(cluster)
+    await cluster.desire(*specs)
+    await introduce(cluster, specs)
+    observed = await cluster.until_worker("stage-1", WorkerState.READY)
+    await cluster.until_worker("stage-0", WorkerState.READY)
+    await send(cluster, request_for("pipeline", max_tokens=200))
+    assert observed.pid is not None
+
+    os.kill(observed.pid, signal.SIGKILL)
+
+    killed = await cluster.until_worker("stage-1", WorkerState.FAILED)
+    lonely = await cluster.until_worker("stage-0", WorkerState.FAILED)
+    assert killed.cause is not None and "SIGKILL" in killed.cause
+    assert lonely.cause is not None and "stage 0 lost its neighbour stage 1" in lonely.cause

@@ -1,0 +1,241 @@
+"""Real worker processes as the stages of one endpoint, spoken to as their agents would."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from libs.common.nicledger import NicLedger
+from services.worker.dataplane.security import DataPlaneOptions, Neighbour, Security
+from services.worker.frames import (
+    CancelGeneration,
+    ConnectPeers,
+    Ready,
+    Registered,
+    Sampling,
+    StatsChanged,
+    StepTaken,
+    ToAgent,
+    TokensProduced,
+    WorkerFailed,
+)
+from tests.integration.worker.test_runtime import (
+    GREEDY,
+    RunningWorker,
+    Workers,
+    expected_tokens,
+    generate,
+)
+from tests.integration.worker.tiny import TinyModel, UnitFolder
+from tests.integration.worker.unitservers import UnitServerDouble
+
+KV_TOKENS = 600
+LONG = Sampling(0.0, 1.0, 250, 5, (), True, None)
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture
+async def folder(tmp_path: Path, model: TinyModel) -> AsyncIterator[UnitFolder]:
+    folder = UnitFolder(tmp_path / "units", model)
+    with UnitServerDouble(tmp_path, folder):
+        yield folder
+
+
+@pytest.fixture
+async def workers(tmp_path: Path, model: TinyModel) -> AsyncIterator[Workers]:
+    started = Workers(tmp_path, model)
+    yield started
+    await started.close()
+
+
+async def start_stages(
+    workers: Workers, cuts: tuple[int, ...], options: DataPlaneOptions | None = None
+) -> list[RunningWorker]:
+    """Launched, not yet introduced to each other."""
+    layers = list(pairwise(cuts))
+    return [
+        await workers.start(
+            stage_index=index,
+            num_stages=len(layers),
+            first_layer=first,
+            last_layer=last,
+            kv_tokens=KV_TOKENS,
+            data_plane=options or DataPlaneOptions(),
+        )
+        for index, (first, last) in enumerate(layers)
+    ]
+
+
+async def introduce(stages: list[RunningWorker]) -> None:
+    neighbours = []
+    for index, stage in enumerate(stages):
+        (frame,) = await stage.wait_for(Registered)
+        assert isinstance(frame, Registered)
+        assert frame.address is not None and frame.public_key is not None
+        neighbours.append(Neighbour(index, frame.address, frame.public_key))
+    for index, stage in enumerate(stages):
+        following = neighbours[(index + 1) % len(stages)]
+        stage.link.send(ConnectPeers(neighbours[index - 1], following))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "security"),
+    [
+        ((0, 1, 2), Security.CURVE),
+        ((0, 0, 2), Security.CURVE),
+        ((0, 1, 2), Security.TRUSTED),
+        ((0, 1, 2, 2), Security.CURVE),
+    ],
+    ids=str,
+)
+async def test_stages_give_the_tokens_of_one_worker(
+    workers: Workers,
+    folder: UnitFolder,
+    model: TinyModel,
+    tmp_path: Path,
+    cuts: tuple[int, ...],
+    security: Security,
+) -> None:
+    assert cuts[-1] == model.num_layers
+    ledger = NicLedger.create(tmp_path / "nic.ledger", 10_000_000)
+    options = DataPlaneOptions(security, nic_ledger=str(tmp_path / "nic.ledger"))
+    stages = await start_stages(workers, cuts, options)
+    stages[0].link.send(generate("early", 3, 5, 7))
+    await introduce(stages)
+
+    folder.fill()
+
+    tokens = await stages[0].tokens_of("early")
+    assert [i for part in tokens for i in part.ids] == expected_tokens(model, (3, 5, 7), tmp_path)
+    for stage in stages:
+        await stage.wait_for(Ready)
+    names = [f"r{n}" for n in range(6)]
+    for name in names:
+        stages[0].link.send(generate(name, 3, 5, 7))
+    for name in names:
+        tokens = await stages[0].tokens_of(name)
+        assert [part.start_index for part in tokens] == list(range(GREEDY.max_tokens))
+    steps = [frame for frame in stages[-1].frames if isinstance(frame, StepTaken)]
+    ended = {step.name for step in steps if step.ended_at_s is not None}
+    assert {"bind", "connect", "linked", "load", "weights"} <= ended
+    assert ledger.rate_bytes_per_s == 10_000_000
+
+
+async def test_nobody_is_ready_before_all_are_linked_and_loaded(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    stages = await start_stages(workers, (0, 1, 2))
+    for stage in stages:
+        await stage.wait_for(StepTaken, 10)  # far beyond its registration
+    assert not [f for stage in stages for f in stage.frames if isinstance(f, Ready)]
+
+    await introduce(stages)
+
+    for stage in stages:
+        await stage.wait_for(Ready)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_a_stage_that_dies_or_freezes_ends_its_neighbours_with_the_cause(
+    workers: Workers, folder: UnitFolder, victim: int, number: signal.Signals
+) -> None:
+    folder.fill()
+    stages = await start_stages(workers, (0, 1, 1, 2))
+    await introduce(stages)
+    for stage in stages:
+        await stage.wait_for(Ready)
+    stages[0].link.send(generate("r", 3, sampling=LONG))
+    await stages[0].wait_for(TokensProduced, 3)
+    started_s = time.monotonic()
+
+    os.kill(stages[victim].process.pid, number)
+
+    lost = {}
+    for index, stage in enumerate(stages):
+        if index != victim:
+            (failed,) = await stage.wait_for(WorkerFailed)
+            lost[index] = lost_neighbour(failed, index)
+            await asyncio.wait_for(stage.process.wait(), 5)
+    assert time.monotonic() - started_s < 2.5
+    # Who noticed first ends, and may be what its other neighbour notices: all ways lead to one.
+    for stage_index in lost:
+        while stage_index in lost:
+            stage_index = lost[stage_index]
+        assert stage_index == victim
+
+
+async def test_a_stage_that_was_frozen_ends_when_it_goes_on(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    stages = await start_stages(workers, (0, 1, 2))
+    await introduce(stages)
+    for stage in stages:
+        await stage.wait_for(Ready)
+    os.kill(stages[1].process.pid, signal.SIGSTOP)
+    await stages[0].wait_for(WorkerFailed)
+
+    os.kill(stages[1].process.pid, signal.SIGCONT)
+
+    (failed,) = await stages[1].wait_for(WorkerFailed)
+    assert lost_neighbour(failed, 1) == 0
+
+
+def lost_neighbour(failed: ToAgent, index: int) -> int:
+    assert isinstance(failed, WorkerFailed)
+    match = re.match(rf"stage {index} lost its neighbour stage (\d+): ", failed.cause)
+    assert match is not None, failed.cause
+    return int(match[1])
+
+
+async def test_a_cancelled_request_frees_its_cache_while_its_tokens_are_on_their_way(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    stages = await start_stages(workers, (0, 1, 2))
+    await introduce(stages)
+    stages[0].link.send(generate("gone", 3, sampling=LONG))
+    await stages[0].wait_for(TokensProduced, 3)
+
+    stages[0].link.send(CancelGeneration("gone", 1))
+
+    tokens = await stages[0].tokens_of("gone")
+    assert tokens[-1].finish == "cancelled"
+    async with asyncio.timeout(5):
+        while True:
+            stats = [f for f in stages[0].frames if isinstance(f, StatsChanged)]
+            if stats and stats[-1] == StatsChanged(0, 0, 0):
+                break
+            await stages[0].wait_for(StatsChanged, len(stats) + 1)
+
+
+async def test_a_stage_without_its_share_of_the_cache_is_refused(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    worker = await workers.start(num_stages=2, last_layer=1)
+    (failed,) = await worker.wait_for(WorkerFailed)
+    assert isinstance(failed, WorkerFailed)
+    assert "number of cache slots" in failed.cause
+
+
+async def test_layers_that_the_model_does_not_have_are_refused(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    worker = await workers.start(num_stages=2, first_layer=1, last_layer=9, kv_tokens=10)
+    (failed,) = await worker.wait_for(WorkerFailed)
+    assert isinstance(failed, WorkerFailed)
+    assert "has no layers 1 to 9" in failed.cause
