@@ -72,7 +72,7 @@ REQUEST_REFUSED = _row("request.{}.refused", m.RequestRefused, S, G)
 REQUEST_TOKENS = _row("request.{}.tokens", m.TokensGenerated, W, G)
 ENDPOINT_GENERATE = _row("endpoint.{}.generate", m.Generate, G, W, m.GenerateReply)
 ENDPOINT_RESEND = _row("endpoint.{}.resend", m.ResendTokens, G, W, m.ResendReply)
-ENDPOINT_CANCEL = _row("endpoint.{}.cancel", m.CancelRequest, G, W, m.Acknowledged)
+ENDPOINT_CANCEL = _row("endpoint.{}.cancel", m.CancelRequest, frozenset({G, S}), W, m.Acknowledged)
 ENDPOINT_ACKNOWLEDGE = _row("endpoint.{}.acknowledge", m.AcknowledgeFinish, G, W, m.Acknowledged)
 
 # A node: two processes follow one desired state, each with its own acceptance.

@@ -1,11 +1,11 @@
-"""Ends accepted requests that cannot be served, and tells their gateways why."""
+"""Ends accepted requests that cannot be served; tells their gateways why, and their workers."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-from libs.common.messages import RequestRefused
+from libs.common.messages import CancelRequest, RequestRefused
 from libs.common.states import RequestOutcome
-from libs.common.subjects import REQUEST_REFUSED
+from libs.common.subjects import ENDPOINT_CANCEL, REQUEST_REFUSED
 from services.scheduler.round import Round
 from services.scheduler.store import requests
 from services.scheduler.store.requests import Request
@@ -22,3 +22,7 @@ async def refuse(
             request_id=request.id, attempt=request.attempt, code=code, message=message
         )
         round_.send(REQUEST_REFUSED, request.id, refusal)
+        if request.endpoint_id is not None:
+            # Where no gateway is left to do it; if this is lost, the worker's own deadline ends it.
+            cancel = CancelRequest(request_id=request.id, attempt=request.attempt)
+            round_.send(ENDPOINT_CANCEL, request.endpoint_id, cancel)

@@ -41,7 +41,7 @@ async def make_room(
 def shortage(deployable: Deployable, memory_bytes: Sequence[int]) -> str | None:
     """Why empty devices of these sizes could never hold the model; None if they could, and while
     no device is known at all."""
-    if not memory_bytes or planner.fits_in(memory_bytes, deployable):
+    if not memory_bytes or planner.fits_in(memory_bytes, deployable, planner.STAGES_IN_USE):
         return None
     model, weight_bytes = deployable.model, deployable.summary.weight_bytes
     kv_bytes = kv_budget_bytes(model, deployable.summary)

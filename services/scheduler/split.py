@@ -116,7 +116,8 @@ class _Cutter:
 
     def _least_missing_bytes(self, start: int) -> int:
         """What nodes must fetch whichever of them gets which layer."""
-        return self._least_missing[-1] - self._least_missing[start]
+        least: int = self._least_missing[-1] - self._least_missing[start]
+        return least
 
     def _covered_s(self, first: int, start: int, limit_s: float) -> float | None:
         """The time of the greedy split within the limit: if any split keeps it, this one does."""
