@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from deploy.local.errors import ApiError
-from deploy.local.timeline import Step
+from libs.common.timeline import TimedStep
 
 _DATA = "data: "
 
@@ -37,7 +37,7 @@ class ColdStartInfo:
     is_ready: bool
     weight_bytes: int
     bytes_from_cache: int
-    steps: tuple[Step, ...]
+    steps: tuple[TimedStep, ...]
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
@@ -108,21 +108,17 @@ def _describe_progress(comment: str) -> str:
     return ", ".join(parts)
 
 
-def _step(body: Mapping[str, Any], began: datetime) -> Step:
+def _step(body: Mapping[str, Any], began: datetime) -> TimedStep:
     ended = body["ended_at"]
-    return Step(
-        actor=_who(body["actor"], body["node_id"]),
+    return TimedStep(
+        actor=body["actor"],
         name=body["name"],
+        node_id=body["node_id"],
+        stage_index=body["stage_index"],
         start_s=_seconds(began, body["started_at"]),
         end_s=None if ended is None else _seconds(began, ended),
         detail=body["detail"],
     )
-
-
-def _who(actor: str, node_id: str | None) -> str:
-    """`fetch/<worker id>`, a worker's id or the scheduler, for people: kind and node."""
-    kind = "fetcher" if actor.startswith("fetch/") else actor.partition("/")[0].partition("-")[0]
-    return kind if node_id is None else f"{kind} {node_id}"
 
 
 def _seconds(began: datetime, moment: str) -> float:

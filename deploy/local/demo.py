@@ -12,11 +12,12 @@ from rich.console import Console
 from deploy.local.api import ApiClient
 from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo
 from deploy.local.demo_model import MODEL_NAME
+from deploy.local.drawing import gantt, path_table, timeline_table
 from deploy.local.errors import DemoFailed, LocalStackError
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.timeline import gantt, timeline_table
 from deploy.local.workerprocesses import descendants
+from libs.common.criticalpath import critical_path
 
 _QUESTION = "What is the capital of France?"
 _EXPECTED = "Paris"
@@ -106,8 +107,10 @@ class Demo:
     def _show_cold_start(self, asked: Asked) -> None:
         record = asked.cold_start
         title = f"{record.id}: first token after {asked.first_token_s:.2f} s"
+        path = critical_path(record.steps)
         self._console.print(timeline_table(record.steps, title))
-        self._console.print(gantt(record.steps))
+        self._console.print(gantt(record.steps, path))
+        self._console.print(path_table(path))
         self._console.print(
             f"{_megabytes(record.weight_bytes)} of weights, "
             f"{_megabytes(record.bytes_from_cache)} of them from the host cache\n",

@@ -118,6 +118,7 @@ class LocalStack:
         await self._start_together(self._assembly.schedulers())
         await self._start_together(self._assembly.nodes())
         await self._start_together(self._assembly.gateways())
+        self._state.gateway_url.write_text(f"{self.gateway_url}\n")
 
     def _make_folders(self, shared: Path) -> None:
         self._warn_of_little_memory(shutil.disk_usage(shared).free)
@@ -161,6 +162,7 @@ class LocalStack:
     async def _stop_all(self) -> None:
         """Gateways first, so that intake stops; the servers last, that the others end with."""
         logger.info("stopping")
+        self._state.gateway_url.unlink(missing_ok=True)
         try:
             for stage in reversed(self._stages):
                 await asyncio.gather(*(process.stop() for process in stage))

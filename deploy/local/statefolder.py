@@ -82,6 +82,16 @@ class StateFolder:
         return self.path / "credentials"
 
     @property
+    def gateway_url(self) -> Path:
+        """A file that says where the first gateway is; there while the stack runs."""
+        return self.path / "gateway-url"
+
+    @property
+    def api_key(self) -> Path:
+        """The operator's key, once a stack has started here."""
+        return self.credentials / "api-key"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

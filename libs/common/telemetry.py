@@ -9,20 +9,24 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 
+from blake3 import blake3
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract, inject
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 logger = logging.getLogger(__name__)
 tracer = trace.get_tracer("hydraserve")
+_promised_span_id: ContextVar[int | None] = ContextVar("promised_span_id", default=None)
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -40,7 +44,7 @@ def configure_tracing(service: str, instance: str, environ: Mapping[str, str] = 
     resource = Resource.create(
         {"service.name": f"hydraserve-{service}", "service.instance.id": instance}
     )
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource, id_generator=_SpanIds(), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     trace.set_tracer_provider(provider)
     atexit.register(provider.shutdown)
@@ -91,6 +95,28 @@ def remote_context(headers: Mapping[str, str] | None) -> Iterator[None]:
         otel_context.detach(token)
 
 
+class _SpanIds(RandomIdGenerator):
+    """Random, but for a span whose id was given away before it was recorded."""
+
+    def generate_span_id(self) -> int:
+        return _promised_span_id.get() or super().generate_span_id()
+
+
+def promised_traceparent(traceparent: str | None, key: str) -> str | None:
+    """The context of a span that `record_span` will write later with the same `key`.
+
+    Work that starts before can be its child, even if another process writes it in the end.
+    """
+    if traceparent is None:
+        return None
+    version, trace_id, _, flags = traceparent.split("-")
+    return f"{version}-{trace_id}-{_span_id_of(key):016x}-{flags}"
+
+
+def _span_id_of(key: str) -> int:
+    return int.from_bytes(blake3(key.encode()).digest(8)) or 1  # 0 is no id
+
+
 def continued_context(traceparent: str | None) -> otel_context.Context | None:
     return extract({"traceparent": traceparent}) if traceparent else None
 
@@ -102,15 +128,24 @@ def record_span(
     ended_at: datetime,
     attributes: Mapping[str, AttributeValue],
     error: str | None = None,
+    key: str | None = None,
 ) -> None:
-    """A span for work that was timed elsewhere, e.g. in a worker process without telemetry."""
-    span = tracer.start_span(
-        name,
-        context=continued_context(traceparent),
-        kind=SpanKind.INTERNAL,
-        attributes=attributes,
-        start_time=_nanoseconds(started_at),
-    )
+    """A span for work that was timed elsewhere, e.g. in a worker process without telemetry.
+
+    `key` is that of the promise, where children had to know this span before: at most one span of
+    a trace may have it.
+    """
+    token = _promised_span_id.set(None if key is None else _span_id_of(key))
+    try:
+        span = tracer.start_span(
+            name,
+            context=continued_context(traceparent),
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=_nanoseconds(started_at),
+        )
+    finally:
+        _promised_span_id.reset(token)
     fail_span(span, error)
     span.end(end_time=_nanoseconds(ended_at))
 

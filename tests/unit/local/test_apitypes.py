@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo, StreamEvent
 from deploy.local.errors import ApiError
-from deploy.local.timeline import Step
+from libs.common.timeline import TimedStep
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_a_cold_starts_steps_count_from_its_beginning() -> None:
             {
                 "actor": "fetch/worker-a",
                 "node_id": "node-0",
+                "stage_index": 0,
                 "name": "fetch",
                 "started_at": "2026-01-01T00:00:01.5Z",
                 "ended_at": "2026-01-01T00:00:02Z",
@@ -57,6 +58,7 @@ def test_a_cold_starts_steps_count_from_its_beginning() -> None:
             {
                 "actor": "worker-a",
                 "node_id": "node-0",
+                "stage_index": 0,
                 "name": "first_token",
                 "started_at": "2026-01-01T00:00:02Z",
                 "ended_at": None,
@@ -68,8 +70,8 @@ def test_a_cold_starts_steps_count_from_its_beginning() -> None:
     info = ColdStartInfo.parse(body)
 
     assert info.steps == (
-        Step("fetcher node-0", "fetch", 1.5, 2.0, ""),
-        Step("worker node-0", "first_token", 2.0, None, ""),
+        TimedStep("fetch/worker-a", "fetch", "node-0", 0, 1.5, 2.0),
+        TimedStep("worker-a", "first_token", "node-0", 0, 2.0, None),
     )
     assert info.has_ended("fetch")
     assert not info.has_ended("first_token")

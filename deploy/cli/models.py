@@ -1,0 +1,142 @@
+"""`hydraserve models`: register, list, show and remove models."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.client import Client, Reply, model_path
+from deploy.cli.errors import Refused, TryLater
+from deploy.cli.modeltables import model_details, model_rows
+from deploy.cli.options import JsonOption, NameArgument
+from deploy.cli.session import connect
+from deploy.cli.terminal import ProgressLine, Terminal, listing
+from deploy.cli.views import Model
+from deploy.cli.words import size
+
+app = typer.Typer(help="Register, list, show and remove models.")
+_POLL_PERIOD_S = 0.3
+
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Folder of safetensors or a .gguf file, as the fetchers see it.")
+]
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    name: NameArgument,
+    source: SourceArgument,
+    ttft_ms: Annotated[int | None, typer.Option(help="Target: to the first token.")] = None,
+    tpot_ms: Annotated[int | None, typer.Option(help="Target: per token after it.")] = None,
+    keep_alive_s: Annotated[
+        float | None, typer.Option("--keep-alive", help="Seconds idle until it is stopped.")
+    ] = None,
+    max_pipeline_size: Annotated[int | None, typer.Option(help="Most stages.")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="Most waiting requests.")] = None,
+    max_slots: Annotated[int | None, typer.Option(help="Requests at once, per endpoint.")] = None,
+    max_endpoints: Annotated[int | None, typer.Option(help="Most endpoints.")] = None,
+    max_context_tokens: Annotated[int | None, typer.Option(help="Less than it could.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Share cached weights.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is imported.")] = True,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model and wait until its weights are imported."""
+    settings: dict[str, object] = {
+        "keep_alive_s": keep_alive_s,
+        "max_pipeline_size": max_pipeline_size,
+        "max_queue": max_queue,
+        "max_slots": max_slots,
+        "max_endpoints": max_endpoints,
+        "max_context_tokens": max_context_tokens,
+        "slo": _given({"ttft_ms": ttft_ms, "tpot_ms": tpot_ms}) or None,
+        "public": public or None,
+    }
+    body = {"name": name, "source": str(source.absolute()), **_given(settings)}
+    terminal = Terminal()
+    with connect(context) as client:
+        reply = client.post("/api/v1/models", body)
+        if wait:
+            reply = _follow(client, terminal, name, timeout_s)
+    if as_json:
+        terminal.show_json(reply.content)
+    else:
+        terminal.show(_sentence(reply.view(Model)))
+
+
+@app.command("ls")
+def ls(context: typer.Context, as_json: JsonOption = False) -> None:
+    """All models with their states."""
+    terminal = Terminal()
+    with connect(context) as client:
+        reply = client.get("/api/v1/models")
+    if as_json:
+        terminal.show_json(reply.content)
+        return
+    models = reply.view(list[Model])
+    if not models:
+        terminal.note("no models yet; add one with 'hydraserve models add NAME SOURCE'")
+        return
+    headings = ("NAME", "STATE", "WEIGHTS", "LAYERS", "TYPE", "CAUSE")
+    terminal.show(listing(headings, model_rows(models)))
+
+
+@app.command("show")
+def show(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
+    """One model with all its settings."""
+    terminal = Terminal()
+    with connect(context) as client:
+        reply = client.get(model_path(name))
+    if as_json:
+        terminal.show_json(reply.content)
+    else:
+        terminal.show(model_details(reply.view(Model)))
+
+
+@app.command("rm")
+def rm(context: typer.Context, name: NameArgument) -> None:
+    """Remove a model. What it runs is ended; its name is free at once."""
+    terminal = Terminal()
+    with connect(context) as client:
+        client.delete(model_path(name))
+    terminal.show(f"{name} is removed")
+
+
+def _given(settings: dict[str, object]) -> dict[str, object]:
+    """Without what was left to the server's defaults."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _follow(client: Client, terminal: Terminal, name: str, timeout_s: float) -> Reply:
+    """Its import, on a bar, to the end. Raises Refused when it fails, TryLater at the timeout."""
+    try:
+        with terminal.progress() as line:
+            return _poll(client, line, name, time.monotonic() + timeout_s)
+    except KeyboardInterrupt:
+        terminal.note(f"the import goes on; see 'hydraserve models show {name}'")
+        raise
+
+
+def _poll(client: Client, line: ProgressLine, name: str, deadline_s: float) -> Reply:
+    while True:
+        reply = client.get(model_path(name))
+        model = reply.view(Model)
+        line.update(f"{name} {model.state}", model.bytes_done, model.bytes_total)
+        if model.state == "READY":
+            return reply
+        if model.state == "FAILED":
+            advice = f"'hydraserve models rm {name}', then add it again"
+            raise Refused(f"the import of {name} failed: {model.cause}; {advice}")
+        if time.monotonic() > deadline_s:
+            advice = f"see 'hydraserve models show {name}'"
+            raise TryLater(f"{name} is still {model.state}; the import goes on: {advice}")
+        time.sleep(_POLL_PERIOD_S)
+
+
+def _sentence(model: Model) -> str:
+    if model.state != "READY":
+        return f"{model.name} is {model.state}; follow it with 'hydraserve models show'"
+    layers = f"{model.num_layers} layers"
+    return f"{model.name} is READY: {size(model.weight_bytes)}, {layers}, {model.dtype}"

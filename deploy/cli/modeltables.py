@@ -1,0 +1,54 @@
+"""Models as rows and as a page."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from deploy.cli.views import Model
+from deploy.cli.words import one_line, size
+
+
+def model_rows(models: Sequence[Model]) -> list[tuple[str, ...]]:
+    return [
+        (
+            model.name,
+            _state(model),
+            size(model.weight_bytes),
+            "-" if model.num_layers is None else str(model.num_layers),
+            model.dtype or "-",
+            one_line(model.cause),
+        )
+        for model in models
+    ]
+
+
+def model_details(model: Model) -> Table:
+    limit = model.max_context_tokens
+    details = {
+        "name": model.name,
+        "state": _state(model),
+        "cause": model.cause,
+        "source": model.source,
+        "architecture": model.architecture,
+        "weights": f"{size(model.weight_bytes)}, {model.dtype}, {model.num_layers} layers"
+        if model.weight_bytes is not None
+        else None,
+        "targets": f"first token {model.slo.ttft_ms} ms, each one after {model.slo.tpot_ms} ms",
+        "keep-alive": f"{model.keep_alive_s:g} s",
+        "pipeline": f"at most {model.max_pipeline_size} stages",
+        "requests": f"{model.max_slots} at once per endpoint, {model.max_queue} waiting",
+        "endpoints": f"at most {model.max_endpoints}",
+        "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
+        "registered": model.created_at.isoformat(timespec="seconds"),
+    }
+    table = Table.grid(padding=(0, 2))
+    for label, value in details.items():
+        if value is not None:
+            table.add_row(label, value)
+    return table
+
+
+def _state(model: Model) -> str:
+    if model.state == "IMPORTING" and model.bytes_total:
+        return f"IMPORTING {100 * model.bytes_done // model.bytes_total} %"
+    return model.state

@@ -1,0 +1,119 @@
+"""What the commands read of the API's answers. Fields that they do not name are ignored."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from libs.common.timeline import TimedStep
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Slo(_View):
+    ttft_ms: int
+    tpot_ms: int
+
+
+class Model(_View):
+    name: str
+    source: str
+    state: str
+    cause: str | None
+    bytes_done: int
+    bytes_total: int
+    architecture: str | None
+    dtype: str | None
+    num_layers: int | None
+    weight_bytes: int | None
+    slo: Slo
+    keep_alive_s: float
+    max_pipeline_size: int
+    max_queue: int
+    max_slots: int
+    max_endpoints: int
+    max_context_tokens: int | None
+    created_at: datetime
+
+
+class Worker(_View):
+    id: str
+    node_id: str
+    state: str
+
+
+class Endpoint(_View):
+    id: str
+    model: str
+    state: str
+    num_stages: int
+    workers: tuple[Worker, ...]
+
+
+class Device(_View):
+    kind: str
+    memory_bytes: int
+    reserved_bytes: int
+
+
+class Node(_View):
+    id: str
+    agent_heard_at: datetime | None
+    fetcher_heard_at: datetime | None
+    nic_bytes_per_s: int
+    cache_capacity_bytes: int
+    cache_used_bytes: int
+    devices: tuple[Device, ...]
+    workers: tuple[Worker, ...]
+
+
+class ColdStart(_View):
+    id: str
+    model: str
+    weight_bytes: int
+    bytes_from_cache: int
+    cause: str | None
+    started_at: datetime
+    ready_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def outcome(self) -> str:
+        if self.ready_at is not None:
+            return "ready"
+        return "starting" if self.ended_at is None else self.cause or "ended"
+
+    @property
+    def took_s(self) -> float | None:
+        end = self.ready_at or self.ended_at
+        return None if end is None else (end - self.started_at).total_seconds()
+
+
+class _Step(_View):
+    name: str
+    actor: str
+    node_id: str | None
+    stage_index: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    detail: str = ""
+
+    def timed(self, began: datetime) -> TimedStep:
+        return TimedStep(
+            actor=self.actor,
+            name=self.name,
+            node_id=self.node_id,
+            stage_index=self.stage_index,
+            start_s=(self.started_at - began).total_seconds(),
+            end_s=None if self.ended_at is None else (self.ended_at - began).total_seconds(),
+            detail=self.detail,
+        )
+
+
+class ColdStartDetail(ColdStart):
+    steps: tuple[_Step, ...]
+
+    @property
+    def timed_steps(self) -> tuple[TimedStep, ...]:
+        return tuple(step.timed(self.started_at) for step in self.steps)

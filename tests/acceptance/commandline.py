@@ -1,0 +1,89 @@
+"""The installed `hydraserve` command, in a process of its own as a user starts it."""
+
+import asyncio
+import os
+import pty
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.stack import LocalStack
+
+COMMAND = Path(sys.executable).with_name("hydraserve")
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    exit_code: int
+    out: str
+    err: str
+
+
+def environment(stack: LocalStack) -> dict[str, str]:
+    """It finds the stack by its state folder alone."""
+    inherited = {key: value for key, value in os.environ.items() if "HYDRA" not in key}
+    return inherited | {"HYDRASERVE_STATE": str(stack.options.state.path), "TERM": "dumb"}
+
+
+async def hydraserve(stack: LocalStack, *arguments: str, **variables: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        env=environment(stack) | variables,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+class TerminalSession:
+    """A command at a terminal: what is typed, and what stands on the screen."""
+
+    def __init__(self, process: asyncio.subprocess.Process, terminal: int) -> None:
+        self.process, self._terminal = process, terminal
+        self.screen = ""
+        asyncio.get_running_loop().add_reader(terminal, self._read)
+
+    @classmethod
+    async def open(cls, stack: LocalStack, *arguments: str) -> "TerminalSession":
+        terminal, theirs = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            COMMAND,
+            *arguments,
+            env=environment(stack),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+        return cls(process, terminal)
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    async def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._terminal)
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        os.close(self._terminal)
+
+    def _read(self) -> None:
+        try:
+            self.screen += os.read(self._terminal, 65536).decode(errors="replace")
+        except OSError:  # the other side is closed
+            asyncio.get_running_loop().remove_reader(self._terminal)
+
+
+def _take_terminal() -> None:
+    """So that Ctrl-C, typed, becomes a SIGINT."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,0 +1,67 @@
+"""One running stack for all acceptance tests: real processes, real servers, real models.
+
+Tests share it and leave it as they found it; `settled` says what that means.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deploy.local.nodes import NodeOptions
+from deploy.local.options import StackOptions
+from deploy.local.stack import LocalStack
+from deploy.local.statefolder import StateFolder
+from tests.acceptance.client import Client
+from tests.support.checkpoints import make_tiny_llama
+
+NODES = tuple(
+    NodeOptions(
+        f"node-{i}",
+        nic_bytes_per_s=50_000_000,
+        device_memory_bytes=2 * 2**30,
+        cores=1,
+        host_cache_bytes=2**30,
+    )
+    for i in range(2)
+)
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that models may be imported from."""
+    return tmp_path_factory.mktemp("sources")
+
+
+@pytest.fixture(scope="session")
+def tiny(sources: Path) -> Path:
+    """A random fp32 model that answers thousands of tokens in seconds."""
+    return make_tiny_llama(sources / "tiny")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, sources: Path
+) -> AsyncIterator[LocalStack]:
+    options = StackOptions(
+        state=StateFolder(tmp_path_factory.mktemp("stack")),
+        nodes=NODES,
+        import_roots=(sources,),
+        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
+    )
+    async with LocalStack(options) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def client(stack: LocalStack) -> AsyncIterator[Client]:
+    connected = Client(stack.gateway_url, stack.api_key)
+    yield connected
+    await connected.close()
+
+
+def model_cache() -> Path:
+    """Where converted checkpoints are kept between runs; beneath the state folder of `make`."""
+    return StateFolder.from_environment(os.environ).path / "test-models"

@@ -1,0 +1,200 @@
+"""A model that nobody uses answers, goes idle, holds nothing, and answers again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import pytest_asyncio
+
+from deploy.local.stack import LocalStack
+from tests.acceptance.client import Client, Json
+from tests.acceptance.observing import live_endpoints, settled, worker_pids
+from tests.support.checkpoints import make_tiny_llama
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def model(client: Client, stack: LocalStack, sources: Path) -> AsyncIterator[str]:
+    own_weights = make_tiny_llama(sources / "serving", seed=21)  # in no host cache yet
+    await client.ready("serving", str(own_weights), keep_alive_s=2)
+    yield "serving"
+    await client.delete("serving")
+    await settled(stack, client)
+
+
+async def test_a_cold_model_answers_then_idles_to_nothing_and_starts_from_the_host_cache(
+    client: Client, stack: LocalStack, model: str
+) -> None:
+    first = await client.stream(model, "hello", max_tokens=20, temperature=0)
+    assert first.is_complete, first
+    assert first.progress, "a waiting client is told how far its model is"
+    assert len(worker_pids(stack)) == 1
+
+    await settled(stack, client)
+    assert await live_endpoints(client, model) == []
+
+    second = await client.stream(model, "hello", max_tokens=20, temperature=0)
+    assert second.text == first.text
+
+    async def came_from_cache() -> bool:  # as the fetcher's next heartbeat tells
+        newest, oldest = (await client.get(f"/api/v1/cold-starts?model={model}"))[:2]
+        assert oldest["bytes_from_cache"] < oldest["weight_bytes"]
+        return bool(newest["bytes_from_cache"] == newest["weight_bytes"])
+
+    await eventually(came_from_cache, timeout_s=3, what="the second start from the host cache")
+
+
+async def test_every_step_of_a_cold_start_is_timed_and_in_order(client: Client, model: str) -> None:
+    await client.stream(model, "hello", max_tokens=2)
+    newest = (await client.get("/api/v1/cold-starts"))[0]
+    start = await client.get(f"/api/v1/cold-starts/{newest['id']}")
+
+    steps = start["steps"]
+    assert {step["actor"].split("-")[0] for step in steps} >= {"scheduler", "worker"}
+    assert all(step["ended_at"] is None or step["started_at"] <= step["ended_at"] for step in steps)
+    assert start["started_at"] <= start["ready_at"]
+
+
+async def test_streaming_and_not_streaming_give_the_same_text(client: Client, model: str) -> None:
+    parameters: Json = {"max_tokens": 40, "temperature": 0}
+    streamed = await client.stream(model, "same", **parameters)
+    whole = (await client.chat(model, "same", **parameters)).json()
+
+    assert streamed.text == whole["choices"][0]["message"]["content"]
+    assert streamed.finish_reason == whole["choices"][0]["finish_reason"]
+    assert whole["usage"]["completion_tokens"] == 40
+
+
+async def test_a_seed_fixes_what_sampling_gives(client: Client, model: str) -> None:
+    parameters: Json = {"max_tokens": 40, "temperature": 1.0, "top_p": 0.9}
+    one = await client.stream(model, "dice", seed=7, **parameters)
+    same = await client.stream(model, "dice", seed=7, **parameters)
+    other = await client.stream(model, "dice", seed=8, **parameters)
+    assert one.text == same.text != other.text
+
+
+async def test_two_models_cold_at_the_same_time_answer_ten_requests_each(
+    client: Client, stack: LocalStack, sources: Path
+) -> None:
+    names = ("twin-a", "twin-b")
+    for seed, name in enumerate(names, start=1):
+        folder = make_tiny_llama(sources / name, seed=seed)
+        await client.ready(name, str(folder), keep_alive_s=1)
+
+    answers = await asyncio.gather(
+        *(client.stream(n, f"number {i}", max_tokens=30) for n in names for i in range(10))
+    )
+
+    assert all(answer.is_complete for answer in answers), answers
+    starts = await client.get("/api/v1/cold-starts")
+    assert sorted(s["model"] for s in starts if s["model"] in names) == sorted(names)
+    for name in names:
+        await client.delete(name)
+    await settled(stack, client)
+
+
+async def test_a_client_that_leaves_frees_its_slot(client: Client, model: str) -> None:
+    async with client.http.stream(
+        "POST",
+        "/v1/chat/completions",
+        json={
+            "model": model,
+            "stream": True,
+            "max_tokens": 3000,
+            "messages": [{"role": "user", "content": "long"}],
+        },
+    ) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                break
+
+    request_id = response.headers["x-request-id"]
+
+    async def outcome() -> object:  # rows of warm requests come up to 100 ms late
+        found = await client.http.get(f"/api/v1/requests/{request_id}")
+        return found.json().get("outcome")
+
+    assert await eventually(outcome, timeout_s=5, what="the request's end") == "cancelled"
+
+
+async def test_the_openai_client_works_streaming_and_not(client: Client, model: str) -> None:
+    async with openai.AsyncOpenAI(
+        base_url=f"{client.url}/v1", api_key=client.api_key, max_retries=0
+    ) as ai:
+        messages: Any = [{"role": "user", "content": "hello"}]
+        whole = await ai.chat.completions.create(
+            model=model,
+            messages=messages,
+            max_tokens=12,
+            temperature=0,
+        )
+        stream = await ai.chat.completions.create(
+            model=model,
+            messages=messages,
+            max_tokens=12,
+            temperature=0,
+            stream=True,
+        )
+        pieces = [c.choices[0].delta.content or "" async for c in stream if c.choices]
+
+        assert "".join(pieces) == whole.choices[0].message.content
+        assert [m.id async for m in ai.models.list()] == [model]
+
+
+async def test_the_openai_clients_exceptions_say_what_was_wrong(client: Client, model: str) -> None:
+    async def ask(api_key: str = client.api_key, model: str = model, **parameters: object) -> None:
+        async with openai.AsyncOpenAI(
+            base_url=f"{client.url}/v1", api_key=api_key, max_retries=0
+        ) as ai:
+            messages = [{"role": "user", "content": "hello"}]
+            await ai.chat.completions.create(model=model, messages=messages, **parameters)  # type: ignore[call-overload]  # wrong on purpose
+
+    with pytest.raises(openai.AuthenticationError):
+        await ask(api_key="wrong")
+    with pytest.raises(openai.NotFoundError, match="nowhere"):
+        await ask(model="nowhere")
+    with pytest.raises(openai.BadRequestError, match="max_tokens"):
+        await ask(max_tokens=0)
+
+
+async def test_a_full_queue_is_answered_with_429_and_when_to_come_back(
+    client: Client, stack: LocalStack, tiny: Path
+) -> None:
+    await client.ready("narrow", str(tiny), keep_alive_s=1, max_queue=2, max_slots=1)
+    responses = await asyncio.gather(
+        *(client.chat("narrow", f"number {i}", max_tokens=20) for i in range(12))
+    )
+
+    refused = [r for r in responses if r.status_code == 429]
+    assert refused and {r.status_code for r in responses} == {200, 429}
+    assert all(int(r.headers["retry-after"]) >= 1 for r in refused)
+    assert refused[0].json()["error"]["code"] == "queue_full"
+    await client.delete("narrow")
+    await settled(stack, client)
+
+
+async def test_broken_requests_get_a_clear_error_before_anything_starts(
+    client: Client, stack: LocalStack, model: str
+) -> None:
+    async def post(content: bytes) -> httpx.Response:
+        return await client.http.post(
+            "/v1/chat/completions",
+            content=content,
+            headers={"content-type": "application/json"},
+        )
+
+    await settled(stack, client)
+    assert (await post(b'{"model": ')).status_code == 400
+    assert (await post(b"\xff\xfe")).status_code == 400
+    long = await client.chat(model, "x" * 5000, max_tokens=5)
+    assert long.status_code == 400
+    message = long.json()["error"]["message"]
+    assert "4096" in message and "50" in message, "both the limit and the length are named"
+    assert worker_pids(stack) == set(), "a refused request starts nothing"
