@@ -5,9 +5,16 @@ Every parameter of OpenAI's API is of one of three kinds. Supported ones have a 
 in ways we do not have: a value other than a neutral one is refused, never silently dropped.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from services.gateway.errors import InvalidRequest
 from services.gateway.text.chat_template import ChatMessage
@@ -69,12 +76,24 @@ class TextPart(_Part):
 
 class Message(_Part):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Text | list[TextPart] | None  # null from an assistant only
     name: Text | None = None
+    # What our own answers, and the official client's objects made of them, carry besides.
+    refusal: None = None
+    annotations: Annotated[list[object], Field(max_length=0)] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a message of role {self.role} needs content")
+        return self
 
     def as_chat_message(self) -> ChatMessage:
         """Templates know the role `developer` only by its older name."""
-        content = self.content
+        content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return ChatMessage(_ROLES[self.role], text, self.name)
 
