@@ -22,7 +22,11 @@ from tests.acceptance.client import Client
 from tests.acceptance.observing import settled
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.long,  # the reference alone takes minutes on two cores
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(900),
+]
 
 NUM_TOKENS = 24
 PROMPTS = (
