@@ -41,6 +41,8 @@ class Worker:
     state: WorkerState
     is_desired: bool
     public_key: str | None
+    address: str | None = None  # of its data socket, with the key
+    is_linked: bool = False  # it was told who its neighbours are
 
 
 @dataclass(frozen=True)

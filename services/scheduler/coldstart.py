@@ -45,7 +45,7 @@ class ColdStarter:
         deployable = await self.summaries.deployable(round_.session, model)
         devices = await nodes.load_devices(round_.session, is_locked=True)
         cluster = usable_cluster(round_, devices, fleet)
-        plan = planner.plan(cluster, deployable, planner.STAGES_IN_USE)
+        plan = planner.plan(cluster, deployable)
         if isinstance(plan, Plan):
             await begin_start(round_, deployable, plan, await self._occasion(round_, model.id))
             round_.is_unfinished = True

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from libs.common.messages import WorkerObserved
 from libs.common.states import EndpointState, ModelState, WorkerState
 from services.scheduler.cluster import Demand, Endpoint, Model, Worker
-from services.scheduler.diagnosis import Failing, Finding, Gone, Present, diagnose
+from services.scheduler.diagnosis import Finding, Gone, Present, diagnose
 from services.scheduler.idleness import Idleness, idleness
 from services.scheduler.lifecycle import Situation, judge
 from services.scheduler.moves import make_move
 from services.scheduler.patience import StartWatch
 from services.scheduler.round import Round
 from services.scheduler.store import endpoints
+from services.scheduler.suspicion import root_failure
 from services.scheduler.waiting import StartProgress, start_progress
 
 
@@ -89,6 +90,7 @@ async def _record_workers(round_: Round, diagnosed: Diagnosed) -> bool:
             changed = True
         elif isinstance(finding, Present) and _has_changed(worker, finding.observed):
             await endpoints.record_worker(round_.session, finding.observed)
+            changed |= worker.public_key != finding.observed.public_key
     return changed
 
 
@@ -113,7 +115,7 @@ def _situation(
     watch: StartWatch,
 ) -> Situation:
     endpoint, timing = diagnosed.endpoint, round_.timing
-    failure = _failure(diagnosed)
+    failure = root_failure(diagnosed.findings)
     progress = progress_of(round_, endpoint)
     is_deleted = model.state is ModelState.DELETING
     nothing_runs = all(w.num_running + w.num_waiting == 0 for w in diagnosed.present)
@@ -139,14 +141,6 @@ def _is_stuck(round_: Round, diagnosed: Diagnosed, watch: StartWatch) -> bool:
         return False
     fetches = tuple(observed.fetch(w.node_id, w.id) for w in endpoint.workers)
     return watch.is_stuck(endpoint.id, diagnosed.present, fetches, round_.now_s)
-
-
-def _failure(diagnosed: Diagnosed) -> Gone | Failing | None:
-    """The first thing that went wrong with a worker that is still wanted."""
-    for finding in diagnosed.findings:
-        if isinstance(finding, Failing) or (isinstance(finding, Gone) and finding.cause):
-            return finding
-    return None
 
 
 def _is_abandoned(

@@ -22,11 +22,10 @@ def idleness(round_: Round, endpoint: Endpoint, present: tuple[WorkerObserved, .
         return Idleness(is_busy=False)
     if endpoint.num_assigned or any(w.num_running + w.num_waiting for w in present):
         return Idleness(is_busy=True)
-    heard = [round_.observed.agents.of(worker.node_id) for worker in endpoint.workers]
-    ages_s = [round_.now_s - h.at_s for h in heard if h is not None]
-    observed_s = min(
-        worker.idle_ms / 1000 + age_s for worker, age_s in zip(present, ages_s, strict=True)
-    )
+    entry = round_.observed.agents.of(endpoint.workers[0].node_id)
+    assert entry is not None, "its worker is present, so it was heard"
+    # Requests are held by stage 0 alone; the stages after it know nothing of them.
+    observed_s = present[0].idle_ms / 1000 + round_.now_s - entry.at_s
     if endpoint.idle_s is None or observed_s < endpoint.idle_s - _TOLERANCE_S:
         return Idleness(is_busy=False, idle_s=observed_s, is_news=True)
     return Idleness(is_busy=False, idle_s=min(endpoint.idle_s, observed_s))

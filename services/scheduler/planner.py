@@ -24,9 +24,6 @@ from services.scheduler.plans import NoRoom, Plan, plan_stage
 from services.scheduler.split import Place, Split, Weights, split
 
 MAX_STAGES = 8
-# What the controller asks for. More only once it tells workers their neighbours: a stage that is
-# never connected would never be ready.
-STAGES_IN_USE = 1
 SAME_S = 0.05  # fetches that end within this time of each other end at the same time
 
 

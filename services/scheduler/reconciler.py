@@ -23,6 +23,7 @@ from services.scheduler.fleet import settle
 from services.scheduler.observed import Observed
 from services.scheduler.patience import StartWatch
 from services.scheduler.progress import ProgressTeller
+from services.scheduler.ring import link_stages
 from services.scheduler.round import Outgoing, Round
 from services.scheduler.routes import RoutePublisher, routes_of
 from services.scheduler.sender import DesiredSender
@@ -92,6 +93,7 @@ class Reconciler:
         self._lay_doubts(round_, fleet)
         if await settle(round_, fleet, known, demands, self.watch):
             fleet, demands, known = await self._read(round_)
+        await link_stages(round_, fleet)
         given = await assign_queued(round_, fleet, demands, self.doubts)
         if given:
             fleet, demands, known = await self._read(round_)

@@ -41,7 +41,7 @@ async def make_room(
 def shortage(deployable: Deployable, memory_bytes: Sequence[int]) -> str | None:
     """Why empty devices of these sizes could never hold the model; None if they could, and while
     no device is known at all."""
-    if not memory_bytes or planner.fits_in(memory_bytes, deployable, planner.STAGES_IN_USE):
+    if not memory_bytes or planner.fits_in(memory_bytes, deployable):
         return None
     model, weight_bytes = deployable.model, deployable.summary.weight_bytes
     kv_bytes = kv_budget_bytes(model, deployable.summary)
@@ -56,4 +56,5 @@ def shortage(deployable: Deployable, memory_bytes: Sequence[int]) -> str | None:
 def _may_go(endpoint: Endpoint, demands: Mapping[str, Demand]) -> bool:
     is_idle = endpoint.idle_s is not None and endpoint.idle_s >= MIN_IDLE_S
     is_wanted = endpoint.model_id in demands or endpoint.num_assigned > 0
-    return endpoint.state is EndpointState.STANDALONE and is_idle and not is_wanted
+    may_end = endpoint.state in (EndpointState.STANDALONE, EndpointState.PIPELINED)
+    return may_end and is_idle and not is_wanted

@@ -86,6 +86,7 @@ def _spec(
         device_index=stage.device_index,
         device_bytes=stage.device_bytes,
         kv_bytes=stage.kv_bytes,
+        kv_tokens=memory.kv_tokens(model, deployable.summary),
         max_slots=model.max_slots,
         max_context_tokens=memory.context_tokens(model, deployable.summary),
         cores=stage.cores,

@@ -42,6 +42,8 @@ _WORKERS = (
         WorkerRow.state,
         WorkerRow.is_desired,
         WorkerRow.public_key,
+        WorkerRow.address,
+        WorkerRow.spec["next"].as_string().is_not(None).label("is_linked"),
     )
     .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
     .order_by(WorkerRow.stage_index)

@@ -48,6 +48,7 @@ class Behaviour:
     """What a simulated node does with work; tests change it."""
 
     completes_fetches: bool = True
+    registers_workers: bool = True
     readies_workers: bool = True
     fails_workers: str | None = None  # with this cause
     is_silent: bool = False  # cut off: neither hears nor speaks
@@ -100,7 +101,9 @@ class SimulatedAgent:
 
     def advance(self, fetches: dict[str, FetchObserved]) -> None:
         for worker in list(self.workers.values()):
-            if worker.state is not WorkerState.LAUNCHING:
+            if worker.state not in (WorkerState.LAUNCHING, WorkerState.REGISTERED):
+                continue
+            if not self._is_linked(worker):
                 continue
             if self.behaviour.fails_workers is not None:
                 cause = self.behaviour.fails_workers
@@ -108,6 +111,24 @@ class SimulatedAgent:
             elif self.behaviour.readies_workers and _is_complete(fetches.get(worker.worker_id)):
                 self.change(worker.worker_id, state=WorkerState.READY)
                 self.touch(worker.worker_id)
+
+    def _is_linked(self, worker: WorkerObserved) -> bool:
+        """A stage says first where it listens, then waits for its neighbours."""
+        spec = self._spec(worker.worker_id)
+        if spec is None or spec.num_stages == 1 or self.behaviour.fails_workers is not None:
+            return True
+        if worker.public_key is None and self.behaviour.registers_workers:
+            self.change(
+                worker.worker_id,
+                state=WorkerState.REGISTERED,
+                address=f"tcp://127.0.0.1/{worker.worker_id}",
+                public_key=worker.worker_id[-8:].rjust(40, "k"),
+            )
+        return spec.previous is not None and spec.next is not None
+
+    def _spec(self, worker_id: str) -> WorkerSpec | None:
+        specs = self.accepted.workers if self.accepted is not None else ()
+        return next((spec for spec in specs if spec.worker_id == worker_id), None)
 
     def touch(self, worker_id: str) -> None:
         """Its idle time begins now."""

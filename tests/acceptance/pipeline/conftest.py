@@ -1,0 +1,54 @@
+"""A stack of its own: four nodes and two schedulers."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deploy.local.nodes import NodeOptions
+from deploy.local.options import StackOptions
+from deploy.local.stack import LocalStack
+from deploy.local.statefolder import StateFolder
+from tests.acceptance.client import Client
+from tests.support.checkpoints import make_tiny_llama
+
+NUM_NODES = 4
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def wide_stack(
+    tmp_path_factory: pytest.TempPathFactory, sources: Path
+) -> AsyncIterator[LocalStack]:
+    nodes = tuple(
+        NodeOptions(
+            f"node-{i}",
+            nic_bytes_per_s=50_000_000,
+            device_memory_bytes=2 * 2**30,
+            cores=1,
+            host_cache_bytes=2**29,
+        )
+        for i in range(NUM_NODES)
+    )
+    options = StackOptions(
+        state=StateFolder(tmp_path_factory.mktemp("wide")),
+        nodes=nodes,
+        num_schedulers=2,
+        import_roots=(sources,),
+        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
+    )
+    async with LocalStack(options) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def wide_client(wide_stack: LocalStack) -> AsyncIterator[Client]:
+    connected = Client(wide_stack.gateway_url, wide_stack.api_key)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture(scope="session")
+def layered(sources: Path) -> Path:
+    """A random fp32 model whose layers are worth fetching on four nodes: 14 MB of them."""
+    return make_tiny_llama(sources / "layered", seed=5, num_layers=6, hidden_size=256)
