@@ -44,6 +44,24 @@ class TokenEquality:
         )
         self.ties.append(f"{name} at token {index}")
 
+    def judge(self, name: str, actual: Sequence[int], logits: torch.Tensor) -> None:
+        """Each token must be the best of its row of `[tokens, vocabulary]` logits, or near it.
+
+        Row i is what the reference makes of `actual[:i]`: also what follows a tie is judged.
+        """
+        self.num_compared += 1
+        best = logits.argmax(-1).tolist()
+        pairs = enumerate(zip(actual, best, strict=True))
+        parted = [index for index, (ours, theirs) in pairs if ours != theirs]
+        for index in parted:
+            row, token_id = logits[index].float(), actual[index]
+            gap = (row.max() - row[token_id]).item()
+            assert gap <= _tie_gap(logits[index]), (
+                f"{name}: token {index} is {token_id} instead of {best[index]}, {gap:g} better"
+            )
+        if parted:
+            self.ties.append(f"{name} at tokens {parted}")
+
     def check(self) -> None:
         """Fail when more than a fifth of the generations parted at a tie."""
         allowed = MAX_TIE_SHARE * self.num_compared
@@ -65,10 +83,15 @@ def _first_difference(actual: Sequence[int], expected: Sequence[int]) -> int | N
 def is_greedy_near_tie(logits: torch.Tensor) -> bool:
     """Whether rounding may swap the two best of `[vocabulary]` logits, in their own dtype."""
     best, second = logits.float().topk(2).values.tolist()
-    if logits.dtype is torch.bfloat16:
-        ulp = float(2 ** (torch.tensor(best).abs().log2().floor().item() - 7))
-        return bool(best - second <= BF16_ULPS * ulp)
-    return bool(best - second <= FP32_LOGIT_GAP)
+    return bool(best - second <= _tie_gap(logits))
+
+
+def _tie_gap(logits: torch.Tensor) -> float:
+    """How far below the best of `[vocabulary]` logits another one is as good, in their dtype."""
+    if logits.dtype is not torch.bfloat16:
+        return FP32_LOGIT_GAP
+    exponent = logits.float().max().abs().log2().floor().item()
+    return float(BF16_ULPS * 2 ** (exponent - 7))
 
 
 def is_draw_near_tie(

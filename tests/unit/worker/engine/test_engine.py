@@ -1,5 +1,6 @@
 """The engine's life: what it refuses, how requests end, what it holds, which threads may ask."""
 
+import copy
 import random
 from threading import Thread
 
@@ -155,8 +156,7 @@ def test_a_newer_attempt_replaces_the_older_one_and_a_repetition_changes_nothing
 
 def test_a_value_that_is_not_finite_fails_its_request_alone(tiny: Tiny) -> None:
     """A poisoned embedding row stands for a model that overflows on one prompt."""
-    poisoned = Tiny.__new__(Tiny)
-    poisoned.config = tiny.config
+    poisoned = copy.copy(tiny)
     poisoned.weights = _Poisoned(tiny, token_id=7)  # type: ignore[assignment]  # a WeightSource too
 
     results = generate(poisoned.engine(), request("bad", (3, 7, 4)), request("good", (3, 5, 4)))

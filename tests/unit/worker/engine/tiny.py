@@ -95,10 +95,13 @@ def build_reference(shape: Shape, *, spread: float = 0.2) -> LlamaForCausalLM:
 class Tiny:
     """A reference model and everything of ours that runs its weights."""
 
-    def __init__(self, shape: Shape, folder: Path) -> None:
+    def __init__(self, shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """The reference computes in float32 whatever `dtype` its weights are rounded to."""
+        self.dtype = dtype
         self.reference = build_reference(shape)
         self.config: ModelConfig = parse_config(self.reference.config.to_diff_dict())
-        state = dict(self.reference.state_dict())
+        state = {name: tensor.to(dtype) for name, tensor in self.reference.state_dict().items()}
+        self.reference.load_state_dict(state)
         if shape.is_tied:
             del state["lm_head.weight"]
         self.weights = PackedWeights(state, folder)
@@ -129,26 +132,26 @@ class Tiny:
             layers,
             self.weights,
             is_entry=is_entry,
-            dtype=torch.float32,
+            dtype=self.dtype,
             unit_timeout_s=1.0,
         )
 
-    def cache(self, num_layers: int) -> KvCache:
+    def cache(self, num_layers: int, num_slots: int = 512) -> KvCache:
         return KvCache(
-            self.config, num_layers=num_layers, num_slots=512, dtype=torch.float32, device=CPU
+            self.config, num_layers=num_layers, num_slots=num_slots, dtype=self.dtype, device=CPU
         )
 
     def context(self, spans: tuple[Span, ...]) -> StepContext:
-        rope = RopeTable(self.config, MAX_CONTEXT, torch.float32, CPU)
+        rope = RopeTable(self.config, MAX_CONTEXT, self.dtype, CPU)
         positions = [range(s.kv_length - s.num_rows, s.kv_length) for s in spans]
         slots = [s.kv_start + p for s, row in zip(spans, positions, strict=True) for p in row]
         flat = torch.tensor([p for row in positions for p in row])
-        attention = build_attention(spans, self.config.head_dim, torch.float32, CPU)
+        attention = build_attention(spans, self.config.head_dim, self.dtype, CPU)
         return StepContext(rope.at(flat), torch.tensor(slots), attention)
 
     def engine_options(self, **changes: object) -> EngineOptions:
         options: dict[str, object] = {
-            "dtype": torch.float32,
+            "dtype": self.dtype,
             "device": CPU,
             "kv_bytes": 4 * 2**20,
             "max_running": 8,
