@@ -12,6 +12,7 @@ from deploy.local.readiness import Probe
 from deploy.local.servers import Servers
 from deploy.local.services import ServiceSpecs
 from deploy.local.supervised import SupervisedProcess
+from deploy.local.watch import Watch
 
 SERVER_TIMEOUT_S = 60.0  # Postgres may have a crash to recover from
 SERVICE_TIMEOUT_S = 60.0  # several interpreters may start at once on few cores
@@ -85,4 +86,5 @@ class Assembly:
             probe if health_url is None else answers_and(probe, health_url),
             ready_timeout_s=SERVICE_TIMEOUT_S,
             before_start=forget(health_file),
+            watch=Watch(touched_recently(health_file)),
         )

@@ -1,27 +1,21 @@
-"""Our NATS server: JetStream on disk, one user per service, nothing open to anybody else."""
+"""Our NATS server, on loopback only."""
 
+import asyncio
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.bootstrap.natsconfig import NatsConfig, NatsUser, render_config
 from deploy.local.environment import base_environment
 from deploy.local.ports import LOOPBACK
-from deploy.local.probes import answers_ok
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.readiness import wait_until_ready
-from libs.common.subjects import Permissions
 
-MAX_PAYLOAD_BYTES = 8 * 2**20  # a prompt of the longest context as token ids
 _READY_TIMEOUT_S = 15.0
-
-
-@dataclass(frozen=True)
-class NatsUser:
-    name: str
-    password: str = field(repr=False)
-    permissions: Permissions
+_GREETING_TIMEOUT_S = 2.0
+_GREETING = b"INFO "  # then JSON on the same line, before a client has said anything
 
 
 @dataclass(frozen=True)
@@ -29,8 +23,17 @@ class NatsOptions:
     folder: Path
     log_path: Path
     port: int
-    monitor_port: int
     users: tuple[NatsUser, ...]
+
+    @property
+    def config(self) -> NatsConfig:
+        """Nobody but this machine reaches it."""
+        return NatsConfig(
+            listen=f"{LOOPBACK}:{self.port}",
+            monitor=None,  # it would answer every user of this machine
+            store_dir=self.folder / "jetstream",
+            users=self.users,
+        )
 
 
 class NatsServer:
@@ -45,7 +48,7 @@ class NatsServer:
         self.options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w") as file:
-            file.write(render_config(self.options))
+            file.write(render_config(self.options.config))
 
     @property
     def spec(self) -> ProcessSpec:
@@ -59,8 +62,12 @@ class NatsServer:
         )
 
     async def is_ready(self) -> bool:
-        url = f"http://{LOOPBACK}:{self.options.monitor_port}/healthz?js-enabled-only=true"
-        return await answers_ok(url)
+        """It greets clients only when JetStream has recovered what it holds."""
+        try:
+            async with asyncio.timeout(_GREETING_TIMEOUT_S):
+                return _has_jetstream(await _greeting(self.options.port))
+        except (OSError, TimeoutError):
+            return False
 
     async def start(self) -> ChildProcess:
         """A running, ready server. Raises StartFailed."""
@@ -74,25 +81,16 @@ class NatsServer:
         return self.options.folder / "nats.conf"
 
 
-def render_config(options: NatsOptions) -> str:
-    """The server's configuration; JSON is a subset of its language."""
-    config = {
-        "server_name": "hydraserve",
-        "listen": f"{LOOPBACK}:{options.port}",
-        "http": f"{LOOPBACK}:{options.monitor_port}",
-        "max_payload": MAX_PAYLOAD_BYTES,
-        # Acknowledged means on disk: a work queue's import survives the machine.
-        "jetstream": {"store_dir": str(options.folder / "jetstream"), "sync_interval": "always"},
-        "authorization": {"users": [_render_user(user) for user in options.users]},
-    }
-    return json.dumps(config, indent=2)
+async def _greeting(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    try:
+        return await reader.readline()
+    finally:
+        writer.close()
 
 
-def _render_user(user: NatsUser) -> dict[str, object]:
-    permissions: dict[str, object] = {
-        "publish": {"allow": list(user.permissions.publish)},
-        "subscribe": {"allow": list(user.permissions.subscribe)},
-        # Who may receive a request may answer it, once, wherever its reply goes.
-        "allow_responses": True,
-    }
-    return {"user": user.name, "password": user.password, "permissions": permissions}
+def _has_jetstream(greeting: bytes) -> bool:
+    """Of a whole greeting; a server that is ending may cut it short."""
+    if not (greeting.startswith(_GREETING) and greeting.endswith(b"\n")):
+        return False
+    return bool(json.loads(greeting[len(_GREETING) :]).get("jetstream"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import asyncpg
 
+from deploy.bootstrap.postgres_roles import ADMINISTRATOR, Role, create_database, create_roles
 from deploy.local.environment import base_environment
 from deploy.local.errors import StateFolderError
 from deploy.local.ports import LOOPBACK
 from deploy.local.postgres_cluster import Cluster, binary
-from deploy.local.postgres_roles import ADMINISTRATOR, Role, create_database, create_roles
 from deploy.local.privilege import unprivileged_account
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.readiness import wait_until_ready

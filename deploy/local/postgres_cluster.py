@@ -8,9 +8,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from deploy.bootstrap.postgres_roles import ADMINISTRATOR
 from deploy.local.environment import base_environment
 from deploy.local.errors import StartFailed, StateFolderError
-from deploy.local.postgres_roles import ADMINISTRATOR
 from deploy.local.privilege import Account
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.strays import end_strays, works_in

@@ -14,9 +14,9 @@ _FRESH_S = 4 * HEALTH_PERIOD_S
 _ANSWER_TIMEOUT_S = 2.0
 
 
-def touched_recently(path: Path) -> Probe:
+def touched_recently(path: Path, within_s: float = _FRESH_S) -> Probe:
     async def probe() -> bool:
-        return _is_fresh(path)
+        return _is_fresh(path, within_s)
 
     return probe
 
@@ -37,9 +37,9 @@ def forget(path: Path) -> Callable[[], Awaitable[None]]:
     return remove
 
 
-def _is_fresh(path: Path) -> bool:
+def _is_fresh(path: Path, within_s: float) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < _FRESH_S
+        return time.time() - path.stat().st_mtime < within_s
     except FileNotFoundError:
         return False
 

@@ -6,21 +6,18 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minio import Minio
 from minio.error import MinioException
-from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout
 
+from deploy.bootstrap.bucket import StoreAdministrator, make_bucket
+from deploy.bootstrap.names import REGION
 from deploy.local.environment import base_environment
 from deploy.local.ports import LOOPBACK
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.readiness import wait_until_ready
 from deploy.local.s3_app import READ_ONLY_KEYS_VARIABLE
 
-REGION = "us-east-1"
 _READY_TIMEOUT_S = 30.0
-_PROBE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,18 +81,8 @@ class S3Server:
 
     def make_bucket(self, name: str) -> None:
         """Does nothing when it exists. Raises MinioException or urllib3's HTTPError."""
-        administrator = self.options.keys[0]
-        with PoolManager(timeout=Timeout(_PROBE_TIMEOUT_S), retries=False) as pool:
-            client = Minio(
-                f"{LOOPBACK}:{self.options.port}",
-                access_key=administrator.access_key,
-                secret_key=administrator.secret_key,
-                secure=False,
-                region=REGION,
-                http_client=pool,
-            )
-            if not client.bucket_exists(name):
-                client.make_bucket(name)
+        key = self.options.keys[0]
+        make_bucket(StoreAdministrator(self.endpoint, key.access_key, key.secret_key), name)
 
     def _try_make_bucket(self) -> bool:
         try:

@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.credentials import Credentials
-from deploy.local.nats import NatsOptions, NatsServer, NatsUser
+from deploy.bootstrap.credentials import Credentials
+from deploy.bootstrap.names import API_KEY_PREFIX, BUCKET, DATABASE, DATABASE_ROLES, REGION
+from deploy.bootstrap.natsconfig import NatsUser
+from deploy.bootstrap.postgres_roles import Role
+from deploy.local.nats import NatsOptions, NatsServer
 from deploy.local.ports import free_ports
 from deploy.local.postgres import PostgresOptions, PostgresServer
-from deploy.local.postgres_roles import Role
-from deploy.local.s3 import REGION, S3Key, S3Options, S3Server
+from deploy.local.s3 import S3Key, S3Options, S3Server
 from deploy.local.services import Connections
 from deploy.local.statefolder import StateFolder
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
 from libs.common.subjects import Service, permissions_for
 
-BUCKET = "hydraserve"
-DATABASE = "hydra"
-_DATABASE_ROLES = {"scheduler": "hydra", "gateway": "hydra_gateway"}
 _S3_SERVICES = ("admin", "gateway", "fetcher")
-API_KEY_PREFIX = "hs-"
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,11 @@ class Servers:
     def describe(cls, state: StateFolder) -> "Servers":
         """Chooses ports and generates the credentials that are missing; starts nothing."""
         credentials = Credentials(state.credentials)
-        nats_port, monitor_port, postgres_port, s3_port = free_ports(4)
+        nats_port, postgres_port, s3_port = free_ports(3)
         nats = NatsOptions(
             state.path / "nats",
             state.log("nats"),
             nats_port,
-            monitor_port,
             _nats_users(credentials),
         )
         postgres = PostgresOptions(
@@ -57,13 +54,13 @@ class Servers:
 
     @property
     def connections(self) -> Connections:
-        urls = {s: self.postgres.url(r, DATABASE) for s, r in _DATABASE_ROLES.items()}
+        urls = {s: self.postgres.url(r, DATABASE) for s, r in DATABASE_ROLES.items()}
         return Connections(
             nats_url=self.nats.url,
             nats_password_files={_process_name(s): self._file(f"nats-{s}") for s in Service},
             database_urls=urls,
             database_password_files={
-                service: self._file(f"postgres-{role}") for service, role in _DATABASE_ROLES.items()
+                service: self._file(f"postgres-{role}") for service, role in DATABASE_ROLES.items()
             },
             s3_endpoint=self.s3.endpoint,
             s3_bucket=BUCKET,
@@ -79,7 +76,7 @@ class Servers:
 
     def database_settings(self, service: str) -> DatabaseSettings:
         """Of `scheduler`, whose role owns the database, or of `gateway`."""
-        role = _DATABASE_ROLES[service]
+        role = DATABASE_ROLES[service]
         password = self.credentials.secret(f"postgres-{role}")
         return DatabaseSettings(self.postgres.url(role, DATABASE), password)
 
@@ -109,7 +106,7 @@ def _nats_users(credentials: Credentials) -> tuple[NatsUser, ...]:
 def _database_roles(credentials: Credentials) -> tuple[Role, ...]:
     """The scheduler's role owns the database and migrates it."""
     return tuple(
-        Role(name, credentials.secret(f"postgres-{name}")) for name in _DATABASE_ROLES.values()
+        Role(name, credentials.secret(f"postgres-{name}")) for name in DATABASE_ROLES.values()
     )
 
 

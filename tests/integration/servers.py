@@ -5,12 +5,14 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.nats import NatsOptions, NatsServer, NatsUser
+from deploy.bootstrap.names import REGION
+from deploy.bootstrap.natsconfig import NatsUser
+from deploy.bootstrap.postgres_roles import Role, create_database, drop_database
+from deploy.local.nats import NatsOptions, NatsServer
 from deploy.local.ports import free_ports
 from deploy.local.postgres import PostgresOptions, PostgresServer
-from deploy.local.postgres_roles import Role, create_database, drop_database
 from deploy.local.process import ChildProcess
-from deploy.local.s3 import REGION, S3Key, S3Options, S3Server
+from deploy.local.s3 import S3Key, S3Options, S3Server
 from libs.common.database import migrate
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
 from libs.common.subjects import Service, permissions_for
@@ -25,15 +27,13 @@ class RunningNats:
     """A server of the test's own, with every service's user; it may be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        port, monitor_port = free_ports(2)
+        (port,) = free_ports(1)
         self._passwords = {service: secrets.token_hex(8) for service in Service}
         users = tuple(
             NatsUser(service.value, password, permissions_for(service))
             for service, password in self._passwords.items()
         )
-        self._server = NatsServer(
-            NatsOptions(folder, folder / "nats.log", port, monitor_port, users)
-        )
+        self._server = NatsServer(NatsOptions(folder, folder / "nats.log", port, users))
         self._child: ChildProcess | None = None
 
     @property

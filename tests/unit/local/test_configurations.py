@@ -3,15 +3,16 @@
 import json
 from pathlib import Path
 
+from deploy.bootstrap.natsconfig import NatsUser, render_config
 from deploy.local.environment import base_environment
-from deploy.local.nats import NatsOptions, NatsUser, render_config
+from deploy.local.nats import NatsOptions
 from deploy.local.ports import free_ports
 from libs.common.subjects import Permissions, Service, permissions_for
 
 
 def config(*users: NatsUser) -> dict[str, object]:
-    options = NatsOptions(Path("/state/nats"), Path("/state/nats.log"), 4222, 8222, users)
-    rendered: dict[str, object] = json.loads(render_config(options))
+    options = NatsOptions(Path("/state/nats"), Path("/state/nats.log"), 4222, users)
+    rendered: dict[str, object] = json.loads(render_config(options.config))
     return rendered
 
 
@@ -34,10 +35,11 @@ def test_each_nats_user_has_the_permissions_of_the_subject_table() -> None:
     }
 
 
-def test_nats_listens_on_loopback_and_syncs_before_it_acknowledges() -> None:
+def test_nats_listens_for_clients_on_loopback_and_syncs_before_it_acknowledges() -> None:
     rendered = config(NatsUser("a", "b", Permissions((), ())))
 
-    assert (rendered["listen"], rendered["http"]) == ("127.0.0.1:4222", "127.0.0.1:8222")
+    assert rendered["listen"] == "127.0.0.1:4222"
+    assert rendered.keys().isdisjoint({"http", "https", "monitor_port"}), "it asks no password"
     assert rendered["jetstream"] == {
         "store_dir": "/state/nats/jetstream",
         "sync_interval": "always",

@@ -24,6 +24,11 @@ class Credentials:
             self._write(path, prefix + secrets.token_hex(24))
         return path
 
+    def put(self, name: str, secret: str) -> None:
+        """A secret that comes from elsewhere."""
+        if not (self._folder / name).exists() or self.secret(name) != secret:
+            self._write(self._folder / name, secret)
+
     def _write(self, path: Path, secret: str) -> None:
         """Whole or not at all: a crash leaves no empty secret behind."""
         unfinished = path.with_name(path.name + ".unfinished")

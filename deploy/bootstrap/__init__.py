@@ -1,0 +1,1 @@
+"""What every deployment makes in its servers before the services start."""

@@ -1,0 +1,57 @@
+"""What is made, in which order. Everything may run again: it heals, and changes nothing else."""
+
+import asyncio
+import logging
+import os
+
+import asyncpg
+
+from deploy.bootstrap.bucket import make_bucket
+from deploy.bootstrap.natsconfig import render_config
+from deploy.bootstrap.postgres_roles import create_database, create_roles
+from deploy.bootstrap.settings import NatsSettings, ServerSettings
+from deploy.bootstrap.storeusers import make_users
+from libs.common.database import migrate
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 10.0
+
+
+def write_nats_config(settings: NatsSettings) -> None:
+    """Whole or not at all, and for its owner's eyes: it holds every service's password."""
+    unfinished = settings.path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(render_config(settings.config))
+    unfinished.rename(settings.path)
+    logger.info("wrote %s for %d users", settings.path, len(settings.config.users))
+
+
+async def prepare_servers(settings: ServerSettings) -> None:
+    """Roles, database and schema; bucket and users. Raises what the clients raise."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_prepare_postgres(settings))
+        group.create_task(asyncio.to_thread(_prepare_store, settings))
+
+
+async def _prepare_postgres(settings: ServerSettings) -> None:
+    connection = await asyncpg.connect(
+        settings.administrator.url,
+        password=settings.administrator.password,
+        timeout=_CONNECT_TIMEOUT_S,
+    )
+    try:
+        await create_roles(connection, settings.roles)
+        await create_database(connection, settings.database, settings.roles)
+    finally:
+        await connection.close(timeout=_CONNECT_TIMEOUT_S)
+    await migrate(settings.owner)
+    logger.info("the database %s is at this version's schema", settings.database)
+
+
+def _prepare_store(settings: ServerSettings) -> None:
+    make_bucket(settings.store, settings.bucket)
+    make_users(settings.store, settings.bucket, settings.store_users)
+    logger.info("the bucket %s has %d users", settings.bucket, len(settings.store_users))
