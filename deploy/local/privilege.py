@@ -18,7 +18,9 @@ from deploy.local.errors import PrivilegeError
 _CANDIDATES = ("nobody", "daemon")
 _CAP_DAC_OVERRIDE = 1
 _CAP_DAC_READ_SEARCH = 2
-_PR_SET_KEEPCAPS = 8
+_CAP_SETPCAP = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -37,7 +39,9 @@ class Account:
     def assume(self) -> None:
         """Becomes this account for good. Runs between fork and exec."""
         if self.kept_capability is not None:
-            _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+            # Otherwise a change of account drops capabilities, and `access`, by which Postgres
+            # looks for its own programs, takes no notice of those that were kept.
+            _check(_libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -88,7 +92,7 @@ def _available_capability() -> int:
     status = Path("/proc/self/status").read_text()
     permitted = int(status.partition("CapPrm:")[2].split()[0], 16)
     for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-        if permitted >> capability & 1:
+        if permitted >> capability & permitted >> _CAP_SETPCAP & 1:
             return capability
     raise PrivilegeError("an unprivileged user cannot reach the project's folder; run as that user")
 

@@ -1,4 +1,4 @@
-"""A child that is started again when it dies, with a growing pause, unless it is held."""
+"""A child that is started again when it dies or hangs, with a growing pause, unless it is held."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from deploy.local.errors import StartFailed
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.readiness import Probe, wait_until_ready
+from deploy.local.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,10 @@ _POLL_PERIOD_S = 0.02
 
 
 class SupervisedProcess:
-    """`before_start` runs ahead of each start, to clear what tells readiness."""
+    """`before_start` runs ahead of each start, to clear what tells readiness.
+
+    Without a `watch` only its end counts: a server of somebody else's may be busy recovering.
+    """
 
     def __init__(
         self,
@@ -28,12 +32,14 @@ class SupervisedProcess:
         *,
         ready_timeout_s: float,
         before_start: Callable[[], Awaitable[None]] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.spec = spec
         self.num_starts = 0
         self._probe = probe
         self._ready_timeout_s = ready_timeout_s
         self._before_start = before_start
+        self._watch = watch
         self._child: ChildProcess | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_wanted = asyncio.Event()
@@ -110,7 +116,7 @@ class SupervisedProcess:
         assert self._child is not None
         pause_s, started_s = _FIRST_PAUSE_S, time.monotonic()
         while True:
-            code = await self._child.wait()
+            code = await self._ended(self._child)
             logger.warning("%s ended with %s", self.spec.name, describe_exit(code))
             was_held = not self._is_wanted.is_set()
             if was_held or time.monotonic() - started_s > _STEADY_AFTER_S:
@@ -122,6 +128,21 @@ class SupervisedProcess:
                 await self._launch()
             except OSError:  # no process or memory to be had: the ended child counts once more
                 logger.exception("%s could not be started", self.spec.name)
+
+    async def _ended(self, child: ChildProcess) -> int:
+        """Its exit code, once it has one; a child that hangs is killed."""
+        watching = asyncio.create_task(self._end_when_hung(), name=f"watch {self.spec.name}")
+        try:
+            return await child.wait()
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def _end_when_hung(self) -> None:
+        if self._watch is not None:
+            await self._watch.until_hung()
+            logger.warning("%s hangs and is killed", self.spec.name)
+            self.send_signal(signal.SIGKILL)
 
 
 def describe_exit(code: int) -> str:

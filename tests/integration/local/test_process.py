@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from deploy.local.errors import StartFailed
+from deploy.local.privilege import unprivileged_account
+from deploy.local.probes import forget, touched_recently
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.procfs import is_running
 from deploy.local.readiness import wait_until_ready
 from deploy.local.strays import end_strays, has_variable, works_in
 from deploy.local.supervised import SupervisedProcess
+from deploy.local.watch import Watch
 from tests.support.waiting import eventually
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -154,6 +157,49 @@ async def test_a_killed_child_is_not_taken_for_a_ready_one(tmp_path: Path) -> No
         assert process.pid not in (None, first)
     finally:
         await process.stop()
+
+
+async def test_a_child_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    process = SupervisedProcess(
+        spec(tmp_path, f"while :; do touch {sign}; sleep 0.05; done"),
+        always,
+        ready_timeout_s=5,
+        before_start=forget(sign),
+        watch=Watch(touched_recently(sign, within_s=0.5), period_s=0.1, max_misses=3),
+    )
+    await process.start()
+    try:
+        await eventually(sign.exists)
+        first = process.pid
+        process.send_signal(signal.SIGSTOP)
+
+        await eventually(was_replaced(process, first))
+        await eventually(sign.exists)
+        assert process.num_starts == 2
+    finally:
+        await process.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes accounts")
+async def test_an_account_with_a_capability_finds_programs_in_a_closed_folder(
+    tmp_path: Path,
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.write_text("#!/bin/sh\necho ran")
+    program.chmod(0o755)
+    account = unprivileged_account((program,))
+    assert account is not None and account.kept_capability is not None
+
+    found = f"import os; print(os.access({str(program)!r}, os.R_OK | os.X_OK), os.getuid())"
+    looks = ChildProcess(spec(tmp_path, "", argv=(sys.executable, "-c", found), account=account))
+    assert await looks.wait() == 0
+    runs = ChildProcess(spec(tmp_path, "", argv=(str(program),), account=account))
+    assert await runs.wait() == 0
+
+    assert looks.log_tail() == f"True {account.uid}\nran"
 
 
 async def test_stopping_is_for_good(tmp_path: Path) -> None:
