@@ -4,7 +4,7 @@ The caller sees `DatabaseUnavailable` whenever trying again later may help.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,9 +34,16 @@ def _url(settings: DatabaseSettings) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def create_engine(settings: DatabaseSettings, *, pool_size: int = 5) -> AsyncEngine:
+def create_engine(
+    settings: DatabaseSettings,
+    *,
+    pool_size: int = 5,
+    parameters: Mapping[str, str] | None = None,
+) -> AsyncEngine:
+    """`parameters` are Postgres's own, for every session."""
     return create_async_engine(
         _url(settings),
+        hide_parameters=True,  # they hold key hashes, names and causes; errors are logged
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_WAIT_S,
@@ -44,7 +51,10 @@ def create_engine(settings: DatabaseSettings, *, pool_size: int = 5) -> AsyncEng
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": STATEMENT_TIMEOUT_S,
-            "server_settings": {"idle_in_transaction_session_timeout": "30s"},
+            "server_settings": {
+                "idle_in_transaction_session_timeout": "30s",
+                **(parameters or {}),
+            },
         },
     )
 
@@ -56,8 +66,14 @@ class Database:
         self.engine = engine
 
     @classmethod
-    def open(cls, settings: DatabaseSettings, *, pool_size: int = 5) -> "Database":
-        return cls(create_engine(settings, pool_size=pool_size))
+    def open(
+        cls,
+        settings: DatabaseSettings,
+        *,
+        pool_size: int = 5,
+        parameters: Mapping[str, str] | None = None,
+    ) -> "Database":
+        return cls(create_engine(settings, pool_size=pool_size, parameters=parameters))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -113,7 +129,10 @@ def _first_line(exc: BaseException) -> str:
 async def migrate(settings: DatabaseSettings) -> None:
     """Bring the schema to this version, one process at a time (advisory lock). Owner role only."""
     engine = create_async_engine(
-        _url(settings), poolclass=NullPool, connect_args={"timeout": CONNECT_TIMEOUT_S}
+        _url(settings),
+        hide_parameters=True,
+        poolclass=NullPool,
+        connect_args={"timeout": CONNECT_TIMEOUT_S},
     )
     try:
         with unavailability():

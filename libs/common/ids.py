@@ -14,6 +14,11 @@ def new_id(kind: str) -> str:
     return f"{kind}-" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
 
 
+def kind_of(id_: str) -> str:
+    """What `new_id` was given."""
+    return id_.rpartition("-")[0]
+
+
 def is_id(text: str) -> bool:
     """Whether text is safe as one token of a subject and as a file name."""
     return _PATTERN.fullmatch(text) is not None

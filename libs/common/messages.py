@@ -66,7 +66,13 @@ class SubmitAccepted(Message):
 class SubmitRefused(Message):
     kind: Literal["refused"] = "refused"
     code: Literal[
-        "queue_full", "model_not_ready", "model_failed", "worker_crashed", "ended", "no_capacity"
+        "queue_full",
+        "deadline_too_short",  # the model cannot even be fetched in that time
+        "model_not_ready",
+        "model_failed",
+        "worker_crashed",
+        "ended",
+        "no_capacity",
     ]
     message: str  # names the cause and the next step
     retry_after_s: int | None = Field(default=None, ge=1)
@@ -118,7 +124,8 @@ class Generate(Message):
 
 
 class GenerateReply(Message):
-    result: Literal["accepted", "busy", "draining", "stale_epoch", "refused"]
+    # outgrown: it was started with a shorter context than its model has by now.
+    result: Literal["accepted", "busy", "draining", "stale_epoch", "outgrown", "refused"]
     message: str = ""  # for refused: why this worker can never serve it
 
 
@@ -233,6 +240,9 @@ class NodeDesired(Message):
     """Scheduler → fetcher and agent of a node: everything it shall run and hold."""
 
     node_id: Id
+    # Of the process that it was sent to. An agent's next boot must not start workers that were
+    # meant for the one before; a fetcher may go on with the work of any.
+    boot_id: Id | None = None
     leader_epoch: int  # receivers refuse a lower one than they have seen
     version: int
     workers: tuple[WorkerSpec, ...] = ()
@@ -273,6 +283,7 @@ class WorkerObserved(Message):
     public_key: str | None = None
     num_running: int = 0  # requests being executed
     num_waiting: int = 0  # requests held until a slot or the weights are there
+    # Of an entry stage or a whole model; the others follow it and do not know who is done.
     kv_used_bytes: int = 0
     idle_ms: int = 0  # since the last request ended, or since ready
     steps: tuple[Step, ...] = ()
@@ -296,6 +307,7 @@ class FetchObserved(Message):
     bytes_total: int = 0
     bytes_from_cache: int = 0
     cause: str | None = None
+    is_node_fault: bool = False  # with FAILED: for want of room, which says nothing of the model
     steps: tuple[Step, ...] = ()
 
 
@@ -315,6 +327,8 @@ class FetcherHeartbeat(Message):
 
 
 class GatewayHeartbeat(Message):
+    """Each second. The id is of the process: its name and a part that is new at every start."""
+
     gateway_id: Id
     request_ids: tuple[Id, ...]  # what it still waits for or streams
 
@@ -328,7 +342,6 @@ class ImportModel(Message):
     model_id: Id
     import_id: Id  # one per try; a new one makes older tries stale
     source: str  # path of a folder or a .gguf file
-    max_context_tokens: int | None = None
 
 
 class ImportProgressed(Message):

@@ -1,6 +1,8 @@
 """Messages that must follow a committed transaction: written as rows in it, published afterwards.
 
 A row may be published twice (a crash between publishing and deleting); every handler bears that.
+One that can never be published (another version wrote it) is logged and removed: what rows say is
+reconciled by whoever needs it, and a service that died of one would die of it again.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common import telemetry
 from libs.common.bus import Bus
 from libs.common.database import Database
-from libs.common.errors import BusError, DatabaseUnavailable
+from libs.common.errors import BusError, BusPayloadTooLarge, DatabaseUnavailable
 from libs.common.messages import Message
 from libs.common.subjects import TABLE, Service, Subject
 from libs.common.tables import OutboxRow
@@ -39,6 +41,22 @@ async def enqueue(
         "traceparent": telemetry.current_traceparent(),
     }
     await session.execute(insert(OutboxRow).values(row))
+
+
+class Unpublishable(Exception):
+    """What a row holds is no message of this version."""
+
+
+def _subject_and_message(row: OutboxRow) -> tuple[Subject, Message]:
+    """Raises Unpublishable."""
+    subject = _SUBJECTS.get(row.subject)
+    if subject is None:
+        raise Unpublishable("its subject is not known")
+    try:
+        subject.of(row.token)
+        return subject, subject.message.model_validate(row.body)
+    except ValueError as exc:  # pydantic's ValidationError is one
+        raise Unpublishable(str(exc).replace("\n", " ")[:300]) from exc
 
 
 @dataclass
@@ -69,7 +87,7 @@ class OutboxRelay:
                 await self._wait()
 
     async def relay_once(self) -> int:
-        """Publish and delete up to one batch; the number of rows sent."""
+        """Publish and delete up to one batch; the number of rows dealt with."""
         async with self.database.transaction() as session:
             rows = (
                 await session.scalars(
@@ -86,10 +104,13 @@ class OutboxRelay:
         return len(rows)
 
     async def _publish(self, row: OutboxRow) -> None:
-        subject = _SUBJECTS[row.subject]
         headers = {"traceparent": row.traceparent} if row.traceparent else None
-        with telemetry.remote_context(headers):
-            await self.bus.publish(subject, row.token, subject.message.model_validate(row.body))
+        try:
+            subject, message = _subject_and_message(row)
+            with telemetry.remote_context(headers):
+                await self.bus.publish(subject, row.token, message)
+        except (Unpublishable, BusPayloadTooLarge) as exc:
+            logger.error("outbox row %d for %r is dropped: %s", row.id, row.subject, exc)
 
     async def _wait(self) -> None:
         # Not wait_for: before Python 3.12 it may swallow a cancellation that meets the wake-up.

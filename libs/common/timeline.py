@@ -111,6 +111,19 @@ def gantt_rows(steps: Sequence[TimedStep], critical: Sequence[TimedStep]) -> tup
     )
 
 
+def main_steps(
+    steps: Sequence[TimedStep], critical: Sequence[TimedStep], min_fraction: float
+) -> tuple[TimedStep, ...]:
+    """Those that took at least this fraction of the whole, and what everything waited for."""
+    end_s = last_moment_s(steps)
+    return tuple(
+        step
+        for step in steps
+        if step in critical
+        or (end_s if step.end_s is None else step.end_s) - step.start_s >= min_fraction * end_s
+    )
+
+
 def _group(step: TimedStep) -> tuple[int, str]:
     """Sorting by it keeps the order within a group."""
     if step.kind is ActorKind.SCHEDULER:

@@ -90,8 +90,9 @@ class NatsJob:
 
 
 class NatsWorkQueue:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, put_timeout_s: float = API_TIMEOUT_S) -> None:
         self._client = client
+        self._put_timeout_s = put_timeout_s
         self._js = client.jetstream(timeout=API_TIMEOUT_S)
 
     async def ensure(self) -> None:
@@ -120,7 +121,7 @@ class NatsWorkQueue:
         data = message.model_dump_json().encode()
         with _mapped():
             await self._js.publish(
-                IMPORT_REQUESTED.of(), data, timeout=API_TIMEOUT_S, headers=headers
+                IMPORT_REQUESTED.of(), data, timeout=self._put_timeout_s, headers=headers
             )
 
     async def take(self, *, timeout_s: float) -> NatsJob | None:

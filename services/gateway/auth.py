@@ -1,7 +1,9 @@
 """Who is asking: `Authorization: Bearer <key>` to a tenant, from a cache that outlives Postgres.
 
 Keys are compared by their SHA-256, so that time tells nothing about a key that is not known. A
-revoked key works for as long as `FRESH_S` on gateways that have not heard of it.
+revoked key works for as long as `FRESH_S` on gateways that have not heard of it. Unknown keys are
+not remembered: a key works from the moment in which it is made, wherever and whenever it was tried
+before, and a stranger's guesses push nobody's key out of the cache.
 """
 
 import hashlib
@@ -18,7 +20,6 @@ from services.gateway.store.keys import OPERATOR_TENANT, KeyInfo
 FRESH_S = 10.0  # without asking Postgres again
 STALE_S = 3600.0  # while Postgres does not answer
 _OUTAGE_S = 5.0  # after a failed lookup known keys do not wait for another
-_UNKNOWN_FRESH_S = 5.0  # one lookup per wrong key in this time
 _MAX_CACHED = 10_000
 _MAX_KEY_CHARS = 256
 _KEY_PREFIX = "hs-"
@@ -36,14 +37,14 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Cached:
-    info: KeyInfo | None  # None: no such key
+    info: KeyInfo
     read_at_s: float
 
     def is_fresh(self, now_s: float) -> bool:
-        return now_s - self.read_at_s < (FRESH_S if self.info else _UNKNOWN_FRESH_S)
+        return now_s - self.read_at_s < FRESH_S
 
     def is_usable(self, now_s: float) -> bool:
-        return self.info is not None and now_s - self.read_at_s < STALE_S
+        return now_s - self.read_at_s < STALE_S
 
 
 def new_key() -> str:
@@ -65,6 +66,7 @@ class Authenticator:
         self._store = store
         self._clock = clock
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._trusted: dict[str, KeyInfo] = {}
         self._ask_again_s = 0.0
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -76,14 +78,20 @@ class Authenticator:
         return Caller(info.tenant, info.key_id)
 
     def trust(self, key_sha256: str, info: KeyInfo) -> None:
-        """A key that is about to be written: its first use must not wait for Postgres."""
-        self._remember(key_sha256, info)
+        """A key that will be written once Postgres is there: until then it needs no lookup."""
+        self._trusted[key_sha256] = info
+
+    def written(self, key_sha256: str) -> None:
+        """From now on the row of a trusted key counts."""
+        self._remember(key_sha256, self._trusted.pop(key_sha256))
 
     def forget(self, key_sha256: str) -> None:
         """After revoking it here."""
         self._cache.pop(key_sha256, None)
 
     async def _find(self, key_sha256: str) -> KeyInfo | None:
+        if key_sha256 in self._trusted:
+            return self._trusted[key_sha256]
         cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
         if cached is not None and cached.is_fresh(now_s):
             return cached.info
@@ -97,10 +105,13 @@ class Authenticator:
                 return cached.info
             message = "API keys cannot be checked now"
             raise Unavailable(message, code="database_unavailable", retry_after_s=2) from exc
-        self._remember(key_sha256, info)
+        if info is None:
+            self.forget(key_sha256)
+        else:
+            self._remember(key_sha256, info)
         return info
 
-    def _remember(self, key_sha256: str, info: KeyInfo | None) -> None:
+    def _remember(self, key_sha256: str, info: KeyInfo) -> None:
         self._cache[key_sha256] = _Cached(info, self._clock.monotonic_s())
         self._cache.move_to_end(key_sha256)
         while len(self._cache) > _MAX_CACHED:

@@ -144,7 +144,7 @@ async def _work_on_database(settings: GatewaySettings, world: World, gateway: Ga
     """A scheduler migrates the database; until it has, there is nothing to read."""
     await _until_migrated(world.database)
     if settings.bootstrap_api_key is not None:
-        await _put_bootstrap_key(gateway.keys, settings.bootstrap_api_key)
+        await _put_bootstrap_key(gateway, hash_key(settings.bootstrap_api_key))
     async with asyncio.TaskGroup() as group:
         group.create_task(gateway.registry.run(world.bus))
         group.create_task(gateway.outbox.run())
@@ -161,11 +161,11 @@ async def _until_migrated(database: Database) -> None:
             await asyncio.sleep(_DATABASE_RETRY_S)
 
 
-async def _put_bootstrap_key(keys: KeyStore, key: str) -> None:
+async def _put_bootstrap_key(gateway: Gateway, key_sha256: str) -> None:
     while True:
         try:
-            await keys.put_bootstrap(hash_key(key))
-            return
+            await gateway.keys.put_bootstrap(key_sha256)
+            return gateway.authenticator.written(key_sha256)
         except DatabaseUnavailable as exc:
             logger.warning("the bootstrap key waits: %s", exc)
             await asyncio.sleep(_DATABASE_RETRY_S)

@@ -10,7 +10,7 @@ GatewayError
 │   ├── Conflict              409  the name is taken
 │   ├── PayloadTooLarge       413
 │   ├── UnsupportedMediaType  415
-│   ├── Overloaded            429  the model's queue is full; try again
+│   ├── Overloaded            429  the model's queue or this gateway is full; try again
 │   ├── InternalError         500  a bug of ours, or a request that kills workers
 │   ├── Unavailable           503  something it needs is not there; try again
 │   └── DeadlineExceeded      504  the request's own deadline passed

@@ -1,12 +1,17 @@
-"""Noticing that a client has gone: ASGI tells it through `receive`, once the body was read."""
+"""Noticing that a client has gone: ASGI tells it through `receive`, once the body was read.
+
+And sending one away that does not read: for that ASGI has no word, so the connection brings one.
+"""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from services.gateway.errors import ClientGone
+
+HANG_UP = "hang_up"  # in a request's state: closes its connection, whatever is unsent
 
 _Result = TypeVar("_Result")
 
@@ -27,6 +32,13 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _
         return working.result()
     finally:
         await cancelled(working, watching)
+
+
+def hang_up(scope: Scope) -> None:
+    """End the request's connection at once."""
+    end = scope["state"].get(HANG_UP)
+    if end is not None:  # only our own server brings one
+        end()
 
 
 async def cancelled(*tasks: "asyncio.Task[Any]") -> None:

@@ -33,6 +33,8 @@ class Registry:
         self._clock = clock
         self._entries: dict[tuple[str, str], ModelEntry] = {}
         self._read_at_s: float | None = None
+        self._num_begun = 0  # reads
+        self._newest = 0  # which of them the entries are from
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
 
@@ -70,15 +72,19 @@ class Registry:
     async def refresh(self) -> bool:
         """Read all models now; False, and what was known stays, while Postgres does not answer."""
         async with self._reading:
-            self._changed.clear()
-            try:
-                entries = await self._reader.read_all()
-            except DatabaseUnavailable as exc:
-                logger.warning("the models known stay as they are: %s", exc)
-                return False
-            self._entries = {(entry.tenant, entry.name): entry for entry in entries}
-            self._read_at_s = self._clock.monotonic_s()
-            return True
+            return await self._read()
+
+    async def _read(self) -> bool:
+        self._changed.clear()
+        self._num_begun = number = self._num_begun + 1
+        try:
+            entries = await self._reader.read_all()
+        except DatabaseUnavailable as exc:
+            logger.warning("the models known stay as they are: %s", exc)
+            return False
+        self._entries = {(entry.tenant, entry.name): entry for entry in entries}
+        self._read_at_s, self._newest = self._clock.monotonic_s(), number
+        return True
 
     async def _heard(self, _message: ModelsChanged) -> None:
         self._changed.set()
@@ -90,15 +96,23 @@ class Registry:
             pass
 
     async def _look_again(self) -> bool:
-        """Another gateway may have registered it just now. Whether we know as of a moment ago."""
-        now_s = self._clock.monotonic_s()
-        if self._read_at_s is not None and now_s - self._read_at_s < _MISS_REFRESH_S:
-            return True
+        """Another gateway may have registered it just now: only a read that begins after the
+        question can tell. However many ask, there is one each `_MISS_REFRESH_S`.
+        """
+        seen = self._num_begun
         try:
-            return await asyncio.wait_for(self.refresh(), _MISS_WAIT_S)
+            async with asyncio.timeout(_MISS_WAIT_S):
+                await asyncio.sleep(self._pause_s())
+                async with self._reading:
+                    return self._newest > seen or await self._read()
         except TimeoutError:
             logger.warning("Postgres is too slow to look for a model that is not known")
             return False
+
+    def _pause_s(self) -> float:
+        if self._read_at_s is None:
+            return 0.0
+        return max(0.0, self._read_at_s + _MISS_REFRESH_S - self._clock.monotonic_s())
 
 
 def _unavailable() -> Unavailable:

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from libs.common.clock import SystemClock
 from services.gateway.app import create_app
 from services.gateway.bootstrap import open_gateway, open_world
+from services.gateway.connection import ConnectionConfig
 from services.gateway.context import Gateway
+from services.gateway.crowd import Crowd
+from services.gateway.descriptors import connections_within_limit, raise_limit
 from services.gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -30,19 +34,23 @@ class Server(uvicorn.Server):
 
 async def serve(settings: GatewaySettings) -> None:
     """Returns after SIGTERM or SIGINT and a drain. Raises BusError when NATS is not there."""
+    raise_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_world(settings) as world, open_gateway(settings, world) as gateway:
-        app = create_app(gateway, settings.limits.max_body_bytes)
+        app = create_app(gateway, settings.limits.max_body_bytes, settings.allowed_origins)
         await run_until(stop, make_server(app, settings), gateway, settings.drain_timeout_s)
 
 
 def make_server(app: FastAPI, settings: GatewaySettings) -> Server:
+    max_connections = connections_within_limit(settings.limits.max_connections)
     return Server(
-        uvicorn.Config(
+        ConnectionConfig(
             app,
+            Crowd(max_connections, SystemClock()),
+            settings.timing,
             host=settings.host,
             port=settings.port,
             log_config=None,

@@ -1,11 +1,14 @@
 """The gateway's settings, read once at start."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment, ObjectStoreSettings
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Timing:
     call_timeout_s: float = 2.0  # one request/reply over the bus
     progress_s: float = 5.0  # a waiting client hears something at least so often
     slow_client_s: float = 30.0  # a stream that stays full for so long ends
-    heartbeat_s: float = 2.0
+    header_s: float = 10.0  # a connection without a whole request header for so long is closed
+    heartbeat_s: float = 1.0
     cancel_patience_s: float = 30.0  # a cancellation is repeated for so long
     reconnect_grace_s: float = 3.0  # others need it too, before their silence means anything
     default_deadline_s: float = 600.0
@@ -32,6 +36,7 @@ class Limits:
     max_unread_tokens: int = 1_024  # per stream, between worker and client
     max_unread_bytes: int = 2**20
     max_open_requests: int = 4_096
+    max_connections: int = 8_192  # lower where the system allows fewer descriptors
     num_tokenizer_threads: int = 2
     max_cached_tokenizers: int = 16
     max_tokenizer_bytes: int = 64 * 2**20
@@ -40,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    gateway_id: str
+    gateway_id: str  # of this process: its name, and a part that is new at every start
     host: str
     port: int
     database: DatabaseSettings
@@ -51,6 +56,7 @@ class GatewaySettings:
     tokenizer_folder: Path | None  # None: tokenizers are kept in memory only
     drain_timeout_s: float
     log_level: str
+    allowed_origins: tuple[str, ...] = ()  # of web pages that may use it from a browser; * is all
     timing: Timing = field(default_factory=Timing)
     limits: Limits = field(default_factory=Limits)
 
@@ -58,7 +64,7 @@ class GatewaySettings:
     def read(cls, env: Environment) -> "GatewaySettings":
         """Raises SettingsError, naming the key and its value."""
         return cls(
-            gateway_id=_gateway_id(env),
+            gateway_id=gateway_id_from(env),
             host=env.text("GATEWAY_HOST", "127.0.0.1"),
             port=env.integer("GATEWAY_PORT", 8080),
             database=DatabaseSettings.read(env),
@@ -69,16 +75,27 @@ class GatewaySettings:
             tokenizer_folder=_optional_path(env, "GATEWAY_TOKENIZER_FOLDER"),
             drain_timeout_s=env.seconds("GATEWAY_DRAIN_TIMEOUT_S", 30),
             log_level=env.text("LOG_LEVEL", "INFO"),
+            allowed_origins=read_origins(env),
             limits=_limits(env),
         )
 
 
-def _gateway_id(env: Environment) -> str:
-    text = env.optional_text("GATEWAY_ID") or new_id("gateway")
-    if not is_id(text):
-        expected = "lower-case letters, digits, - and _, at most 63"
-        raise SettingsError(env.prefix + "GATEWAY_ID", text, expected)
-    return text
+def gateway_id_from(env: Environment) -> str:
+    """What it was asked before it died must not be taken for what it is asked now."""
+    name = env.optional_text("GATEWAY_ID") or new_id("gateway")
+    if not is_id(new_id(name)):
+        expected = "lower-case letters, digits, - and _, at most 42"
+        raise SettingsError(env.prefix + "GATEWAY_ID", name, expected)
+    return new_id(name)
+
+
+def read_origins(env: Environment) -> tuple[str, ...]:
+    text = env.optional_text("GATEWAY_ALLOWED_ORIGINS") or ""
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in origins):
+        expected = "origins such as https://chat.example.org, with commas between, or *"
+        raise SettingsError(env.prefix + "GATEWAY_ALLOWED_ORIGINS", text, expected)
+    return origins
 
 
 def _limits(env: Environment) -> Limits:
@@ -88,6 +105,7 @@ def _limits(env: Environment) -> Limits:
         max_open_requests=env.integer(
             "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
         ),
+        max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_threads=env.integer(
             "GATEWAY_TOKENIZER_THREADS", defaults.num_tokenizer_threads, minimum=1
         ),

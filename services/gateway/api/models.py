@@ -1,11 +1,14 @@
 """Registering models: /api/v1/models. In the path a model goes by its name, slashes and all."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter
 
 from libs.common.ids import new_id
 from services.gateway.api.shapes import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import NotFound
+from services.gateway.possible import check_kv_cache
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -32,9 +35,12 @@ async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelV
 async def change_model(
     name: str, body: ModelChange, gateway: GatewayDep, caller: CallerDep
 ) -> ModelView:
-    """Settings apply to endpoints that start from now on, and to the queue at once."""
+    """Settings apply to endpoints that start from now on, and to the queue at once. A longer
+    context replaces the endpoints that have a shorter one, once they have answered what they run.
+    """
     known = await gateway.registry.find(caller.tenant, name)
     values = body.columns()
+    check_kv_cache(replace(known, **values))
     entry = await gateway.models.change(known.model_id, values) if values else known
     if entry is None:
         raise NotFound(f"the model {name!r} does not exist", code="model_not_found", param="name")

@@ -6,14 +6,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from libs.common.states import ModelState
+from services.gateway.possible import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.models import ModelEntry
+from services.gateway.text.validity import StoredText
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 # Whether it lies under the allowed root is the importing fetcher's to say: it can see the disk.
-Source = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=4096)]
+Source = Annotated[StoredText, StringConstraints(pattern=r"^/", max_length=4096)]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+ContextTokens = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=2**31 - 1)]
 _TIB = 2**40
 
 
@@ -46,8 +49,8 @@ class NewModel(_Body):
         default=16, ge=1, le=1024, description="Requests at once on one endpoint"
     )
     max_endpoints: int = Field(default=1, ge=1, le=1024)
-    max_context_tokens: int | None = Field(
-        default=None, ge=16, description="None: as the checkpoint says"
+    max_context_tokens: ContextTokens | None = Field(
+        default=None, description="None: as the checkpoint says"
     )
     kv_cache_bytes: int | None = Field(
         default=None, ge=1, le=_TIB, description="None: by slots and context"
@@ -76,7 +79,7 @@ class ModelChange(_Body):
     max_slots: int | None = Field(default=None, ge=1, le=1024)
     max_endpoints: int | None = Field(default=None, ge=1, le=1024)
     public: bool | None = None
-    max_context_tokens: int | None = Field(default=None, ge=16)
+    max_context_tokens: ContextTokens | None = None
     kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
 
     def columns(self) -> dict[str, Any]:
@@ -133,7 +136,7 @@ class ModelView(BaseModel):
 
 
 class NewKey(_Body):
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[StoredText, StringConstraints(min_length=1, max_length=100)]
     tenant: Tenant | None = Field(default=None, description="Another tenant's key: operators only")
 
 

@@ -9,6 +9,7 @@ from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import NotFound
 from services.gateway.store.nodes import NodeView
 from services.gateway.store.views import ColdStartView, EndpointView, RequestView
+from services.gateway.text.validity import StoredText
 
 router = APIRouter(prefix="/api/v1", tags=["observation"])
 
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/api/v1", tags=["observation"])
 async def list_cold_starts(
     gateway: GatewayDep,
     caller: CallerDep,
-    model: str | None = None,
+    model: StoredText | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[ColdStartView]:
     """The newest first."""
@@ -26,7 +27,7 @@ async def list_cold_starts(
 
 @router.get("/cold-starts/{cold_start_id}")
 async def get_cold_start(
-    cold_start_id: str, gateway: GatewayDep, caller: CallerDep
+    cold_start_id: StoredText, gateway: GatewayDep, caller: CallerDep
 ) -> ColdStartTimeline:
     """Every step with who did it and when, the path everybody waited for, and what it went to."""
     found = await gateway.views.cold_start(caller.tenant, cold_start_id)
@@ -49,7 +50,9 @@ async def list_nodes(gateway: GatewayDep, caller: CallerDep) -> list[NodeView]:
 
 
 @router.get("/requests/{request_id}")
-async def get_request(request_id: str, gateway: GatewayDep, caller: CallerDep) -> RequestView:
+async def get_request(
+    request_id: StoredText, gateway: GatewayDep, caller: CallerDep
+) -> RequestView:
     """`X-Request-Id` of every response names it. A warm request's row may be 100 ms late."""
     found = await gateway.views.request(caller.tenant, request_id)
     if found is None:

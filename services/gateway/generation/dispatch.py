@@ -9,7 +9,7 @@ from libs.common.bus import Bus
 from libs.common.clock import Clock
 from libs.common.messages import RequestAssigned
 from libs.common.states import FinishReason
-from services.gateway.errors import InternalError
+from services.gateway.errors import InternalError, Unavailable
 from services.gateway.generation.endpoint import Endpoint, Start
 from services.gateway.generation.farewells import Farewells
 from services.gateway.generation.follower import Follower
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_WARM_TRIES = 2
 _DEADLINE_SLACK_S = 1.0
+_MAX_OUTGROWN = 40  # with a pause of 0.25 s after each
 _MAX_CRASHES = 2  # a request that killed two serving endpoints does not get a third
 
 
@@ -55,15 +56,20 @@ class Dispatch:
         self._ports, self._on_opened = ports, on_opened
         self._occupied: Endpoint | None = None
         self._num_crashes = 0
+        self._num_outgrown = 0
         self._first_index = 0  # of the running attempt
 
     @property
     def attempt(self) -> int:
         return self.mailbox.log.attempt
 
+    def remaining_s(self) -> float:
+        """Of the deadline; negative once it has passed."""
+        return self.job.deadline_s - self._now_s()
+
     async def run(self) -> None:
         """Returns when the finish is in the log. Raises ApiError, DeadlineExceeded among them."""
-        deadline = asyncio.timeout(self.job.deadline_s - self._ports.clock.monotonic_s())
+        deadline = asyncio.timeout(self.remaining_s())
         try:
             async with deadline:
                 await self._run()
@@ -125,11 +131,23 @@ class Dispatch:
                 return endpoint
             if start is Start.REFUSED:
                 return None
+            if start is Start.OUTGROWN:
+                await self._let_drain()
+                return None
             latest = await submission.assigned_after(self._ports.timing.retry_s)
             if start is Start.UNANSWERED and latest != assigned:
                 self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
                 return None
             assigned = latest
+
+    async def _let_drain(self) -> None:
+        """The scheduler is about to replace it. Raises Unavailable if it does not: then our own
+        idea of the model's context is the one that is out of date."""
+        self._num_outgrown += 1
+        if self._num_outgrown > _MAX_OUTGROWN:
+            message = "the model's context was changed meanwhile, send the request again"
+            raise Unavailable(message, code="model_changed", retry_after_s=1)
+        await asyncio.sleep(self._ports.timing.retry_s)
 
     async def _generate(self, endpoint: Endpoint) -> Start:
         self.endpoint = endpoint
@@ -180,7 +198,7 @@ class Dispatch:
         if log.finish is FinishReason.ERROR:
             raise InternalError(log.error or "the worker failed", code="worker_error")
         if log.finish is FinishReason.CANCELLED:
-            if self.job.deadline_s - self._now_s() < _DEADLINE_SLACK_S:
+            if self.remaining_s() < _DEADLINE_SLACK_S:
                 raise deadline_error()  # the worker's clock was a little ahead
             raise InternalError("the worker was told to cancel this request", code="cancelled")
 

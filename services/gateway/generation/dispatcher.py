@@ -19,7 +19,7 @@ from services.gateway.generation.signal import Signal
 from services.gateway.generation.tokenlog import TokenLog
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
-from services.gateway.settings import Limits
+from services.gateway.settings import Limits, Timing
 from services.gateway.store.requests import EndedRow
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ class Dispatcher:
         self._open: dict[str, Generation] = {}
         self._ended = Signal()
         self.is_draining = False
+
+    @property
+    def timing(self) -> Timing:
+        return self._ports.timing
 
     @property
     def open_ids(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Start(Enum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"  # busy, draining, or another epoch: ask somebody else
+    OUTGROWN = "outgrown"  # its context is shorter than its model's is now; another one will come
     ABSENT = "absent"  # nobody listens: it is not up yet, or gone
     UNANSWERED = "unanswered"  # it may have taken the request, or not
 
@@ -62,6 +63,8 @@ class Endpoint:
             return Start.UNANSWERED
         if reply.result == "refused":
             raise InvalidRequest(reply.message, code="request_refused", param="messages")
+        if reply.result == "outgrown":
+            return Start.OUTGROWN
         return Start.ACCEPTED if reply.result == "accepted" else Start.REFUSED
 
     async def resend(self, request_id: str, attempt: int, from_index: int) -> Pulse:

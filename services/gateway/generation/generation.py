@@ -63,6 +63,10 @@ class Generation:
                 told = self._mailbox.progress
                 yield Progress(told)
 
+    def remaining_s(self) -> float:
+        """Of the request's deadline; it may have passed."""
+        return self._dispatch.remaining_s()
+
     def stopped(self) -> None:
         """A stop string was found: the client has its whole answer, the worker goes on in vain."""
         self.outcome = RequestOutcome.STOP

@@ -6,6 +6,7 @@ from libs.common.states import RequestOutcome
 from services.gateway.generation.dispatch import Dispatch
 from services.gateway.generation.job import Job
 from services.gateway.store.requests import BegunRow, EndedRow
+from services.gateway.text.validity import storable
 
 _MAX_ERROR_CHARS = 500
 _SUCCESSES = (RequestOutcome.STOP, RequestOutcome.LENGTH)
@@ -40,7 +41,7 @@ def ended_row(
         first_token_age_s=_age_s(mailbox.first_token_s, now_s),
         ended_age_s=0.0,
         outcome=outcome.value,
-        error=None if error is None else error[:_MAX_ERROR_CHARS],
+        error=None if error is None else storable(error)[:_MAX_ERROR_CHARS],
         is_slo_met=is_slo_met(
             dispatch.job,
             outcome,

@@ -14,7 +14,7 @@ from services.gateway.errors import (
 def submit_error(refused: SubmitRefused) -> ApiError:
     """A submission was not accepted."""
     code, message, retry_after_s = refused.code, refused.message, refused.retry_after_s
-    if code == "queue_full":
+    if code in ("queue_full", "deadline_too_short"):
         return Overloaded(message, code=code, retry_after_s=retry_after_s or 1)
     if code == "worker_crashed":
         return crash_error(message)

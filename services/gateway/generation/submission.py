@@ -53,6 +53,8 @@ class Submission:
         """Raises ApiError when refused, or when no scheduler answers an impatient submission."""
         while (assigned := self._assigned()) is None:
             await self._step(self._timing.repeat_s)
+            self._hear_acceptance()
+        self._accepted()
         return assigned
 
     async def assigned_after(self, timeout_s: float) -> RequestAssigned:
@@ -84,6 +86,7 @@ class Submission:
         self._answered(cast("SubmitReply", reply))
 
     def _unanswered(self, exc: BusError) -> None:
+        self._hear_acceptance()
         if self._is_patient:
             return
         if self._clock.monotonic_s() - self._began_s >= self._timing.submit_patience_s:
@@ -93,8 +96,7 @@ class Submission:
     def _answered(self, reply: SubmitReply) -> None:
         result = reply.result
         if not isinstance(result, SubmitRefused):
-            self._is_patient = True
-            self._on_accepted()
+            self._accepted()
             if result.assigned is not None:
                 self._mailbox.assign(result.assigned)
         elif self._is_patient and result.code == "queue_full":
@@ -102,6 +104,15 @@ class Submission:
             logger.info("request %s waits for a place in the queue again", self._job.request_id)
         else:
             raise submit_error(result)
+
+    def _hear_acceptance(self) -> None:
+        """Who is told how its cold start goes was accepted: only the reply was lost, or late."""
+        if self._mailbox.progress is not None:
+            self._accepted()
+
+    def _accepted(self) -> None:
+        self._is_patient = True
+        self._on_accepted()
 
     def _assigned(self) -> RequestAssigned | None:
         assigned = self._mailbox.assigned

@@ -73,6 +73,8 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     if exc.status_code == 404:
         return error_response(NotFound("there is no such path", code="not_found"))
+    if exc.status_code == 400 and exc.__cause__ is not None:  # as FastAPI wraps json's own
+        return error_response(_not_json(_json_problem(exc.__cause__)))
     error = InvalidRequest(str(exc.detail), code="invalid_request")
     response = error_response(error)
     response.status_code = exc.status_code  # e.g. 405
@@ -80,17 +82,37 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
 
 
 def validation_error(problems: Sequence[Any]) -> InvalidRequest:
-    """The deepest of pydantic's findings: with alternatives, the one that came furthest."""
-    first = max(problems, key=lambda problem: len(problem["loc"]))
+    """The most telling of pydantic's findings."""
+    first = max(problems, key=_tells)
     if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return InvalidRequest(f"the body is not JSON: {reason}", code="invalid_json")
+        return _not_json(first.get("ctx", {}).get("error", ""))
     param = _param(first["loc"])
     if first["type"] == "missing":
         message = f"missing required parameter: {param!r}" if param else "a JSON body is required"
         return InvalidRequest(message, code="missing_required_parameter", param=param)
-    text = f"invalid value for {param!r}: {first['msg']}" if param else str(first["msg"])
+    reason = first["msg"].removeprefix("Value error, ")
+    text = f"invalid value for {param!r}: {reason}" if param else reason
     return InvalidRequest(text, code="invalid_value", param=param)
+
+
+def _tells(problem: Any) -> tuple[int, bool]:
+    """Of alternatives the one that came furthest, and rather one whose type was right."""
+    return len(problem["loc"]), not problem["type"].endswith("_type")
+
+
+def _not_json(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"the body is not JSON: {reason}", code="invalid_json")
+
+
+def _json_problem(exc: BaseException) -> str:
+    if isinstance(exc, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(exc, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(exc, ValueError):
+        return "a number in it has too many digits"
+    logger.warning("a body could not be parsed", exc_info=exc)
+    return "it cannot be parsed"
 
 
 def _param(location: Sequence[Any]) -> str | None:

@@ -11,10 +11,11 @@ from services.gateway.errors import ApiError, InvalidRequest, Unavailable
 from services.gateway.generation.job import Job
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.protocol import ChatRequest
+from services.gateway.possible import check_kv_cache
 from services.gateway.registry import Registry
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.models import ModelEntry
-from services.gateway.text.chat_template import render_prompt
+from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.models import TextModels
 from services.gateway.text.template_pool import TemplatePool
 
@@ -56,8 +57,7 @@ class Preparer:
         summary = ready_summary(entry)
         text_model = await self.texts.get(summary)
         messages = tuple(message.as_chat_message() for message in request.messages)
-        prompt = await render_prompt(self.templates, text_model, messages)
-        prompt_ids = await text_model.tokenizer.encode(prompt)
+        prompt_ids = await tokenize_chat(self.templates, text_model, messages)
         sampling = sampling_parameters(request, entry, summary, len(prompt_ids))
         job = Job(
             request_id=arrival.request_id,
@@ -79,6 +79,7 @@ class Preparer:
 def ready_summary(entry: ModelEntry) -> ModelSummary:
     """Raises Unavailable, saying how far the import is or why it failed."""
     if entry.state is ModelState.READY and entry.summary is not None:
+        _check_possible(entry)
         return entry.summary
     if entry.state is ModelState.FAILED:
         message = f"the model {entry.name!r} could not be imported: {entry.cause}"
@@ -86,6 +87,14 @@ def ready_summary(entry: ModelEntry) -> ModelSummary:
     done, total = entry.bytes_done, entry.bytes_total
     message = f"the model {entry.name!r} is being imported, {done} of {total} bytes are done"
     raise Unavailable(message, code="model_not_ready", retry_after_s=5)
+
+
+def _check_possible(entry: ModelEntry) -> None:
+    """It was registered before anybody knew what its tokens take. Raises Unavailable."""
+    try:
+        check_kv_cache(entry)
+    except InvalidRequest as exc:
+        raise Unavailable(exc.message, code="model_failed") from exc
 
 
 def sampling_parameters(

@@ -8,7 +8,6 @@ in ways we do not have: a value other than a neutral one is refused, never silen
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,6 +17,7 @@ from pydantic import (
 
 from services.gateway.errors import InvalidRequest
 from services.gateway.text.chat_template import ChatMessage
+from services.gateway.text.validity import Text
 
 IGNORED = (
     "metadata",
@@ -53,16 +53,6 @@ NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
 
 _MAX_STOPS = 4
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-
-
-def _is_text(value: str) -> str:
-    """JSON can escape halves of surrogate pairs, which no encoding can hold."""
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("it has half of a surrogate pair")
-    return value
-
-
-Text = Annotated[str, AfterValidator(_is_text)]
 
 
 class _Part(BaseModel):

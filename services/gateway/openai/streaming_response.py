@@ -5,24 +5,30 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.errors import ClientGone
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.generation import Generation
 from services.gateway.generation.job import Job
-from services.gateway.http_disconnect import cancelled, unless_gone, until_disconnected
+from services.gateway.generation.refusals import deadline_error, slow_client_error
+from services.gateway.http_disconnect import cancelled, hang_up, unless_gone, until_disconnected
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # a proxy that collects the stream would hide the progress
 ]
+_START: Message = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
 _LAST_FRAME_S = 1.0  # for telling a client of an error, if it still reads at all
 
 
 class StreamingAnswer(Response):
-    """Runs the request itself, so that it ends when the connection does, for whatever reason."""
+    """Runs the request itself, so that it ends when the connection does, for whatever reason.
+
+    A client that stops reading stops `send`. Neither one frame of `slow_client_s` nor the answer's
+    deadline may pass in it: then the connection is closed, and the request is over.
+    """
 
     def __init__(
         self,
@@ -32,6 +38,7 @@ class StreamingAnswer(Response):
     ) -> None:
         super().__init__()
         self._dispatcher, self._job, self._make_frames = dispatcher, job, make_frames
+        self._slow_client_s = dispatcher.timing.slow_client_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError as long as no header was sent."""
@@ -40,26 +47,55 @@ class StreamingAnswer(Response):
                 await unless_gone(receive, generation.opened())
             except ClientGone:
                 return
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await self._send_frames(generation, receive, send)
+            if not await self._send_frames(generation, receive, send):
+                hang_up(scope)
 
-    async def _send_frames(self, generation: Generation, receive: Receive, send: Send) -> None:
+    async def _send_frames(self, generation: Generation, receive: Receive, send: Send) -> bool:
+        """Whether the client read it all, or left of itself."""
         sending = asyncio.create_task(self._send_all(generation, send))
         watching = asyncio.create_task(until_disconnected(receive))
         breaking = asyncio.create_task(generation.until_broken())
+        tasks = (sending, watching, breaking)
+        left_s = generation.remaining_s() + _LAST_FRAME_S
         try:
-            await asyncio.wait((sending, watching, breaking), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if breaking.done() and not watching.done():
                 await asyncio.wait((sending, watching), timeout=_LAST_FRAME_S)
             if sending.done():
-                sending.result()
+                return sending.result()
+            if not watching.done() and not breaking.done():
+                generation.failed(deadline_error())
+            return watching.done()
         finally:
-            await cancelled(sending, watching, breaking)
+            await cancelled(*tasks)
 
-    async def _send_all(self, generation: Generation, send: Send) -> None:
+    async def _send_all(self, generation: Generation, send: Send) -> bool:
+        """Whether the client read it all in time."""
         frames = self._make_frames(generation)
-        async with aclosing(frames):
-            async for frame in frames:
-                if frame:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            await self._send(send, _START)
+            async with aclosing(frames):
+                async for frame in frames:
+                    if frame:
+                        await self._send(send, _body(frame, more_body=True))
+            await self._send(send, _body(b"", more_body=False))
+        except _Unread:
+            generation.failed(slow_client_error(self._slow_client_s))
+            return False
+        return True
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Raises _Unread."""
+        try:
+            async with asyncio.timeout(self._slow_client_s):
+                await send(message)
+        except TimeoutError as exc:
+            raise _Unread from exc
+
+
+def _body(frame: bytes, *, more_body: bool) -> Message:
+    return {"type": "http.response.body", "body": frame, "more_body": more_body}
+
+
+class _Unread(Exception):
+    """The client left a frame unread for too long."""

@@ -16,6 +16,15 @@ from libs.common.subjects import MODELS_CHANGED, Service
 from libs.common.tables import ManifestRow, ModelRow
 from services.gateway.errors import Conflict
 
+# What a failed start may have been due to.
+_START_SETTINGS = {
+    "kv_cache_bytes",
+    "max_context_tokens",
+    "max_endpoints",
+    "max_pipeline_size",
+    "max_slots",
+}
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -47,10 +56,15 @@ class ModelEntry:
 
     @property
     def context_tokens(self) -> int:
-        """What prompt and answer may have together. Only of a model with a summary."""
+        """What prompt and answer may have together: as set, as the checkpoint allows, and as the
+        KV cache holds, where the last token needs no place. Only of a model with a summary."""
         assert self.summary is not None
-        limits = (self.max_context_tokens, self.summary.max_context_tokens)
-        return min(limit for limit in limits if limit is not None)
+        limits = [self.summary.max_context_tokens]
+        if self.max_context_tokens is not None:
+            limits.append(self.max_context_tokens)
+        if self.kv_cache_bytes is not None:
+            limits.append(self.kv_cache_bytes // max(1, self.summary.kv_bytes_per_token) + 1)
+        return min(limits)
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,10 @@ class ModelStore:
         return self._entry(row)
 
     async def change(self, model_id: str, values: dict[str, Any]) -> ModelEntry | None:
-        """None when the model is gone."""
+        """None when the model is gone. It may start at once, however often it failed: what is
+        changed may be what was wrong."""
+        if _START_SETTINGS & values.keys():
+            values = {**values, "num_failed_starts": 0, "backoff_until": None}
         statement = (
             update(ModelRow)
             .where(ModelRow.id == model_id, ModelRow.state != ModelState.DELETING.value)

@@ -1,9 +1,10 @@
-"""A conversation to the one prompt text that its model was trained on."""
+"""A conversation to the one prompt that its model was trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.gateway.errors import InvalidRequest, TemplateFailed
 from services.gateway.text.models import TextModel
+from services.gateway.text.quotes import Quotes
 from services.gateway.text.template_pool import TemplatePool
 
 
@@ -17,6 +18,32 @@ class ChatMessage:
         """The shape that templates of the Hugging Face hub expect."""
         named = {} if self.name is None else {"name": self.name}
         return {"role": self.role, "content": self.content, **named}
+
+    def quoted(self, quotes: Quotes) -> "ChatMessage":
+        name = None if self.name is None else quotes.quote(self.name)
+        return replace(self, content=quotes.quote(self.content), name=name)
+
+
+async def tokenize_chat(
+    pool: TemplatePool, model: TextModel, messages: tuple[ChatMessage, ...]
+) -> tuple[int, ...]:
+    """The prompt's ids. Special tokens come from the template alone: in a message they are text.
+
+    Raises InvalidRequest as `render_prompt` does, TokenizerFailed, Overloaded.
+    """
+    quotes = _quotes(model, messages)
+    if quotes is not None:
+        messages = tuple(message.quoted(quotes) for message in messages)
+    prompt = await render_prompt(pool, model, messages)
+    return await model.tokenizer.encode(prompt, quotes)
+
+
+def _quotes(model: TextModel, messages: tuple[ChatMessage, ...]) -> Quotes | None:
+    texts = [text for message in messages for text in (message.content, message.name or "")]
+    try:
+        return Quotes.needed_for(texts, model.tokenizer.special_texts)
+    except ValueError as exc:
+        raise InvalidRequest(str(exc), code="invalid_value", param="messages") from exc
 
 
 async def render_prompt(

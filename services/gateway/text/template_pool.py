@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any, Self
 
-from services.gateway.errors import TemplateFailed, Unavailable
+from services.gateway.errors import Overloaded, TemplateFailed
 from services.gateway.text.template_process import TemplateProcess
 
 logger = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ class TemplatePool:
             await slot.close()
 
     async def render(self, template: str, variables: dict[str, Any]) -> str:
-        """Raises TemplateFailed, or Unavailable when every process is busy for 10 s."""
+        """Raises TemplateFailed, or Overloaded when every process is busy for 10 s."""
         try:
             slot = await asyncio.wait_for(self._idle.get(), WAIT_TIMEOUT_S)
         except TimeoutError as exc:
             message = "too many chat templates are being rendered, try again"
-            raise Unavailable(message, code="template_busy", retry_after_s=1) from exc
+            raise Overloaded(message, code="template_busy", retry_after_s=1) from exc
         try:
             return await slot.render(template, variables)
         finally:

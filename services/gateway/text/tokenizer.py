@@ -6,6 +6,7 @@ panic, ends as TokenizerFailed.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer as LibraryTokenizer
 
-from services.gateway.errors import TokenizerFailed, Unavailable
+from services.gateway.errors import Overloaded, TokenizerFailed
+from services.gateway.text.quotes import Quotes
 from services.gateway.text.tokenbytes import token_bytes
 
 CALL_TIMEOUT_S = 30.0
-_MAX_CALLS = 64  # running and waiting, per process
+MAX_CALLS = 512  # running and waiting; a chat prompt takes well below a millisecond
 
 _Result = TypeVar("_Result")
 
@@ -33,10 +35,10 @@ class TokenizerThreads:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[[], _Result]) -> _Result:
-        """Raises TokenizerFailed, or Unavailable when too many calls wait already."""
-        if self._num_calls >= _MAX_CALLS:
+        """Raises TokenizerFailed, or Overloaded when too many calls wait already."""
+        if self._num_calls >= MAX_CALLS:
             message = "too many prompts are being tokenized, try again"
-            raise Unavailable(message, code="tokenizer_busy", retry_after_s=1)
+            raise Overloaded(message, code="tokenizer_busy", retry_after_s=1)
         self._num_calls += 1
         future = asyncio.get_running_loop().run_in_executor(self._threads, _guarded, call)
         future.add_done_callback(self._ended)  # also long after our own deadline
@@ -65,24 +67,41 @@ def _guarded(call: Callable[[], _Result]) -> _Result:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Special tokens are text like any other when encoding (the template writes them), and are
-    left out when decoding."""
+    """Special tokens are found in any text but in quotes when encoding (the template writes them),
+    and are left out when decoding."""
 
     library: LibraryTokenizer
     threads: TokenizerThreads
     is_byte_level: bool
+    special_texts: tuple[str, ...]
+    _plain: "_Lazy"  # the same, blind to special tokens
 
     @classmethod
     async def load(cls, tokenizer_json: str, threads: TokenizerThreads) -> "Tokenizer":
         """Raises TokenizerFailed."""
         library = await threads.run(lambda: _load(tokenizer_json))
-        return cls(library, threads, is_byte_level="ByteLevel" in repr(library.decoder))
-
-    async def encode(self, text: str) -> tuple[int, ...]:
-        """Raises TokenizerFailed, Unavailable."""
-        return await self.threads.run(
-            lambda: tuple(self.library.encode(text, add_special_tokens=False).ids)
+        added = library.get_added_tokens_decoder().values()
+        return cls(
+            library,
+            threads,
+            is_byte_level="ByteLevel" in repr(library.decoder),
+            special_texts=tuple(token.content for token in added if token.special),
+            _plain=_Lazy(lambda: _plain_twin(library.to_str())),
         )
+
+    async def encode(self, text: str, quotes: Quotes | None = None) -> tuple[int, ...]:
+        """Raises TokenizerFailed, Overloaded."""
+        return await self.threads.run(lambda: self._encode(text, quotes))
+
+    def _encode(self, text: str, quotes: Quotes | None) -> tuple[int, ...]:
+        if quotes is None:
+            return _ids(self.library, text)
+        plain = self._plain.get()
+        parts = (
+            _ids(plain if piece.is_quoted else self.library, piece.text)
+            for piece in quotes.pieces(text)
+        )
+        return tuple(token_id for part in parts for token_id in part)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.library.decode(ids, skip_special_tokens=True)
@@ -92,6 +111,31 @@ class Tokenizer:
         piece = self.library.id_to_token(token_id) or ""
         text = self.library.decode([token_id], skip_special_tokens=False)
         return token_bytes(piece, text, is_byte_level=self.is_byte_level)
+
+
+def _ids(library: LibraryTokenizer, text: str) -> tuple[int, ...]:
+    return tuple(library.encode(text, add_special_tokens=False).ids)
+
+
+class _Lazy:
+    """A tokenizer that few prompts need, loaded by the first, in whichever thread that is."""
+
+    def __init__(self, load: Callable[[], LibraryTokenizer]) -> None:
+        self._load, self._lock = load, threading.Lock()
+        self._loaded: LibraryTokenizer | None = None
+
+    def get(self) -> LibraryTokenizer:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+
+def _plain_twin(tokenizer_json: str) -> LibraryTokenizer:
+    """A twin, because the switch would show in encodings that run at the same time."""
+    library = _load(tokenizer_json)
+    library.encode_special_tokens = True
+    return library
 
 
 def _load(tokenizer_json: str) -> LibraryTokenizer:

@@ -87,3 +87,38 @@ async def test_the_message_continues_the_writers_trace(store: Database) -> None:
     await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once()
     await eventually(lambda: seen == [traceparent])
     await listener.close()
+
+
+@pytest.mark.parametrize(
+    ("subject", "token", "body"),
+    [
+        ("of.another.version", None, "{}"),
+        (MODELS_CHANGED.pattern, None, '{"model_ids": [], "a_later_field": 1}'),
+        (MODELS_CHANGED.pattern, None, '{"model_ids": "none"}'),
+        (MODELS_CHANGED.pattern, "a-token-it-has-no-place-for", '{"model_ids": []}'),
+    ],
+    ids=["subject", "new field", "wrong type", "token"],
+)
+async def test_a_row_that_cannot_be_published_is_dropped_and_the_others_go_out(
+    store: Database,
+    caplog: pytest.LogCaptureFixture,
+    subject: str,
+    token: str | None,
+    body: str,
+) -> None:
+    broker = MemoryBroker()
+    await write(store)
+    async with store.transaction() as session:
+        insertion = text(
+            "INSERT INTO outbox (service, subject, token, body)"
+            " VALUES ('gateway', :subject, :token, CAST(:body AS jsonb)) RETURNING id"
+        )
+        row_id = await session.scalar(insertion, {"subject": subject, "token": token, "body": body})
+    await write(store)
+
+    assert await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once() == 3
+
+    assert [message for _, message in broker.published] == [CHANGED, CHANGED]
+    assert await num_rows(store) == 0
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert str(row_id) in record.getMessage() and subject in record.getMessage()

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client
 
 from libs.common.bus import NatsBus
 from libs.common.errors import BusError
@@ -16,18 +17,26 @@ def job(number: int) -> ImportModel:
     return ImportModel(model_id=f"model-{number}", import_id="import-1", source="/models/x")
 
 
+Clients = tuple[Client, Client]
+Queues = tuple[NatsWorkQueue, NatsWorkQueue]
+IMPATIENCE_S = 0.3  # for puts that nobody will ever answer
+
+
 @pytest_asyncio.fixture
-async def queues(nats_server: RunningNats) -> AsyncIterator[tuple[NatsWorkQueue, NatsWorkQueue]]:
+async def clients(nats_server: RunningNats) -> AsyncIterator[Clients]:
+    """The scheduler's and a fetcher's."""
     buses = [
         await NatsBus.connect(nats_server.settings(service), service, name="test")
         for service in (Service.SCHEDULER, Service.FETCHER)
     ]
-    yield NatsWorkQueue(buses[0].client), NatsWorkQueue(buses[1].client)
+    yield buses[0].client, buses[1].client
     for bus in buses:
         await bus.close()
 
 
-Queues = tuple[NatsWorkQueue, NatsWorkQueue]
+@pytest.fixture
+def queues(clients: Clients) -> Queues:
+    return NatsWorkQueue(clients[0]), NatsWorkQueue(clients[1])
 
 
 async def test_a_job_is_taken_once_and_gone_when_done(queues: Queues) -> None:
@@ -71,7 +80,7 @@ async def test_ensure_may_be_repeated(queues: Queues) -> None:
 
 
 async def test_jobs_survive_a_killed_server_and_put_says_when_it_is_away(
-    nats_server: RunningNats, queues: Queues
+    nats_server: RunningNats, clients: Clients, queues: Queues
 ) -> None:
     scheduler, fetcher = queues
     await scheduler.ensure()
@@ -79,7 +88,7 @@ async def test_jobs_survive_a_killed_server_and_put_says_when_it_is_away(
     await nats_server.kill()
     assert await fetcher.take(timeout_s=0.1) is None
     with pytest.raises(BusError):
-        await scheduler.put(job(2), "import-2.1")
+        await NatsWorkQueue(clients[0], IMPATIENCE_S).put(job(2), "import-2.1")
     await nats_server.start()
 
     async def taken() -> bool:
@@ -89,9 +98,9 @@ async def test_jobs_survive_a_killed_server_and_put_says_when_it_is_away(
     await eventually(taken, timeout_s=20)
 
 
-async def test_only_the_scheduler_may_add_jobs(queues: Queues) -> None:
+async def test_only_the_scheduler_may_add_jobs(clients: Clients, queues: Queues) -> None:
     scheduler, fetcher = queues
     await scheduler.ensure()
     with pytest.raises(BusError):
-        await fetcher.put(job(1), "forged")
+        await NatsWorkQueue(clients[1], IMPATIENCE_S).put(job(1), "forged")
     assert await fetcher.take(timeout_s=0.2) is None

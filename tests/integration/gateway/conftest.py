@@ -26,7 +26,9 @@ from services.gateway.context import Gateway
 from services.gateway.server import make_server, run_until
 from services.gateway.settings import GatewaySettings, Limits, Timing
 from tests.integration.servers import RunningNats, TestDatabase
-from tests.unit.gateway.doubles import FakeScheduler, FakeWorker, summary_of, tokenizer_files
+from tests.unit.gateway.fakescheduler import FakeScheduler
+from tests.unit.gateway.fakeworker import FakeWorker
+from tests.unit.gateway.tiny import summary_of, tokenizer_files
 
 BOOTSTRAP_KEY = "hs-bootstrap-key-of-the-test"
 MANIFEST = "a" * 64

@@ -1,8 +1,9 @@
 """The project's own API over real Postgres: models, keys, and what can be observed."""
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from libs.common.messages import ModelsChanged
 from libs.common.subjects import MODELS_CHANGED
@@ -11,6 +12,7 @@ from libs.common.tables import (
     ColdStartStepRow,
     EndpointRow,
     GpuRow,
+    ModelRow,
     NodeRow,
     OutboxRow,
     RequestRow,
@@ -19,7 +21,7 @@ from libs.common.tables import (
     WorkerRow,
 )
 from tests.integration.gateway.conftest import RunningGateway
-from tests.unit.gateway.doubles import eventually
+from tests.support.waiting import eventually
 
 NEW = {
     "name": "org/demo-1.0",
@@ -226,3 +228,36 @@ async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row
         usage = (await session.scalars(select(UsageRow))).one()
     assert (written.state, written.endpoint_id, written.attempt) == ("ENDED", "ep-2", 2)
     assert (usage.num_requests, usage.num_generated_tokens) == (1, 7)
+
+
+async def test_a_change_that_may_repair_a_model_ends_its_back_off(running: RunningGateway) -> None:
+    model_id = await running.register()
+
+    async def fail() -> None:
+        values = {"num_failed_starts": 5, "backoff_until": func.now() + timedelta(minutes=5)}
+        async with running.owner.transaction() as session:
+            await session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**values))
+
+    async def num_failed_starts() -> int | None:
+        async with running.owner.transaction() as session:
+            return await session.scalar(select(ModelRow.num_failed_starts))
+
+    await fail()
+    await running.client.patch("/api/v1/models/tiny", json={"keep_alive_s": 5})
+    assert await num_failed_starts() == 5
+    for change in ({"kv_cache_bytes": None}, {"max_slots": 1}, {"max_context_tokens": 64}):
+        await fail()
+        changed = await running.client.patch("/api/v1/models/tiny", json=change)
+        assert changed.json()["backoff_until"] is None
+        assert await num_failed_starts() == 0
+
+
+async def test_a_kv_cache_that_can_never_work_is_refused(running: RunningGateway) -> None:
+    await running.register()
+
+    refused = await running.client.patch("/api/v1/models/tiny", json={"kv_cache_bytes": 1})
+
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "kv_cache_bytes"
+    unchanged = await running.client.get("/api/v1/models/tiny")
+    assert unchanged.json()["kv_cache_bytes"] is None

@@ -5,7 +5,7 @@ import pytest
 
 from libs.common.messages import SubmitRefused
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY, RunningGateway
-from tests.unit.gateway.doubles import eventually
+from tests.support.waiting import eventually
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [
     {"role": "user", "content": "What is the capital of France?"}

@@ -6,7 +6,7 @@ from libs.common.messages import GatewayHeartbeat, Route, RoutesPublished
 from libs.common.subjects import GATEWAY_HEARTBEAT, ROUTES
 from tests.integration.gateway.conftest import RunningGateway
 from tests.integration.servers import RunningNats
-from tests.unit.gateway.doubles import eventually
+from tests.support.waiting import eventually
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 

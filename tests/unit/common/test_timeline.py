@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.criticalpath import Segment, critical_path
-from libs.common.timeline import ActorKind, Interval, TimedStep, gantt_rows, last_moment_s
+from libs.common.timeline import (
+    ActorKind,
+    Interval,
+    TimedStep,
+    gantt_rows,
+    last_moment_s,
+    main_steps,
+)
 from libs.common.timeshares import Part, Share, describe_shares, share_of, shares
 
 
@@ -174,6 +181,15 @@ def test_bars_go_stage_by_stage_and_know_their_critical_part() -> None:
     assert fetch.interval == Interval(0.078, 5.480)
     assert fetch.is_critical
     assert next(row for row in rows if row.step.name == "import").is_critical is False
+
+
+def test_the_main_steps_are_the_long_ones_and_those_that_others_waited_for() -> None:
+    short, running = step("w0", "map_units", 0.5, 0.6), step("w0", "load", 1.0, None)
+    steps = (short, step("w0", "import", 0.0, 10.0), running, step("w1", "bind", 9.0, 9.1, 1))
+
+    main = main_steps(steps, critical=[short], min_fraction=0.05)
+
+    assert [step.name for step in main] == ["map_units", "import", "load"]
 
 
 def test_a_running_steps_bar_reaches_to_the_last_known_moment() -> None:

@@ -5,7 +5,8 @@ import pytest
 from libs.common.testing import FakeClock
 from services.gateway.auth import FRESH_S, STALE_S, Authenticator, hash_key, new_key
 from services.gateway.errors import Unauthorized, Unavailable
-from tests.unit.gateway.doubles import KEY, TENANT, FakeKeys
+from tests.unit.gateway.stores import KEY, FakeKeys
+from tests.unit.gateway.tiny import TENANT
 
 HEADER = f"Bearer {KEY}"
 
@@ -28,18 +29,32 @@ async def test_anything_else_is_nobody(header: str | None) -> None:
         await Authenticator(FakeKeys(), FakeClock()).caller(header)
 
 
-async def test_a_wrong_key_is_looked_up_once_in_a_while() -> None:
+async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
+    keys = FakeKeys()
+    authenticator = Authenticator(keys, FakeClock())
+    with pytest.raises(Unauthorized):
+        await authenticator.caller("Bearer early")
+
+    keys.known[hash_key("early")] = keys.known[hash_key(KEY)]
+
+    assert (await authenticator.caller("Bearer early")).tenant == TENANT
+
+
+async def test_a_trusted_key_is_nobodys_row_yet_and_is_never_refused() -> None:
     keys, clock = FakeKeys(), FakeClock()
     authenticator = Authenticator(keys, clock)
-    for _ in range(5):
-        with pytest.raises(Unauthorized):
-            await authenticator.caller("Bearer wrong")
+    info = keys.known.pop(hash_key(KEY))
+    authenticator.trust(hash_key(KEY), info)
+
+    clock.advance(10 * FRESH_S)  # a long migration
+    assert (await authenticator.caller(HEADER)).tenant == TENANT
+    assert keys.num_lookups == 0
+
+    keys.known[hash_key(KEY)] = info
+    authenticator.written(hash_key(KEY))
+    clock.advance(FRESH_S)
+    assert (await authenticator.caller(HEADER)).tenant == TENANT
     assert keys.num_lookups == 1
-
-    keys.known[hash_key("wrong")] = keys.known[hash_key(KEY)]
-    clock.advance(6)
-
-    assert (await authenticator.caller("Bearer wrong")).tenant == TENANT
 
 
 async def test_a_revoked_key_ends_when_its_cache_entry_does_or_is_forgotten() -> None:

@@ -10,13 +10,8 @@ import pytest_asyncio
 from libs.common.messages import SubmitRefused
 from libs.common.states import ModelState
 from services.gateway.settings import Limits
-from tests.unit.gateway.doubles import (
-    GatewayWorld,
-    gateway_world,
-    model_entry,
-    summary_of,
-    tokenizer_files,
-)
+from tests.unit.gateway.tiny import model_entry, summary_of, tokenizer_files
+from tests.unit.gateway.world import GatewayWorld, gateway_world
 
 LONG = [{"role": "user", "content": "x" * 5000}]
 HI = [{"role": "user", "content": "hi"}]
@@ -102,30 +97,6 @@ async def test_the_models_own_setting_lowers_the_context() -> None:
 
         assert response.json()["error"]["code"] == "context_length_exceeded"
         assert "30" in response.json()["error"]["message"]
-
-
-async def test_broken_json_is_400() -> None:
-    async with gateway_world() as world:
-        response = await world.client.post(
-            "/v1/chat/completions",
-            content=b'{"model": ',
-            headers={"Content-Type": "application/json"},
-        )
-
-        assert response.status_code == 400
-        assert response.json()["error"]["code"] == "invalid_json"
-
-
-async def test_a_lone_surrogate_is_an_error_of_the_client() -> None:
-    async with gateway_world() as world:
-        response = await world.client.post(
-            "/v1/chat/completions",
-            content=b'{"model":"tiny","messages":[{"role":"user","content":"\\ud800"}]}',
-            headers={"Content-Type": "application/json"},
-        )
-
-        assert response.status_code == 400
-        assert response.json()["error"]["param"] == "messages[0].content"
 
 
 async def test_a_body_that_is_not_json_by_its_type_is_415() -> None:

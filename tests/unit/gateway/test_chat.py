@@ -9,7 +9,9 @@ import pytest
 
 from libs.common.messages import RequestProgressed, SubmitRequest
 from libs.common.subjects import REQUEST_PROGRESS
-from tests.unit.gateway.doubles import END_ID, eventually, gateway_world, ids_of, model_entry
+from tests.support.waiting import eventually
+from tests.unit.gateway.tiny import END_ID, ids_of, model_entry
+from tests.unit.gateway.world import gateway_world
 
 
 def events(response: httpx.Response) -> list[Any]:

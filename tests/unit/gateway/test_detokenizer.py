@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from services.gateway.text.detokenizer import Detokenizer
 from services.gateway.text.tokenbytes import token_bytes
-from tests.unit.gateway.doubles import END_ID, TOKENIZER, ids_of
+from tests.unit.gateway.tiny import END_ID, TOKENIZER, ids_of
 
 
 def sentencepiece_like() -> Tokenizer:

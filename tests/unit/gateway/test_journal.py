@@ -7,7 +7,7 @@ from libs.common.testing import FakeClock
 from services.gateway import journal as module
 from services.gateway.journal import Journal
 from services.gateway.store.requests import BegunRow, EndedRow
-from tests.unit.gateway.doubles import FakeWriter
+from tests.unit.gateway.stores import FakeWriter
 
 
 def begun(request_id: str) -> BegunRow:

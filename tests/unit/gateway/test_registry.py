@@ -9,21 +9,32 @@ from libs.common.subjects import MODELS_CHANGED
 from libs.common.testing import FakeClock, MemoryBroker
 from services.gateway.errors import NotFound, Unavailable
 from services.gateway.registry import Registry
-from tests.unit.gateway.doubles import TENANT, FakeModels, eventually, model_entry
+from tests.support.waiting import eventually
+from tests.unit.gateway.stores import FakeModels
+from tests.unit.gateway.tiny import TENANT, model_entry
 
 
-async def test_an_unknown_name_makes_it_look_again_but_not_at_once() -> None:
-    models, clock = FakeModels([]), FakeClock()
-    registry = Registry(models, clock)
+async def test_what_another_gateway_has_just_registered_is_found() -> None:
+    models = FakeModels([])
+    registry = Registry(models, FakeClock())
     with pytest.raises(NotFound):
         await registry.find(TENANT, "tiny")
     models.entries.append(model_entry())
 
-    with pytest.raises(NotFound):
-        await registry.find(TENANT, "tiny")
-    clock.advance(1)
-
     assert (await registry.find(TENANT, "tiny")).name == "tiny"
+
+
+async def test_however_many_ask_for_unknown_names_one_read_answers_them() -> None:
+    models = FakeModels([])
+    registry = Registry(models, FakeClock())
+    await registry.refresh()
+
+    answers = await asyncio.gather(
+        *(registry.find(TENANT, f"unknown-{i}") for i in range(20)), return_exceptions=True
+    )
+
+    assert all(isinstance(answer, NotFound) for answer in answers)
+    assert models.num_reads == 2
 
 
 async def test_a_tenant_sees_its_own_models_only() -> None:

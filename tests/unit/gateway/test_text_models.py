@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.testing_objectstore import MemoryObjectStore
-from services.gateway.errors import TokenizerFailed, Unavailable
+from services.gateway.errors import Overloaded, TokenizerFailed, Unavailable
 from services.gateway.text.models import TextModels
-from services.gateway.text.tokenizer import TokenizerThreads
+from services.gateway.text.tokenizer import MAX_CALLS, TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
-from tests.unit.gateway.doubles import ids_of, objects_with, summary_of, tokenizer_files
+from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
 
 
 def models_over(
@@ -116,10 +116,10 @@ async def test_a_template_may_stand_in_the_configuration_alone_or_among_others()
 
 async def test_too_many_encodings_at_once_are_refused() -> None:
     threads, go_on = TokenizerThreads(1), threading.Event()
-    running = [asyncio.create_task(threads.run(go_on.wait)) for _ in range(64)]
+    running = [asyncio.create_task(threads.run(go_on.wait)) for _ in range(MAX_CALLS)]
     await asyncio.sleep(0)
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Overloaded):
         await threads.run(lambda: None)
 
     go_on.set()

@@ -1,0 +1,20 @@
+"""Whether a model could ever answer with its settings, as far as its manifest tells. Pure."""
+
+from services.gateway.errors import InvalidRequest
+from services.gateway.store.models import ModelEntry
+
+MIN_CONTEXT_TOKENS = 16  # the least that may be set; no useful prompt is shorter
+
+
+def check_kv_cache(entry: ModelEntry) -> None:
+    """Raises InvalidRequest when its KV cache is too small for the shortest context."""
+    if entry.summary is None or entry.kv_cache_bytes is None:
+        return
+    needed_bytes = MIN_CONTEXT_TOKENS * entry.summary.kv_bytes_per_token
+    if entry.kv_cache_bytes < needed_bytes:
+        message = (
+            f"'kv_cache_bytes' of {entry.kv_cache_bytes} hold fewer than {MIN_CONTEXT_TOKENS} "
+            f"tokens of the model {entry.name!r}: each takes {entry.summary.kv_bytes_per_token} "
+            f"bytes, so it needs {needed_bytes} at least"
+        )
+        raise InvalidRequest(message, code="invalid_value", param="kv_cache_bytes")

@@ -1,0 +1,30 @@
+"""Which texts of a client can be passed on: to a tokenizer, and to Postgres. Pure."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def _whole(value: str) -> str:
+    """JSON can escape halves of surrogate pairs, which no encoding can hold."""
+    if not value.isascii() and _HALF_PAIR.search(value):
+        raise ValueError("it has half of a surrogate pair")
+    return value
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("it has a NUL character")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+StoredText = Annotated[Text, AfterValidator(_without_nul)]  # Postgres holds no NUL
+
+
+def storable(text: str) -> str:
+    """Somebody else's words, such as a worker's last ones, as Postgres can hold them."""
+    return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text.replace("\x00", ""))

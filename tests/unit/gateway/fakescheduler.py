@@ -1,0 +1,71 @@
+"""A scheduler that speaks over a bus as the real one does, and misbehaves on demand."""
+
+from dataclasses import dataclass, field
+
+from libs.common.bus import Bus
+from libs.common.messages import (
+    Acknowledged,
+    CancelRequest,
+    RequestAssigned,
+    RequestProgressed,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitReply,
+    SubmitRequest,
+)
+from libs.common.subjects import (
+    REQUEST_ASSIGNED,
+    REQUEST_CANCEL,
+    REQUEST_PROGRESS,
+    REQUEST_SUBMIT,
+)
+
+
+@dataclass
+class FakeScheduler:
+    """Accepts and assigns to `endpoint_ids`, one per attempt, the last one for ever."""
+
+    bus: Bus
+    endpoint_ids: list[str] = field(default_factory=lambda: ["ep-1"])
+    refusal: SubmitRefused | None = None
+    is_assigning: bool = True
+    is_answering: bool = True  # False: each reply is lost, what was done is done
+    submissions: list[SubmitRequest] = field(default_factory=list)
+    cancelled: list[CancelRequest] = field(default_factory=list)
+    assigned: dict[tuple[str, int], RequestAssigned] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        await self.bus.subscribe(REQUEST_SUBMIT, None, self._on_submit, concurrency=64)
+        await self.bus.subscribe(REQUEST_CANCEL, None, self._on_cancel)
+
+    async def _on_submit(self, message: SubmitRequest) -> SubmitReply | None:
+        self.submissions.append(message)
+        if self.refusal is not None:
+            return SubmitReply(result=self.refusal)
+        key = (message.request_id, message.attempt)
+        if self.is_assigning and key not in self.assigned:
+            await self._assign(message)
+        if not self.is_answering:
+            return None
+        return SubmitReply(result=SubmitAccepted(queue_position=0, assigned=self.assigned.get(key)))
+
+    async def _assign(self, message: SubmitRequest) -> None:
+        index = min(len(self.assigned), len(self.endpoint_ids) - 1)
+        assigned = RequestAssigned(
+            request_id=message.request_id,
+            attempt=message.attempt,
+            endpoint_id=self.endpoint_ids[index],
+            epoch=1,
+        )
+        self.assigned[(message.request_id, message.attempt)] = assigned
+        await self.bus.publish(REQUEST_ASSIGNED, message.request_id, assigned)
+
+    async def tell_progress(self) -> None:
+        """To everybody who has submitted."""
+        for message in self.submissions:
+            told = RequestProgressed(request_id=message.request_id, phase="queued")
+            await self.bus.publish(REQUEST_PROGRESS, message.request_id, told)
+
+    async def _on_cancel(self, message: CancelRequest) -> Acknowledged:
+        self.cancelled.append(message)
+        return Acknowledged(known=True)

@@ -1,0 +1,62 @@
+"""What the gateway reads from and writes to Postgres, in memory, and at will out of reach."""
+
+from dataclasses import dataclass, field
+
+from libs.common.errors import DatabaseUnavailable
+from services.gateway.auth import hash_key
+from services.gateway.store.keys import KeyInfo
+from services.gateway.store.models import ModelEntry
+from services.gateway.store.requests import BegunRow, EndedRow
+from tests.unit.gateway.tiny import NOW, TENANT
+
+KEY = "hs-test-key"
+
+
+@dataclass
+class FakeKeys:
+    """Knows one key of one tenant."""
+
+    is_down: bool = False
+    num_lookups: int = 0
+    known: dict[str, KeyInfo] = field(
+        default_factory=lambda: {hash_key(KEY): KeyInfo("key-1", TENANT, "test", NOW)}
+    )
+
+    async def find(self, key_sha256: str) -> KeyInfo | None:
+        self.num_lookups += 1
+        if self.is_down:
+            raise DatabaseUnavailable("down")
+        return self.known.get(key_sha256)
+
+
+@dataclass
+class FakeModels:
+    entries: list[ModelEntry]
+    is_down: bool = False
+    num_reads: int = 0
+
+    async def read_all(self) -> tuple[ModelEntry, ...]:
+        self.num_reads += 1
+        if self.is_down:
+            raise DatabaseUnavailable("down")
+        return tuple(self.entries)
+
+
+@dataclass
+class FakeWriter:
+    begun: list[BegunRow] = field(default_factory=list)
+    ended: list[EndedRow] = field(default_factory=list)
+    is_down: bool = False
+
+    async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
+        if self.is_down:
+            raise DatabaseUnavailable("down")
+        self.begun += begun
+        self.ended += ended
+
+
+@dataclass(frozen=True)
+class Stores:
+    keys: FakeKeys
+    models: FakeModels
+    writer: FakeWriter

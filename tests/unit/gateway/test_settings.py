@@ -1,0 +1,30 @@
+"""A gateway's own name, from its environment."""
+
+import pytest
+
+from libs.common.errors import SettingsError
+from libs.common.ids import is_id, kind_of
+from libs.common.settings import Environment
+from services.gateway.settings import gateway_id_from
+
+
+def test_every_start_of_a_gateway_is_another_one_of_the_same_name() -> None:
+    env = Environment({"HYDRA_GATEWAY_ID": "gateway-0"})
+
+    first, second = gateway_id_from(env), gateway_id_from(env)
+
+    assert first != second
+    assert kind_of(first) == kind_of(second) == "gateway-0"
+
+
+def test_gateways_without_a_name_have_different_ones() -> None:
+    first, second = gateway_id_from(Environment({})), gateway_id_from(Environment({}))
+
+    assert kind_of(first) != kind_of(second)
+    assert is_id(first)
+
+
+@pytest.mark.parametrize("name", ["Gateway", "a.b", "g" * 43, "g w"])
+def test_a_name_that_cannot_be_part_of_an_id_ends_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_ID"):
+        gateway_id_from(Environment({"HYDRA_GATEWAY_ID": name}))
