@@ -7,7 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import SubmitRefused
 from libs.common.states import ModelState
+from services.scheduler import planner
+from services.scheduler.capacity import empty_cluster
 from services.scheduler.cluster import Model
+from services.scheduler.observed import Observed
+from services.scheduler.plans import NoRoom
 from services.scheduler.room import shortage
 from services.scheduler.store import endpoints, nodes
 from services.scheduler.summaries import Summaries
@@ -16,12 +20,13 @@ from services.scheduler.summaries import Summaries
 @dataclass(frozen=True)
 class Admission:
     summaries: Summaries
+    observed: Observed
     retry_after_s: int
 
     async def refusal(
-        self, session: AsyncSession, model: Model | None, num_queued: int
+        self, session: AsyncSession, model: Model | None, num_queued: int, remaining_s: float
     ) -> SubmitRefused | None:
-        """None: the request may be queued behind `num_queued` others."""
+        """None: the request may be queued behind `num_queued` others until its deadline."""
         if model is None or model.state is ModelState.DELETING:
             return SubmitRefused(code="model_failed", message="the model was deleted")
         if model.state is not ModelState.READY:
@@ -33,7 +38,11 @@ class Admission:
                 f"its max_queue is {model.max_queue}",
                 retry_after_s=self.retry_after_s,
             )
-        return await self._backing_off(session, model) or await self._too_large(session, model)
+        return (
+            await self._backing_off(session, model)
+            or await self._too_large(session, model)
+            or await self._too_late(session, model, remaining_s)
+        )
 
     def _not_ready(self, model: Model) -> SubmitRefused:
         if model.state is ModelState.FAILED:
@@ -58,5 +67,23 @@ class Admission:
 
     async def _too_large(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
         deployable = await self.summaries.deployable(session, model)
-        message = shortage(deployable, await nodes.load_memory_sizes(session))
+        message = shortage(deployable, await nodes.load_sizes(session))
         return None if message is None else SubmitRefused(code="no_capacity", message=message)
+
+    async def _too_late(
+        self, session: AsyncSession, model: Model, remaining_s: float
+    ) -> SubmitRefused | None:
+        """Of a model that nothing lives of: its bytes alone would need longer, were all idle."""
+        if await endpoints.has_open(session, model.id):
+            return None
+        deployable = await self.summaries.deployable(session, model)
+        cluster = empty_cluster(self.observed, await nodes.load_devices(session))
+        best = planner.plan(cluster, deployable)
+        if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
+            return None
+        return SubmitRefused(
+            code="deadline_too_short",
+            message=f"model {model.name} needs at least {best.fetch_s:.1f} s to start, the "
+            f"request's deadline is in {remaining_s:.1f} s",
+            retry_after_s=ceil(best.fetch_s),
+        )

@@ -25,9 +25,11 @@ from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
 from services.scheduler.hearing import Hearing
 from services.scheduler.imports import Imports
+from services.scheduler.importwatch import ImportWatch
 from services.scheduler.leadership import Candidate, Leadership
 from services.scheduler.observed import Observed
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.rival import session_name
 from services.scheduler.routes import RoutePublisher
 from services.scheduler.sender import DesiredSender
 from services.scheduler.settings import SchedulerSettings, Timing
@@ -69,14 +71,20 @@ def build_controller(
         timeline=timeline,
         routes=RoutePublisher(epoch, timing.routes_interval_s),
     )
-    admission = Admission(summaries, timing.queue_retry_after_s)
+    admission = Admission(summaries, observed, timing.queue_retry_after_s)
     return Controller(
         bus=bus,
         clock=clock,
         observed=observed,
         submissions=Submissions(ledger, admission, doubts, traces, clock, wake.set),
         reconciler=reconciler,
-        imports=Imports(ledger, workqueue, clock, timing.import_silence_s),
+        imports=Imports(
+            ledger,
+            workqueue,
+            clock,
+            timing.import_silence_s,
+            ImportWatch(observed.hearing, timing.import_lost_s),
+        ),
         relay=OutboxRelay(database, bus, Service.SCHEDULER),
         health=health,
         wake=wake,
@@ -131,13 +139,23 @@ async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> N
         stack.push_async_callback(bus.close)
         leadership = await _lead(settings, health)
         stack.push_async_callback(leadership.release)
-        database = Database.open(settings.database)
+        database = _open_database(settings)
         stack.push_async_callback(database.close)
         workqueue = NatsWorkQueue(bus.client)
         controller = build_controller(
             database, leadership.epoch, bus, workqueue, clock, settings.timing, health
         )
         await _watched(controller, leadership, settings.timing.lease_check_s)
+
+
+def _open_database(settings: SchedulerSettings) -> Database:
+    """With sessions that end by themselves when this process hangs in the middle of a transaction:
+    the rows that it holds are others' rows too."""
+    parameters = {
+        "application_name": session_name(settings.scheduler_id),
+        "idle_in_transaction_session_timeout": f"{settings.timing.leader_silence_s * 1000:.0f}ms",
+    }
+    return Database.open(settings.database, parameters=parameters)
 
 
 async def _watched(controller: Controller, leadership: Leadership, interval_s: float) -> None:
@@ -173,7 +191,8 @@ async def _connect(settings: SchedulerSettings, health: Health) -> NatsBus:
 
 async def _lead(settings: SchedulerSettings, health: Health) -> Leadership:
     """Wait as a standby until leadership is free."""
-    candidate = Candidate(settings.database, settings.scheduler_id)
+    silence_s = settings.timing.leader_silence_s
+    candidate = Candidate(settings.database, settings.scheduler_id, silence_s)
     try:
         while (leadership := await candidate.try_to_lead()) is None:
             health.beat()

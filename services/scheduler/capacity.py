@@ -1,21 +1,44 @@
 """The cluster as the planner may use it: only nodes that were heard lately and hold no strays."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from libs.common.states import FetchState
-from services.scheduler.cluster import Cluster, Device, Endpoint, Node
+from services.scheduler.cluster import Cluster, Device, Endpoint, Holding, Node
+from services.scheduler.observed import Observed
 from services.scheduler.round import Round
 
 
 def usable_cluster(
-    round_: Round, devices: tuple[Device, ...], fleet: tuple[Endpoint, ...]
+    round_: Round,
+    devices: tuple[Device, ...],
+    fleet: tuple[Endpoint, ...],
+    suspects: frozenset[str],
+    holdings: Mapping[str, tuple[Holding, ...]],
 ) -> Cluster:
+    """For a model that failed on the suspect nodes lately; `holdings` are those of each node."""
     known = {worker.id for endpoint in fleet for worker in endpoint.workers}
     node_ids = sorted({device.node_id for device in devices})
+    usable = (
+        _node(round_.observed, node_id, devices)
+        for node_id in node_ids
+        if _is_usable(round_, node_id, known)
+    )
     return Cluster(
         tuple(
-            _node(round_, node_id, devices)
-            for node_id in node_ids
-            if _is_usable(round_, node_id, known)
+            replace(node, is_suspect=node.id in suspects, holdings=holdings.get(node.id, ()))
+            for node in usable
         )
+    )
+
+
+def empty_cluster(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
+    """As if nothing ran on any node that was ever heard: no start can have more than that."""
+    node_ids = {device.node_id for device in devices}
+    heard = sorted(node_ids.intersection(observed.fetchers.node_ids()))
+    free = tuple(replace(device, reserved_bytes=0) for device in devices)
+    return Cluster(
+        tuple(replace(_node(observed, node_id, free), num_fetches=0) for node_id in heard)
     )
 
 
@@ -33,8 +56,8 @@ def _is_usable(round_: Round, node_id: str, known_workers: set[str]) -> bool:
     return all(worker.worker_id in known_workers for worker in strays)
 
 
-def _node(round_: Round, node_id: str, devices: tuple[Device, ...]) -> Node:
-    heard = round_.observed.fetchers.of(node_id)
+def _node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:
+    heard = observed.fetchers.of(node_id)
     assert heard is not None, "a usable node's fetcher was heard"
     heartbeat = heard.heartbeat
     is_running = (FetchState.QUEUED, FetchState.FETCHING)
@@ -44,4 +67,5 @@ def _node(round_: Round, node_id: str, devices: tuple[Device, ...]) -> Node:
         nic_bytes_per_s=heartbeat.nic_bytes_per_s,
         num_fetches=sum(fetch.state in is_running for fetch in heartbeat.fetches),
         cached_units=frozenset(heartbeat.cached_units),
+        cache_bytes=heartbeat.cache_capacity_bytes,
     )

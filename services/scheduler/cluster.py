@@ -3,7 +3,9 @@
 Times are ages in seconds, measured by the database's own clock when the rows were read.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from libs.common.messages import ModelSummary
 from libs.common.states import EndpointState, ModelState, WorkerState
@@ -43,6 +45,7 @@ class Worker:
     public_key: str | None
     address: str | None = None  # of its data socket, with the key
     is_linked: bool = False  # it was told who its neighbours are
+    context_tokens: int | None = None  # the longest sequence that it was started for
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Endpoint:
     idle_s: float | None  # None while busy
     num_assigned: int  # requests that were given to it and have not ended
     workers: tuple[Worker, ...]
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The same on all its stages; None without a worker."""
+        return self.workers[0].context_tokens if self.workers else None
 
     @property
     def is_released(self) -> bool:
@@ -79,6 +87,14 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """What a worker keeps in its node's host cache: it cannot be evicted."""
+
+    worker_id: str
+    file_bytes: Mapping[str, int] = field(hash=False)  # by unit digest
+
+
+@dataclass(frozen=True)
 class Node:
     """A node that may be given work now: both of its services were heard lately."""
 
@@ -88,6 +104,20 @@ class Node:
     num_fetches: int  # that are running now and share the NIC
     cached_units: frozenset[str]
     is_suspect: bool = False  # the model to be placed failed there lately
+    cache_bytes: int | None = None  # host cache; None: not known
+    holdings: tuple[Holding, ...] = ()
+
+    @cached_property
+    def held_units(self) -> Mapping[str, int]:
+        """Bytes of their files, by digest; what several workers share counts once."""
+        held: dict[str, int] = {}
+        for holding in self.holdings:
+            held.update(holding.file_bytes)
+        return held
+
+    @cached_property
+    def held_bytes(self) -> int:
+        return sum(self.held_units.values())
 
 
 @dataclass(frozen=True)
@@ -97,6 +127,14 @@ class Cluster:
     @property
     def devices(self) -> tuple[Device, ...]:
         return tuple(device for node in self.nodes for device in node.devices)
+
+
+@dataclass(frozen=True)
+class DeviceSize:
+    """An empty device of a node with an empty host cache."""
+
+    memory_bytes: int
+    cache_bytes: int | None = None  # of its node; None: not known
 
 
 @dataclass(frozen=True)
@@ -114,6 +152,8 @@ class Demand:
 
     num_queued: int = 0
     num_orphaned: int = 0  # given to an endpoint that has ended; their gateways will come again
+    num_unheard: int = 0  # of gateways that nobody has heard yet: perhaps they live, perhaps not
+    waited_s: float = 0.0  # so far, by whoever came first
 
     @property
     def num_waiting(self) -> int:

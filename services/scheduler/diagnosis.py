@@ -92,7 +92,8 @@ def _fetch_trouble(
     if not is_waiting_for_weights:
         return None
     if fetch is not None and fetch.state is FetchState.FAILED:
-        return Failing(f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}")
+        cause = f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}"
+        return Failing(cause, fetch.is_node_fault)
     if node.is_fetcher_lost:
         return Failing(f"the fetcher of node {node.node_id} is silent", is_node_fault=True)
     return None

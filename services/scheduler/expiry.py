@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from libs.common.states import ModelState, RequestOutcome, RequestState
 from services.scheduler.cluster import Demand, Model
 from services.scheduler.farewell import refuse
-from services.scheduler.observed import gateway_of
+from services.scheduler.gateways import Gateways
 from services.scheduler.round import Round
 from services.scheduler.store import endpoints, requests
 
@@ -73,12 +73,12 @@ async def _end_overdue(round_: Round) -> None:
 
 
 async def _end_of_lost_gateways(round_: Round) -> None:
-    hearing, limit_s = round_.observed.hearing, round_.timing.gateway_lost_s
+    gateways = Gateways(round_.observed, round_.timing)
     gateway_ids = await requests.load_gateway_ids(round_.session)
-    lost = [id_ for id_ in gateway_ids if hearing.silence_s(gateway_of(id_)) > limit_s]
+    lost = [id_ for id_ in gateway_ids if gateways.is_lost(id_)]
     if lost:
         found = await requests.load_of_gateways(round_.session, lost)
-        message = f"its gateway was silent for {limit_s:g} s"
+        message = "its gateway has ended, or is cut off"
         await refuse(round_, found, RequestOutcome.GATEWAY_LOST, "gateway_lost", message)
 
 

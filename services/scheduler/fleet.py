@@ -13,7 +13,7 @@ from services.scheduler.moves import make_move
 from services.scheduler.patience import StartWatch
 from services.scheduler.round import Round
 from services.scheduler.store import endpoints
-from services.scheduler.suspicion import root_failure
+from services.scheduler.suspicion import EchoWatch, RootCause, find_root
 from services.scheduler.waiting import StartProgress, start_progress
 
 
@@ -30,6 +30,10 @@ class Diagnosed:
     def are_all_gone(self) -> bool:
         return all(isinstance(finding, Gone) for finding in self.findings)
 
+    @property
+    def root(self) -> RootCause | None:
+        return find_root(self.endpoint.workers, self.findings)
+
     def are_all(self, state: WorkerState) -> bool:
         return len(self.present) == self.endpoint.num_stages and all(
             observed.state is state for observed in self.present
@@ -42,13 +46,19 @@ async def settle(
     known_models: Mapping[str, Model],
     demands: Mapping[str, Demand],
     watch: StartWatch,
+    echoes: EchoWatch,
 ) -> bool:
     """Apply every finding and make every due move; whether anything changed state."""
     changed = False
     watch.keep_only({endpoint.id for endpoint in fleet})
+    echoes.keep_only({endpoint.id for endpoint in fleet})
     latest = dict(known_models)  # a series of failed starts grows within the round
     for endpoint in fleet:
         diagnosed = _diagnose(round_, endpoint)
+        root = diagnosed.root
+        if root is not None and echoes.may_change(endpoint.id, root, round_.now_s):
+            round_.ailing.add(endpoint.id)
+            continue
         changed |= await _record_workers(round_, diagnosed)
         idle = idleness(round_, endpoint, diagnosed.present)
         await _record_idleness(round_, endpoint, idle)
@@ -115,24 +125,34 @@ def _situation(
     watch: StartWatch,
 ) -> Situation:
     endpoint, timing = diagnosed.endpoint, round_.timing
-    failure = root_failure(diagnosed.findings)
+    root = diagnosed.root
     progress = progress_of(round_, endpoint)
     is_deleted = model.state is ModelState.DELETING
     nothing_runs = all(w.num_running + w.num_waiting == 0 for w in diagnosed.present)
     return Situation(
-        failure=failure.cause if failure else None,
-        is_node_fault=failure is not None and failure.is_node_fault,
+        failure=root.cause if root else None,
+        is_node_fault=root is not None and root.is_node_fault,
+        guilty_id=root.guilty_id if root else None,
         are_all_ready=diagnosed.are_all(WorkerState.READY),
         are_all_gone=diagnosed.are_all_gone,
         is_stuck=_is_stuck(round_, diagnosed, watch),
         progress=_describe(diagnosed, progress),
+        is_outgrown=endpoint.id in round_.outgrown,
         is_unwanted=is_deleted
         or _is_abandoned(endpoint, demand, progress, timing.abandon_below_fraction),
-        is_idle_for_long=idle.idle_s is not None and idle.idle_s >= model.keep_alive_s,
+        is_idle_for_long=_is_idle_for_long(idle, model, demand),
         is_drained=endpoint.num_assigned == 0
         and nothing_runs
         and diagnosed.are_all(WorkerState.DRAINING),
     )
+
+
+def _is_idle_for_long(idle: Idleness, model: Model, demand: Demand) -> bool:
+    """Its workers have nothing to do for a moment also while the queue's next ones are on their
+    way to them."""
+    if demand.num_waiting or idle.idle_s is None:
+        return False
+    return idle.idle_s >= model.keep_alive_s
 
 
 def _is_stuck(round_: Round, diagnosed: Diagnosed, watch: StartWatch) -> bool:
@@ -146,7 +166,8 @@ def _is_stuck(round_: Round, diagnosed: Diagnosed, watch: StartWatch) -> bool:
 def _is_abandoned(
     endpoint: Endpoint, demand: Demand, progress: StartProgress, below_fraction: float
 ) -> bool:
-    nobody_waits = endpoint.num_assigned == 0 and demand.num_waiting == 0
+    num_waiting = demand.num_waiting + demand.num_unheard
+    nobody_waits = endpoint.num_assigned == 0 and num_waiting == 0
     is_starting = endpoint.state is EndpointState.STARTING
     return is_starting and nobody_waits and progress.fraction < below_fraction
 

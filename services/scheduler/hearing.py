@@ -29,6 +29,10 @@ class Hearing:
         """Since the speaker's last message; since the start for one who never spoke."""
         return self._elapsed_s - self._heard.get(speaker, 0.0)
 
+    def forget(self, speaker: str) -> None:
+        """One that will not speak again."""
+        self._heard.pop(speaker, None)
+
     def copy(self) -> "Hearing":
         twin = replace(self)
         twin._last_s, twin._elapsed_s = self._last_s, self._elapsed_s

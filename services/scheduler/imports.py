@@ -14,6 +14,7 @@ from libs.common.outbox import enqueue
 from libs.common.states import ImportState
 from libs.common.subjects import MODELS_CHANGED, Service
 from libs.common.workqueue import WorkQueue
+from services.scheduler.importwatch import ImportWatch
 from services.scheduler.store import models
 from services.scheduler.store.ledger import Ledger
 from services.scheduler.store.models import PendingImport
@@ -38,6 +39,7 @@ class Imports:
     workqueue: WorkQueue
     clock: Clock
     silence_s: float
+    watch: ImportWatch
     traces: Traces = field(default_factory=Traces)  # of the registrations, by model
     _reports: dict[str, ImportProgressed] = field(default_factory=dict)  # latest, by model
     _tries: dict[str, _Tries] = field(default_factory=dict)  # by import
@@ -45,6 +47,7 @@ class Imports:
 
     def hear(self, report: ImportProgressed) -> bool:
         """Whether it should be written at once: an end is never replaced by an older report."""
+        self.watch.hear(report, self.clock.monotonic_s())
         known = self._reports.get(report.model_id)
         is_same = known is not None and known.import_id == report.import_id
         if known is None or not is_same or known.state is ImportState.RUNNING:
@@ -69,8 +72,14 @@ class Imports:
 
     async def _put_silent(self) -> None:
         async with self.ledger.transaction() as session:
+            for abandoned in self.watch.take_abandoned():
+                logger.info("the import of model %s is put again", abandoned.model_id)
+                self._tries.setdefault(abandoned.import_id, _Tries()).next_at_s = 0.0
+                await models.forget_import_put(session, abandoned.model_id)
             silent = await models.take_silent_imports(session, self.silence_s)
             jobs = [await _job(session, pending) for pending in silent]
+            open_ids = await models.load_import_ids(session)
+        self._tries = {id_: tries for id_, tries in self._tries.items() if id_ in open_ids}
         for job in jobs:
             if self._is_due(job.import_id) and not await self._put(job):
                 async with self.ledger.transaction() as session:
@@ -105,12 +114,7 @@ async def _job(session: AsyncSession, pending: PendingImport) -> ImportModel:
     if import_id is None:
         import_id = new_id("import")
         await models.set_import_id(session, pending.model_id, import_id)
-    return ImportModel(
-        model_id=pending.model_id,
-        import_id=import_id,
-        source=pending.source,
-        max_context_tokens=pending.max_context_tokens,
-    )
+    return ImportModel(model_id=pending.model_id, import_id=import_id, source=pending.source)
 
 
 async def _write(session: AsyncSession, report: ImportProgressed) -> None:

@@ -12,12 +12,14 @@ from sqlalchemy import make_url
 
 from libs.common.settings import DatabaseSettings
 from services.scheduler.errors import LeadershipLost
+from services.scheduler.rival import Rival
 
 logger = logging.getLogger(__name__)
 
 LEADER_LOCK = 0x6879_6472_616C  # "hydral"; migrations lock another number
 CONNECT_TIMEOUT_S = 5.0
 CHECK_TIMEOUT_S = 3.0
+MAX_SILENCE_S = 2.5  # of a leader, unless somebody says otherwise
 _NOT_NOW = (
     OSError,
     TimeoutError,
@@ -26,6 +28,7 @@ _NOT_NOW = (
     asyncpg.InternalClientError,  # a connection cut off in the middle of its own recovery
 )
 
+_TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 _TAKE_EPOCH = """
 INSERT INTO leadership (id, epoch, scheduler_id, taken_at) VALUES (1, 1, $1, now())
 ON CONFLICT (id) DO UPDATE
@@ -49,7 +52,10 @@ class Leadership:
         self.epoch = epoch
 
     async def watch(self, interval_s: float) -> None:
-        """Check the lock for ever. Raises LeadershipLost at the first doubt."""
+        """Check the lock for ever, which is also the sign of life that standbys look for.
+
+        Raises LeadershipLost at the first doubt.
+        """
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -74,9 +80,15 @@ class Leadership:
 class Candidate:
     """A scheduler that wants to lead; keeps its connection between tries."""
 
-    def __init__(self, settings: DatabaseSettings, scheduler_id: str) -> None:
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        scheduler_id: str,
+        max_silence_s: float = MAX_SILENCE_S,
+    ) -> None:
         self._settings = settings
         self._scheduler_id = scheduler_id
+        self._rival = Rival(LEADER_LOCK, max_silence_s)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def try_to_lead(self) -> Leadership | None:
@@ -104,9 +116,17 @@ class Candidate:
 
     async def _take(self, connection: "asyncpg.Connection[asyncpg.Record]") -> int | None:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
+            if not await self._has_lock(connection):
                 return None
             return int(await connection.fetchval(_TAKE_EPOCH, self._scheduler_id))
+
+    async def _has_lock(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+        if await connection.fetchval(_TRY_LOCK, LEADER_LOCK):
+            return True
+        if not await self._rival.is_hung(connection):
+            return False
+        await self._rival.depose(connection)
+        return bool(await connection.fetchval(_TRY_LOCK, LEADER_LOCK))
 
 
 async def _connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":

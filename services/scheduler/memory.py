@@ -1,16 +1,22 @@
-"""How many device bytes a model needs. Pure."""
+"""How many bytes a model needs, on devices and in host caches. Pure."""
 
-from libs.common.messages import ModelSummary
+from libs.common.manifest import CHUNK_SIZE_BYTES
+from libs.common.messages import ModelSummary, UnitSummary
+from libs.common.unitheader import header_bytes
 from services.scheduler.cluster import Model
 
 KV_TOKENS_PER_SLOT = 512  # what a request holds on average, if nobody says otherwise
 
 
 def context_tokens(model: Model, summary: ModelSummary) -> int:
-    """The longest sequence: the model's own limit, never beyond what the checkpoint allows."""
-    if model.max_context_tokens is None:
-        return summary.max_context_tokens
-    return min(model.max_context_tokens, summary.max_context_tokens)
+    """The longest sequence: the model's own limit, never beyond what the checkpoint allows or the
+    KV cache holds. Its last token is never an input and needs no place there."""
+    limits = [summary.max_context_tokens]
+    if model.max_context_tokens is not None:
+        limits.append(model.max_context_tokens)
+    if model.kv_cache_bytes is not None:
+        limits.append(model.kv_cache_bytes // max(1, summary.kv_bytes_per_token) + 1)
+    return min(limits)
 
 
 def kv_budget_bytes(model: Model, summary: ModelSummary) -> int:
@@ -34,3 +40,13 @@ def stage_kv_bytes(model: Model, summary: ModelSummary, num_layers: int) -> int:
 def full_bytes(model: Model, summary: ModelSummary) -> int:
     """A worker that holds the whole model: weights + KV budget (design, section 7)."""
     return summary.weight_bytes + kv_budget_bytes(model, summary)
+
+
+def file_bytes(unit: UnitSummary) -> int:
+    """What a unit takes of a host cache: its file has a header."""
+    return header_bytes(unit.size_bytes, CHUNK_SIZE_BYTES) + unit.size_bytes
+
+
+def files_bytes(summary: ModelSummary) -> int:
+    """What the whole model takes of a host cache."""
+    return sum(file_bytes(unit) for unit in summary.units)

@@ -33,7 +33,7 @@ async def make_move(round_: Round, endpoint: Endpoint, model: Model, verdict: Ve
     if verdict.move is Move.RELEASE:
         await endpoints.release_workers(session, endpoint.id)
         if endpoint.cold_start_id is not None:
-            cause = "nobody waited for it any more"
+            cause = verdict.cause or "nobody waited for it any more"
             _trace(round_, endpoint, await coldstarts.end(session, endpoint.cold_start_id, cause))
     round_.changed_nodes.update(worker.node_id for worker in endpoint.workers)
     return model
@@ -43,6 +43,8 @@ async def _fail(round_: Round, endpoint: Endpoint, model: Model, verdict: Verdic
     session = round_.session
     await endpoints.end(session, endpoint.id, EndpointState.FAILED, verdict.cause)
     await endpoints.release_workers(session, endpoint.id)
+    if verdict.guilty_id is not None and verdict.cause is not None:
+        await endpoints.blame_worker(session, verdict.guilty_id, verdict.cause)
     round_.changed_nodes.update(worker.node_id for worker in endpoint.workers)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, verdict.cause)

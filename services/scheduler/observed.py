@@ -17,6 +17,7 @@ from libs.common.messages import (
 from services.scheduler.hearing import Hearing
 
 RETIRED_BOOTS = 16  # of one process; older ones cannot still be on their way
+GATEWAY_MEMORY_S = 60.0  # of silence; long before, its requests have ended
 
 H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
 
@@ -95,6 +96,14 @@ class Observed:
     def hear_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> None:
         self.gateways[heartbeat.gateway_id] = heartbeat
         self.hearing.hear(gateway_of(heartbeat.gateway_id), now_s)
+        self._forget_gateways()
+
+    def _forget_gateways(self) -> None:
+        """Each start of a gateway is another one."""
+        for speaker in map(gateway_of, list(self.gateways)):
+            if self.hearing.silence_s(speaker) > GATEWAY_MEMORY_S:
+                self.hearing.forget(speaker)
+                del self.gateways[speaker.removeprefix(gateway_of(""))]
 
     def worker(self, node_id: str, worker_id: str) -> WorkerObserved | None:
         heard = self.agents.of(node_id)

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from heapq import nsmallest
+from math import inf
 from typing import NamedTuple
 
 from libs.common.messages import ModelSummary, UnitSummary
 from services.scheduler.cluster import Cluster, Device, Node
+from services.scheduler.memory import file_bytes, files_bytes
 from services.scheduler.split import Place
 
 UNCAPPED_BYTES_PER_S = 1.25e9  # assumed of a NIC without a configured cap: 10 Gbit/s
@@ -20,9 +23,24 @@ class Offer(NamedTuple):
     free_bytes: int
     rate_bytes_per_s: float  # the node's share of its network for one more fetch
     cached_bytes: int  # of the model's weights, in the node's host cache
+    cache_free_bytes: float  # of the host cache: free, or evictable for this model
+    room_bytes: float  # the scarcer of the two
 
 
-Rank = tuple[bool, float, int, str, int]
+Rank = tuple[bool, float, float, str, int]
+Room = Callable[[Offer], float]
+
+
+def scarcest_room(offer: Offer) -> float:
+    return offer.room_bytes
+
+
+def device_room(offer: Offer) -> float:
+    return offer.free_bytes
+
+
+def cache_room(offer: Offer) -> float:
+    return offer.cache_free_bytes
 
 
 def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
@@ -35,8 +53,11 @@ def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
         cached = 0
         if node.cached_units and not digests.isdisjoint(node.cached_units):
             cached = sum(sizes[digest] for digest in digests & node.cached_units)
+        cache_free = inf if node.cache_bytes is None else node.cache_bytes - node.held_bytes
         for device in node.devices:
-            offers.append(Offer(node, device, device.free_bytes, rate, cached))
+            free = device.free_bytes
+            room = free if free < cache_free else cache_free
+            offers.append(Offer(node, device, free, rate, cached, cache_free, room))
     return offers
 
 
@@ -62,7 +83,7 @@ def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Off
         return (
             offer.node.is_suspect,
             fetch_s,
-            -offer.free_bytes,
+            -offer.room_bytes,
             device.node_id,
             device.index,
         )
@@ -70,12 +91,12 @@ def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Off
     return nsmallest(count, offers, key=rank)
 
 
-def roomiest(offers: Sequence[Offer], count: int) -> list[Offer]:
-    """The emptiest devices; suspect nodes come last."""
+def roomiest(offers: Sequence[Offer], count: int, room: Room) -> list[Offer]:
+    """Those with the most room; suspect nodes come last."""
 
-    def rank(offer: Offer) -> tuple[bool, int, str, int]:
+    def rank(offer: Offer) -> tuple[bool, float, str, int]:
         device = offer.device
-        return (offer.node.is_suspect, -offer.free_bytes, device.node_id, device.index)
+        return (offer.node.is_suspect, -room(offer), device.node_id, device.index)
 
     return nsmallest(count, offers, key=rank)
 
@@ -114,23 +135,42 @@ def _layer_rank(offers: Sequence[Offer], summary: ModelSummary) -> Callable[[Off
 
 
 def as_places(offers: Sequence[Offer], summary: ModelSummary) -> list[Place]:
-    """As the split sees them; stages on one node share its network."""
+    """As the split sees them; stages on one node share its network and its host cache."""
     sharing = Counter(offer.node.id for offer in offers)
-    layers = [(unit.digest, unit.size_bytes) for unit in sorted_layers(summary)]
+    layers = sorted_layers(summary)
     ends = [unit for unit in summary.units if unit.layer is None]
-    return [
-        Place(
-            free_bytes=offer.free_bytes,
-            rate_bytes_per_s=offer.rate_bytes_per_s / sharing[offer.node.id],
-            missing_layer_bytes=_missing_layers(layers, offer.node.cached_units),
-            missing_end_bytes=_missing(ends, offer),
-        )
-        for offer in offers
-    ]
+    files = files_bytes(summary)
+    return [_place(offer, sharing[offer.node.id], layers, ends, files) for offer in offers]
 
 
-def _missing_layers(layers: list[tuple[str, int]], cached: frozenset[str]) -> list[int]:
-    return [0 if digest in cached else size for digest, size in layers]
+def _place(
+    offer: Offer, num_sharing: int, layers: list[UnitSummary], ends: list[UnitSummary], files: int
+) -> Place:
+    place = Place(
+        free_bytes=offer.free_bytes,
+        rate_bytes_per_s=offer.rate_bytes_per_s / num_sharing,
+        missing_layer_bytes=_missing_layers(layers, offer.node.cached_units),
+        missing_end_bytes=_missing(ends, offer),
+    )
+    cache_free_bytes = offer.cache_free_bytes / num_sharing
+    if cache_free_bytes >= files:
+        return place  # it could hold the whole model: no limit
+    return replace(
+        place,
+        cache_free_bytes=cache_free_bytes,
+        cache_layer_bytes=[files_needed(offer, [unit]) for unit in layers],
+        cache_end_bytes=files_needed(offer, ends),
+    )
+
+
+def files_needed(offer: Offer, units: Sequence[UnitSummary]) -> int:
+    """Bytes of the host cache that must be free for these units: a worker holds the others."""
+    held = offer.node.held_units
+    return sum(file_bytes(unit) for unit in units if unit.digest not in held)
+
+
+def _missing_layers(layers: Sequence[UnitSummary], cached: frozenset[str]) -> list[int]:
+    return [0 if unit.digest in cached else unit.size_bytes for unit in layers]
 
 
 def sorted_layers(summary: ModelSummary) -> list[UnitSummary]:

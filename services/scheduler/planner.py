@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from libs.common.messages import LayerRange, ModelSummary
-from services.scheduler.cluster import Cluster, Deployable, Model
-from services.scheduler.memory import full_bytes, kv_budget_bytes
+from services.scheduler.cluster import Cluster, Deployable, DeviceSize, Model
+from services.scheduler.memory import file_bytes, files_bytes, full_bytes, kv_budget_bytes
 from services.scheduler.offers import (
     Offer,
     as_places,
     best_per_node,
+    cache_room,
+    device_room,
+    files_needed,
     in_stage_order,
     roomiest,
+    scarcest_room,
     soonest,
     sorted_layers,
     survey,
@@ -44,16 +48,20 @@ def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES)
 
 
 def fits_in(
-    memory_bytes: Sequence[int], deployable: Deployable, max_stages: int = MAX_STAGES
+    sizes: Sequence[DeviceSize], deployable: Deployable, max_stages: int = MAX_STAGES
 ) -> bool:
     """Whether empty devices of these sizes could hold the model together."""
-    model, summary = deployable.model, deployable.summary
-    largest = sorted(memory_bytes, reverse=True)[: _num_stages(model, summary, max_stages)]
-    if not largest or largest[0] >= full_bytes(model, summary):
-        return bool(largest)
-    sizes = [unit.size_bytes for unit in sorted_layers(summary)]
-    empty = [Place(size, 1.0, sizes, _end_bytes(summary)) for size in largest]
-    return split(_weights(model, summary), empty) is not None
+    summary = deployable.summary
+    empty = [_empty_place(size, summary) for size in sizes]
+    weights = _weights(deployable.model, summary)
+    if any(split(weights, [place]) is not None for place in empty):
+        return True
+    num_stages = _num_stages(deployable.model, summary, max_stages)
+    return any(
+        split(weights, sorted(empty, key=room, reverse=True)[:num_stages]) is not None
+        for room in (_scarcest, lambda place: place.free_bytes, lambda p: p.cache_free_bytes)
+        if empty
+    )
 
 
 def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Plan | None:
@@ -75,7 +83,16 @@ def _num_stages(model: Model, summary: ModelSummary, max_stages: int) -> int:
 def _whole_model(offers: list[Offer], deployable: Deployable) -> Plan | None:
     summary = deployable.summary
     needed = full_bytes(deployable.model, summary)
-    roomy = [offer for offer in offers if offer.free_bytes >= needed]
+    files = files_bytes(summary)
+    roomy = [
+        offer
+        for offer in offers
+        if offer.free_bytes >= needed
+        and (
+            offer.cache_free_bytes >= files
+            or offer.cache_free_bytes >= files_needed(offer, summary.units)
+        )
+    ]
     best = soonest(roomy, 1, summary.weight_bytes)
     if not best:
         return None
@@ -86,24 +103,28 @@ def _whole_model(offers: list[Offer], deployable: Deployable) -> Plan | None:
 
 
 def _pipeline(offers: list[Offer], deployable: Deployable, num_stages: int) -> Plan | None:
-    """On the nodes that are soonest; on the emptiest ones when those have too little memory; and
+    """On the nodes that are soonest; on the emptiest ones when those have too little room; and
     on several devices of a node only when there are not enough nodes."""
     share_bytes = deployable.summary.weight_bytes / num_stages
     per_node = best_per_node(offers)
-    return (
-        _cut(soonest(per_node, num_stages, share_bytes), deployable)
-        or _cut(roomiest(per_node, num_stages), deployable)
-        or _cut(roomiest(offers, num_stages), deployable)
-    )
+    found = _cut(soonest(per_node, num_stages, share_bytes), deployable)
+    for choices in (per_node, offers):
+        for room in (scarcest_room, device_room, cache_room):
+            found = found or _cut(roomiest(choices, num_stages, room), deployable)
+    return found
 
 
 def _cut(chosen: list[Offer], deployable: Deployable) -> Plan | None:
+    """In the order that suits what is cached; if that has no room, the largest first."""
     if len(chosen) < 2:
         return None
-    model, summary = deployable.model, deployable.summary
-    ordered = in_stage_order(chosen, summary)
-    found = split(_weights(model, summary), as_places(ordered, summary))
-    return None if found is None else _as_plan(ordered, found, deployable)
+    summary = deployable.summary
+    weights = _weights(deployable.model, summary)
+    for ordered in (in_stage_order(chosen, summary), roomiest(chosen, len(chosen), scarcest_room)):
+        found = split(weights, as_places(ordered, summary))
+        if found is not None:
+            return _as_plan(ordered, found, deployable)
+    return None
 
 
 def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
@@ -115,6 +136,26 @@ def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
             layers = LayerRange(first_layer=start, last_layer=end)
             stages.append(plan_stage(offer, deployable, index, layers, fetch_s))
     return Plan(tuple(stages))
+
+
+def _empty_place(size: DeviceSize, summary: ModelSummary) -> Place:
+    layers = sorted_layers(summary)
+    layer_bytes = [unit.size_bytes for unit in layers]
+    if size.cache_bytes is None:
+        return Place(size.memory_bytes, 1.0, layer_bytes, _end_bytes(summary))
+    return Place(
+        free_bytes=size.memory_bytes,
+        rate_bytes_per_s=1.0,
+        missing_layer_bytes=layer_bytes,
+        missing_end_bytes=_end_bytes(summary),
+        cache_free_bytes=size.cache_bytes,
+        cache_layer_bytes=[file_bytes(unit) for unit in layers],
+        cache_end_bytes=sum(file_bytes(unit) for unit in summary.units if unit.layer is None),
+    )
+
+
+def _scarcest(place: Place) -> float:
+    return min(place.free_bytes, place.cache_free_bytes)
 
 
 def _weights(model: Model, summary: ModelSummary) -> Weights:

@@ -14,12 +14,16 @@ class StagePlan:
     node_id: str
     device_index: int
     layers: LayerRange
-    unit_digests: tuple[str, ...]  # in the order in which the worker needs them
+    units: tuple[UnitSummary, ...]  # in the order in which the worker needs them
     weight_bytes: int
     cached_bytes: int  # of weight_bytes, in the node's host cache already
     kv_bytes: int
     cores: int
     fetch_s: float  # predicted, at the node's present share of its network
+
+    @property
+    def unit_digests(self) -> tuple[str, ...]:
+        return tuple(unit.digest for unit in self.units)
 
     @property
     def device_bytes(self) -> int:
@@ -41,7 +45,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class NoRoom:
-    """The devices' free bytes do not suffice now. Whether they ever can is `fits_in`'s question."""
+    """The room on devices and in host caches does not suffice now. Whether it ever can is
+    `fits_in`'s question."""
 
     needed_bytes: int
     largest_free_bytes: int
@@ -60,7 +65,7 @@ def plan_stage(
         node_id=offer.node.id,
         device_index=device.index,
         layers=layers,
-        unit_digests=tuple(unit.digest for unit in sorted(units, key=_reading_order)),
+        units=tuple(sorted(units, key=_reading_order)),
         weight_bytes=weight_bytes,
         cached_bytes=sum(cached),
         kv_bytes=kv_bytes,

@@ -1,57 +1,69 @@
-"""Which idle endpoints give way to a model that waits for memory. Pure."""
+"""Which idle endpoints give way to a model that waits for room. Pure."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.scheduler.cluster import Cluster, Device, Endpoint
+from services.scheduler import planner
+from services.scheduler.cluster import Cluster, Deployable, Endpoint
+from services.scheduler.plans import Plan
+from services.scheduler.whatif import without
+
+MAX_SINGLES = 64  # endpoints that are tried alone; beyond, one more or less does not matter
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Reclaim:
+    """What to drain, and what then fits: the room on these devices is spoken for."""
+
     victims: tuple[Endpoint, ...]
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """Fewest endpoints first, then those that are idle longest."""
-        return (len(self.victims), -sum(victim.idle_s or 0.0 for victim in self.victims))
+    plan: Plan
 
 
-def endpoints_to_drain(
-    cluster: Cluster, endpoints: Sequence[Endpoint], idle: Iterable[Endpoint], needed_bytes: int
-) -> tuple[Endpoint, ...]:
-    """The smallest set of `idle` endpoints whose end makes room on one device.
-
-    Empty when memory that is already being freed will do, or when nothing would help.
-    """
-    leaving = [
-        endpoint
-        for endpoint in endpoints
-        if endpoint.state.is_finished or not endpoint.state.can_take_requests
-    ]
-    idle = sorted(idle, key=lambda endpoint: -(endpoint.idle_s or 0.0))
-    choices = [_on_device(device, leaving, idle, needed_bytes) for device in cluster.devices]
-    possible = [choice for choice in choices if choice is not None]
-    return min(possible, key=lambda choice: choice.rank).victims if possible else ()
+def reclaim(
+    cluster: Cluster,
+    endpoints: Sequence[Endpoint],
+    idle: Sequence[Endpoint],
+    deployable: Deployable,
+) -> Reclaim | None:
+    """As few of `idle` as make room, those that are idle longest first; no victims when room that
+    is already being freed will do. None when nothing would help."""
+    leaving = [e for e in endpoints if e.state.is_finished or not e.state.can_take_requests]
+    return _Search(without(cluster, leaving), deployable).run(idle)
 
 
-def _on_device(
-    device: Device, leaving: Sequence[Endpoint], idle: Sequence[Endpoint], needed_bytes: int
-) -> _Choice | None:
-    room = device.free_bytes + sum(_bytes_on(device, endpoint) for endpoint in leaving)
-    victims: list[Endpoint] = []
-    for endpoint in idle:
-        if room >= needed_bytes:
-            break
-        freed = _bytes_on(device, endpoint)
-        if freed:
-            victims.append(endpoint)
-            room += freed
-    return _Choice(tuple(victims)) if room >= needed_bytes else None
+@dataclass(frozen=True)
+class _Search:
+    cluster: Cluster
+    deployable: Deployable
+
+    def run(self, idle: Sequence[Endpoint]) -> Reclaim | None:
+        oldest = sorted(idle, key=lambda endpoint: -(endpoint.idle_s or 0.0))
+        found = self._try([]) or self._one_of(oldest[:MAX_SINGLES])
+        return found if found is not None else self._several_of(oldest)
+
+    def _try(self, victims: Sequence[Endpoint]) -> Reclaim | None:
+        plan = planner.plan(without(self.cluster, victims), self.deployable)
+        return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
+
+    def _one_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
+        tries = (self._try([endpoint]) for endpoint in oldest)
+        return next((found for found in tries if found is not None), None)
+
+    def _several_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
+        """The shortest row of the oldest that suffices, less those of it that need not go."""
+        if self._try(oldest) is None:
+            return None
+        lengths = range(len(oldest) + 1)
+        length = bisect_left(lengths, True, key=lambda n: self._try(oldest[:n]) is not None)
+        found = self._try(oldest[:length])
+        assert found is not None, "the search ended with a row that suffices"
+        for spared in sorted(oldest[:length], key=_size_and_age):
+            fewer = [victim for victim in found.victims if victim is not spared]
+            found = self._try(fewer) or found
+        return found
 
 
-def _bytes_on(device: Device, endpoint: Endpoint) -> int:
-    return sum(
-        worker.device_bytes
-        for worker in endpoint.workers
-        if worker.node_id == device.node_id and worker.device_index == device.index
-    )
+def _size_and_age(endpoint: Endpoint) -> tuple[int, float]:
+    """Small ones are spared first, so that few have to go; then those that were busy last."""
+    return (sum(worker.device_bytes for worker in endpoint.workers), endpoint.idle_s or 0.0)

@@ -20,7 +20,10 @@ from services.scheduler.coldstart import ColdStarter
 from services.scheduler.doubts import Doubts
 from services.scheduler.expiry import Expiry
 from services.scheduler.fleet import settle
+from services.scheduler.gateways import Gateways
+from services.scheduler.hopeless import end_of_failing_models
 from services.scheduler.observed import Observed
+from services.scheduler.outgrown import find_outgrown
 from services.scheduler.patience import StartWatch
 from services.scheduler.progress import ProgressTeller
 from services.scheduler.ring import link_stages
@@ -31,6 +34,7 @@ from services.scheduler.settings import Timing
 from services.scheduler.store import desired, models, nodes, queue
 from services.scheduler.store.fleet import load_fleet
 from services.scheduler.store.ledger import Ledger
+from services.scheduler.suspicion import EchoWatch
 from services.scheduler.timeline import Timeline
 
 logger = logging.getLogger(__name__)
@@ -54,9 +58,11 @@ class Reconciler:
     expiry: Expiry = field(default_factory=Expiry)
     progress: ProgressTeller = field(default_factory=ProgressTeller)
     watch: StartWatch = field(init=False)
+    echoes: EchoWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self.watch = StartWatch(self.timing.start_timeout_s)
+        self.echoes = EchoWatch(self.timing.echo_grace_s)
 
     async def reconcile(self) -> None:
         """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
@@ -91,8 +97,12 @@ class Reconciler:
         await self.timeline.record(round_, fleet)
         await self.expiry.end_hopeless(round_, known, demands)
         self._lay_doubts(round_, fleet)
-        if await settle(round_, fleet, known, demands, self.watch):
+        await find_outgrown(round_, fleet, known, self.starter.summaries)
+        if await settle(round_, fleet, known, demands, self.watch, self.echoes):
             fleet, demands, known = await self._read(round_)
+        for endpoint_id in round_.ailing:
+            self.doubts.report(endpoint_id, round_.now_s)
+        await end_of_failing_models(round_, fleet, known, demands)
         await link_stages(round_, fleet)
         given = await assign_queued(round_, fleet, demands, self.doubts)
         if given:
@@ -105,7 +115,8 @@ class Reconciler:
         self, round_: Round
     ) -> tuple[tuple[Endpoint, ...], Mapping[str, Demand], Mapping[str, Model]]:
         fleet = await load_fleet(round_.session)
-        demands = await queue.load_demand(round_.session)
+        gateways = Gateways(round_.observed, round_.timing)
+        demands = await queue.load_demand(round_.session, gateways)
         model_ids = {endpoint.model_id for endpoint in fleet} | demands.keys()
         return fleet, demands, await models.load(round_.session, model_ids)
 
@@ -114,7 +125,8 @@ class Reconciler:
         for endpoint in fleet:
             for worker in endpoint.workers[:1]:
                 heard = round_.observed.agents.of(worker.node_id)
-                if heard and round_.observed.worker(worker.node_id, worker.id):
+                entry = round_.observed.worker(worker.node_id, worker.id)
+                if heard and entry and not entry.state.is_finished:
                     self.doubts.seen_alive(endpoint.id, heard.at_s)
 
     async def _publish(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:

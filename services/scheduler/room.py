@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from libs.common.states import EndpointState, RequestOutcome
 from services.scheduler import planner
-from services.scheduler.cluster import Cluster, Demand, Deployable, Endpoint
+from services.scheduler.cluster import Cluster, Demand, Deployable, DeviceSize, Endpoint
 from services.scheduler.farewell import refuse
-from services.scheduler.memory import kv_budget_bytes
-from services.scheduler.plans import NoRoom
-from services.scheduler.reclaim import endpoints_to_drain
+from services.scheduler.memory import files_bytes, kv_budget_bytes
+from services.scheduler.plans import Plan
+from services.scheduler.reclaim import reclaim
 from services.scheduler.round import Round
 from services.scheduler.store import endpoints, nodes, requests
 
@@ -21,35 +22,55 @@ MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
 async def make_room(
     round_: Round,
     deployable: Deployable,
-    missing: NoRoom,
     cluster: Cluster,
     fleet: tuple[Endpoint, ...],
     demands: Mapping[str, Demand],
-) -> None:
-    message = shortage(deployable, await nodes.load_memory_sizes(round_.session))
+) -> Plan | None:
+    """What will fit when those who were asked to go are gone; None while nothing would help."""
+    message = shortage(deployable, await nodes.load_sizes(round_.session))
     if message is not None:
         waiting = await requests.load_queued_of(round_.session, [deployable.model.id])
         await refuse(round_, waiting, RequestOutcome.MODEL_FAILED, "no_capacity", message)
-        return
+        return None
     idle = [endpoint for endpoint in fleet if _may_go(endpoint, demands)]
-    for endpoint in endpoints_to_drain(cluster, fleet, idle, missing.needed_bytes):
+    found = reclaim(cluster, fleet, idle, deployable)
+    if found is None:
+        return None
+    for endpoint in found.victims:
         logger.info("endpoint %s gives way to model %s", endpoint.id, deployable.model.id)
         await endpoints.set_draining(round_.session, endpoint.id)
         round_.changed_nodes.update(worker.node_id for worker in endpoint.workers)
+    return found.plan
 
 
-def shortage(deployable: Deployable, memory_bytes: Sequence[int]) -> str | None:
+def shortage(deployable: Deployable, sizes: Sequence[DeviceSize]) -> str | None:
     """Why empty devices of these sizes could never hold the model; None if they could, and while
     no device is known at all."""
-    if not memory_bytes or planner.fits_in(memory_bytes, deployable):
+    if not sizes or planner.fits_in(sizes, deployable):
         return None
+    any_cache = [replace(size, cache_bytes=None) for size in sizes]
+    if planner.fits_in(any_cache, deployable):
+        return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in sizes))
+    return _memory_shortage(deployable, max(size.memory_bytes for size in sizes))
+
+
+def _memory_shortage(deployable: Deployable, largest_bytes: int) -> str:
     model, weight_bytes = deployable.model, deployable.summary.weight_bytes
     kv_bytes = kv_budget_bytes(model, deployable.summary)
     return (
         f"model {model.name} needs {weight_bytes + kv_bytes} bytes of device memory "
         f"(weights {weight_bytes}, KV cache {kv_bytes}) on at most {model.max_pipeline_size} "
-        f"devices, the largest has {max(memory_bytes)}; lower kv_cache_bytes or "
+        f"devices, the largest has {largest_bytes}; lower kv_cache_bytes or "
         "max_context_tokens, or add larger devices"
+    )
+
+
+def _cache_shortage(deployable: Deployable, largest_bytes: int) -> str:
+    model = deployable.model
+    return (
+        f"model {model.name} needs {files_bytes(deployable.summary)} bytes of host cache "
+        f"(its weights) on at most {model.max_pipeline_size} nodes, the largest host cache has "
+        f"{largest_bytes}; raise max_pipeline_size, or add nodes or larger host caches"
     )
 
 

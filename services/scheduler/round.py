@@ -34,6 +34,8 @@ class Round:
     after_commit: list[Callable[[], None]] = field(default_factory=list)
     # Nodes whose workers changed: they get a new desired version.
     changed_nodes: set[str] = field(default_factory=set)
+    ailing: set[str] = field(default_factory=set)  # endpoints whose end is only a matter of time
+    outgrown: set[str] = field(default_factory=set)  # endpoints with too short a context by now
     is_unfinished: bool = False  # another round shall follow at once
 
     def send(self, subject: Subject, token: str | None, message: Message) -> None:

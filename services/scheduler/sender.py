@@ -126,8 +126,9 @@ class DesiredSender:
         newest = _heard(self._observed, follower)
         if newest is None or newest.heartbeat.boot_id != boot_id:
             return  # it restarted: its old workers must leave the rows first
+        addressed = desired.model_copy(update={"boot_id": boot_id})
         reply = await self._bus.request(
-            follower.role.subject, follower.node_id, desired, timeout_s=self._timeout_s
+            follower.role.subject, follower.node_id, addressed, timeout_s=self._timeout_s
         )
         assert isinstance(reply, DesiredReply)
         if reply.refused is not None:

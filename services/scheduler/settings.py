@@ -14,16 +14,21 @@ class Timing:
     """How patient the scheduler is. Tests shorten these."""
 
     reconcile_interval_s: float = 1.0
-    lease_check_s: float = 1.0  # of the leader's lock; also a standby's retry
+    lease_check_s: float = 0.5  # of the leader's lock; also a standby's retry
+    leader_silence_s: float = 2.5  # a leader whose checks stop that long is deposed by a standby
     node_stale_s: float = 5.0  # silent that long: nothing new is planned there
     node_lost_s: float = 10.0  # silent that long: its workers count as dead
     gateway_lost_s: float = 10.0
+    gateway_replaced_s: float = 3.0  # the same, while another process of its name speaks
     unlisted_s: float = 30.0  # a request its own gateway no longer lists
     start_timeout_s: float = 120.0  # of a start that does not move any more
     desired_timeout_s: float = 1.0  # one try to tell a node its desired state
+    suspect_s: float = 60.0  # a node on which a model failed is avoided for the model so long
+    echo_grace_s: float = 1.0  # for the root of a failure to be heard after its echoes
     routes_interval_s: float = 5.0
     progress_interval_s: float = 2.0
-    import_silence_s: float = 30.0
+    import_silence_s: float = 30.0  # of an import that nobody has begun, before it is put again
+    import_lost_s: float = 5.0  # of one that a fetcher has begun
     queue_retry_after_s: int = 5
     # A cold start that nobody waits for any more goes on from this fraction of its bytes.
     abandon_below_fraction: float = 0.5
@@ -40,15 +45,20 @@ class Timing:
         return cls(
             reconcile_interval_s=env.seconds("RECONCILE_INTERVAL_S", default.reconcile_interval_s),
             lease_check_s=env.seconds("LEASE_CHECK_S", default.lease_check_s),
+            leader_silence_s=env.seconds("LEADER_SILENCE_S", default.leader_silence_s),
             node_stale_s=env.seconds("NODE_STALE_S", default.node_stale_s),
             node_lost_s=env.seconds("NODE_LOST_S", default.node_lost_s),
             gateway_lost_s=env.seconds("GATEWAY_LOST_S", default.gateway_lost_s),
+            gateway_replaced_s=env.seconds("GATEWAY_REPLACED_S", default.gateway_replaced_s),
             unlisted_s=env.seconds("UNLISTED_REQUEST_S", default.unlisted_s),
             start_timeout_s=env.seconds("START_TIMEOUT_S", default.start_timeout_s),
             desired_timeout_s=env.seconds("DESIRED_TIMEOUT_S", default.desired_timeout_s),
+            suspect_s=env.seconds("SUSPECT_S", default.suspect_s),
+            echo_grace_s=env.seconds("ECHO_GRACE_S", default.echo_grace_s),
             routes_interval_s=env.seconds("ROUTES_INTERVAL_S", default.routes_interval_s),
             progress_interval_s=env.seconds("PROGRESS_INTERVAL_S", default.progress_interval_s),
             import_silence_s=env.seconds("IMPORT_SILENCE_S", default.import_silence_s),
+            import_lost_s=env.seconds("IMPORT_LOST_S", default.import_lost_s),
             queue_retry_after_s=env.integer(
                 "QUEUE_RETRY_AFTER_S", default.queue_retry_after_s, minimum=1
             ),

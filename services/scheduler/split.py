@@ -30,6 +30,10 @@ class Place:
     rate_bytes_per_s: float
     missing_layer_bytes: Sequence[int]
     missing_end_bytes: int  # if it becomes stage 0
+    # Of the node's host cache: what is free, and what the units would take of it.
+    cache_free_bytes: float = inf
+    cache_layer_bytes: Sequence[int] = ()
+    cache_end_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Split:
 
 
 def split(weights: Weights, places: Sequence[Place]) -> Split | None:
-    """The split that is complete soonest, stage i on place i; None when memory does not suffice.
+    """The split that is complete soonest, stage i on place i; None when the room does not suffice.
 
     Among equally soon ones each stage's successors finish as soon as they can, too, so that no
     stage idles while another one holds its layers. Later stages may be empty.
@@ -80,6 +84,11 @@ class _Cutter:
             for place, end in zip(places, ends, strict=True)
         ]
         self._rates = [place.rate_bytes_per_s for place in places]
+        self._files = [list(accumulate(p.cache_layer_bytes, initial=0)) for p in places]
+        self._cache_free = [
+            place.cache_free_bytes - (place.cache_end_bytes if index == 0 else 0)
+            for index, place in enumerate(places)
+        ]
 
     def time_s(self, index: int, start: int, end: int) -> float:
         missing = self._missing[index]
@@ -90,14 +99,18 @@ class _Cutter:
 
         Below `start` when even an empty one does not.
         """
-        by_memory = bisect_right(self._held, self._held[start] + self._free[index]) - 1
+        by_room = bisect_right(self._held, self._held[start] + self._free[index]) - 1
+        if self._cache_free[index] != inf:
+            files = self._files[index]
+            by_cache = bisect_right(files, files[start] + self._cache_free[index]) - 1
+            by_room = min(by_room, by_cache)
         if limit_s == inf:
-            return by_memory
+            return by_room
         missing = self._missing[index]
         # Half a hair more, so that a stage's own time as the limit admits the stage.
         budget = limit_s * self._rates[index] * (1 + _HAIR / 2) - self._end_missing[index]
         by_time = bisect_right(missing, missing[start] + budget) - 1
-        return min(by_memory, by_time)
+        return min(by_room, by_time)
 
     def soonest_s(self, first: int, start: int, within_s: float) -> float | None:
         """The least time in which places from `first` on hold every layer from `start` on."""

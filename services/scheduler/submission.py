@@ -86,7 +86,9 @@ class Submissions:
         """None when the gateway wrote the row at this very moment."""
         model = await models.find(session, message.model_id)
         num_queued = await queue.num_queued(session, message.model_id)
-        refusal = await self.admission.refusal(session, model, num_queued)
+        refusal = await self.admission.refusal(
+            session, model, num_queued, message.remaining_ms / 1000
+        )
         if refusal is not None:
             return refusal
         assert model is not None, "an unknown model is refused"

@@ -1,18 +1,88 @@
-"""Which of several failures is the root, and who only felt it. Pure."""
+"""Which of several failures is the root, and who only felt it. Pure but for EchoWatch's memory."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from services.scheduler.cluster import Worker
 from services.scheduler.diagnosis import Failing, Finding, Gone
 
-LOST_NEIGHBOUR = "lost its neighbour"  # how a stage begins its cause when another one is gone
+# How a stage tells that another one is gone, and which one if it knows.
+_ECHO = re.compile(
+    r"lost its neighbour(?: stage (\d+))?|the next stage took nothing|was not linked within"
+)
 
 
-def root_failure(findings: Sequence[Finding]) -> Gone | Failing | None:
-    """Of workers that are still wanted: a process's own end or a lost node before the neighbours
-    who noticed it."""
-    failures = [f for f in findings if isinstance(f, Gone | Failing) and f.cause is not None]
-    return min(failures, key=_is_echo, default=None)
+@dataclass(frozen=True)
+class RootCause:
+    cause: str
+    is_node_fault: bool = False
+    guilty_id: str | None = None  # the worker that it began with; None: nobody can say
+    is_certain: bool = True  # False: only neighbours have spoken yet
 
 
-def _is_echo(failure: Gone | Failing) -> bool:
-    return LOST_NEIGHBOUR in (failure.cause or "")
+@dataclass(frozen=True)
+class _Failure:
+    worker: Worker
+    finding: Gone | Failing
+    cause: str
+
+    @property
+    def echo_of(self) -> re.Match[str] | None:
+        return _ECHO.search(self.cause)
+
+    @property
+    def lost_stage(self) -> int | None:
+        """The stage whose end it felt."""
+        found = self.echo_of
+        return int(found[1]) if found is not None and found[1] is not None else None
+
+
+def find_root(workers: Sequence[Worker], findings: Sequence[Finding]) -> RootCause | None:
+    """Of an endpoint's workers, each with its finding; None while nothing failed.
+
+    A process's own end or a lost node comes before the neighbours who noticed it.
+    """
+    failures = [
+        _Failure(worker, finding, finding.cause)
+        for worker, finding in zip(workers, findings, strict=True)
+        if isinstance(finding, Gone | Failing) and finding.cause is not None
+    ]
+    own = next((failure for failure in failures if failure.echo_of is None), None)
+    if own is not None:
+        return RootCause(own.cause, own.finding.is_node_fault, own.worker.id)
+    return _root_of_echoes(workers, failures) if failures else None
+
+
+def _root_of_echoes(workers: Sequence[Worker], echoes: Sequence[_Failure]) -> RootCause:
+    """Stage 0 lost 1, 1 lost 2: it began with 2, which says nothing, because it hangs."""
+    speaking = {echo.worker.stage_index for echo in echoes}
+    for echo in echoes:
+        if echo.lost_stage is None or echo.lost_stage in speaking:
+            continue
+        silent = next((w for w in workers if w.stage_index == echo.lost_stage), None)
+        if silent is not None:
+            cause = f"worker {silent.id} on node {silent.node_id} hangs: {echo.cause}"
+            return RootCause(cause, guilty_id=silent.id, is_certain=False)
+    return RootCause(f"its stages lost each other: {echoes[0].cause}", is_certain=False)
+
+
+@dataclass
+class EchoWatch:
+    """How long an endpoint's only failures have been its neighbours' words; monotonic seconds.
+
+    Whoever ended first may be reported last: its agent has its exit, another one the echo.
+    """
+
+    grace_s: float
+    _since_s: dict[str, float] = field(default_factory=dict)  # by endpoint
+
+    def may_change(self, endpoint_id: str, root: RootCause, now_s: float) -> bool:
+        """Whether a better root may still be heard of."""
+        if root.is_certain:
+            return False
+        return now_s - self._since_s.setdefault(endpoint_id, now_s) < self.grace_s
+
+    def keep_only(self, endpoint_ids: set[str]) -> None:
+        for endpoint_id in self._since_s.keys() - endpoint_ids:
+            del self._since_s[endpoint_id]

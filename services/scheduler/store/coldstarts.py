@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -134,6 +134,14 @@ async def end(session: AsyncSession, cold_start_id: str, cause: str | None) -> B
     )
     row = found.one_or_none()
     return None if row is None else Begun(*row)
+
+
+async def traceparent_of(session: AsyncSession, request_id: str) -> str | None:
+    """Of the trace in which an earlier start for the request was, whichever leader began it."""
+    query = select(ColdStartRow.traceparent).where(
+        ColdStartRow.request_id == request_id, ColdStartRow.traceparent.is_not(None)
+    )
+    return await session.scalar(query.order_by(ColdStartRow.started_at.desc()).limit(1))
 
 
 async def record_steps(session: AsyncSession, steps: Sequence[ActorStep]) -> None:

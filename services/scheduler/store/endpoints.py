@@ -1,5 +1,6 @@
 """Changes to rows of `endpoints`, `workers` and `reservations`; `fleet.py` reads them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from libs.common.messages import WorkerObserved
 from libs.common.states import EndpointState, WorkerState
 from libs.common.tables import EndpointRow, ReservationRow, WorkerRow
 from services.scheduler.cluster import Endpoint
-from services.scheduler.store.ages import seconds
+from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.text import storable
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
@@ -34,11 +35,19 @@ async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointPast | N
 
 
 async def has_serving(session: AsyncSession, model_id: str) -> bool:
-    serving = [state.value for state in EndpointState if state.is_serving]
+    return await _has_in(session, model_id, [s for s in EndpointState if s.is_serving])
+
+
+async def has_open(session: AsyncSession, model_id: str) -> bool:
+    """One that serves or starts."""
+    return await _has_in(session, model_id, [s for s in EndpointState if s.can_take_requests])
+
+
+async def _has_in(session: AsyncSession, model_id: str, states: Collection[EndpointState]) -> bool:
     query = select(EndpointRow.id).where(
         EndpointRow.model_id == model_id,
-        EndpointRow.state.in_(serving),
-        EndpointRow.state.not_in(_FINISHED),
+        EndpointRow.state.in_([state.value for state in states]),
+        EndpointRow.state.not_in(_FINISHED),  # as the partial index says, so that it is used
     )
     return await session.scalar(query.limit(1)) is not None
 
@@ -51,6 +60,21 @@ async def last_failure(session: AsyncSession, model_id: str) -> str | None:
         .order_by(EndpointRow.ended_at.desc())
         .limit(1)
     )
+
+
+async def load_suspects(session: AsyncSession, model_id: str, within_s: float) -> frozenset[str]:
+    """Nodes of workers with which the failure of one of the model's endpoints began lately."""
+    rows = await session.scalars(
+        select(WorkerRow.node_id)
+        .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
+        .where(
+            EndpointRow.model_id == model_id,
+            EndpointRow.state == EndpointState.FAILED.value,
+            age_s(EndpointRow.ended_at) < within_s,
+            WorkerRow.cause == EndpointRow.cause,
+        )
+    )
+    return frozenset(rows)
 
 
 # ------------------------------------------------------------ endpoint changes
@@ -116,12 +140,21 @@ async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
     )
 
 
+async def blame_worker(session: AsyncSession, worker_id: str, cause: str) -> None:
+    """The endpoint's end began with it: it has the same cause."""
+    await session.execute(
+        update(WorkerRow).where(WorkerRow.id == worker_id).values(cause=storable(cause))
+    )
+
+
 async def end_worker(session: AsyncSession, worker_id: str, cause: str | None) -> None:
-    """Its process is gone: the row ends and its memory is free."""
-    state = WorkerState.STOPPED if cause is None else WorkerState.FAILED
+    """Its process is gone: the row ends and its memory is free. Blame that it has stays."""
+    values: dict[str, Any] = {"state": WorkerState.STOPPED.value}
+    if cause is not None:
+        values = {"state": WorkerState.FAILED.value, "cause": storable(cause)}
     await session.execute(
         update(WorkerRow)
         .where(WorkerRow.id == worker_id)
-        .values(state=state.value, cause=storable(cause), is_desired=False, ended_at=func.now())
+        .values(is_desired=False, ended_at=func.now(), **values)
     )
     await session.execute(delete(ReservationRow).where(ReservationRow.worker_id == worker_id))

@@ -43,6 +43,7 @@ _WORKERS = (
         WorkerRow.is_desired,
         WorkerRow.public_key,
         WorkerRow.address,
+        WorkerRow.spec["max_context_tokens"].as_integer().label("context_tokens"),
         WorkerRow.spec["next"].as_string().is_not(None).label("is_linked"),
     )
     .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)

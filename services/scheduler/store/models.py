@@ -42,7 +42,6 @@ class PendingImport:
     model_id: str
     import_id: str | None
     source: str
-    max_context_tokens: int | None
 
 
 async def find(session: AsyncSession, model_id: str) -> Model | None:
@@ -90,12 +89,18 @@ async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[P
         update(ModelRow)
         .where(ModelRow.state == ModelState.IMPORTING, is_silent)
         .values(import_heard_at=func.now())
-        .returning(ModelRow.id, ModelRow.import_id, ModelRow.source, ModelRow.max_context_tokens)
+        .returning(ModelRow.id, ModelRow.import_id, ModelRow.source)
         .execution_options(synchronize_session=False)
     )
-    return [
-        PendingImport(row.id, row.import_id, row.source, row.max_context_tokens) for row in rows
-    ]
+    return [PendingImport(row.id, row.import_id, row.source) for row in rows]
+
+
+async def load_import_ids(session: AsyncSession) -> frozenset[str]:
+    """Of imports that have not ended."""
+    query = select(ModelRow.import_id).where(
+        ModelRow.state == ModelState.IMPORTING, ModelRow.import_id.is_not(None)
+    )
+    return frozenset(id_ for id_ in await session.scalars(query) if id_ is not None)
 
 
 async def forget_import_put(session: AsyncSession, model_id: str) -> None:

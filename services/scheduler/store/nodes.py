@@ -9,25 +9,49 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
-from libs.common.tables import GatewayRow, GpuRow, HostCacheRow, NodeRow, ReservationRow
-from services.scheduler.cluster import Device
+from libs.common.tables import (
+    GatewayRow,
+    GpuRow,
+    HostCacheRow,
+    NodeRow,
+    ReservationRow,
+    WorkerRow,
+)
+from services.scheduler.cluster import Device, DeviceSize
 from services.scheduler.store.ages import age_s
 
 _NODES = cast(Table, NodeRow.__table__)
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
+MEMORY_OF_GATEWAYS_S = 3600.0
 
 
 _IS_REMEMBERED = and_(
     NodeRow.id == GpuRow.node_id, age_s(NodeRow.agent_heard_at) < MEMORY_OF_NODES_S
 )
-_MEMORY_SIZES = (
-    select(GpuRow.memory_bytes)
+_SIZES = (
+    select(GpuRow.memory_bytes, NodeRow.cache_capacity_bytes)
     .join(NodeRow, _IS_REMEMBERED)
     .where(GpuRow.memory_bytes > 0)
     .order_by(GpuRow.memory_bytes.desc())
     .limit(64)  # more than any pipeline uses
 )
 _RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
+
+
+_HOLDINGS = select(
+    WorkerRow.id.label("worker_id"),
+    WorkerRow.node_id,
+    WorkerRow.spec["manifest_digest"].as_string().label("manifest_digest"),
+    WorkerRow.spec["unit_digests"].label("unit_digests"),
+).join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
+
+
+@dataclass(frozen=True)
+class HeldUnits:
+    worker_id: str
+    node_id: str
+    manifest_digest: str
+    unit_digests: list[str]
 
 
 @dataclass(frozen=True)
@@ -187,12 +211,23 @@ async def _reserved_bytes(session: AsyncSession) -> dict[tuple[str, int], int]:
     return {(r.node_id, r.device_index): int(r.total) for r in await session.execute(query)}
 
 
-async def load_memory_sizes(session: AsyncSession) -> tuple[int, ...]:
+async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
     """Of the largest devices of nodes heard of lately, largest first; empty if there are none."""
-    return tuple(await session.scalars(_MEMORY_SIZES))
+    rows = await session.execute(_SIZES)
+    # A fetcher that has not been heard yet has told no capacity.
+    return tuple(DeviceSize(r.memory_bytes, r.cache_capacity_bytes or None) for r in rows)
+
+
+async def load_holdings(session: AsyncSession) -> list[HeldUnits]:
+    """What the workers that have memory reserved keep in their nodes' host caches."""
+    return [HeldUnits(**row._mapping) for row in await session.execute(_HOLDINGS)]
 
 
 async def record_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> None:
+    """Those that speak; each start of a gateway is another one, so old rows go."""
+    await session.execute(
+        delete(GatewayRow).where(age_s(GatewayRow.heard_at) > MEMORY_OF_GATEWAYS_S)
+    )
     if not gateway_ids:
         return
     statement = insert(GatewayRow).values(

@@ -1,6 +1,6 @@
 """The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import and_, bindparam, func, or_, select
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.states import EndpointState, RequestState
 from libs.common.tables import EndpointRow, RequestRow
 from services.scheduler.cluster import Demand
+from services.scheduler.gateways import Gateways
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.requests import IS_ASSIGNED, IS_OPEN, IS_QUEUED
 
@@ -28,12 +29,14 @@ _IS_ORPHANED = and_(
 _DEMAND = (
     select(
         RequestRow.model_id,
+        RequestRow.gateway_id,
         func.count().filter(_WAITS).label("num_queued"),
         func.count().filter(_IS_ORPHANED).label("num_orphaned"),
+        func.max(age_s(RequestRow.arrived_at)).label("waited_s"),
     )
     .join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id, isouter=True)
     .where(IS_OPEN, or_(_WAITS, _IS_ORPHANED))
-    .group_by(RequestRow.model_id)
+    .group_by(RequestRow.model_id, RequestRow.gateway_id)
 )
 
 
@@ -73,15 +76,31 @@ async def num_before(session: AsyncSession, request_id: str) -> int:
     return await session.scalar(query) or 0
 
 
-async def load_demand(session: AsyncSession) -> dict[str, Demand]:
-    """Of every model that somebody waits for."""
-    rows = await session.execute(_DEMAND)
-    return {row.model_id: Demand(row.num_queued, row.num_orphaned) for row in rows}
+async def load_demand(session: AsyncSession, gateways: Gateways) -> dict[str, Demand]:
+    """Of every model that has waiting requests. Those of a lost gateway are nobody's."""
+    demands: dict[str, Demand] = {}
+    for row in await session.execute(_DEMAND):
+        so_far = demands.get(row.model_id, Demand())
+        if gateways.is_heard(row.gateway_id):
+            so_far = replace(
+                so_far,
+                num_queued=so_far.num_queued + row.num_queued,
+                num_orphaned=so_far.num_orphaned + row.num_orphaned,
+                waited_s=max(so_far.waited_s, row.waited_s),
+            )
+        elif not gateways.is_lost(row.gateway_id):
+            num_rows = row.num_queued + row.num_orphaned
+            so_far = replace(so_far, num_unheard=so_far.num_unheard + num_rows)
+        demands[row.model_id] = so_far
+    return demands
 
 
 async def first_in_line(session: AsyncSession, model_id: str) -> FirstInLine | None:
-    query = select(RequestRow.id, RequestRow.arrived_at).where(
-        RequestRow.model_id == model_id, IS_QUEUED
+    """The request whose wait makes a start necessary: queued, or left by an endpoint that ended."""
+    query = (
+        select(RequestRow.id, RequestRow.arrived_at)
+        .join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id, isouter=True)
+        .where(RequestRow.model_id == model_id, IS_OPEN, or_(_WAITS, _IS_ORPHANED))
     )
     row = (await session.execute(query.order_by(*_FIRST_COME).limit(1))).one_or_none()
     return None if row is None else FirstInLine(row.id, row.arrived_at)

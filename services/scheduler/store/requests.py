@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import SubmitRequest
-from libs.common.states import RequestOutcome, RequestState
+from libs.common.states import EndpointState, RequestOutcome, RequestState
 from libs.common.tables import EndpointRow, RequestRow
 from services.scheduler.cluster import Endpoint, Model
 from services.scheduler.store.ages import age_s
@@ -156,6 +156,15 @@ async def load_expired(session: AsyncSession, grace_s: float) -> list[Request]:
 
 async def load_queued_of(session: AsyncSession, model_ids: Collection[str]) -> list[Request]:
     return await _load_locked(session, and_(IS_QUEUED, RequestRow.model_id.in_(model_ids)))
+
+
+async def load_stranded(session: AsyncSession, model_id: str) -> list[Request]:
+    """Queued, or given to an endpoint that failed."""
+    failed = select(EndpointRow.id).where(
+        EndpointRow.model_id == model_id, EndpointRow.state == EndpointState.FAILED.value
+    )
+    is_stranded = or_(IS_QUEUED, and_(IS_ASSIGNED, RequestRow.endpoint_id.in_(failed)))
+    return await _load_locked(session, and_(RequestRow.model_id == model_id, is_stranded))
 
 
 async def load_of_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> list[Request]:

@@ -166,6 +166,7 @@ class SimulatedFetcher:
     node_id: str
     behaviour: Behaviour
     nic_bytes_per_s: int
+    cache_bytes: int = 10**9
     boot_id: str = field(default_factory=lambda: new_id("boot"))
     sequence: int = 0
     accepted: NodeDesired | None = None
@@ -205,7 +206,7 @@ class SimulatedFetcher:
             accepted_version=self.accepted.version if self.accepted else 0,
             nic_bytes_per_s=self.nic_bytes_per_s,
             measured_bytes_per_s=None,
-            cache_capacity_bytes=10**9,
+            cache_capacity_bytes=self.cache_bytes,
             cache_used_bytes=0,
             cached_units=tuple(sorted(self.cached)),
             fetches=tuple(self.fetches.values()),
@@ -221,13 +222,19 @@ class SimulatedNode:
     """An agent and a fetcher that do their work whenever they beat."""
 
     def __init__(
-        self, node_id: str, bus: Bus, *, memory_bytes: int, nic_bytes_per_s: int = 50_000_000
+        self,
+        node_id: str,
+        bus: Bus,
+        *,
+        memory_bytes: int,
+        nic_bytes_per_s: int = 50_000_000,
+        cache_bytes: int = 10**9,
     ) -> None:
         self.node_id = node_id
         self.behaviour = Behaviour()
         device = DeviceObserved(index=0, kind="cpu", memory_bytes=memory_bytes, cores=2)
         self.agent = SimulatedAgent(node_id, bus, (device,), self.behaviour)
-        self.fetcher = SimulatedFetcher(node_id, self.behaviour, nic_bytes_per_s)
+        self.fetcher = SimulatedFetcher(node_id, self.behaviour, nic_bytes_per_s, cache_bytes)
         self._bus = bus
         self._task: asyncio.Task[None] | None = None
 

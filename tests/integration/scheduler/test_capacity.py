@@ -87,6 +87,7 @@ async def test_a_busy_endpoint_is_never_taken_away(world: World) -> None:
     old = await world.start_endpoint(busy)
     (worker_id,) = node.agent.workers
     node.agent.change(worker_id, num_running=1)  # a warm request that only the worker knows
+    await node.beat()  # before anything else makes the endpoint idle
     await world.finish("request-1")
     await world.gateway.submit(wanted, request_id="request-2")
 

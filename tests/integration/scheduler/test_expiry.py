@@ -1,5 +1,7 @@
 """Requests that nobody else would end."""
 
+from dataclasses import replace
+
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -8,12 +10,14 @@ from tests.support.waiting import eventually
 async def test_a_waiting_request_ends_at_its_deadline_and_names_the_models_trouble(
     world: World,
 ) -> None:
-    node = await world.add_node("node-1")
-    node.behaviour.fails_workers = "no such library"
     model_id = await world.add_model()
+    await world.execute(
+        "INSERT INTO endpoints"
+        " (id, tenant, model_id, epoch, state, cause, max_slots, num_stages, ended_at) VALUES"
+        " ('old', 'tenant-1', :model, 1, 'FAILED', 'no such library', 1, 1, now())",
+        model=model_id,
+    )
     await world.gateway.submit(model_id, request_id="request-1", remaining_ms=60_000)
-    await world.until("SELECT num_failed_starts FROM models", 3)
-    await world.gateway.resubmit(model_id, "request-1")
 
     await world.execute("UPDATE requests SET deadline_at = now()")
 
@@ -58,3 +62,44 @@ async def test_a_new_leader_gives_gateways_time_to_be_heard(world: World) -> Non
     await world.gateway.submit(model_id, request_id="request-2")
 
     assert await world.value("SELECT count(*) FROM requests WHERE state='QUEUED'") == 2
+
+
+async def test_requests_of_a_gateway_that_was_started_again_end_at_once(world: World) -> None:
+    world.timing = replace(world.timing, gateway_lost_s=60.0, gateway_replaced_s=0.5)
+    await world.restart_leader()
+    old = SimulatedGateway("west-a", world.broker.bus())
+    await old.start()
+    model_id = await world.add_model()
+    await world.gateway.submit(model_id, request_id="mine")
+    await old.submit(model_id, request_id="theirs")
+    await old.stop()
+
+    new = SimulatedGateway("west-b", world.broker.bus())
+    await new.start()
+
+    await world.until("SELECT outcome FROM requests WHERE id='theirs'", "gateway_lost")
+    assert await world.value("SELECT state FROM requests WHERE id='mine'") == "QUEUED"
+    await new.stop()
+
+
+async def test_nothing_is_started_for_requests_whose_gateway_nobody_hears(world: World) -> None:
+    dead = SimulatedGateway("dead-a", world.broker.bus(), is_silent=True)
+    waited_for, abandoned = await world.add_model("waited-for"), await world.add_model("abandoned")
+    await dead.submit(abandoned, request_id="nobodys")
+    await world.gateway.submit(waited_for, request_id="somebodys")
+
+    node = await world.add_node("node-1")
+
+    await world.assigned("somebodys")
+    assert await world.value("SELECT count(*) FROM endpoints WHERE model_id=:id", id=abandoned) == 0
+    await world.until("SELECT outcome FROM requests WHERE id='nobodys'", "gateway_lost")
+    assert len(node.agent.started) == 1
+
+
+async def test_rows_of_gateways_of_long_ago_are_removed(world: World) -> None:
+    await world.execute(
+        "INSERT INTO gateways (id, heard_at) VALUES ('west-a', now() - interval '2 hours')"
+    )
+
+    await world.until("SELECT count(*) FROM gateways WHERE id='west-a'", 0)
+    await world.until("SELECT count(*) FROM gateways", 1)

@@ -54,6 +54,27 @@ async def test_a_failed_fetch_fails_the_start_with_the_fetchers_words(world: Wor
     assert "object units/ab is corrupt" in cause
 
 
+async def test_a_fetch_without_room_in_the_host_cache_is_the_nodes_fault_and_not_the_models(
+    world: World,
+) -> None:
+    full = await world.add_node("node-1")
+    full.behaviour.completes_fetches = False
+    model_id = await world.add_model()
+    await world.gateway.submit(model_id, request_id="request-1")
+    endpoint_id = await world.assigned("request-1")
+    await eventually(lambda: full.fetcher.fetches)
+    other = await world.add_node("node-2")
+    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 2)
+
+    (fetch_id,) = full.fetcher.fetches
+    cause = "the host cache has no room for 7 bytes"
+    full.fetcher.change(fetch_id, state=FetchState.FAILED, cause=cause, is_node_fault=True)
+
+    await world.until_state(endpoint_id, "FAILED")
+    await eventually(lambda: other.agent.started, what="a start on the other node")
+    assert await world.value("SELECT num_failed_starts FROM models") == 0
+
+
 async def test_an_agents_new_boot_never_sees_the_workers_of_the_old_one(world: World) -> None:
     node = await world.add_node("node-1")
     model_id = await world.add_model()
@@ -67,6 +88,7 @@ async def test_an_agents_new_boot_never_sees_the_workers_of_the_old_one(world: W
     await eventually(lambda: node.agent.started, what="the next worker")
     told = {worker.worker_id for desired in node.agent.seen for worker in desired.workers}
     assert old_worker not in told
+    assert {desired.boot_id for desired in node.agent.seen} == {node.agent.boot_id}
     assert "restarted" in await world.value(
         "SELECT cause FROM endpoints WHERE id=:id", id=endpoint_id
     )
@@ -174,6 +196,42 @@ async def test_three_failed_starts_put_the_model_off_and_the_answer_names_the_ca
     await world.until("SELECT count(*) FROM reservations", 0)
 
 
+async def test_who_waited_when_the_model_is_put_off_is_told_the_cause_at_once(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1")
+    node.behaviour.fails_workers = "out of file descriptors"
+    model_id = await world.add_model(max_slots=1)
+    for name in ("request-1", "request-2"):
+        await world.gateway.submit(model_id, request_id=name)
+
+    names = ("request-1", "request-2")
+    await eventually(lambda: world.gateway.refused.keys() == set(names), what="the refusals")
+    for name in names:
+        assert world.gateway.refused[name].code == "model_failed"
+        assert "failed to start 3 times" in world.gateway.refused[name].message
+        assert "out of file descriptors" in world.gateway.refused[name].message
+    await world.until("SELECT count(*) FROM requests WHERE outcome='model_failed'", 2)
+
+
+async def test_a_failing_second_endpoint_does_not_end_the_requests_of_the_first(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1")
+    model_id = await world.add_model(max_slots=1, max_endpoints=2)
+    await world.start_endpoint(model_id)
+    node.behaviour.fails_workers = "out of file descriptors"
+
+    await world.gateway.submit(model_id, request_id="request-2")
+    await world.until("SELECT num_failed_starts FROM models", 3)
+    await world.finish("request-1")
+    await world.gateway.submit(model_id, request_id="request-2", attempt=2)
+
+    first = world.gateway.assigned["request-1"].endpoint_id
+    await world.until("SELECT endpoint_id FROM requests WHERE id='request-2'", first)
+    assert not world.gateway.refused
+
+
 async def test_when_the_backoff_is_over_the_model_starts_and_is_forgiven(world: World) -> None:
     node = await world.add_node("node-1")
     node.behaviour.fails_workers = "out of file descriptors"
@@ -183,6 +241,7 @@ async def test_when_the_backoff_is_over_the_model_starts_and_is_forgiven(world: 
     node.behaviour.fails_workers = None
 
     await world.execute("UPDATE models SET backoff_until = now()")
+    await world.gateway.submit(model_id, request_id="request-2")
 
     await eventually(lambda: len(node.agent.started) == 4)
     await world.until("SELECT num_failed_starts FROM models", 0)

@@ -1,9 +1,12 @@
 """Registered models become READY whatever message is lost, and only by their newest import."""
 
+from dataclasses import replace
+
 from libs.common.messages import ImportModel, ImportProgressed
 from libs.common.states import ImportState, ModelState
 from libs.common.subjects import IMPORT_PROGRESS
-from tests.integration.scheduler.world import World, digest, summary_of
+from tests.integration.scheduler.world import QUICK, World, digest, summary_of
+from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually
 
 
@@ -65,6 +68,33 @@ async def test_a_silent_import_is_put_again_and_a_reporting_one_is_not(world: Wo
 
     assert again == first
     assert len(world.workqueue.message_ids) == 2
+
+
+async def test_an_import_whose_fetcher_fell_silent_is_put_again_long_before_one_that_waits(
+    database: TestDatabase,
+) -> None:
+    world = World(database.owner, replace(QUICK, import_silence_s=600.0, import_lost_s=0.5))
+    await world.gateway.start()
+    await world.start_leader()
+    await registered(world)
+    begun = await job(world)
+    await report(world, begun, ImportState.RUNNING, bytes_done=1, bytes_total=9)
+    waits = await world.add_model("waits", state=ModelState.IMPORTING.value, manifest_digest=None)
+    assert (await job(world, 2)).model_id == waits
+
+    assert await job(world, 3) == begun
+
+    assert len(set(world.workqueue.message_ids)) == 3
+    await world.close()
+
+
+async def test_what_is_remembered_of_an_import_goes_with_its_end(world: World) -> None:
+    await registered(world)
+    await report(world, await job(world), ImportState.FAILED, cause="no such folder")
+
+    await world.until("SELECT state FROM models", "FAILED")
+
+    await eventually(lambda: not world.leader.controller.imports._tries, what="forgetting")
 
 
 async def test_an_import_waits_for_a_queue_that_is_away(world: World) -> None:

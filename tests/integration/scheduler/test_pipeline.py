@@ -13,7 +13,8 @@ NUM_STAGES = 4
 async def four_nodes(world: World) -> None:
     for i in range(NUM_STAGES):
         await world.add_node(f"node-{i}")
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", NUM_STAGES)
+    heard = "SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL"
+    await world.until(heard, len(world.nodes))
 
 
 def specs(world: World) -> dict[int, WorkerSpec]:

@@ -38,7 +38,6 @@ class SchedulerProcesses:
             "HYDRA_NATS_PASSWORD_FILE": str(folder / "nats"),
             "HYDRA_DATABASE_URL": database.owner.url,
             "HYDRA_DATABASE_PASSWORD_FILE": str(folder / "postgres"),
-            "HYDRA_LEASE_CHECK_S": "0.2",
         }
         self._running: list[asyncio.subprocess.Process] = []
 
@@ -131,6 +130,33 @@ async def test_a_standby_takes_over_within_five_seconds_of_the_leaders_death(
     takeover_s = loop.time() - killed_at_s
 
     assert takeover_s < TAKEOVER_S
+    assert await leader_of(pool) == ("scheduler-b", 2)
+    await pool.close()
+
+
+async def test_a_hung_leader_is_replaced_within_five_seconds_and_goes_on_as_a_standby(
+    processes: SchedulerProcesses, gateway: NatsBus, database: TestDatabase
+) -> None:
+    hung = await processes.start("scheduler-a")
+    await asked(gateway)
+    await processes.start("scheduler-b")
+    await eventually(processes.health_file("scheduler-b").exists, what="the standby's health")
+    pool = Database.open(database.owner)
+
+    loop = asyncio.get_running_loop()
+    hung.send_signal(signal.SIGSTOP)
+    stopped_at_s = loop.time()
+    await asked(gateway)
+    takeover_s = loop.time() - stopped_at_s
+    hung.send_signal(signal.SIGCONT)
+
+    assert takeover_s < TAKEOVER_S
+    assert await leader_of(pool) == ("scheduler-b", 2)
+    assert await asyncio.wait_for(hung.wait(), 10) == EXIT_LEADERSHIP_LOST
+    processes.health_file("scheduler-a").unlink()
+    await processes.start("scheduler-a")
+    await eventually(processes.health_file("scheduler-a").exists, what="the new standby's health")
+    await asked(gateway)
     assert await leader_of(pool) == ("scheduler-b", 2)
     await pool.close()
 

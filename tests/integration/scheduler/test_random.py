@@ -131,7 +131,12 @@ class Monkey:
 async def survive(world: World, seed: int, num_requests: int) -> None:
     for i in range(3):
         await world.add_node(f"node-{i}", memory_bytes=2 * MODEL_BYTES)
-    models = [await world.add_model(f"m{i}", keep_alive_s=0.2, max_endpoints=2) for i in range(4)]
+    models = [
+        await world.add_model(
+            f"m{i}", keep_alive_s=0.2, max_endpoints=2, max_pipeline_size=1 + 2 * (i % 2)
+        )
+        for i in range(4)
+    ]
     rng = random.Random(seed)
     clients = [Client(world, rng.choice(models), f"request-{i}") for i in range(num_requests)]
     monkey = Monkey(world, seed)

@@ -37,6 +37,7 @@ QUICK = Timing(
     unlisted_s=1.0,
     start_timeout_s=30.0,
     desired_timeout_s=0.2,
+    echo_grace_s=0.3,
     routes_interval_s=0.5,
     progress_interval_s=0.2,
     import_silence_s=0.5,
@@ -137,11 +138,10 @@ class World:
         return await self.start_leader()
 
     async def add_node(
-        self, node_id: str, *, memory_bytes: int = 4 * MODEL_BYTES, nic_bytes_per_s: int = 50 * MIB
+        self, node_id: str, *, memory_bytes: int = 4 * MODEL_BYTES, **values: int
     ) -> SimulatedNode:
-        node = SimulatedNode(
-            node_id, self.broker.bus(), memory_bytes=memory_bytes, nic_bytes_per_s=nic_bytes_per_s
-        )
+        """`values` as SimulatedNode takes them."""
+        node = SimulatedNode(node_id, self.broker.bus(), memory_bytes=memory_bytes, **values)
         self.nodes[node_id] = node
         await node.start()
         return node

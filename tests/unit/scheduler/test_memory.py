@@ -18,6 +18,12 @@ def test_the_context_is_the_smaller_of_both_limits(
     assert context_tokens(model(max_context_tokens=limit), summary()) == expected, reason
 
 
+def test_the_context_is_no_longer_than_the_kv_cache_holds_and_the_token_after_it() -> None:
+    small = model(kv_cache_bytes=200, max_context_tokens=100)
+
+    assert context_tokens(small, summary(kv_bytes_per_token=10)) == 21
+
+
 @pytest.mark.parametrize(
     ("changes", "expected_tokens", "reason"),
     [

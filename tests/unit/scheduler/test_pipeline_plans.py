@@ -1,4 +1,4 @@
-from services.scheduler.cluster import Node
+from services.scheduler.cluster import DeviceSize, Node
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary
@@ -36,8 +36,8 @@ def test_one_node_that_has_everything_serves_alone() -> None:
 
 def test_a_model_too_large_for_one_device_lies_on_several() -> None:
     assert len(planned(*equal_nodes(4, memory=400)).stages) == 4
-    assert fits_in([400] * 4, WANTED)
-    assert not fits_in([400], WANTED)
+    assert fits_in([DeviceSize(400)] * 4, WANTED)
+    assert not fits_in([DeviceSize(400)], WANTED)
 
 
 def test_two_devices_of_one_node_are_used_when_nodes_are_too_few() -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.cluster import Cluster, Node
+from services.scheduler.cluster import Cluster, DeviceSize, Node
 from services.scheduler.memory import full_bytes
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import NoRoom, Plan
@@ -113,8 +113,8 @@ def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() 
 
 
 def test_fits_in_counts_the_last_byte() -> None:
-    assert fits_in([NEEDED], deployable())
-    assert not fits_in([NEEDED - 1], deployable())
+    assert fits_in([DeviceSize(NEEDED)], deployable())
+    assert not fits_in([DeviceSize(NEEDED - 1)], deployable())
 
 
 @given(

@@ -1,0 +1,50 @@
+"""A start that replaces another one belongs to the same request, and to its trace."""
+
+import pytest
+
+from libs.common.states import WorkerState
+from tests.integration.scheduler.world import World
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+STARTS = "SELECT count(*) FROM cold_starts"
+OF_REQUEST = "SELECT count(*) FROM cold_starts WHERE request_id='request-1' AND traceparent=:trace"
+
+
+@pytest.mark.parametrize("is_leader_new", [False, True])
+async def test_a_replacement_is_part_of_the_waiting_requests_trace(
+    world: World, is_leader_new: bool
+) -> None:
+    node = await world.add_node("node-1")
+    world.leader.controller.submissions.traces.remember("request-1", TRACEPARENT)
+    model_id = await world.add_model()
+    await world.start_endpoint(model_id)
+
+    if is_leader_new:
+        await world.restart_leader()
+    (worker_id,) = node.agent.workers
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+
+    await world.until(STARTS, 2)
+    assert await world.value(OF_REQUEST, trace=TRACEPARENT) == 2
+
+
+async def test_a_request_names_the_start_it_waited_for_last_and_a_warm_one_names_none(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1")
+    model_id = await world.add_model()
+    await world.start_endpoint(model_id)
+    (worker_id,) = node.agent.workers
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+    await world.until(STARTS, 2)
+
+    await world.gateway.resubmit(model_id, "request-1")
+    second = await world.assigned("request-1")
+    await world.until_state(second, "STANDALONE")
+    await world.gateway.submit(model_id, request_id="warm")
+    await world.assigned("warm")
+
+    waited_for = "SELECT cold_start_id FROM requests WHERE id=:id"
+    start = await world.value("SELECT id FROM cold_starts WHERE endpoint_id=:id", id=second)
+    assert await world.value(waited_for, id="request-1") == start
+    assert await world.value(waited_for, id="warm") is None
