@@ -24,7 +24,7 @@ from services.fetcher.conversion import ConversionLimits
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetches import Fetches, FetchParts
 from services.fetcher.governor import NicGovernor
-from services.fetcher.heartbeat import send_heartbeats
+from services.fetcher.heartbeat import send_heartbeats, touch_health_file
 from services.fetcher.hostcache import HostCache
 from services.fetcher.importer import Importer, ImportSettings
 from services.fetcher.imports import ImportWorker
@@ -32,7 +32,7 @@ from services.fetcher.manifests import Manifests
 from services.fetcher.pulse import Pulse
 from services.fetcher.ratemeter import RateMeter
 from services.fetcher.service import FetcherService
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.settings import FetcherSettings, ImporterSettings
 from services.fetcher.transfer import RetryPolicy, Transfer
 from services.fetcher.unitserver import UnitServer, UnitSources
 from services.fetcher.upload import Uploader
@@ -52,7 +52,7 @@ class Fetcher:
     changed: Signal
 
 
-def configure(settings: FetcherSettings) -> None:
+def configure(settings: ImporterSettings) -> None:
     """What is process-wide: logging, tracing, descriptors (one per unit that is being fetched)."""
     telemetry.configure_logging(f"fetcher {settings.node_id}", settings.log_level)
     telemetry.configure_tracing("fetcher", settings.node_id)
@@ -103,7 +103,7 @@ def _shared_bucket(settings: FetcherSettings) -> NicLedger:
     return NicLedger.create(settings.socket_dir / LEDGER_NAME, settings.nic_bytes_per_s)
 
 
-def _importer(settings: FetcherSettings, store: ObjectStore, governor: NicGovernor) -> Importer:
+def _importer(settings: ImporterSettings, store: ObjectStore, governor: NicGovernor) -> Importer:
     retry = RetryPolicy(patience_s=settings.import_patience_s, first_delay_s=0.2, max_delay_s=10.0)
     limits = ConversionLimits(settings.convert_memory_bytes, settings.convert_timeout_s)
     import_settings = ImportSettings(settings.import_roots, settings.scratch_dir, limits)
@@ -126,16 +126,32 @@ async def run(settings: FetcherSettings) -> None:
         await _run_until(stop, _loops(settings, fetcher, bus))
 
 
+async def run_importer(settings: ImporterSettings) -> None:
+    """Only imports, until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached."""
+    stop = _stop_event()
+    conversion.sweep(settings.scratch_dir)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(S3ObjectStore(settings.object_store))
+        importer = _importer(settings, store, NicGovernor(settings.nic_bytes_per_s))
+        bus = await stack.enter_async_context(_connected(settings))
+        loops = [_import_worker(settings, importer, bus).run()]
+        if settings.health_file is not None:
+            loops.append(touch_health_file(settings.health_file))
+        await _run_until(stop, loops)
+
+
 def _loops(
     settings: FetcherSettings, fetcher: Fetcher, bus: NatsBus
 ) -> list[Coroutine[None, None, None]]:
     loops = [send_heartbeats(fetcher.service.heartbeat, fetcher.changed, bus, settings.health_file)]
     if settings.can_import:
-        queue = NatsWorkQueue(bus.client)
-        clock = SystemClock()
-        worker = ImportWorker(queue, fetcher.importer, bus, clock, settings.node_id)
-        loops.append(worker.run())
+        loops.append(_import_worker(settings, fetcher.importer, bus).run())
     return loops
+
+
+def _import_worker(settings: ImporterSettings, importer: Importer, bus: NatsBus) -> ImportWorker:
+    queue = NatsWorkQueue(bus.client)
+    return ImportWorker(queue, importer, bus, SystemClock(), settings.node_id)
 
 
 async def _run_until(stop: asyncio.Event, loops: list[Coroutine[None, None, None]]) -> None:
@@ -158,7 +174,7 @@ async def _stopped(stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _connected(settings: FetcherSettings) -> AsyncIterator[NatsBus]:
+async def _connected(settings: ImporterSettings) -> AsyncIterator[NatsBus]:
     name = f"fetcher-{settings.node_id}"
     bus = await NatsBus.connect(settings.bus, Service.FETCHER, name=name)
     try:

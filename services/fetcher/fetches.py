@@ -32,11 +32,17 @@ class FetchRecord:
     pin: str  # this record's own: the same fetch may be dropped and wanted again at once
     state: FetchState = FetchState.QUEUED
     cause: str | None = None
+    is_node_fault: bool = False
     fetch: Fetch | None = None
     task: "asyncio.Task[None] | None" = None
 
     def observed(self) -> FetchObserved:
-        observed = FetchObserved(fetch_id=self.spec.fetch_id, state=self.state, cause=self.cause)
+        observed = FetchObserved(
+            fetch_id=self.spec.fetch_id,
+            state=self.state,
+            cause=self.cause,
+            is_node_fault=self.is_node_fault,
+        )
         if self.fetch is None:
             return observed
         progress = self.fetch.progress
@@ -123,6 +129,7 @@ class Fetches:
             logger.info("fetch %s is complete", record.spec.fetch_id)
         except (HydraError, OSError) as exc:
             record.state, record.cause = FetchState.FAILED, str(exc)
+            record.is_node_fault = isinstance(exc, HostCacheFull | OSError)
             logger.warning("fetch %s failed: %s", record.spec.fetch_id, exc)
         except Exception:
             record.state, record.cause = FetchState.FAILED, "internal error, see the fetcher's log"

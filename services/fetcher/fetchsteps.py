@@ -10,8 +10,11 @@ def steps_of(fetch: Fetch) -> tuple[Step, ...]:
     progress = fetch.progress
     if progress.started_at is None:
         return ()
-    cached = f", {progress.bytes_from_cache} from the host cache" * bool(progress.bytes_from_cache)
-    detail = f"{len(fetch.units)} units, {total_size_bytes(fetch.units)} bytes{cached}"
+    size_bytes = total_size_bytes(fetch.units)
+    detail = f"{len(fetch.units)} units, {size_bytes / 1e6:.1f} MB"
+    if cached_bytes := progress.bytes_from_cache:
+        part = "all" if cached_bytes == size_bytes else f"{cached_bytes / 1e6:.1f} MB"
+        detail += f", {part} cached"
     moments = {f"fetch.readable_{share:.0%}": at for share, at in progress.milestones.items()}
     if progress.first_byte_at is not None:
         moments = {"fetch.first_byte": progress.first_byte_at, **moments}

@@ -57,13 +57,11 @@ class Importer:
     def __init__(self, uploader: Uploader, settings: ImportSettings) -> None:
         self._uploader, self._settings = uploader, settings
 
-    async def run(
-        self, source: Path, *, max_context_tokens: int | None = None, report: Report
-    ) -> ImportedModel:
+    async def run(self, source: Path, *, report: Report) -> ImportedModel:
         """Raises ImportRefused, with a code and what to do next."""
         try:
             async with self._folder(source) as folder:
-                return await self._import(folder, max_context_tokens, report)
+                return await self._import(folder, report)
         except ObjectStoreError as exc:
             raise ImportRefused("store_refused", f"the object store says no: {exc}") from exc
         except OSError as exc:
@@ -84,9 +82,7 @@ class Importer:
             with opened_folder(converted, [converted]) as folder:
                 yield folder
 
-    async def _import(
-        self, folder: SourceFolder, max_context_tokens: int | None, report: Report
-    ) -> ImportedModel:
+    async def _import(self, folder: SourceFolder, report: Report) -> ImportedModel:
         checked = await asyncio.to_thread(_check, folder)
         tally = _Tally(report, sum(layout_of(unit).size_bytes for unit in checked.plan.units))
         units = [await self._store_unit(unit, checked, tally) for unit in checked.plan.units]
@@ -94,7 +90,7 @@ class Importer:
             architecture=checked.plan.architecture,
             config_json=canonical_bytes(checked.checkpoint.config.values).decode(),
             dtype=checked.checkpoint.dtype,
-            max_context_tokens=_context(checked.plan, max_context_tokens),
+            max_context_tokens=checked.plan.max_context_tokens,
             vocab_size=checked.plan.vocab_size,
             bos_token_id=checked.companions.bos_token_id,
             eos_token_ids=checked.companions.eos_token_ids,
@@ -152,10 +148,6 @@ def _checked_bytes(manifest: Manifest) -> bytes:
     except ManifestError as exc:
         raise ImportRefused("bad_config", f"the model cannot be described: {exc}") from exc
     return data
-
-
-def _context(plan: ModelPlan, wanted: int | None) -> int:
-    return plan.max_context_tokens if wanted is None else min(wanted, plan.max_context_tokens)
 
 
 class _Tally:

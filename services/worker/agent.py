@@ -55,7 +55,7 @@ class Agent:
         self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
         self._launcher, self._bus, self._clock = launcher, bus, clock
         self._patience = patience
-        self._log = DesiredLog()
+        self._log = DesiredLog(boot_id)
         self._retired = Retired()
         self._workers: dict[str, SupervisedWorker] = {}
         self._refused: dict[str, WorkerObserved] = {}  # desired, but this node cannot run them

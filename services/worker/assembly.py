@@ -15,6 +15,8 @@ from services.worker.engine.ring import Loopback, Ring
 from services.worker.errors import WorkerError
 from services.worker.frames import StartWorker
 from services.worker.parameters import DTYPES, ParameterManager, placement_for
+from services.worker.prefill import PrefillRing, PrefillStep
+from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
 
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ
@@ -22,7 +24,7 @@ if TYPE_CHECKING:  # a whole model does not load ZeroMQ
 
 
 def build_engine(
-    start: StartWorker, feed: UnitFeed, plane: "DataPlane | None"
+    start: StartWorker, feed: UnitFeed, plane: "DataPlane | None", steps: StartSteps
 ) -> Engine | Follower:
     """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
     manifest = feed.manifest()
@@ -31,9 +33,10 @@ def build_engine(
     options = _options(start, manifest)
     source = ParameterManager(feed, placement_for(options.device))
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
-    kind = Engine if place.is_entry else Follower
     try:
-        return kind(config, source, options, place, ring)
+        if place.is_entry:
+            return Engine(config, source, options, place, ring)
+        return Follower(config, source, options, place, PrefillRing(ring, PrefillStep(steps)))
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
         cause = str(exc).splitlines()[0]
         raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {start.device}: {cause}") from exc

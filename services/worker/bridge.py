@@ -137,10 +137,8 @@ class Bridge:
             return GenerateReply(result="draining")
         if self.log.has_ended(message.request_id, message.attempt):
             return GenerateReply(result="refused", message="this attempt has already ended here")
-        num_tokens = len(message.prompt_ids) + len(message.generated_ids)
-        if num_tokens >= spec.max_context_tokens:
-            said = f"{num_tokens} tokens leave no room in a context of {spec.max_context_tokens}"
-            return GenerateReply(result="refused", message=said)
+        if len(message.prompt_ids) + message.sampling.max_tokens > spec.max_context_tokens:
+            return GenerateReply(result="outgrown")  # else the answer would be cut short
         if self._num_others(message.request_id) >= spec.max_slots + MAX_WAITING:
             return GenerateReply(result="busy")
         return None

@@ -43,6 +43,7 @@ class Channel:
         self._stats = StatsChanged(0, 0, 0)
         self._connect: Callable[[ConnectPeers], None] = _no_neighbours
         self._notify: Callable[[], None] = lambda: None
+        self._failing = threading.Lock()  # never released: the first to fail ends the process
         self._writer = threading.Thread(target=self._write, name="channel-writer", daemon=True)
         self._reader = threading.Thread(target=self._read, name="channel-reader", daemon=True)
         self._writer.start()
@@ -80,12 +81,18 @@ class Channel:
         self._outgoing.put(frame)
 
     def fail(self, cause: str) -> NoReturn:
-        """Say why, and end the process without unwinding what other threads are doing."""
-        print(cause, file=sys.stderr, flush=True)
-        self._outgoing.put(WorkerFailed(cause))
-        self._outgoing.put(None)
-        self._writer.join(FLUSH_TIMEOUT_S)
-        os._exit(1)
+        """Say why, and end the process without unwinding what other threads are doing.
+
+        Any thread; of several that fail only the first is heard, the others wait for the end.
+        """
+        self._failing.acquire()
+        try:
+            print(cause, file=sys.stderr, flush=True)
+            self._outgoing.put(WorkerFailed(cause))
+            self._outgoing.put(None)
+            self._writer.join(FLUSH_TIMEOUT_S)
+        finally:
+            os._exit(1)
 
     # ---------------------------------------------------------------- threads
 

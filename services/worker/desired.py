@@ -10,9 +10,11 @@ MAX_RETIRED = 65_536  # worker ids that must never start again, remembered withi
 
 
 class DesiredLog:
-    """Remembers the highest leader epoch and version; refuses what is older."""
+    """Remembers the highest leader epoch and version; refuses what is older, or was meant for an
+    earlier boot: the workers of that one have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, boot_id: str) -> None:
+        self._boot_id = boot_id
         self._current: NodeDesired | None = None
 
     @property
@@ -32,6 +34,8 @@ class DesiredLog:
 
     def _refusal(self, desired: NodeDesired) -> str | None:
         known = self._current
+        if desired.boot_id not in (None, self._boot_id):
+            return f"it was meant for boot {desired.boot_id}, this is {self._boot_id}"
         if known is None or desired.leader_epoch > known.leader_epoch:
             return None
         if desired.leader_epoch < known.leader_epoch:

@@ -19,6 +19,7 @@ from services.worker.frames import (
     TokensProduced,
     ToWorker,
 )
+from services.worker.prefill import PrefillStep
 from services.worker.startsteps import StartSteps
 
 STATS_INTERVAL_S = 0.2  # at most this often
@@ -41,6 +42,7 @@ class Serving:
     ) -> None:
         self._engine, self._channel, self._steps = engine, channel, steps
         self._wait_linked = wait_linked
+        self._prefill = PrefillStep(steps)
         self._reported = StatsChanged(0, 0, 0)
         self._reported_at_s = 0.0
 
@@ -94,6 +96,7 @@ class Serving:
     def _add(self, frame: GenerateTokens) -> None:
         try:
             self._engine.add_request(engine_request(frame))
+            self._prefill.begin()
         except RequestRefused as exc:
             index = len(frame.generated_ids)
             self._channel.send(
@@ -106,6 +109,7 @@ class Serving:
 
     def _step(self) -> None:
         for output in self._engine.step():
+            self._prefill.end()
             self._channel.send(tokens_frame(output))
         self._report()
 

@@ -105,7 +105,7 @@ class UnitFeed:
         """Until every byte is there; only to say when that was, and to fail early."""
         units = self._mapped_units
         num_bytes = sum(unit.size_bytes for unit in units)
-        with self._steps.step("weights", f"{len(units)} units, {num_bytes} bytes"):
+        with self._steps.step("weights", f"{len(units)} units, {num_bytes / 1e6:.1f} MB"):
             for unit in units:
                 if reader := self._readers.get(unit.digest):  # a released one was complete
                     reader.wait_complete(self._deadline_s)

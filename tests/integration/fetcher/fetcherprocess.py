@@ -42,6 +42,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 class FetcherProcess:
     folder: Path
     environment: dict[str, str]
+    module: str = "services.fetcher"
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -61,7 +62,7 @@ class FetcherProcess:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "services.fetcher",
+                self.module,
                 env=self.environment,
                 cwd=PROJECT,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -12,14 +12,18 @@ from libs.common.bus import NatsBus
 from libs.common.messages import (
     AgentHeartbeat,
     DesiredReply,
+    Generate,
+    GenerateReply,
     LayerRange,
     NodeDesired,
+    SamplingParameters,
     TokensGenerated,
     WorkerObserved,
     WorkerSpec,
 )
 from libs.common.states import WorkerState
 from libs.common.subjects import (
+    ENDPOINT_GENERATE,
     NODE_AGENT_HEARTBEAT,
     NODE_DESIRED_AGENT,
     REQUEST_TOKENS,
@@ -166,3 +170,24 @@ class Cluster:
                 lambda: any(part.finish for part in self.tokens.get(request_id, ()))
             )
             return self.tokens[request_id]
+
+
+def request_for(worker_id: str, request_id: str = "request-a", **sampling: object) -> Generate:
+    wanted = {"max_tokens": 20, "seed": 7, "temperature": 0.0, "ignore_eos": True, **sampling}
+    return Generate(
+        request_id=request_id,
+        attempt=1,
+        endpoint_id=f"endpoint-of-{worker_id}",
+        epoch=1,
+        prompt_ids=(3, 5, 7),
+        sampling=SamplingParameters.model_validate(wanted),
+        remaining_ms=60_000,
+    )
+
+
+async def send(cluster: Cluster, message: Generate) -> str:
+    reply = await cluster.gateway.request(
+        ENDPOINT_GENERATE, message.endpoint_id, message, timeout_s=5
+    )
+    assert isinstance(reply, GenerateReply)
+    return reply.result

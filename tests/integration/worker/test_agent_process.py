@@ -12,16 +12,13 @@ from libs.common.errors import BusError, BusNoResponders
 from libs.common.messages import (
     Acknowledged,
     AcknowledgeFinish,
-    Generate,
-    GenerateReply,
     ResendReply,
     ResendTokens,
-    SamplingParameters,
 )
 from libs.common.states import FinishReason, WorkerState
-from libs.common.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_GENERATE, ENDPOINT_RESEND
+from libs.common.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_RESEND
 from tests.integration.servers import RunningNats
-from tests.integration.worker.agents import WAIT_S, Cluster, RunningAgent
+from tests.integration.worker.agents import WAIT_S, Cluster, RunningAgent, request_for, send
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 
@@ -56,27 +53,6 @@ async def agent(
         yield agent
     finally:
         agent.kill()
-
-
-def request_for(worker_id: str, request_id: str = "request-a", **sampling: object) -> Generate:
-    wanted = {"max_tokens": 20, "seed": 7, "temperature": 0.0, "ignore_eos": True, **sampling}
-    return Generate(
-        request_id=request_id,
-        attempt=1,
-        endpoint_id=f"endpoint-of-{worker_id}",
-        epoch=1,
-        prompt_ids=(3, 5, 7),
-        sampling=SamplingParameters.model_validate(wanted),
-        remaining_ms=60_000,
-    )
-
-
-async def send(cluster: Cluster, message: Generate) -> str:
-    reply = await cluster.gateway.request(
-        ENDPOINT_GENERATE, message.endpoint_id, message, timeout_s=5
-    )
-    assert isinstance(reply, GenerateReply)
-    return reply.result
 
 
 async def gone(pid: int) -> None:

@@ -11,8 +11,7 @@ from libs.common.messages import LayerRange, Peer, WorkerObserved, WorkerSpec
 from libs.common.nicledger import NicLedger
 from libs.common.states import FinishReason, WorkerState
 from tests.integration.servers import RunningNats
-from tests.integration.worker.agents import Cluster, RunningAgent
-from tests.integration.worker.test_agent_process import request_for, send
+from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 

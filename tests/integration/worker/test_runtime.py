@@ -1,44 +1,29 @@
 """A real worker process, spoken to over its socketpair, with real unit files."""
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from libs.common.states import FinishReason
-from services.worker.engine.config import parse_config
-from services.worker.engine.engine import Engine
-from services.worker.engine.options import EngineOptions
-from services.worker.engine.request import Request
-from services.worker.engine.request import Sampling as EngineSampling
 from services.worker.frames import (
     CancelGeneration,
-    GenerateTokens,
     Ready,
     Registered,
     Sampling,
-    StartWorker,
     StepTaken,
-    ToAgent,
     TokensProduced,
     WorkerFailed,
 )
-from services.worker.launcher import ProcessLauncher, WorkerProcess
-from services.worker.link import Link
 from services.worker.settings import DeviceSettings, parse_device
-from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel, UnitFolder
+from tests.integration.worker.processes import CPU, GREEDY, Workers, expected_tokens, generate
+from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
-from tests.support.weights import PackedWeights
 
-START_TIMEOUT_S = 60.0
-CPU = parse_device(0, "cpu:64Mi:1")
 GPU = parse_device(0, "cuda:0:1Gi:1")
-GREEDY = Sampling(0.0, 1.0, 24, 5, (), True, None)
 
 
 @pytest.fixture(scope="module")
@@ -57,116 +42,11 @@ def unit_server(tmp_path: Path, folder: UnitFolder) -> Iterator[UnitServerDouble
         yield server
 
 
-class RunningWorker:
-    """A worker process and the frames it has sent."""
-
-    def __init__(self, process: WorkerProcess, link: Link) -> None:
-        self.process, self.link = process, link
-        self.frames: list[ToAgent] = []
-        self._arrived = asyncio.Condition()
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        async for frame in self.link.frames():
-            async with self._arrived:
-                self.frames.append(frame)
-                self._arrived.notify_all()
-
-    async def wait_for(self, frame_class: type, count: int = 1) -> list[ToAgent]:
-        def found() -> list[ToAgent]:
-            return [frame for frame in self.frames if isinstance(frame, frame_class)]
-
-        async with asyncio.timeout(START_TIMEOUT_S), self._arrived:
-            await self._arrived.wait_for(lambda: len(found()) >= count)
-        return found()
-
-    async def tokens_of(self, request_id: str) -> list[TokensProduced]:
-        """Everything up to the request's end."""
-
-        def found() -> list[TokensProduced]:
-            return [
-                frame
-                for frame in self.frames
-                if isinstance(frame, TokensProduced) and frame.request_id == request_id
-            ]
-
-        async with asyncio.timeout(START_TIMEOUT_S), self._arrived:
-            await self._arrived.wait_for(lambda: any(frame.finish for frame in found()))
-        return found()
-
-    async def close(self) -> None:
-        await self.process.stop()
-        await asyncio.wait({self._reading}, timeout=5)
-        await self.link.close()
-
-
-class Workers:
-    def __init__(self, tmp_path: Path, model: TinyModel) -> None:
-        self._launcher = ProcessLauncher(tmp_path)
-        self._tmp_path, self._model = tmp_path, model
-        self._running: list[RunningWorker] = []
-
-    async def start(self, device: DeviceSettings = CPU, **changed: object) -> RunningWorker:
-        process = await self._launcher.launch("worker-a", device)
-        worker = RunningWorker(process, await Link.open(process.socket))
-        self._running.append(worker)
-        fields: dict[str, object] = {
-            "worker_id": "worker-a",
-            "manifest_digest": self._model.manifest_digest,
-            "unit_digests": tuple(unit.entry.digest for unit in self._model.units),
-            "stage_index": 0,
-            "num_stages": 1,
-            "first_layer": 0,
-            "last_layer": self._model.num_layers,
-            "device": device.torch_name,
-            "device_bytes": 2**24,
-            "kv_bytes": 2**22,
-            "max_slots": 4,
-            "max_context_tokens": MAX_CONTEXT,
-            "cores": 1,
-            "start_timeout_ms": int(START_TIMEOUT_S * 1000),
-            "fetcher_socket": str(self._tmp_path / "fetcher.sock"),
-            **changed,
-        }
-        worker.link.send(StartWorker(**fields))  # type: ignore[arg-type]  # a test's own fields
-        return worker
-
-    async def close(self) -> None:
-        for worker in self._running:
-            await worker.close()
-
-
 @pytest.fixture
 async def workers(tmp_path: Path, model: TinyModel) -> AsyncIterator[Workers]:
     started = Workers(tmp_path, model)
     yield started
     await started.close()
-
-
-def expected_tokens(model: TinyModel, prompt: tuple[int, ...], tmp_path: Path) -> list[int]:
-    """Greedy, by an engine in this process over the same weights."""
-    packed = tmp_path / "packed"
-    packed.mkdir(exist_ok=True)
-    config = parse_config(json.loads(model.manifest.config_json))
-    options = EngineOptions(
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        kv_bytes=2**22,
-        max_running=4,
-        max_context_tokens=MAX_CONTEXT,
-        eos_token_ids=frozenset(),
-    )
-    engine = Engine(config, PackedWeights(model.state, packed), options)
-    sampling = EngineSampling(max_tokens=GREEDY.max_tokens, seed=1, temperature=0, ignore_eos=True)
-    engine.add_request(Request("request-a", 1, prompt, sampling))
-    ids: list[int] = []
-    while len(ids) < GREEDY.max_tokens:
-        ids += [i for output in engine.step() for i in output.token_ids]
-    return ids
-
-
-def generate(request_id: str, *prompt: int, sampling: Sampling = GREEDY) -> GenerateTokens:
-    return GenerateTokens(request_id, 1, prompt, (), sampling)
 
 
 @pytest.mark.usefixtures("unit_server")
@@ -213,11 +93,14 @@ async def test_every_step_of_a_start_is_told_with_its_times(
     folder.fill()
     worker = await workers.start()
     await worker.wait_for(Ready)
-    await worker.wait_for(StepTaken, 11)
+    worker.link.send(generate("request-a", 3, 5, 7))
+    await worker.tokens_of("request-a")
+    await worker.wait_for(StepTaken, 13)
 
     steps = [frame for frame in worker.frames if isinstance(frame, StepTaken)]
     ended = {step.name: step for step in steps if step.ended_at_s is not None}
-    assert set(ended) == {"spawn", "map_units", "weights", "import", "build_engine", "load"}
+    starting = {"spawn", "map_units", "weights", "import", "build_engine", "load"}
+    assert set(ended) == {*starting, "prefill"}
     for step in ended.values():
         assert step.ended_at_s is not None and step.ended_at_s >= step.started_at_s
     assert ended["import"].started_at_s <= ended["build_engine"].started_at_s

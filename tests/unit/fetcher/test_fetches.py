@@ -122,6 +122,7 @@ async def test_no_room_fails_the_fetch_with_the_numbers(
         await eventually(lambda: node.observed().state is FetchState.FAILED)
 
         cause = node.observed().cause
+        assert node.observed().is_node_fault, "another node may have the room"
 
     assert cause is not None
     assert f"no room for {size_of(model)} bytes: 0 of {capacity} are used" in cause
@@ -150,6 +151,7 @@ async def test_a_missing_unit_fails_the_fetch_and_names_it(
         await eventually(lambda: node.observed().state is FetchState.FAILED)
 
         assert model.units[1].digest in str(node.observed().cause)
+        assert not node.observed().is_node_fault
 
 
 async def test_a_failed_unit_can_be_fetched_again_in_the_same_file(

@@ -36,12 +36,12 @@ class ImportWorld:
         self.report: Callable[[ImportProgress], None] = self.progress.append
         self.retry = QUICK
 
-    async def run(self, source: Path | None = None, **options: int) -> ImportedModel:
+    async def run(self, source: Path | None = None) -> ImportedModel:
         uploader = Uploader(self.store, NicGovernor(0), self.retry)
         limits = ConversionLimits(memory_bytes=1 << 30, timeout_s=10)
         settings = ImportSettings((self.root,), self.scratch, limits)
         importer = Importer(uploader, settings)
-        return await importer.run(source or self.source, report=self.report, **options)
+        return await importer.run(source or self.source, report=self.report)
 
     async def refused(self, source: Path | None = None) -> ImportRefused:
         with pytest.raises(ImportRefused) as caught:
@@ -78,7 +78,7 @@ async def test_every_tensor_arrives_unchanged_in_its_unit(
 async def test_the_manifest_says_what_serving_needs(world: ImportWorld) -> None:
     TinyCheckpoint(generation_config={"eos_token_id": [7, 2]}).write(world.source)
 
-    imported = await world.run(max_context_tokens=128)
+    imported = await world.run()
 
     data = await world.store.get(f"manifests/{imported.manifest_digest}", max_bytes=1 << 20)
     manifest = decode_manifest(data)
@@ -92,7 +92,7 @@ async def test_the_manifest_says_what_serving_needs(world: ImportWorld) -> None:
     assert json.loads(manifest.config_json) == CONFIG
     assert manifest.eos_token_ids == (7, 2)
     assert manifest.bos_token_id == 1
-    assert manifest.max_context_tokens == 128
+    assert manifest.max_context_tokens == 256
     assert manifest.kv_bytes_per_token == 2 * 2 * 2 * 16 * 4
     assert (manifest.dtype, manifest.vocab_size, manifest.num_layers) == ("F32", 100, 2)
 

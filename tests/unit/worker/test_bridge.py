@@ -34,6 +34,12 @@ from services.worker.tokenlog import KEEP_FINISHED_S
 from tests.unit.worker.making import generate, worker_spec
 
 
+def of_tokens(num_prompt_tokens: int, max_tokens: int) -> Generate:
+    message = generate(prompt_ids=tuple(range(num_prompt_tokens)))
+    sampling = message.sampling.model_copy(update={"max_tokens": max_tokens})
+    return message.model_copy(update={"sampling": sampling})
+
+
 @dataclass
 class Stage:
     """A bridge between a gateway's bus and a worker that only remembers."""
@@ -146,13 +152,9 @@ async def test_a_newer_attempt_cancels_the_older_one(stage: Stage) -> None:
     ("message", "result"),
     [
         pytest.param(generate(epoch=2), "stale_epoch", id="of another epoch"),
-        pytest.param(generate(prompt_ids=tuple(range(64))), "refused", id="fills the context"),
-        pytest.param(
-            generate(prompt_ids=tuple(range(60)), generated_ids=(1, 2, 3, 4)),
-            "refused",
-            id="fills the context together with what was generated",
-        ),
-        pytest.param(generate(prompt_ids=tuple(range(63))), "accepted", id="leaves room for one"),
+        pytest.param(of_tokens(64, 1), "outgrown", id="fills the context"),
+        pytest.param(of_tokens(32, 33), "outgrown", id="would fill it before its answer is whole"),
+        pytest.param(of_tokens(32, 32), "accepted", id="just fits"),
     ],
 )
 async def test_what_cannot_be_executed_is_refused_at_once(

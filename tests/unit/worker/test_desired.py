@@ -5,9 +5,12 @@ from services.worker.desired import Changes, DesiredLog, Retired, changes
 from tests.unit.worker.making import worker_spec
 
 
-def desired(epoch: int, version: int, *worker_ids: str) -> NodeDesired:
+def desired(
+    epoch: int, version: int, *worker_ids: str, boot_id: str | None = None
+) -> NodeDesired:
     return NodeDesired(
         node_id="node-a",
+        boot_id=boot_id,
         leader_epoch=epoch,
         version=version,
         workers=tuple(worker_spec(worker_id) for worker_id in worker_ids),
@@ -27,7 +30,7 @@ def desired(epoch: int, version: int, *worker_ids: str) -> NodeDesired:
 def test_only_the_latest_leader_and_its_latest_version_are_followed(
     epoch: int, version: int, refused: str | None
 ) -> None:
-    log = DesiredLog()
+    log = DesiredLog("boot-b")
     log.accept(desired(2, 5))
 
     reply = log.accept(desired(epoch, version))
@@ -37,6 +40,16 @@ def test_only_the_latest_leader_and_its_latest_version_are_followed(
     else:
         assert reply.refused is not None and refused in reply.refused
         assert reply.accepted_version == log.version == 5
+
+
+def test_what_an_earlier_boot_was_told_is_not_followed() -> None:
+    log = DesiredLog("boot-b")
+
+    reply = log.accept(desired(2, 5, "worker-a", boot_id="boot-a"))
+
+    assert reply.refused is not None and "boot-a" in reply.refused
+    assert (reply.accepted_version, log.current) == (0, None)
+    assert log.accept(desired(2, 5, boot_id="boot-b")).refused is None
 
 
 def test_workers_are_launched_updated_and_removed_as_desired() -> None:

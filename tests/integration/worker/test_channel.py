@@ -1,0 +1,43 @@
+"""A worker process that fails, with the frames that its agent gets of it."""
+
+import asyncio
+import socket
+import sys
+
+from services.worker.frames import ToAgent, WorkerFailed
+from services.worker.link import Link
+
+# Both links of a stage and its engine may notice the same loss at the same moment.
+FAILING_THREADS = """
+import socket, sys, threading
+from services.worker.channel import Channel
+
+channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+together = threading.Barrier(8)
+
+def fail(number):
+    together.wait()
+    channel.fail(f"cause {number}")
+
+for number in range(8):
+    threading.Thread(target=fail, args=(number,)).start()
+"""
+
+
+async def test_a_worker_that_fails_in_several_threads_says_so_once() -> None:
+    agent_end, worker_end = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FAILING_THREADS, str(worker_end.fileno())),
+        pass_fds=(worker_end.fileno(),),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    worker_end.close()
+    link = await Link.open(agent_end)
+
+    frames: list[ToAgent] = [frame async for frame in link.frames()]
+
+    (failed,) = frames
+    _, said = await asyncio.wait_for(process.communicate(), 10)
+    assert isinstance(failed, WorkerFailed)
+    assert (process.returncode, said.decode()) == (1, f"{failed.cause}\n")
+    await link.close()
