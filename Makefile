@@ -1,7 +1,7 @@
 # The whole developer interface; `make help` lists it. pip's options go into PIP_ARGS.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install model demo up test test-long test-gpu lint clean
+.PHONY: help install model demo up test test-long test-gpu bench-burst lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	$$p -c '$(CHECK)' 2>/dev/null && echo $$p && break; done)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 install: $(INSTALLED) ## make the virtual environment and install everything into it
 
@@ -37,6 +37,9 @@ test-long: model ## run everything, with full counts
 test-gpu: install ## run what needs a CUDA device
 	@$(PY) -m pytest -m gpu $(TESTS) $(ARGS)
 
+bench-burst: install ## measure bursts of requests to cold models
+	@$(PY) -m benchmarks.burst $(ARGS)
+
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
@@ -45,6 +48,28 @@ lint: install ## check style, types and the import contracts
 
 clean: ## remove the stack's state folder
 	rm -rf $(STATE)
+
+# The stack in containers. COMPOSE is the command, such as `docker compose`; its options and the
+# images' are in deploy/compose/.env. PREPARE=--one-store-key is for S3 servers other than MinIO.
+COMPOSE ?= docker compose
+COMPOSE_STACK = $(COMPOSE) --file deploy/compose/compose.yaml
+COMPOSE_IMAGES := proxy gateway-0 scheduler-0 fetcher-0 agent-0 importer bootstrap
+.PHONY: compose-prepare compose-build compose-up compose-demo compose-down
+
+compose-prepare: ## make the secrets and the options of the stack in containers, once
+	@$(PYTHON) -m deploy.compose.prepare $(PREPARE)
+
+compose-build: compose-prepare ## build the images
+	@$(COMPOSE_STACK) build $(COMPOSE_IMAGES)
+
+compose-up: compose-build ## start the stack in containers and wait until it is healthy
+	@$(COMPOSE_STACK) up --detach --wait --no-build
+
+compose-demo: model compose-up ## show the demo's story on the stack in containers
+	@$(PY) -m deploy.compose.demo $(ARGS)
+
+compose-down: ## end the stack in containers; with ARGS=--volumes its data too
+	@$(COMPOSE_STACK) down $(ARGS)
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; set PYTHON=" >&2; exit 1; }

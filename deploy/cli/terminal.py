@@ -12,6 +12,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from deploy.cli.words import without_controls
+
 _PIPE_WIDTH = 250  # characters; nothing breaks a line that a program reads
 
 
@@ -40,8 +42,8 @@ class Terminal:
             print(text)
 
     def write(self, text: str) -> None:
-        """A piece of an answer: at once, and as it is."""
-        sys.stdout.write(text)
+        """A piece of an answer: at once, and as it is where a program reads it."""
+        sys.stdout.write(without_controls(text) if self.out.is_terminal else text)
         sys.stdout.flush()
 
     def note(self, text: str) -> None:

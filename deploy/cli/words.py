@@ -1,8 +1,10 @@
-"""Sizes and times in words. Pure."""
+"""Sizes and times in words, and words for a terminal. Pure."""
 
 from datetime import datetime
 
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+# C0, DEL and C1, but for tab and newline: what a model writes must not steer the terminal.
+_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)}
 _TIMES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -37,3 +39,8 @@ def one_line(text: str | None, max_characters: int = 100) -> str:
     if len(words) > max_characters:
         return words[: max_characters - 1] + "…"
     return words or "-"
+
+
+def without_controls(text: str) -> str:
+    """As long as `text`: each control character is shown as one that is none."""
+    return text.translate(_CONTROLS)

@@ -106,6 +106,14 @@ class ApiClient:
     async def nodes(self) -> list[NodeInfo]:
         return [NodeInfo.parse(item) for item in await self._call("GET", "/api/v1/nodes")]
 
+    async def wait_nodes(self, count: int, timeout_s: float) -> None:
+        """Until so many are known to the scheduler. Raises ApiError when it takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while (num_whole := sum(node.is_whole for node in await self.nodes())) < count:
+            if time.monotonic() > deadline:
+                raise ApiError(f"{num_whole} of {count} nodes are known after {timeout_s:g} s")
+            await asyncio.sleep(_POLL_PERIOD_S)
+
     async def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         try:
             response = await self._client.request(method, path, json=body)

@@ -34,7 +34,6 @@ class ModelInfo:
 @dataclass(frozen=True)
 class ColdStartInfo:
     id: str
-    is_ready: bool
     weight_bytes: int
     bytes_from_cache: int
     steps: tuple[TimedStep, ...]
@@ -44,31 +43,49 @@ class ColdStartInfo:
         began = datetime.fromisoformat(body["started_at"])
         return cls(
             id=body["id"],
-            is_ready=body["ready_at"] is not None,
             weight_bytes=body["weight_bytes"],
             bytes_from_cache=body["bytes_from_cache"],
             steps=tuple(_step(step, began) for step in body["steps"]),
         )
 
-    def has_ended(self, name: str) -> bool:
-        return any(step.name == name and step.end_s is not None for step in self.steps)
+    @property
+    def stage_indexes(self) -> tuple[int, ...]:
+        return tuple(sorted({s.stage_index for s in self.steps if s.stage_index is not None}))
+
+    @property
+    def node_ids(self) -> frozenset[str]:
+        return frozenset(step.node_id for step in self.steps if step.node_id is not None)
+
+    @property
+    def is_complete(self) -> bool:
+        """The first token is out, and every stage's steps have been reported to their ends."""
+        wanted = {("first_token", 0), *(("ready", index) for index in self.stage_indexes)}
+        return wanted <= {(step.name, step.stage_index) for step in self.steps} and all(
+            step.end_s is not None for step in self.steps
+        )
 
 
 @dataclass(frozen=True)
 class NodeInfo:
     node_id: str
+    is_whole: bool  # its agent and its fetcher have been heard
     device_bytes: int
     reserved_bytes: int
     cached_bytes: int
+    nic_bytes_per_s: int  # 0: no limit, or not heard yet
+    num_workers: int
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
         devices = body["devices"]
         return cls(
             node_id=body["id"],
+            is_whole=None not in (body["agent_heard_at"], body["fetcher_heard_at"]),
             device_bytes=sum(device["memory_bytes"] for device in devices),
             reserved_bytes=sum(device["reserved_bytes"] for device in devices),
             cached_bytes=body["cache_used_bytes"],
+            nic_bytes_per_s=body["nic_bytes_per_s"] or 0,
+            num_workers=len(body["workers"]),
         )
 
 

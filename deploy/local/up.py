@@ -13,12 +13,14 @@ from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 
 _KEEP_ALIVE_S = 60.0
+_NODES_TIMEOUT_S = 30.0
 _IMPORT_TIMEOUT_S = 600.0
 
 
 async def run_up(options: StackOptions, source: Path, console: Console) -> int:
     """Registers the model at `source`, prints how to use it, waits. Raises LocalStackError."""
     async with LocalStack(options) as stack, ApiClient(stack.gateway_url, stack.api_key) as api:
+        await api.wait_nodes(len(options.nodes), _NODES_TIMEOUT_S)
         await api.ensure_model(MODEL_NAME, source, {"keep_alive_s": _KEEP_ALIVE_S})
         async for model in api.wait_imported(MODEL_NAME, _IMPORT_TIMEOUT_S):
             console.print(describe_model(model))

@@ -4,10 +4,12 @@ import asyncio
 import os
 import pty
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.stack import LocalStack
+from tests.support.waiting import eventually
 
 COMMAND = Path(sys.executable).with_name("hydraserve")
 _TIMEOUT_S = 60.0
@@ -66,6 +68,26 @@ class TerminalSession:
 
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
+
+    async def shows(self, text: str, *, times: int = 1) -> None:
+        """Waits until it stands on the screen so often; a failure prints the screen."""
+        what = f"{text!r} on the screen, {times} times"
+        await self._reaches(lambda: self.screen.count(text) >= times, what)
+
+    async def grows(self, num_characters: int) -> None:
+        """Waits until so many more have been written than stand there now."""
+        wanted = len(self.screen) + num_characters
+        await self._reaches(lambda: len(self.screen) >= wanted, f"{num_characters} more characters")
+
+    async def ended(self) -> int:
+        """Its exit code, once it has one."""
+        return await asyncio.wait_for(self.process.wait(), _TIMEOUT_S)
+
+    async def _reaches(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            await eventually(condition, timeout_s=_TIMEOUT_S, what=what)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; the screen:\n{self.screen}") from None
 
     async def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._terminal)

@@ -87,7 +87,7 @@ def left_behind(state: Path) -> list[int]:
 
 async def test_the_demo_tells_its_story_also_after_one_that_was_killed(state: Path) -> None:
     async with running(state, "demo") as killed:
-        await killed.until("MB of 269 MB")  # in the middle of the import
+        await killed.until("IMPORTING")
         killed.send(signal.SIGKILL)
         await killed.rest()
 
@@ -96,8 +96,10 @@ async def test_the_demo_tells_its_story_also_after_one_that_was_killed(state: Pa
 
     assert code == 0, demo.output
     assert demo.output.count("The capital of France is Paris.") == 2
-    assert "269 MB of weights, 0 MB of them from the host cache" in demo.output
-    assert "269 MB of weights, 269 MB of them from the host cache" in demo.output
+    assert "over the 2 links of these nodes" in demo.output
+    assert demo.output.count("critical path: ") == 2
+    assert "269 MB of weights, 0 MB of them from host caches" in demo.output
+    assert "269 MB of weights, 269 MB of them from host caches" in demo.output
     assert "0 worker processes" in demo.output
     assert left_behind(state) == []
 

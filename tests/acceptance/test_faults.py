@@ -142,9 +142,9 @@ async def test_a_scheduler_killed_mid_stream_is_not_noticed(
 async def test_a_fetcher_killed_while_it_fetches_resumes_what_it_had(
     client: Client, stack: LocalStack, sources: Path
 ) -> None:
-    # 100 MB at 50 MB/s: two seconds in which the fetcher can be killed.
+    # 100 MB over one link of 50 MB/s: two seconds in which the fetcher can be killed.
     folder = make_tiny_llama(sources / "wide", seed=3, hidden_size=1024, num_layers=3)
-    await client.ready("wide", str(folder), keep_alive_s=1)
+    await client.ready("wide", str(folder), keep_alive_s=1, max_pipeline_size=1)
     answer = Answer()
     task = asyncio.create_task(client.stream("wide", "go", into=answer, max_tokens=8))
     name = await fetching_fetcher(client, answer)

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def model(client: Client, stack: LocalStack, sources: Path) -> AsyncIterator[str]:
-    own_weights = make_tiny_llama(sources / "serving", seed=21)  # in no host cache yet
+    # In no host cache yet; an answer that is left must not have ended by itself before.
+    own_weights = make_tiny_llama(sources / "serving", seed=21, is_endless=True)
     await client.ready("serving", str(own_weights), keep_alive_s=2)
     yield "serving"
     await client.delete("serving")
@@ -47,7 +48,7 @@ async def test_a_cold_model_answers_then_idles_to_nothing_and_starts_from_the_ho
         assert oldest["bytes_from_cache"] < oldest["weight_bytes"]
         return bool(newest["bytes_from_cache"] == newest["weight_bytes"])
 
-    await eventually(came_from_cache, timeout_s=3, what="the second start from the host cache")
+    await eventually(came_from_cache, timeout_s=30, what="the second start from the host cache")
 
 
 async def test_every_step_of_a_cold_start_is_timed_and_in_order(client: Client, model: str) -> None:
@@ -121,7 +122,7 @@ async def test_a_client_that_leaves_frees_its_slot(client: Client, model: str) -
         found = await client.http.get(f"/api/v1/requests/{request_id}")
         return found.json().get("outcome")
 
-    assert await eventually(outcome, timeout_s=5, what="the request's end") == "cancelled"
+    assert await eventually(outcome, timeout_s=30, what="the request's end") == "cancelled"
 
 
 async def test_the_openai_client_works_streaming_and_not(client: Client, model: str) -> None:
@@ -145,7 +146,7 @@ async def test_the_openai_client_works_streaming_and_not(client: Client, model: 
         pieces = [c.choices[0].delta.content or "" async for c in stream if c.choices]
 
         assert "".join(pieces) == whole.choices[0].message.content
-        assert [m.id async for m in ai.models.list()] == [model]
+        assert model in [m.id async for m in ai.models.list()]
 
 
 async def test_the_openai_clients_exceptions_say_what_was_wrong(client: Client, model: str) -> None:

@@ -34,11 +34,16 @@ def make_tiny_llama(
     max_context_tokens: int = 4096,
     dtype: torch.dtype = torch.float32,
     chat_template: str = CHAT_TEMPLATE,
+    is_endless: bool = False,
 ) -> Path:
     """A checkpoint folder as transformers saves it. Weights are spread wide (0.4), so that the
-    two most likely tokens of a step rarely lie within rounding of each other."""
+    two most likely tokens of a step rarely lie within rounding of each other.
+
+    An endless one knows no end token, so that every answer has exactly `max_tokens`; of the others
+    half end a drawn answer before its 80th token.
+    """
     tokenizer = byte_tokenizer()
-    end_id = tokenizer.token_to_id("<|end|>")
+    end_id = None if is_endless else tokenizer.token_to_id("<|end|>")
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden_size,

@@ -73,16 +73,22 @@ def test_a_cold_starts_steps_count_from_its_beginning() -> None:
         TimedStep("fetch/worker-a", "fetch", "node-0", 0, 1.5, 2.0),
         TimedStep("worker-a", "first_token", "node-0", 0, 2.0, None),
     )
-    assert info.has_ended("fetch")
-    assert not info.has_ended("first_token")
+    assert info.stage_indexes == (0,)
+    assert info.node_ids == {"node-0"}
+    assert not info.is_complete
 
 
 def test_a_nodes_devices_are_added_up() -> None:
     devices = [{"memory_bytes": 10, "reserved_bytes": 3}, {"memory_bytes": 5, "reserved_bytes": 0}]
 
-    info = NodeInfo.parse({"id": "node-0", "devices": devices, "cache_used_bytes": 7})
+    heard = {"agent_heard_at": "2026-01-01T00:00:00Z", "fetcher_heard_at": None}
+    node = {"id": "node-0", "devices": devices, "cache_used_bytes": 7}
+    body = {**node, "nic_bytes_per_s": 50, "workers": [{}], **heard}
 
-    assert info == NodeInfo("node-0", device_bytes=15, reserved_bytes=3, cached_bytes=7)
+    info = NodeInfo.parse(body)
+
+    held = {"device_bytes": 15, "reserved_bytes": 3, "cached_bytes": 7}
+    assert info == NodeInfo("node-0", False, **held, nic_bytes_per_s=50, num_workers=1)
 
 
 def test_a_models_import_is_read() -> None:
