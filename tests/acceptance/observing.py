@@ -27,6 +27,11 @@ def _arguments(pid: int) -> list[str]:
         return []
 
 
+def worker_arguments(pid: int) -> list[str]:
+    """Its command line, empty once it is gone; the last argument is its agent's pid."""
+    return _arguments(pid)
+
+
 def _is_of(stack: LocalStack, pid: int) -> bool:
     """A worker is named by its agent's pid (its last argument); agents that died left theirs."""
     arguments = _arguments(pid)

@@ -10,7 +10,11 @@ from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
+from libs.common.database import Database
 from tests.acceptance.client import Client
+from tests.acceptance.observing import known_agent_pids
+from tests.acceptance.pipeline.disturbing import Models
+from tests.acceptance.pipeline.record import Record
 from tests.support.checkpoints import make_tiny_llama
 
 NUM_NODES = 4
@@ -26,7 +30,7 @@ async def wide_stack(
             nic_bytes_per_s=50_000_000,
             device_memory_bytes=2 * 2**30,
             cores=1,
-            host_cache_bytes=2**29,
+            host_cache_bytes=2**30,
         )
         for i in range(NUM_NODES)
     )
@@ -34,6 +38,7 @@ async def wide_stack(
         state=StateFolder(tmp_path_factory.mktemp("wide")),
         nodes=nodes,
         num_schedulers=2,
+        num_gateways=2,
         import_roots=(sources,),
         service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
     )
@@ -52,3 +57,21 @@ async def wide_client(wide_stack: LocalStack) -> AsyncIterator[Client]:
 def layered(sources: Path) -> Path:
     """A random fp32 model whose layers are worth fetching on four nodes: 14 MB of them."""
     return make_tiny_llama(sources / "layered", seed=5, num_layers=6, hidden_size=256)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def record(wide_stack: LocalStack) -> AsyncIterator[Record]:
+    database = Database.open(wide_stack.servers.database_settings("scheduler"))
+    yield Record(database)
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def models(wide_client: Client, wide_stack: LocalStack, record: Record, sources: Path) -> Models:
+    return Models(wide_client, wide_stack, record, sources)
+
+
+@pytest.fixture
+def agents_are_known(wide_stack: LocalStack) -> None:
+    """So that workers are found also when their agent has died."""
+    known_agent_pids(wide_stack)

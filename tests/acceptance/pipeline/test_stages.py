@@ -1,28 +1,30 @@
-"""The same tokens from one stage as from four, whatever is killed meanwhile."""
+"""The same tokens from one stage as from four, and the timeline of all of them."""
 
 import asyncio
-import os
-import signal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.client import Answer, Client
-from tests.acceptance.observing import known_agent_pids, live_endpoints, settled, worker_pids
+from tests.acceptance.client import Client, Json
+from tests.acceptance.observing import live_endpoints, settled
 from tests.acceptance.pipeline.conftest import NUM_NODES
+from tests.acceptance.pipeline.disturbing import Models
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("agents_are_known"),
+]
 
 NUM_PROMPTS = 20
 NUM_TOKENS = 24
-LONG = 600  # tokens; seconds of streaming
-
-
-@pytest.fixture(autouse=True)
-def agents_are_known(wide_stack: LocalStack) -> None:
-    known_agent_pids(wide_stack)
+STAGE_STEPS = (
+    *("tell fetcher", "tell agent", "fetch", "spawn", "bind", "connect", "linked", "import"),
+    *("map_units", "weights", "build_engine", "load", "ready", "prefill"),
+)
 
 
 async def registered(client: Client, name: str, source: Path, num_stages: int) -> str:
@@ -45,16 +47,7 @@ async def gone(client: Client, stack: LocalStack, model: str) -> None:
     await settled(stack, client)
 
 
-async def start_stream(client: Client, model: str) -> tuple[Answer, "asyncio.Task[Answer]"]:
-    answer = Answer()
-    task = asyncio.create_task(
-        client.stream(model, "go", into=answer, max_tokens=LONG, temperature=0)
-    )
-    await eventually(lambda: answer.num_chunks > 20 or task.done(), timeout_s=60, what="streaming")
-    assert not task.done(), answer
-    return answer, task
-
-
+@pytest.mark.long
 async def test_four_stages_say_what_one_says(
     wide_client: Client, wide_stack: LocalStack, layered: Path
 ) -> None:
@@ -74,15 +67,27 @@ async def test_four_stages_say_what_one_says(
     assert max(num_parted) <= NUM_PROMPTS // 5
 
 
-async def test_a_stage_killed_mid_decode_leaves_the_stream_exact(
-    wide_client: Client, wide_stack: LocalStack, layered: Path
+async def test_a_cold_start_shows_every_step_of_every_stage_and_what_it_waited_for(
+    models: Models,
 ) -> None:
-    model = await registered(wide_client, "killed", layered, NUM_NODES)
-    whole = await wide_client.stream(model, "go", max_tokens=LONG, temperature=0)
-    assert whole.is_complete
-    answer, task = await start_stream(wide_client, model)
-    os.kill(max(worker_pids(wide_stack)), signal.SIGKILL)
-    await asyncio.wait_for(task, 90)
-    assert answer.is_complete, answer
-    assert answer.text == whole.text
-    await gone(wide_client, wide_stack, model)
+    model = await models.fresh()
+    await model.stream("go", NUM_TOKENS).is_exact()
+    (listed,) = await models.client.get(f"/api/v1/cold-starts?model={model.name}")
+
+    async def told() -> Json | None:
+        """The last steps are told with the next heartbeats."""
+        start: Json = await models.client.get(f"/api/v1/cold-starts/{listed['id']}")
+        return start if has_all_steps(start["steps"]) else None
+
+    start: Json = await eventually(told, timeout_s=30, what="every step")  # type: ignore[assignment]  # what `told` returns
+    path = start["critical_path"]
+    assert path[-1]["name"] == "first_token"
+    assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(path))
+    assert abs(sum(part["fraction"] for part in start["shares"]) - 1) < 1e-6
+    await model.gone()
+
+
+def has_all_steps(steps: list[Json]) -> bool:
+    ended = {(s["stage_index"], s["name"]) for s in steps if s["ended_at"] is not None}
+    wanted = {(index, name) for index in range(NUM_NODES) for name in STAGE_STEPS}
+    return wanted | {(None, "queue"), (None, "plan"), (0, "first_token")} <= ended

@@ -1,0 +1,96 @@
+"""A client that goes away, at each phase: when nobody else waits, everything is free at once."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from deploy.local.stack import LocalStack
+from tests.acceptance.client import Client
+from tests.acceptance.observing import reserved_bytes, worker_pids
+from tests.acceptance.pipeline.disturbing import Models, Stream
+from tests.acceptance.pipeline.processes import processor_s
+from tests.support.waiting import eventually
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("agents_are_known"),
+]
+
+FREE_WITHIN_S = 2.0
+LONG_PROMPT = "all work and no play makes jack a dull boy. " * 200
+MANY_TOKENS = 4000
+_FETCHING = """
+SELECT count(*) FROM cold_start_steps s JOIN cold_starts c ON c.id = s.cold_start_id
+WHERE c.model_id = :model_id AND s.actor LIKE 'fetch/%' AND s.name = 'fetch' AND s.ended_at IS NULL
+"""
+_ENDED_AS = "SELECT outcome FROM requests WHERE model_id = :model_id AND state = 'ENDED'"
+_NUM_QUEUED = "SELECT count(*) FROM requests WHERE model_id = :model_id AND state = 'QUEUED'"
+
+
+async def while_fetching(models: Models) -> Stream:
+    # 150 MB for two nodes of 50 MB/s: it is less than half there for a while.
+    model = await models.fresh(num_layers=4, hidden_size=1024, max_pipeline_size=2, keep_alive_s=0)
+    stream = model.stream("go", MANY_TOKENS)
+    await stream.until(lambda: models.record.value(_FETCHING, model_id=model.id), "fetching")
+    return stream
+
+
+async def in_prefill(models: Models) -> Stream:
+    model = await models.fresh(keep_alive_s=0)
+    stream = model.stream(LONG_PROMPT, MANY_TOKENS)
+    last = await stream.stage(3, lambda row: row.is_ready, "ready")
+    used_s = processor_s(last.process)
+    await stream.until(lambda: processor_s(last.process) > used_s + 0.05, "prefill")
+    assert not stream.answer.text
+    return stream
+
+
+async def in_decode(models: Models) -> Stream:
+    stream = (await models.fresh(keep_alive_s=0)).stream("go", MANY_TOKENS)
+    await stream.until_text()
+    return stream
+
+
+@pytest.mark.parametrize(
+    "phase", [while_fetching, in_prefill, pytest.param(in_decode, marks=pytest.mark.long)]
+)
+async def test_who_leaves_alone_frees_memory_and_processes_at_once(
+    models: Models,
+    wide_client: Client,
+    wide_stack: LocalStack,
+    phase: Callable[[Models], Awaitable[Stream]],
+) -> None:
+    stream = await phase(models)
+    assert await reserved_bytes(wide_client) and worker_pids(wide_stack)
+
+    left_s = time.monotonic()
+    await stream.left()
+
+    async def is_free() -> bool:
+        return not worker_pids(wide_stack) and not await reserved_bytes(wide_client)
+
+    await eventually(is_free, timeout_s=30, what="free memory")
+    took_s = time.monotonic() - left_s
+    print(f"\nfree {took_s:.2f} s after the client left {phase.__name__}")
+    assert took_s < FREE_WITHIN_S
+    assert await models.record.value(_ENDED_AS, model_id=stream.model.id) == "cancelled"
+    await stream.model.gone()
+
+
+async def test_who_leaves_the_queue_leaves_nothing_and_disturbs_nobody(models: Models) -> None:
+    model = await models.fresh(max_slots=1, max_endpoints=1)
+    first = model.stream("go", 600)
+    await first.until_text()
+    waiting = model.stream("go", MANY_TOKENS)
+    await waiting.until(lambda: models.record.value(_NUM_QUEUED, model_id=model.id), "queued")
+
+    await waiting.left()
+
+    await first.until(
+        lambda: models.record.value(_ENDED_AS, model_id=model.id), "the end of the one that left"
+    )
+    assert await models.record.value(_ENDED_AS, model_id=model.id) == "cancelled"
+    await first.is_exact()
+    await model.gone()

@@ -1,0 +1,144 @@
+"""A real model says through the whole stack what transformers says, whatever its stages.
+
+In company that is asked of float32. In bfloat16 transformers does not agree with itself: with the
+whole text in one pass, or in a batch, it parts from its own generation at 8 and 7 of 20 prompts of
+32 tokens, at gaps of the two best logits up to 0.3. Kernels sum a product of many rows in another
+order than one of few, and a sum half-way between two bfloat16 numbers then goes to the other one.
+Alone, our engine takes the very steps of transformers' generation, so there bfloat16 is compared.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from deploy.local.demo_model import ensure_demo_model
+from deploy.local.stack import LocalStack
+from deploy.local.statefolder import StateFolder
+from tests.acceptance.client import Client
+from tests.acceptance.conftest import model_cache
+from tests.acceptance.pipeline.talking import Said, Talk, talk_with
+from tests.support.equality import TokenEquality, is_greedy_near_tie
+from tests.support.smollm2 import Reference, converted
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
+
+MAX_LOGPROB_ERROR = 1e-4
+NUM_TOGETHER = 10
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name three primary colours.",
+    "What is 2 + 2?",
+    "Write a haiku about the sea.",
+    "Who wrote Romeo and Juliet?",
+    "Explain photosynthesis in one sentence.",
+    "Translate 'good morning' into Spanish.",
+    "What is the boiling point of water?",
+    "List the days of the week.",
+    "Why is the sky blue?",
+    "Give me a recipe for pancakes.",
+    "What does a compiler do?",
+    "Tell me a fact about whales.",
+    "How many legs does a spider have?",
+    "What is the largest planet?",
+    "Finish the sentence: once upon a time",
+    "What is gravity?",
+    "Suggest a name for a cat.",
+    "How do vaccines work?",
+    "What is the opposite of hot?",
+)
+
+
+@pytest.fixture(scope="module")
+def gguf() -> Path:
+    """The demo's model; `make test` has fetched it."""
+    return ensure_demo_model(StateFolder.from_environment().sources)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(gguf: Path) -> Path:
+    return converted(gguf, model_cache())
+
+
+@pytest.mark.parametrize(
+    ("stage_counts", "num_tokens", "weights_like"),
+    [
+        pytest.param((4, 1), 12, torch.float32, id="4 and 1 stages"),
+        # Other weights than the first: those are in the host caches by now.
+        pytest.param(
+            (4, 3, 2, 1), 32, torch.bfloat16, id="every number of stages", marks=pytest.mark.long
+        ),
+    ],
+)
+async def test_twenty_prompts_in_company_during_and_after_a_cold_start_give_transformers_tokens(
+    wide_client: Client,
+    wide_stack: LocalStack,
+    checkpoint: Path,
+    sources: Path,
+    stage_counts: Sequence[int],
+    num_tokens: int,
+    weights_like: torch.dtype,
+) -> None:
+    reference = Reference(checkpoint, torch.float32, weights_like=weights_like)
+    logits_along = cache(reference.logits_along)  # nearly always the same, whatever the stages
+    equality, name = TokenEquality(), f"float32-{len(stage_counts)}"
+    source = reference.save(sources / name)
+    async with talk_with(wide_client, wide_stack, name, source, reference) as talk:
+        for num_stages in stage_counts:  # downwards: one node with all units needs no other
+            said = await ask_cold_and_warm(talk, num_stages, num_tokens)
+            check_all(equality, logits_along, f"{num_stages} stages", said)
+    print(f"\nfloat32, {num_tokens} tokens, stages {stage_counts}: {equality}: {equality.ties}")
+    equality.check()
+
+
+async def ask_cold_and_warm(talk: Talk, num_stages: int, num_tokens: int) -> list[Said]:
+    """The first questions together while the model starts, the others together afterwards."""
+    await talk.limit_stages(num_stages)
+    cold = await talk.ask_together(QUESTIONS[:NUM_TOGETHER], num_tokens)
+    warm = await talk.ask_together(QUESTIONS[NUM_TOGETHER:], num_tokens)
+    await talk.check_stages(num_stages)
+    return cold + warm
+
+
+def check_all(
+    equality: TokenEquality,
+    logits_along: Callable[[str, Sequence[int]], torch.Tensor],
+    where: str,
+    answers: Sequence[Said],
+) -> None:
+    """Each token is transformers' choice after those before it, and as likely as it says."""
+    for question, said in zip(QUESTIONS, answers, strict=True):
+        logits = logits_along(question, said.token_ids)
+        equality.judge(f"{where}, {question}", said.token_ids, logits)
+        ids = torch.tensor(said.token_ids[: len(said.logprobs)]).unsqueeze(1)
+        expected = logits[: len(ids)].log_softmax(-1).gather(1, ids).squeeze(1)
+        error = (torch.tensor(said.logprobs) - expected).abs().max()
+        assert error <= MAX_LOGPROB_ERROR, f"{where}, {question}: {error}"
+
+
+@pytest.mark.long
+async def test_twenty_prompts_in_turn_give_transformers_tokens_also_in_bfloat16(
+    wide_client: Client, wide_stack: LocalStack, gguf: Path, checkpoint: Path, sources: Path
+) -> None:
+    reference, num_tokens = Reference(checkpoint, torch.bfloat16), 32
+    source = shutil.copy(gguf, sources)  # so that the import converts it
+    answers: dict[int, list[Said]] = {}
+    async with talk_with(wide_client, wide_stack, "bfloat16", Path(source), reference) as talk:
+        assert (await wide_client.model(talk.model))["dtype"] == "BF16"
+        for num_stages in (4, 3, 2, 1):
+            await talk.limit_stages(num_stages)
+            answers[num_stages] = await talk.ask_in_turn(QUESTIONS, num_tokens)
+            await talk.check_stages(num_stages)
+
+    for num_stages in (4, 3, 2):
+        assert answers[num_stages] == answers[1], "hidden states travel as they are"
+    equality = TokenEquality()
+    for question, said in zip(QUESTIONS, answers[1], strict=True):
+        expected = reference.greedy(question, num_tokens)
+        is_near_tie = [is_greedy_near_tie(row) for row in expected.logits]
+        equality.compare(question, said.token_ids, expected.token_ids, is_near_tie.__getitem__)
+    print(f"\nbfloat16, {num_tokens} tokens, 4, 3, 2 and 1 stages: {equality}: {equality.ties}")
+    equality.check()

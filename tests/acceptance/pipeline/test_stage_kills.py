@@ -1,0 +1,94 @@
+"""Each stage dies at each phase of its life; the stream that needs it goes on exactly."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from deploy.local.stack import LocalStack
+from tests.acceptance.pipeline.disturbing import (
+    NUM_STAGES,
+    Model,
+    Models,
+    Stream,
+)
+from tests.acceptance.pipeline.processes import processor_s, worker_of_node
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("agents_are_known"),
+]
+
+NUM_TOKENS = 200
+LONG_PROMPT = "all work and no play makes jack a dull boy. " * 100  # seconds of prefill
+COMPUTING_S = 0.1  # of processor time: it has begun
+
+Phase = Callable[[Model, LocalStack, int], Awaitable[Stream]]
+
+
+async def before_registered(model: Model, stack: LocalStack, index: int) -> Stream:
+    stream = model.stream("go", NUM_TOKENS)
+    stage = await stream.stage(index, lambda row: True, "planned")
+    pid = await stream.until(lambda: worker_of_node(stack, stage.node_id), "its process")
+    os.kill(pid, signal.SIGKILL)
+    assert not (await model.models.record.was(stage.id)).is_registered
+    return stream
+
+
+async def before_ready(model: Model, stack: LocalStack, index: int) -> Stream:
+    stream = model.stream("go", NUM_TOKENS)
+    stage = await stream.stage(index, lambda row: row.is_registered, "registered")
+    assert not stage.is_ready
+    os.kill(stage.process, signal.SIGKILL)
+    return stream
+
+
+async def during_prefill(model: Model, stack: LocalStack, index: int) -> Stream:
+    warm = model.stream("go", 2)
+    await warm.task
+    stage = await model.stage(index)
+    used_s = processor_s(stage.process)
+    stream = model.stream(LONG_PROMPT, NUM_TOKENS)
+    await stream.until(lambda: processor_s(stage.process) > used_s + COMPUTING_S, "prefill")
+    os.kill(stage.process, signal.SIGKILL)
+    assert not stream.answer.text
+    return stream
+
+
+async def mid_decode(model: Model, stack: LocalStack, index: int) -> Stream:
+    stream = model.stream("go", NUM_TOKENS)
+    await stream.until_text()
+    stage = await model.stage(index)
+    os.kill(stage.process, signal.SIGKILL)
+    assert not stream.task.done()
+    return stream
+
+
+PHASES: tuple[Phase, ...] = (before_registered, before_ready, during_prefill, mid_decode)
+# One of each phase and each stage for every run.
+SAMPLE = {(before_registered, 2), (before_ready, 0), (during_prefill, 1), (mid_decode, 3)}
+
+
+@pytest.mark.parametrize(
+    ("phase", "index"),
+    [
+        pytest.param(
+            *(phase, index),
+            marks=() if (phase, index) in SAMPLE else pytest.mark.long,
+            id=f"stage {index} {phase.__name__}",
+        )
+        for phase in PHASES
+        for index in range(NUM_STAGES)
+    ],
+)
+async def test_a_killed_stage_leaves_the_stream_exact_and_nothing_behind(
+    models: Models, wide_stack: LocalStack, phase: Phase, index: int
+) -> None:
+    model = await models.fresh()
+
+    stream = await phase(model, wide_stack, index)
+
+    await stream.is_exact()
+    await model.gone()
