@@ -333,6 +333,13 @@ class GatewayHeartbeat(Message):
     request_ids: tuple[Id, ...]  # what it still waits for or streams
 
 
+class RequestsEnded(Message):
+    """Gateway → leader, a hint: rows with an end were written, so their slots are free."""
+
+    gateway_id: Id
+    request_ids: tuple[Id, ...]
+
+
 # --------------------------------------------------------------------- imports
 
 

@@ -82,6 +82,7 @@ NODE_AGENT_HEARTBEAT = _row("event.node.{}.agent", m.AgentHeartbeat, W, S)
 NODE_FETCHER_HEARTBEAT = _row("event.node.{}.fetcher", m.FetcherHeartbeat, F, S)
 
 GATEWAY_HEARTBEAT = _row("event.gateway.{}.heartbeat", m.GatewayHeartbeat, G, S)
+REQUESTS_ENDED = _row("event.gateway.{}.ended", m.RequestsEnded, G, S)
 IMPORT_REQUESTED = _row("import.requested", m.ImportModel, S, F)
 IMPORT_PROGRESS = _row("event.import.{}.progress", m.ImportProgressed, F, S)
 ROUTES = _row("routes", m.RoutesPublished, S, G)

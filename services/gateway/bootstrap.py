@@ -22,6 +22,7 @@ from libs.common.subjects import ROUTES, Service
 from libs.common.tables import OutboxRow
 from services.gateway.auth import Authenticator, hash_key
 from services.gateway.context import Gateway
+from services.gateway.endings import Endings
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.farewells import Farewells
@@ -103,7 +104,8 @@ def _assemble(
     texts = TextModels(files, threads, limits.max_cached_tokenizers)
     registry, routes, metrics = Registry(models, clock), Routes(clock), Metrics()
     farewells = Farewells(world.bus, clock, timing)
-    journal = Journal(RequestStore(world.database), clock)
+    endings = Endings(world.bus, settings.gateway_id)
+    journal = Journal(RequestStore(world.database), clock, endings.tell)
     ports = Ports(world.bus, clock, routes, farewells, timing)
     gateway = Gateway(
         bus=world.bus,

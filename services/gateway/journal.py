@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,9 @@ _MAX_BATCH = 500
 _Row = TypeVar("_Row", bound=BegunRow)
 
 
+TellEnded = Callable[[tuple[str, ...]], Awaitable[None]]  # ids whose ends are written now
+
+
 class RowWriter(Protocol):
     async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
         """All or nothing. Raises DatabaseUnavailable."""
@@ -34,8 +38,9 @@ class _Noted:
 class Journal:
     """`run` writes until cancelled; `close` then writes the rest, with a deadline."""
 
-    def __init__(self, writer: RowWriter, clock: Clock) -> None:
+    def __init__(self, writer: RowWriter, clock: Clock, tell_ended: TellEnded) -> None:
         self._writer = writer
+        self._tell_ended = tell_ended
         self._clock = clock
         self._kept: dict[str, _Noted] = {}  # the latest of each request, oldest first
         self._wake = asyncio.Event()
@@ -80,6 +85,8 @@ class Journal:
             for request_id, noted in batch.items():
                 if self._kept.get(request_id) is noted:  # else its end came meanwhile
                     del self._kept[request_id]
+            if ended:
+                await self._tell_ended(tuple(row.id for row in ended))
         self._wake.clear()
 
     async def close(self, timeout_s: float) -> None:

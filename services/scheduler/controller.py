@@ -16,6 +16,7 @@ from libs.common.messages import (
     GatewayHeartbeat,
     ImportProgressed,
     ModelsChanged,
+    RequestsEnded,
 )
 from libs.common.outbox import OutboxRelay
 from libs.common.subjects import (
@@ -26,6 +27,7 @@ from libs.common.subjects import (
     NODE_FETCHER_HEARTBEAT,
     REQUEST_CANCEL,
     REQUEST_SUBMIT,
+    REQUESTS_ENDED,
 )
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
@@ -92,6 +94,7 @@ class Controller:
             await subscribe(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
             await subscribe(NODE_FETCHER_HEARTBEAT, None, self._hear_fetcher),
             await subscribe(GATEWAY_HEARTBEAT, None, self._hear_gateway),
+            await subscribe(REQUESTS_ENDED, None, self._hear_ends),
             await subscribe(IMPORT_PROGRESS, None, self._hear_import),
             await subscribe(MODELS_CHANGED, None, self._hear_models),
         ]
@@ -106,6 +109,10 @@ class Controller:
 
     async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
         self.observed.hear_gateway(message, self.clock.monotonic_s())
+
+    async def _hear_ends(self, _message: RequestsEnded) -> None:
+        """Slots are free: whoever is queued need not wait for the next round."""
+        self.wake.set()
 
     async def _hear_import(self, message: ImportProgressed) -> None:
         if self.imports.hear(message):

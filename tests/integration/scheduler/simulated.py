@@ -19,6 +19,7 @@ from libs.common.messages import (
     RequestAssigned,
     RequestProgressed,
     RequestRefused,
+    RequestsEnded,
     RoutesPublished,
     SubmitReply,
     SubmitRequest,
@@ -37,6 +38,7 @@ from libs.common.subjects import (
     REQUEST_PROGRESS,
     REQUEST_REFUSED,
     REQUEST_SUBMIT,
+    REQUESTS_ENDED,
     ROUTES,
 )
 
@@ -297,6 +299,10 @@ class SimulatedGateway:
         reply = await self.bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)
         assert isinstance(reply, SubmitReply)
         return reply
+
+    async def tell_ended(self, *request_ids: str) -> None:
+        message = RequestsEnded(gateway_id=self.gateway_id, request_ids=request_ids)
+        await self.bus.publish(REQUESTS_ENDED, self.gateway_id, message)
 
     async def resubmit(self, model_id: str, request_id: str) -> SubmitReply:
         """The next attempt, after the endpoint it was given is gone."""

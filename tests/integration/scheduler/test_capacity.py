@@ -1,6 +1,7 @@
 """Device memory: never promised twice, given back in full, moved to whoever waits."""
 
 import asyncio
+from dataclasses import replace
 
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.support.waiting import eventually
@@ -95,6 +96,21 @@ async def test_a_busy_endpoint_is_never_taken_away(world: World) -> None:
 
     await eventually(lambda: second.agent.started, what="a start elsewhere")
     assert await world.endpoint_state(old) == "STANDALONE"
+
+
+async def test_the_end_of_a_request_lets_the_next_one_in_at_once(world: World) -> None:
+    world.timing = replace(world.timing, reconcile_interval_s=60.0)
+    await world.restart_leader()
+    await world.add_node("node-1", memory_bytes=MODEL_BYTES)
+    model_id = await world.add_model("tiny", max_slots=1, max_endpoints=1)
+    await world.start_endpoint(model_id, "request-1")
+    await world.gateway.submit(model_id, request_id="request-2")
+    await world.until("SELECT state FROM requests WHERE id='request-2'", "QUEUED")
+
+    await world.finish("request-1")
+    await world.gateway.tell_ended("request-1")
+
+    await world.assigned("request-2")
 
 
 async def test_a_burst_gets_as_many_endpoints_as_the_model_allows(world: World) -> None:

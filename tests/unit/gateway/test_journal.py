@@ -10,6 +10,14 @@ from services.gateway.store.requests import BegunRow, EndedRow
 from tests.unit.gateway.stores import FakeWriter
 
 
+class Told:
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def append_ids(self, request_ids: tuple[str, ...]) -> None:
+        self.ids += request_ids
+
+
 def begun(request_id: str) -> BegunRow:
     return BegunRow(
         id=request_id, tenant="t", model_id="m", gateway_id="g", api_key_id="k", attempt=1,
@@ -26,8 +34,8 @@ def ended(request_id: str) -> EndedRow:
 
 
 async def test_an_end_replaces_a_beginning_that_was_not_written_yet() -> None:
-    writer = FakeWriter()
-    journal = Journal(writer, FakeClock())
+    writer, told = FakeWriter(), Told()
+    journal = Journal(writer, FakeClock(), told.append_ids)
     journal.note(begun("req-1"))
     journal.note(begun("req-2"))
     journal.note(ended("req-1"))
@@ -37,11 +45,26 @@ async def test_an_end_replaces_a_beginning_that_was_not_written_yet() -> None:
     assert [row.id for row in writer.begun] == ["req-2"]
     assert [row.id for row in writer.ended] == ["req-1"]
     assert journal.num_kept == 0
+    assert told.ids == ["req-1"]
+
+
+async def test_an_end_is_told_once_it_is_written() -> None:
+    writer, told = FakeWriter(is_down=True), Told()
+    journal = Journal(writer, FakeClock(), told.append_ids)
+    journal.note(ended("req-1"))
+    with pytest.raises(DatabaseUnavailable):
+        await journal.flush()
+    assert told.ids == []
+
+    writer.is_down = False
+    await journal.flush()
+
+    assert told.ids == ["req-1"]
 
 
 async def test_what_could_not_be_written_stays_and_grows_older() -> None:
     writer, clock = FakeWriter(is_down=True), FakeClock()
-    journal = Journal(writer, clock)
+    journal = Journal(writer, clock, Told().append_ids)
     journal.note(ended("req-1"))
     with pytest.raises(DatabaseUnavailable):
         await journal.flush()
@@ -64,7 +87,7 @@ async def test_a_batch_is_bounded() -> None:
         async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
             batches.append(len(begun) + len(ended))
 
-    journal = Journal(Counting(), FakeClock())
+    journal = Journal(Counting(), FakeClock(), Told().append_ids)
     for number in range(1200):
         journal.note(ended(f"req-{number}"))
 
@@ -74,7 +97,7 @@ async def test_a_batch_is_bounded() -> None:
 
 
 async def test_the_oldest_are_lost_and_counted_when_it_is_away_too_long() -> None:
-    journal = Journal(FakeWriter(), FakeClock())
+    journal = Journal(FakeWriter(), FakeClock(), Told().append_ids)
     for number in range(module.MAX_KEPT + 3):
         journal.note(ended(f"req-{number}"))
 

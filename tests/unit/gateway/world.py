@@ -19,6 +19,7 @@ from libs.common.testing import MemoryBroker, MemoryBus
 from services.gateway.app import create_app
 from services.gateway.auth import Authenticator
 from services.gateway.context import Gateway
+from services.gateway.endings import Endings
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.farewells import Farewells
@@ -140,7 +141,8 @@ async def _gateway(
     clock, database = SystemClock(), Database.open(unused_settings(timing, limits).database)
     stack.push_async_callback(database.close)
     registry, routes, metrics = Registry(stores.models, clock), Routes(clock), Metrics()
-    farewells, journal = Farewells(bus, clock, timing), Journal(stores.writer, clock)
+    farewells, endings = Farewells(bus, clock, timing), Endings(bus, "gateway-test")
+    journal = Journal(stores.writer, clock, endings.tell)
     stack.push_async_callback(farewells.close, 1.0)
     gateway = Gateway(
         bus=bus,
