@@ -105,7 +105,10 @@ async def test_the_end_of_a_request_lets_the_next_one_in_at_once(world: World) -
     model_id = await world.add_model("tiny", max_slots=1, max_endpoints=1)
     await world.start_endpoint(model_id, "request-1")
     await world.gateway.submit(model_id, request_id="request-2")
-    await world.until("SELECT state FROM requests WHERE id='request-2'", "QUEUED")
+    await eventually(
+        lambda: [told for told in world.gateway.progressed if told.request_id == "request-2"],
+        what="the round after which nothing more is decided",
+    )
 
     await world.finish("request-1")
     await world.gateway.tell_ended("request-1")
