@@ -6,7 +6,7 @@ import pytest
 
 _TESTS = Path(__file__).parent
 # Tests of one such folder share a running stack, which is expensive to start twice.
-_SHARED_STACKS = ("acceptance/pipeline", "acceptance")
+_SHARED_STACKS = ("acceptance/pipeline", "acceptance/compose", "acceptance")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the marks

@@ -1,0 +1,1 @@
+"""The stack in containers: images, a compose file, and what prepares and shows it."""

@@ -1,0 +1,125 @@
+"""What the stack in containers does, and what it shows to nobody."""
+
+import subprocess
+
+import pytest
+
+from tests.acceptance.client import Client
+from tests.acceptance.compose.engine import Project, engine
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long,
+    pytest.mark.timeout(3600),
+]
+
+OURS = ("gateway-0", "scheduler-0", "importer", "fetcher-0", "agent-0", "bootstrap")
+IMAGES = ("gateway", "scheduler", "fetcher", "worker", "importer", "bootstrap", "proxy")
+SMALL_IMAGE_BYTES = 250_000_000
+# A file that every container has, and whose content is no password.
+WRONG_SECRET = "/etc/hostname"
+
+
+async def test_a_cold_model_answers_through_the_proxy(client: Client, model: str) -> None:
+    answer = await client.stream(model, "hello", max_tokens=20, temperature=0)
+
+    assert answer.is_complete, answer
+    assert len(await client.get("/api/v1/nodes")) == 4
+
+
+async def test_metrics_are_not_for_the_outside(client: Client) -> None:
+    assert (await client.http.get("/metrics")).status_code == 404
+
+
+async def test_only_the_proxy_listens_on_this_machine(project: Project, client: Client) -> None:
+    published = {s for s in project.services() if project.inspect(s)["HostConfig"]["PortBindings"]}
+
+    assert published == {"proxy"}
+
+
+@pytest.mark.parametrize("service", OURS)
+async def test_our_containers_are_unprivileged_and_cannot_change_themselves(
+    project: Project, client: Client, service: str
+) -> None:
+    found = project.inspect(service)
+
+    assert found["Config"]["User"].partition(":")[0] not in ("", "0", "root")
+    assert found["HostConfig"]["ReadonlyRootfs"]
+    assert "no-new-privileges" in str(found["HostConfig"]["SecurityOpt"])
+
+
+async def test_no_secret_is_in_an_inspection_a_log_or_an_image(
+    project: Project, client: Client, model: str, secrets: dict[str, str]
+) -> None:
+    shown = [project.compose("config"), project.compose("logs", "--no-color")]
+    shown += [engine("inspect", project.container(service)) for service in project.services()]
+    for image in IMAGES:
+        shown += [engine("image", "inspect", f"hydraserve/{image}:dev")]
+        shown += [engine("history", "--no-trunc", f"hydraserve/{image}:dev")]
+
+    leaked = {name for name, secret in secrets.items() if any(secret in text for text in shown)}
+
+    assert not leaked
+
+
+@pytest.mark.parametrize("image", ("gateway", "scheduler", "fetcher"))
+async def test_images_without_torch_are_small(client: Client, image: str) -> None:
+    size_bytes = int(engine("image", "inspect", "-f", "{{.Size}}", f"hydraserve/{image}:dev"))
+
+    assert size_bytes < SMALL_IMAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("service", "setting", "complaint"),
+    [
+        ("gateway-0", "NATS_PASSWORD", "uthorization"),
+        ("scheduler-0", "NATS_PASSWORD", "uthorization"),
+        ("fetcher-0", "NATS_PASSWORD", "uthorization"),
+        ("agent-0", "NATS_PASSWORD", "uthorization"),
+        ("scheduler-0", "DATABASE_PASSWORD", "password authentication failed"),
+    ],
+)
+async def test_a_wrong_password_is_refused(
+    project: Project, client: Client, service: str, setting: str, complaint: str
+) -> None:
+    wrong = ("--env", f"HYDRA_{setting}_FILE={WRONG_SECRET}")
+
+    said = _failing_run(project, *wrong, service)
+
+    assert complaint in said
+
+
+async def test_the_object_store_refuses_a_wrong_key(
+    project: Project, client: Client, model: str
+) -> None:
+    wrong = ("--env", f"HYDRA_S3_SECRET_KEY_FILE={WRONG_SECRET}")
+
+    said = _failing_run(project, *wrong, "--entrypoint", "python", "importer", "-c", READ_STORE)
+
+    assert "ObjectStoreRefused" in said
+
+
+READ_STORE = """
+import asyncio, os
+from libs.common.s3store import S3ObjectStore
+from libs.common.settings import Environment, ObjectStoreSettings
+
+async def read():
+    async with S3ObjectStore(ObjectStoreSettings.read(Environment(os.environ))) as store:
+        await store.list_keys("")
+
+asyncio.run(read())
+"""
+
+
+def _failing_run(project: Project, *arguments: str) -> str:
+    """What one more container of a service says before it gives up; nobody waits for it long."""
+    try:
+        project.compose("run", "--rm", "--no-deps", "-T", *arguments, timeout_s=30)
+    except (AssertionError, subprocess.TimeoutExpired) as exc:
+        return str(exc) if isinstance(exc, AssertionError) else _said(exc)
+    raise AssertionError(f"{arguments} ended well")
+
+
+def _said(timeout: subprocess.TimeoutExpired) -> str:
+    return "".join(part.decode() for part in (timeout.stdout, timeout.stderr) if part)
