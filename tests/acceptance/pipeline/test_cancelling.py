@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.usefixtures("agents_are_known"),
 ]
 
-FREE_WITHIN_S = 2.0
+FREE_WITHIN_S = 2.0  # the promise, which the long run holds it to
+SHARED_FREE_WITHIN_S = 10.0  # where other tests and other people's work want the same cores
 LONG_PROMPT = "all work and no play makes jack a dull boy. " * 200
 MANY_TOKENS = 4000
 _FETCHING = """
@@ -30,8 +31,9 @@ _NUM_QUEUED = "SELECT count(*) FROM requests WHERE model_id = :model_id AND stat
 
 
 async def while_fetching(models: Models) -> Stream:
-    # 150 MB for two nodes of 50 MB/s: it is less than half there for a while.
-    model = await models.fresh(num_layers=4, hidden_size=1024, max_pipeline_size=2, keep_alive_s=0)
+    # 150 MB for one node of 50 MB/s: it is less than half there for more than a second. Past half
+    # the start would go on, for whoever asks next.
+    model = await models.fresh(num_layers=4, hidden_size=1024, max_pipeline_size=1, keep_alive_s=0)
     stream = model.stream("go", MANY_TOKENS)
     await stream.until(lambda: models.record.value(_FETCHING, model_id=model.id), "fetching")
     return stream
@@ -54,13 +56,22 @@ async def in_decode(models: Models) -> Stream:
 
 
 @pytest.mark.parametrize(
-    "phase", [while_fetching, in_prefill, pytest.param(in_decode, marks=pytest.mark.long)]
+    ("phase", "free_within_s"),
+    [
+        (while_fetching, SHARED_FREE_WITHIN_S),
+        (in_prefill, SHARED_FREE_WITHIN_S),
+        *(
+            pytest.param(phase, FREE_WITHIN_S, marks=pytest.mark.long)
+            for phase in (while_fetching, in_prefill, in_decode)
+        ),
+    ],
 )
 async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     models: Models,
     wide_client: Client,
     wide_stack: LocalStack,
     phase: Callable[[Models], Awaitable[Stream]],
+    free_within_s: float,
 ) -> None:
     stream = await phase(models)
     assert await reserved_bytes(wide_client) and worker_pids(wide_stack)
@@ -74,7 +85,7 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     await eventually(is_free, timeout_s=30, what="free memory")
     took_s = time.monotonic() - left_s
     print(f"\nfree {took_s:.2f} s after the client left {phase.__name__}")
-    assert took_s < FREE_WITHIN_S
+    assert took_s < free_within_s
     assert await models.record.value(_ENDED_AS, model_id=stream.model.id) == "cancelled"
     await stream.model.gone()
 

@@ -1,4 +1,3 @@
-import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull
 from services.fetcher.hostcache import HostCache
+from tests.support.waiting import eventually
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
 SIZE = 20_000
@@ -167,9 +167,9 @@ async def test_a_complete_unit_costs_no_descriptor(cache: HostCache, tmp_path: P
     assert unit(1).digest in open_units(tmp_path)
 
     cache.release(cache.complete_digests)
-    await asyncio.sleep(0)  # the loop lets go of the finished future
+    # The thread that wrote last lets go of its work a moment after it has told the result.
+    await eventually(lambda: not open_units(tmp_path), what="no open descriptor")
 
-    assert open_units(tmp_path) == set()
     assert len(cache.complete_digests) == 2
 
 
