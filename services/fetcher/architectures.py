@@ -1,22 +1,24 @@
-"""Which tensors an architecture consists of, and how they are grouped into units.
+"""How a model's tensors are grouped into units, planned from its untrusted config.json.
 
-A small table: one function per transformers class name. It reads the untrusted config.json and
-returns the exact names and shapes that the checkpoint must have.
+What a family computes, and so which tensors with which shapes it must have, is read where the
+engine reads it; a configuration that the engine does not run is refused here, at the door.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from libs.common.manifest import UnitKind
+from libs.common.modelconfig.config import ModelConfig
+from libs.common.modelconfig.errors import ModelConfigError
+from libs.common.modelconfig.parts import Weight
+from libs.common.modelconfig.read import READERS, read_model_config
+from libs.common.modelconfig.tensors import embedding_tensors, head_tensors, layer_tensors
 from libs.common.safetensors import DTYPE_SIZE_BYTES, TensorSpec
 from libs.common.strict_json import JsonFieldError, JsonObject
 from services.fetcher.errors import ImportRefused
 
-_MAX_LAYERS = 1024
-_MAX_WIDTH = 1 << 20
-_MAX_VOCABULARY = 1 << 22
-_MAX_CONTEXT = 1 << 24
+# Old checkpoints hold their rotary frequencies, which follow from the configuration.
+_BUFFERS = r"[\w.]*\.rotary_emb\.inv_freq"
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,17 @@ class ModelPlan:
     ignored: re.Pattern[str]  # tensors of a checkpoint that nothing needs
 
 
-Planner = Callable[[JsonObject, str], ModelPlan]
-
-
 def plan_model(config: JsonObject, dtype: str) -> ModelPlan:
     """Raises ImportRefused for an unknown architecture or a config that cannot be."""
-    architecture = architecture_of(config)
-    planner = ARCHITECTURES.get(architecture)
-    if planner is None:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ImportRefused(
-            "unknown_architecture",
-            f"config.json names the architecture {architecture}; known are: {known}",
-        )
-    if config.has("quantization_config"):
-        raise ImportRefused(
-            "quantized", "the checkpoint is quantized; save it as bfloat16, float16 or float32"
-        )
-    try:
-        return planner(config, dtype)
-    except JsonFieldError as exc:
-        raise ImportRefused("bad_config", f"config.json: {exc}") from exc
+    model = _read(config)
+    return ModelPlan(
+        architecture=model.architecture,
+        units=tuple(_units(model, dtype)),
+        vocab_size=model.vocab_size,
+        max_context_tokens=model.max_context_tokens,
+        kv_bytes_per_token=2 * model.num_layers * model.kv_size * DTYPE_SIZE_BYTES[dtype],
+        ignored=_ignored(model),
+    )
 
 
 def architecture_of(config: JsonObject) -> str:
@@ -69,110 +61,48 @@ def architecture_of(config: JsonObject) -> str:
     return names[0]
 
 
-def _plan_llama(config: JsonObject, dtype: str) -> ModelPlan:
-    shape = LlamaShape.read(config)
-    vocabulary, hidden = (shape.vocab_size, shape.hidden_size), (shape.hidden_size,)
-    units = [_single(UnitKind.EMBEDDING, "model.embed_tokens.weight", vocabulary, dtype)]
-    units += [
-        PlannedUnit(UnitKind.LAYER, i, shape.layer(f"model.layers.{i}.", dtype))
-        for i in range(shape.num_layers)
-    ]
-    units.append(_single(UnitKind.FINAL_NORM, "model.norm.weight", hidden, dtype))
-    if not shape.is_tied:
-        units.append(_single(UnitKind.LM_HEAD, "lm_head.weight", vocabulary, dtype))
-    buffers = r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq|model\.rotary_emb\.inv_freq"
-    return ModelPlan(
-        architecture="LlamaForCausalLM",
-        units=tuple(units),
-        vocab_size=shape.vocab_size,
-        max_context_tokens=shape.max_context_tokens,
-        kv_bytes_per_token=2 * shape.num_layers * shape.kv_width * DTYPE_SIZE_BYTES[dtype],
-        ignored=re.compile(buffers + (r"|lm_head\.weight" if shape.is_tied else "")),
-    )
-
-
-@dataclass(frozen=True)
-class LlamaShape:
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    query_width: int  # number of heads times head size
-    kv_width: int
-    vocab_size: int
-    max_context_tokens: int
-    is_tied: bool
-    has_attention_bias: bool
-    has_mlp_bias: bool
-
-    @classmethod
-    def read(cls, config: JsonObject) -> "LlamaShape":
-        hidden = config.integer("hidden_size", minimum=1, maximum=_MAX_WIDTH)
-        num_heads = config.integer("num_attention_heads", minimum=1, maximum=_MAX_WIDTH)
-        num_kv_heads = _optional_integer(config, "num_key_value_heads", num_heads)
-        if num_heads % num_kv_heads:
-            raise JsonFieldError("num_key_value_heads", f"a divisor of {num_heads}")
-        head_size = _optional_integer(config, "head_dim", hidden // num_heads)
-        config.number("rms_norm_eps", maximum=1.0)
-        _check_activation(config)
-        return cls(
-            hidden_size=hidden,
-            intermediate_size=config.integer("intermediate_size", minimum=1, maximum=_MAX_WIDTH),
-            num_layers=config.integer("num_hidden_layers", minimum=1, maximum=_MAX_LAYERS),
-            query_width=num_heads * head_size,
-            kv_width=num_kv_heads * head_size,
-            vocab_size=config.integer("vocab_size", minimum=1, maximum=_MAX_VOCABULARY),
-            max_context_tokens=config.integer(
-                "max_position_embeddings", minimum=1, maximum=_MAX_CONTEXT
-            ),
-            is_tied=_flag(config, "tie_word_embeddings"),
-            has_attention_bias=_flag(config, "attention_bias"),
-            has_mlp_bias=_flag(config, "mlp_bias"),
+def _read(config: JsonObject) -> ModelConfig:
+    architecture = architecture_of(config)
+    if architecture not in READERS:
+        raise ImportRefused(
+            "unknown_architecture",
+            f"config.json names the architecture {architecture[:120]}; known are: "
+            f"{', '.join(READERS)}",
         )
-
-    def layer(self, prefix: str, dtype: str) -> tuple[TensorSpec, ...]:
-        """q, k, v side by side, then gate and up, so that fused views need no copy."""
-        hidden, wide = self.hidden_size, self.intermediate_size
-        attention, mlp = prefix + "self_attn.", prefix + "mlp."
-        shapes: dict[str, tuple[int, ...]] = {
-            prefix + "input_layernorm.weight": (hidden,),
-            attention + "q_proj.weight": (self.query_width, hidden),
-            attention + "k_proj.weight": (self.kv_width, hidden),
-            attention + "v_proj.weight": (self.kv_width, hidden),
-        }
-        if self.has_attention_bias:
-            shapes[attention + "q_proj.bias"] = (self.query_width,)
-            shapes[attention + "k_proj.bias"] = (self.kv_width,)
-            shapes[attention + "v_proj.bias"] = (self.kv_width,)
-            shapes[attention + "o_proj.bias"] = (hidden,)
-        shapes[attention + "o_proj.weight"] = (hidden, self.query_width)
-        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
-        shapes[mlp + "gate_proj.weight"] = (wide, hidden)
-        shapes[mlp + "up_proj.weight"] = (wide, hidden)
-        if self.has_mlp_bias:
-            shapes[mlp + "gate_proj.bias"] = (wide,)
-            shapes[mlp + "up_proj.bias"] = (wide,)
-            shapes[mlp + "down_proj.bias"] = (hidden,)
-        shapes[mlp + "down_proj.weight"] = (hidden, wide)
-        return tuple(TensorSpec(name, dtype, shape) for name, shape in shapes.items())
+    if config.has("quantization_config"):
+        raise ImportRefused(
+            "quantized",
+            "config.json has a quantization_config; save the model as bfloat16, float16 or float32",
+        )
+    try:
+        return read_model_config(config.values)
+    except ModelConfigError as exc:
+        raise ImportRefused("bad_config", f"config.json: {exc}") from exc
 
 
-ARCHITECTURES: dict[str, Planner] = {"LlamaForCausalLM": _plan_llama}
+def _units(model: ModelConfig, dtype: str) -> list[PlannedUnit]:
+    """Embedding, layers in order, final norm, and the head's matrix where it is its own."""
+    head = head_tensors(model)
+    units = [_unit(UnitKind.EMBEDDING, embedding_tensors(model).weights(), dtype)]
+    units += [
+        _unit(UnitKind.LAYER, layer_tensors(model, index).weights(), dtype, index)
+        for index in range(model.num_layers)
+    ]
+    units.append(_unit(UnitKind.FINAL_NORM, head.final_weights(), dtype))
+    if head.matrix is not None:
+        units.append(_unit(UnitKind.LM_HEAD, (head.matrix,), dtype))
+    return units
 
 
-def _single(kind: UnitKind, name: str, shape: tuple[int, ...], dtype: str) -> PlannedUnit:
-    return PlannedUnit(kind, None, (TensorSpec(name, dtype, shape),))
+def _unit(
+    kind: UnitKind, weights: tuple[Weight, ...], dtype: str, layer_index: int | None = None
+) -> PlannedUnit:
+    tensors = tuple(TensorSpec(weight.name, dtype, weight.shape) for weight in weights)
+    return PlannedUnit(kind, layer_index, tensors)
 
 
-def _optional_integer(config: JsonObject, key: str, default: int) -> int:
-    if not config.has(key):
-        return default
-    return config.integer(key, minimum=1, maximum=_MAX_WIDTH)
-
-
-def _flag(config: JsonObject, key: str) -> bool:
-    return config.boolean(key) if config.has(key) else False
-
-
-def _check_activation(config: JsonObject) -> None:
-    if config.has("hidden_act") and config.text("hidden_act") != "silu":
-        raise JsonFieldError("hidden_act", "silu, which is what this architecture computes")
+def _ignored(model: ModelConfig) -> re.Pattern[str]:
+    patterns = [_BUFFERS] if model.attention.rope else []
+    if model.has_tied_embeddings:
+        patterns.append(re.escape(f"{model.names.head}.weight"))
+    return re.compile("|".join(patterns) or r"(?!)")

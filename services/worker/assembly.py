@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from libs.common.manifest import Manifest
-from services.worker.engine.config import ModelConfig, parse_config
+from libs.common.modelconfig.config import ModelConfig
+from services.worker.engine.config import parse_config
 from services.worker.engine.engine import Engine
 from services.worker.engine.follower import Follower
 from services.worker.engine.options import EngineOptions

@@ -14,9 +14,9 @@ from typing import Final
 
 import torch
 
+from libs.common.modelconfig.config import ModelConfig
 from libs.common.states import FinishReason
 from services.worker.engine.batch import Chunk
-from services.worker.engine.config import ModelConfig
 from services.worker.engine.executor import Executor
 from services.worker.engine.inbox import Add, Cancel, Command, Inbox
 from services.worker.engine.kv_cache import kv_bytes_per_token

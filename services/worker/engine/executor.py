@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-from services.worker.engine.attention import Attention, Span, build_attention
-from services.worker.engine.config import ModelConfig
-from services.worker.engine.decoder import StepContext
+from libs.common.modelconfig.config import ModelConfig
+from services.worker.engine.context import StepContexts
 from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.microbatch import MicroBatch, Room
 from services.worker.engine.options import (
@@ -16,7 +15,7 @@ from services.worker.engine.options import (
     step_tokens,
 )
 from services.worker.engine.place import Place
-from services.worker.engine.rope import RopeTable
+from services.worker.engine.spans import Span
 from services.worker.engine.stage import Stage
 from services.worker.engine.weights import WeightSource
 
@@ -52,16 +51,19 @@ class Executor:
             dtype=dtype,
             device=self._device,
         )
-        self._rope = RopeTable(config, self.room.max_context_tokens, dtype, self._device)
+        self._contexts = StepContexts(
+            config.attention, place.layers, self.room.max_context_tokens, dtype, self._device
+        )
 
     @torch.inference_mode()
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit."""
         yield from self._stage.load_units()
 
-    def embed(self, token_ids: list[int]) -> torch.Tensor:
+    def embed(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
         """`[tokens, hidden]`; entry stage only."""
-        return self._stage.embed(torch.tensor(token_ids).to(self._device))
+        inputs = torch.tensor((token_ids, positions)).to(self._device)
+        return self._stage.embed(inputs[0], inputs[1])
 
     def run(self, batch: MicroBatch, hidden: torch.Tensor) -> torch.Tensor:
         """`[tokens, hidden]` in and out; of the last stage, the sampled rows come out.
@@ -71,7 +73,8 @@ class Executor:
         for move in batch.moves:
             self._cache.apply(move)
         if self.place.layers:
-            hidden = self._stage.run_layers(hidden, self._context(batch), self._cache)
+            context = self._contexts.make(_spans(batch), batch.positions, batch.slots)
+            hidden = self._stage.run_layers(hidden, context, self._cache)
         if self.place.is_last and batch.num_sampled < hidden.shape[0]:
             hidden = hidden[batch.sampled_rows]
         return hidden
@@ -79,15 +82,6 @@ class Executor:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[rows, hidden]` of sampled tokens to `[rows, vocabulary]`; entry stage only."""
         return self._stage.logits(hidden)
-
-    def _context(self, batch: MicroBatch) -> StepContext:
-        inputs = torch.tensor((batch.positions, batch.slots)).to(self._device)
-        positions, slots = inputs.unbind()
-        return StepContext(self._rope.at(positions), slots, self._attention(batch))
-
-    def _attention(self, batch: MicroBatch) -> Attention:
-        head_dim = self._stage.config.head_dim
-        return build_attention(_spans(batch), head_dim, self._rope.dtype, self._device)
 
 
 def _spans(batch: MicroBatch) -> tuple[Span, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from services.worker.engine.config import ModelConfig
+from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.executor import Executor
 from services.worker.engine.microbatch import check_micro_batch
 from services.worker.engine.options import EngineOptions

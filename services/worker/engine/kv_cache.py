@@ -8,7 +8,7 @@ worker sends. Who owns which region is decided in `schedule.py`.
 
 import torch
 
-from services.worker.engine.config import ModelConfig
+from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.microbatch import SlotMove
 
 

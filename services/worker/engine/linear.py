@@ -1,7 +1,32 @@
 """The product of activations and a weight, by the fastest kernel that gives the same answer."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
+
+from libs.common.modelconfig.parts import LinearTensors
+from services.worker.engine.weights import UnitReader
+
+
+@dataclass(frozen=True)
+class Linear:
+    weight: torch.Tensor  # [out, in]
+    bias: torch.Tensor | None = None  # [out]
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """`[rows, in]` to `[rows, out]`, a new tensor."""
+        return linear(inputs, self.weight, self.bias)
+
+
+def load_linear(reader: UnitReader, *parts: LinearTensors) -> Linear:
+    """One matrix of the parts' rows, without a copy where they are adjacent. Raises TensorError."""
+    first = parts[0]
+    if len(parts) == 1:
+        return Linear(reader.weight(first.weight), reader.optional(first.bias))
+    weight = reader.stacked([part.weight for part in parts])
+    biases = [part.bias for part in parts if part.bias is not None]
+    return Linear(weight, reader.stacked(biases) if biases else None)
 
 
 def linear(

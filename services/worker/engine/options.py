@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from services.worker.engine.config import ModelConfig
+from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.errors import EngineError
 from services.worker.engine.kv_cache import kv_bytes_per_token
 

@@ -52,7 +52,8 @@ class Pipeline:
         batch = micro_batch(self._num_launched, plan)
         self._num_launched += 1
         sampled = tuple(chunk.sequence for chunk in plan.chunks if chunk.is_sampled)
-        hidden = self._executor.run(batch, self._executor.embed(_token_ids(plan.chunks)))
+        embedded = self._executor.embed(_token_ids(plan.chunks), batch.positions)
+        hidden = self._executor.run(batch, embedded)
         self._ring.send(batch.answer if self._executor.place.is_last else batch, hidden)
         self._in_flight.append(InFlight(batch, plan.chunks, sampled))
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from services.worker.engine.config import Llama3Scaling, ModelConfig, RopeConfig
+from libs.common.modelconfig.config import Llama3Scaling, RopeConfig
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
@@ -33,10 +33,14 @@ class RopeTable:
     """Cosines and sines of every position, in the compute dtype on the compute device."""
 
     def __init__(
-        self, config: ModelConfig, num_positions: int, dtype: torch.dtype, device: torch.device
+        self,
+        rope: RopeConfig,
+        head_dim: int,
+        num_positions: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        self.dtype = dtype
-        frequencies = inverse_frequencies(config.rope, config.head_dim)
+        frequencies = inverse_frequencies(rope, head_dim)
         positions = torch.arange(num_positions, dtype=torch.float32)
         angles = torch.outer(positions, frequencies)
         cosines, sines = angles.cos(), angles.sin()

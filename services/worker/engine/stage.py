@@ -9,19 +9,14 @@ the readable layers while later ones still arrive.
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 
 from libs.common.manifest import UnitKind
-from services.worker.engine.config import ModelConfig
-from services.worker.engine.decoder import (
-    LayerWeights,
-    StepContext,
-    decoder_layer,
-    load_layer,
-    rms_norm,
-)
+from libs.common.modelconfig.config import ModelConfig
+from libs.common.modelconfig.tensors import head_tensors
+from services.worker.engine.context import StepContext
+from services.worker.engine.decoder import DecoderLayer, load_layer
+from services.worker.engine.embedding import Embedding, Head, load_embedding, load_head
 from services.worker.engine.kv_cache import KvCache
-from services.worker.engine.linear import linear
 from services.worker.engine.weights import UnitKey, UnitReader, WeightSource
 
 
@@ -43,26 +38,26 @@ class Stage:
         self._source = source
         self._dtype = dtype
         self._unit_timeout_s = unit_timeout_s
-        self._layer_weights: list[LayerWeights | None] = [None] * len(layers)
-        self._embedding: torch.Tensor | None = None
-        self._head: _Head | None = None
+        self._loaded_layers: list[DecoderLayer | None] = [None] * len(layers)
+        self._embedding: Embedding | None = None
+        self._head: Head | None = None
 
     def load_units(self) -> Iterator[None]:
         """Wait for every unit, yielding after each. Raises WeightsUnavailable or TensorError."""
         if self.is_entry:
-            self._embedding_weight()
+            self._loaded_embedding()
             yield
         for position in range(len(self.layers)):
-            if self._layer_weights[position] is None:
-                self._weights_of(position)
+            if self._loaded_layers[position] is None:
+                self._load_layer(position)
                 yield
         if self.is_entry and self._head is None:
-            self._head_weights()
+            self._load_head()
             yield
 
-    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """`[tokens]` int64 to `[tokens, hidden]`; entry stage only."""
-        return F.embedding(token_ids, self._embedding_weight())
+    def embed(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Two `[tokens]` int64 to `[tokens, hidden]`; entry stage only."""
+        return self._loaded_embedding()(token_ids, positions)
 
     def run_layers(
         self, hidden: torch.Tensor, context: StepContext, cache: KvCache
@@ -70,51 +65,40 @@ class Stage:
         """`[tokens, hidden]` in and out; fills the step's cache slots."""
         layers = zip(range(len(self.layers)), cache.keys, cache.values, strict=True)
         for position, keys, values in layers:
-            weights = self._layer_weights[position] or self._weights_of(position)
-            hidden = decoder_layer(hidden, weights, self.config, context, keys, values)
+            layer = self._loaded_layers[position] or self._load_layer(position)
+            hidden = layer(hidden, context, keys, values)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[rows, hidden]` of sampled positions to `[rows, vocabulary]`; entry stage only."""
-        head = self._head or self._head_weights()
-        return linear(rms_norm(hidden, head.norm, self.config.norm_eps), head.projection)
+        head = self._head or self._load_head()
+        return head(hidden)
 
-    def _weights_of(self, position: int) -> LayerWeights:
+    def _load_layer(self, position: int) -> DecoderLayer:
         layer_index = self.layers[position]
         reader = self._reader(UnitKey(UnitKind.LAYER, layer_index))
-        weights = load_layer(reader, self.config, layer_index)
-        self._layer_weights[position] = weights
-        return weights
+        layer = load_layer(reader, self.config, layer_index)
+        self._loaded_layers[position] = layer
+        return layer
 
-    def _embedding_weight(self) -> torch.Tensor:
+    def _loaded_embedding(self) -> Embedding:
         assert self.is_entry
         if self._embedding is None:
-            reader = self._reader(UnitKey(UnitKind.EMBEDDING))
-            shape = (self.config.vocab_size, self.config.hidden_size)
-            self._embedding = reader.tensor("model.embed_tokens.weight", *shape)
+            self._embedding = load_embedding(self._reader(UnitKey(UnitKind.EMBEDDING)), self.config)
         return self._embedding
 
-    def _head_weights(self) -> "_Head":
+    def _load_head(self) -> Head:
         assert self.is_entry
         reader = self._reader(UnitKey(UnitKind.FINAL_NORM))
-        norm = reader.tensor("model.norm.weight", self.config.hidden_size)
-        self._head = _Head(norm, self._projection())
+        self._head = load_head(reader, self.config, self._head_matrix())
         return self._head
 
-    def _projection(self) -> torch.Tensor:
-        if self.config.has_tied_embeddings:
-            return self._embedding_weight()
-        reader = self._reader(UnitKey(UnitKind.LM_HEAD))
-        shape = (self.config.vocab_size, self.config.hidden_size)
-        return reader.tensor("lm_head.weight", *shape)
+    def _head_matrix(self) -> torch.Tensor:
+        matrix = head_tensors(self.config).matrix
+        if matrix is None:
+            return self._loaded_embedding().tokens
+        return self._reader(UnitKey(UnitKind.LM_HEAD)).weight(matrix)
 
     def _reader(self, unit: UnitKey) -> UnitReader:
         self._source.wait_unit(unit, self._unit_timeout_s)
         return UnitReader(self._source, unit, self._dtype)
-
-
-class _Head:
-    __slots__ = ("norm", "projection")
-
-    def __init__(self, norm: torch.Tensor, projection: torch.Tensor) -> None:
-        self.norm, self.projection = norm, projection  # [hidden], [vocabulary, hidden]

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from libs.common.manifest import UnitKind
+from libs.common.modelconfig.parts import Weight
 from services.worker.engine.errors import TensorError
 
 
@@ -55,20 +56,26 @@ class UnitReader:
             raise TensorError(name, f"is {tensor.dtype}, expected {self.dtype}")
         return tensor
 
-    def stacked(self, names: Sequence[str], rows: Sequence[int], *columns: int) -> torch.Tensor:
-        """Tensors `[rows[i], *columns]` as one `[sum(rows), *columns]`, without a copy if adjacent.
+    def weight(self, weight: Weight) -> torch.Tensor:
+        """Raises TensorError."""
+        return self.tensor(weight.name, *weight.shape)
+
+    def optional(self, weight: Weight | None) -> torch.Tensor | None:
+        """Raises TensorError where the model has it and the unit has not."""
+        return None if weight is None else self.weight(weight)
+
+    def stacked(self, weights: Sequence[Weight]) -> torch.Tensor:
+        """Tensors that differ in their rows alone as one, without a copy if adjacent.
 
         Units are packed so that q, k, v and gate, up are adjacent. Biases and matrices whose size
-        is no multiple of the packing's alignment are not; those are copied.
+        is no multiple of the packing's alignment are not; those are copied. Raises TensorError.
         """
-        parts = [
-            self.tensor(name, count, *columns) for name, count in zip(names, rows, strict=True)
-        ]
-        shape = (sum(rows), *columns)
-        if _are_adjacent(parts):
-            strides = [prod(columns[index:]) for index in range(len(shape))]
-            return parts[0].as_strided(shape, strides)
-        return torch.cat(parts)
+        parts = [self.weight(weight) for weight in weights]
+        columns = weights[0].shape[1:]
+        if not _are_adjacent(parts):
+            return torch.cat(parts)
+        strides = [prod(columns[index:]) for index in range(len(columns) + 1)]
+        return parts[0].as_strided((sum(weight.shape[0] for weight in weights), *columns), strides)
 
 
 def _are_adjacent(parts: Sequence[torch.Tensor]) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from libs.common.manifest import UnitKind
+from libs.common.modelconfig.parts import Weight
 from libs.common.unitheader import UnitError
 from services.worker.engine.weights import UnitKey
 from services.worker.engine.weights import UnitReader as Weights
@@ -138,7 +139,8 @@ def test_query_key_and_value_are_one_matrix_without_a_copy(
     parameters.wait_unit(LAYER_0, 5)
     names = [f"model.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
 
-    fused = Weights(parameters, LAYER_0, torch.float32).stacked(names, (32, 16, 16), 32)
+    weights = [Weight(name, (rows, 32)) for name, rows in zip(names, (32, 16, 16), strict=True)]
+    fused = Weights(parameters, LAYER_0, torch.float32).stacked(weights)
 
     assert fused.data_ptr() == parameters.tensor(LAYER_0, names[0]).data_ptr()
     assert torch.equal(fused, torch.cat([model.state[name] for name in names]))

@@ -12,7 +12,7 @@ from services.worker.engine.follower import Follower
 from services.worker.engine.microbatch import MicroBatch
 from services.worker.engine.place import Place
 from services.worker.engine.ring import Arrival
-from tests.unit.worker.engine.tiny import Tiny
+from tests.unit.worker.engine.tiny import Subject
 
 
 class Lane:
@@ -69,7 +69,7 @@ class Pipeline:
 
 
 def make_pipeline(
-    tiny: Tiny, layers: list[range], chance: random.Random, **options: object
+    tiny: Subject, layers: list[range], chance: random.Random, **options: object
 ) -> Pipeline:
     num_stages = len(layers)
     if num_stages == 1:

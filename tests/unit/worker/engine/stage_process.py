@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from libs.common.modelconfig.config import ModelConfig
 from services.worker.dataplane.plane import DataPlane
 from services.worker.dataplane.ring import SocketRing
 from services.worker.dataplane.security import Neighbour, Security
 from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.config import ModelConfig
 from services.worker.engine.follower import Follower
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.place import Place

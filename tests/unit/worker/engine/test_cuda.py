@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from services.worker.engine.attention import PackedAttention, Span, SpanAttention
 from services.worker.engine.engine import Engine
+from services.worker.engine.packedattention import PackedAttention
 from services.worker.engine.request import Request, Sampling
+from services.worker.engine.spanattention import SpanAttention
+from services.worker.engine.spans import Scores, Span
 from services.worker.engine.weights import UnitKey
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.unit.worker.engine.tiny import SHAPES, Shape, Tiny, generate
@@ -76,11 +78,14 @@ def test_the_packed_kernel_agrees_with_the_plain_one(
         queries = torch.randn(num_rows, 9, head_dim, device=CUDA, dtype=dtype)
         keys, values = torch.randn(2, 1200, num_kv_heads, head_dim, device=CUDA, dtype=dtype)
 
-        packed = PackedAttention(spans, CUDA)(queries, keys, values)
+        for window in (None, 1, 33):
+            scores = Scores(head_dim**-0.5, window=window)
 
-        plain = SpanAttention(spans, torch.float32, CUDA)
-        expected = plain(queries.float(), keys.float(), values.float())
-        assert (packed.float() - expected).abs().max() <= 0.02
+            packed = PackedAttention(spans, scores, CUDA)(queries, keys, values)
+
+            plain = SpanAttention(spans, scores, torch.float32, CUDA)
+            expected = plain(queries.float(), keys.float(), values.float())
+            assert (packed.float() - expected).abs().max() <= 0.02
 
 
 def test_bfloat16_runs_many_requests_at_once(tiny: Tiny) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from services.worker.engine.attention import Span
+from services.worker.engine.spans import Span
 from services.worker.engine.stage import Stage
-from tests.unit.worker.engine.tiny import SHAPES, Shape, Tiny
+from tests.unit.worker.engine.tiny import SHAPES, Shape, Tiny, positions_of
 
 MakeTiny = Callable[[Shape], Tiny]
 LENGTH = 70  # beyond the original context of the llama3 scaling
@@ -36,7 +36,8 @@ def forward(
     rows, start = [], 0
     for length in chunks:
         context = tiny.context((Span(0, length, kv_start=3, kv_length=start + length),))
-        hidden = stages[0].embed(torch.tensor(token_ids[start : start + length]))
+        inputs = torch.tensor(token_ids[start : start + length])
+        hidden = stages[0].embed(inputs, torch.arange(start, start + length))
         for stage, cache in zip(stages, caches, strict=True):
             hidden = stage.run_layers(hidden, context, cache)
         rows.append(stages[0].logits(hidden))
@@ -84,11 +85,13 @@ def test_sequences_of_one_step_do_not_see_each_other(make_tiny: MakeTiny, shape:
     for token_ids, kv_start in ((first[:-1], 100), (third[:13], 10)):
         length = len(token_ids)
         context = tiny.context((Span(0, length, kv_start, kv_length=length),))
-        stage.run_layers(stage.embed(torch.tensor(token_ids)), context, cache)
+        hidden = stage.embed(torch.tensor(token_ids), torch.arange(length))
+        stage.run_layers(hidden, context, cache)
 
     spans = (Span(0, 1, 100, 20), Span(1, 11, 200, 11), Span(12, 20, 10, 33))
     inputs = torch.tensor([*first[-1:], *second, *third[13:]])
-    hidden = stage.run_layers(stage.embed(inputs), tiny.context(spans), cache)
+    positions = torch.tensor([position for span in spans for position in positions_of(span)])
+    hidden = stage.run_layers(stage.embed(inputs, positions), tiny.context(spans), cache)
     logits = stage.logits(hidden)
 
     assert_logits_agree(logits[:1], tiny.reference_logits(first)[-1:])

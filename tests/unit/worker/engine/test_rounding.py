@@ -8,9 +8,9 @@ import copy
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
-from services.worker.engine.attention import Span
+from services.worker.engine.spans import Span
 from tests.unit.worker.engine.tiny import Shape, Tiny
 
 MAX_RATIO = 1.04  # ours are within 1 % of theirs
@@ -47,7 +47,7 @@ def rms(values: torch.Tensor) -> float:
     return values.pow(2).mean().sqrt().item()
 
 
-def in_bfloat16(model: LlamaForCausalLM) -> LlamaForCausalLM:
+def in_bfloat16(model: PreTrainedModel) -> PreTrainedModel:
     """Parameters only: as `from_pretrained` does it, rotary frequencies stay in float32."""
     narrow = copy.deepcopy(model)
     for parameter in narrow.parameters():
@@ -56,7 +56,7 @@ def in_bfloat16(model: LlamaForCausalLM) -> LlamaForCausalLM:
 
 
 @torch.inference_mode()
-def logits_of(model: LlamaForCausalLM, prompts: list[tuple[int, ...]]) -> torch.Tensor:
+def logits_of(model: PreTrainedModel, prompts: list[tuple[int, ...]]) -> torch.Tensor:
     """`[sequences, tokens, vocabulary]`."""
     logits: torch.Tensor = model(torch.tensor(prompts)).logits
     return logits
@@ -75,7 +75,8 @@ def decoded(tiny: Tiny, prompts: list[tuple[int, ...]]) -> torch.Tensor:
             for index in range(len(prompts))
         )
         inputs = torch.tensor([ids[start:end] for ids in prompts]).flatten()
-        hidden = stage.run_layers(stage.embed(inputs), tiny.context(spans), cache)
+        positions = torch.arange(start, end).repeat(len(prompts))
+        hidden = stage.run_layers(stage.embed(inputs, positions), tiny.context(spans), cache)
         rows.append(stage.logits(hidden).view(len(prompts), length, -1))
         start = end
     return torch.cat(rows, 1).float()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from libs.common.manifest import UnitKind
+from libs.common.modelconfig.parts import Weight
 from services.worker.engine.errors import TensorError
 from services.worker.engine.weights import UnitKey, UnitReader
 from tests.support.weights import PackedWeights
@@ -14,7 +15,7 @@ from tests.unit.worker.engine.tiny import Tiny
 LAYER = UnitKey(UnitKind.LAYER, 0)
 PREFIX = "model.layers.0.self_attn"
 NAMES = [f"{PREFIX}.{name}_proj.weight" for name in "qkv"]
-ROWS = (64, 32, 32)
+WEIGHTS = [Weight(name, (rows, 64)) for name, rows in zip(NAMES, (64, 32, 32), strict=True)]
 
 
 def reader(source: PackedWeights, dtype: torch.dtype = torch.float32) -> UnitReader:
@@ -22,7 +23,7 @@ def reader(source: PackedWeights, dtype: torch.dtype = torch.float32) -> UnitRea
 
 
 def test_adjacent_tensors_are_stacked_without_a_copy(tiny: Tiny) -> None:
-    stacked = reader(tiny.weights).stacked(NAMES, ROWS, 64)
+    stacked = reader(tiny.weights).stacked(WEIGHTS)
 
     parts = [tiny.weights.tensor(LAYER, name) for name in NAMES]
     assert stacked.data_ptr() == parts[0].data_ptr()
@@ -30,11 +31,12 @@ def test_adjacent_tensors_are_stacked_without_a_copy(tiny: Tiny) -> None:
 
 
 def test_tensors_that_are_apart_are_stacked_by_a_copy(tiny: Tiny) -> None:
-    names, rows = NAMES[1:] + NAMES[:1], ROWS[1:] + ROWS[:1]
+    apart = WEIGHTS[1:] + WEIGHTS[:1]
 
-    stacked = reader(tiny.weights).stacked(names, rows, 64)
+    stacked = reader(tiny.weights).stacked(apart)
 
-    assert torch.equal(stacked, torch.cat([tiny.weights.tensor(LAYER, n) for n in names]))
+    parts = [tiny.weights.tensor(LAYER, weight.name) for weight in apart]
+    assert torch.equal(stacked, torch.cat(parts))
 
 
 def test_the_mappings_of_the_weights_admit_no_write(tiny: Tiny) -> None:

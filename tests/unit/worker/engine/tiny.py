@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from services.worker.engine.attention import Span, build_attention
-from services.worker.engine.config import ModelConfig, parse_config
-from services.worker.engine.decoder import StepContext
+from libs.common.modelconfig.config import ModelConfig
+from services.worker.engine.config import parse_config
+from services.worker.engine.context import StepContext, StepContexts
 from services.worker.engine.engine import Engine
 from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.request import Output, Request
-from services.worker.engine.rope import RopeTable
+from services.worker.engine.spans import Span
 from services.worker.engine.stage import Stage
+from services.worker.engine.weights import WeightSource
 from tests.support.weights import PackedWeights
 
 CPU = torch.device("cpu")
@@ -84,27 +85,41 @@ def build_reference(shape: Shape, *, spread: float = 0.2) -> LlamaForCausalLM:
         architectures=["LlamaForCausalLM"],
     )
     model = LlamaForCausalLM(config)
-    model.train(False)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") or "norm" in name:  # otherwise all zeros and ones
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+    roughen(model)
     return model
 
 
-class Tiny:
+def roughen(model: PreTrainedModel) -> None:
+    """Ready to infer, and no bias or norm is what it would be without a use: all zeros or ones."""
+    model.train(False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def step_context(config: ModelConfig, spans: tuple[Span, ...], dtype: torch.dtype) -> StepContext:
+    """As the executor makes it, for the tokens at the end of each span."""
+    contexts = StepContexts(config.attention, range(config.num_layers), MAX_CONTEXT, dtype, CPU)
+    slots = [span.kv_start + p for span in spans for p in positions_of(span)]
+    return contexts.make(spans, [p for span in spans for p in positions_of(span)], slots)
+
+
+def positions_of(span: Span) -> range:
+    return range(span.kv_length - span.num_rows, span.kv_length)
+
+
+class Subject:
     """A reference model and everything of ours that runs its weights."""
 
-    def __init__(self, shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-        """The reference computes in float32 whatever `dtype` its weights are rounded to."""
-        self.dtype = dtype
-        self.reference = build_reference(shape)
-        self.config: ModelConfig = parse_config(self.reference.config.to_diff_dict())
-        state = {name: tensor.to(dtype) for name, tensor in self.reference.state_dict().items()}
-        self.reference.load_state_dict(state)
-        if shape.is_tied:
-            del state["lm_head.weight"]
-        self.weights = PackedWeights(state, folder)
+    def __init__(
+        self,
+        reference: PreTrainedModel,
+        config: ModelConfig,
+        weights: WeightSource,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.reference, self.config, self.weights, self.dtype = reference, config, weights, dtype
 
     def prompt(self, length: int, seed: int = 0) -> tuple[int, ...]:
         generator = torch.Generator().manual_seed(1000 * length + seed)
@@ -120,7 +135,7 @@ class Tiny:
     def reference_tokens(self, prompt: tuple[int, ...], num_tokens: int) -> list[int]:
         """Greedy, with the end token ignored."""
         ids = list(prompt)
-        generated = self.reference.generate(  # type: ignore[misc]  # transformers' own self type
+        generated = self.reference.generate(  # type: ignore[operator]  # a mixin of the concrete classes
             torch.tensor([ids]), max_new_tokens=num_tokens, do_sample=False, eos_token_id=None
         )
         tokens: list[int] = generated[0, len(ids) :].tolist()
@@ -142,12 +157,7 @@ class Tiny:
         )
 
     def context(self, spans: tuple[Span, ...]) -> StepContext:
-        rope = RopeTable(self.config, MAX_CONTEXT, self.dtype, CPU)
-        positions = [range(s.kv_length - s.num_rows, s.kv_length) for s in spans]
-        slots = [s.kv_start + p for s, row in zip(spans, positions, strict=True) for p in row]
-        flat = torch.tensor([p for row in positions for p in row])
-        attention = build_attention(spans, self.config.head_dim, self.dtype, CPU)
-        return StepContext(rope.at(flat), torch.tensor(slots), attention)
+        return step_context(self.config, spans, self.dtype)
 
     def engine_options(self, **changes: object) -> EngineOptions:
         options: dict[str, object] = {
@@ -162,6 +172,22 @@ class Tiny:
 
     def engine(self, **changes: object) -> Engine:
         return Engine(self.config, self.weights, self.engine_options(**changes))
+
+
+class Tiny(Subject):
+    """A Llama of some shape."""
+
+    weights: PackedWeights
+
+    def __init__(self, shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """The reference computes in float32 whatever `dtype` its weights are rounded to."""
+        reference = build_reference(shape)
+        state = {name: tensor.to(dtype) for name, tensor in reference.state_dict().items()}
+        reference.load_state_dict(state)
+        if shape.is_tied:
+            del state["lm_head.weight"]
+        config = parse_config(reference.config.to_diff_dict())
+        super().__init__(reference, config, PackedWeights(state, folder), dtype)
 
 
 @dataclass
