@@ -8,7 +8,7 @@ milliseconds because clocks of two nodes differ; wall times are UTC and only for
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from libs.common.states import (
     FetchClass,
@@ -35,11 +35,18 @@ class SamplingParameters(Message):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)  # all attempts together
     seed: int = Field(ge=0, lt=2**64)  # the gateway always sets one
-    stop_token_ids: tuple[TokenId, ...] = ()
+    stop_token_ids: tuple[TokenId, ...] = ()  # the model's own among them, unless ignore_eos
     ignore_eos: bool = False
     num_logprobs: int | None = Field(
         default=None, ge=0, le=20
     )  # None: none wanted; 0: of the chosen only
+    top_k: int = Field(default=0, ge=0)  # 0: no limit
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    min_tokens: int = Field(default=0, ge=0)  # all attempts together
+    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: tuple[tuple[TokenId, FiniteFloat], ...] = Field(default=(), max_length=300)
 
 
 class SubmitRequest(Message):

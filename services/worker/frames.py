@@ -64,6 +64,13 @@ class Sampling:
     stop_token_ids: tuple[int, ...]
     ignore_eos: bool
     num_logprobs: int | None
+    top_k: int = 0
+    min_p: float = 0.0
+    min_tokens: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ class StatsChanged:
     num_running: int
     num_waiting: int
     kv_used_bytes: int
+    # What the engine's thread has done so far; the channel fills it in. No part of the load.
+    progress: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

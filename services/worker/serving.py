@@ -51,6 +51,7 @@ class Serving:
         self._channel.notify(self._engine.wake)
         self._load()
         while True:
+            self._channel.progress.note()
             self._take_frames()
             self._step()
 
@@ -151,6 +152,13 @@ def _engine_sampling(sampling: Sampling) -> EngineSampling:
         stop_token_ids=frozenset(sampling.stop_token_ids),
         ignore_eos=sampling.ignore_eos,
         num_logprobs=sampling.num_logprobs,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        min_tokens=sampling.min_tokens,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=sampling.logit_bias,
     )
 
 

@@ -69,6 +69,13 @@ def generate_frame(message: Generate) -> GenerateTokens:
         stop_token_ids=wanted.stop_token_ids,
         ignore_eos=wanted.ignore_eos,
         num_logprobs=wanted.num_logprobs,
+        top_k=wanted.top_k,
+        min_p=wanted.min_p,
+        min_tokens=wanted.min_tokens,
+        repetition_penalty=wanted.repetition_penalty,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
+        logit_bias=wanted.logit_bias,
     )
     return GenerateTokens(
         message.request_id, message.attempt, message.prompt_ids, message.generated_ids, sampling

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from libs.common.messages import Logprob
+from libs.common.messages import Logprob, SamplingParameters
 from libs.common.states import FinishReason
 from services.gateway.generation.tokenlog import TokenBatch
 from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage
@@ -26,19 +26,20 @@ def finish_text(reason: FinishReason, last: Piece) -> FinishText:
 
 
 class Answer:
-    """One answer as it grows. `end_ids` end it and are no part of its text."""
+    """One answer as it grows. What ends it, token or string, is no part of its text."""
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         stops: tuple[str, ...],
-        end_ids: frozenset[int],
+        sampling: SamplingParameters,
         num_prompt_tokens: int,
     ) -> None:
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer.decode)
         self._matcher = StopMatcher(stops)
-        self._end_ids = end_ids
+        self._end_ids = frozenset(sampling.stop_token_ids)
+        self._min_tokens = sampling.min_tokens
         self._num_prompt_tokens = num_prompt_tokens
         self._num_tokens = 0
 
@@ -60,7 +61,11 @@ class Answer:
                 continue
             if batch.logprobs is not None:
                 logprobs.append(self._logprob(token_id, batch.logprobs[position]))
-            found = self._matcher.push(self._detokenizer.push(token_id))
+            text = self._detokenizer.push(token_id)
+            if self._num_tokens <= self._min_tokens:  # nothing may end it yet
+                texts.append(text)
+                continue
+            found = self._matcher.push(text)
             texts.append(found.text)
             if found.is_stopped:
                 return Piece("".join(texts), tuple(logprobs), is_stopped=True)

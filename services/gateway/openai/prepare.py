@@ -71,8 +71,7 @@ class Preparer:
             arrived_s=arrival.arrived_s,
             deadline_s=arrival.arrived_s + timeout_s,
         )
-        end_ids = frozenset(summary.eos_token_ids)
-        answer = Answer(text_model.tokenizer, request.stops, end_ids, len(prompt_ids))
+        answer = Answer(text_model.tokenizer, request.stops, sampling, len(prompt_ids))
         return Prepared(job, answer, request.model)
 
 
@@ -100,16 +99,13 @@ def _check_possible(entry: ModelEntry) -> None:
 def sampling_parameters(
     request: ChatRequest, entry: ModelEntry, summary: ModelSummary, num_prompt_tokens: int
 ) -> SamplingParameters:
-    """Raises InvalidRequest when prompt and answer do not fit in the context."""
-    max_tokens = _max_tokens(request, entry.context_tokens, num_prompt_tokens)
-    parameters = SamplingParameters(
-        max_tokens=max_tokens,
+    """Raises InvalidRequest for what fits neither the context nor the vocabulary."""
+    return request.sampling(
+        summary,
+        max_tokens=_max_tokens(request, entry.context_tokens, num_prompt_tokens),
         seed=secrets.randbits(63) if request.seed is None else request.seed % 2**64,
-        stop_token_ids=summary.eos_token_ids,
         num_logprobs=request.num_logprobs,
     )
-    chosen = {"temperature": request.temperature, "top_p": request.top_p}
-    return parameters.model_copy(update={k: v for k, v in chosen.items() if v is not None})
 
 
 def _max_tokens(request: ChatRequest, context_tokens: int, num_prompt_tokens: int) -> int:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from services.gateway.errors import InvalidRequest
+from services.gateway.openai.samplingfields import SamplingFields
 from services.gateway.text.chat_template import ChatMessage
 from services.gateway.text.validity import Text
 
@@ -35,19 +36,13 @@ IGNORED = (
 
 NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
     "audio": (),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
-    "min_p": (0,),
     "modalities": (["text"],),
     "n": (1,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_k": (0, -1),
     "web_search_options": (),
 }
 
@@ -96,8 +91,8 @@ class StreamOptions(_Part):
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
 
 
-class ChatRequest(BaseModel):
-    """Parameters beyond those below: see `IGNORED` and `NEUTRAL_VALUES`."""
+class ChatRequest(SamplingFields):
+    """Parameters beyond these: see `IGNORED` and `NEUTRAL_VALUES`."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -105,11 +100,6 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -117,11 +107,6 @@ class ChatRequest(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-    @property
-    def wanted_tokens(self) -> int | None:
-        """The newer parameter wins; None: as many as the context allows."""
-        return self.max_completion_tokens or self.max_tokens
 
     @property
     def num_logprobs(self) -> int | None:

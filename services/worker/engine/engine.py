@@ -17,6 +17,7 @@ import torch
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.states import FinishReason
 from services.worker.engine.batch import Chunk
+from services.worker.engine.draw import Draw
 from services.worker.engine.executor import Executor
 from services.worker.engine.inbox import Add, Cancel, Command, Inbox
 from services.worker.engine.kv_cache import kv_bytes_per_token
@@ -25,7 +26,7 @@ from services.worker.engine.pipeline import Pipeline, Returned
 from services.worker.engine.place import Place
 from services.worker.engine.request import Output, Request, check_request
 from services.worker.engine.ring import Loopback, Ring
-from services.worker.engine.sampler import Draw, Sampled, sample
+from services.worker.engine.sampler import Sampled, sample
 from services.worker.engine.schedule import Schedule
 from services.worker.engine.sequence import Sequence
 from services.worker.engine.stats import EngineStats
@@ -141,13 +142,16 @@ class Engine:
         self._schedule.complete(returned.chunks)
         if returned.logits is None:
             return []
-        draws = [Draw(s.request.sampling, s.num_generated) for s in returned.sampled]
-        tokens = sample(returned.logits, draws)
+        tokens = sample(returned.logits, [self._draw(s) for s in returned.sampled])
         return [
             self._append(sequence, token)
             for sequence, token in zip(returned.sampled, tokens, strict=True)
             if sequence.region is not None
         ]
+
+    def _draw(self, sequence: Sequence) -> Draw:
+        sampling, index = sequence.request.sampling, sequence.num_generated
+        return Draw(sampling, index, sequence.token_ids, self._eos_token_ids)
 
     def _take_commands(self) -> list[Output]:
         outputs: list[Output] = []

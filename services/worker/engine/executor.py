@@ -43,6 +43,7 @@ class Executor:
             is_entry=place.is_entry,
             dtype=dtype,
             unit_timeout_s=options.unit_timeout_s,
+            layer_done=options.layer_done,
         )
         self._cache = KvCache(
             config,

@@ -1,5 +1,6 @@
 """What a worker's engine is told beside the model: sizes, limits, where it computes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ class EngineOptions:
     max_step_tokens: int = 512  # prompt and output tokens computed in one step
     unit_timeout_s: float = 600.0  # how long a step may wait for one unit of weights
     kv_tokens: int | None = None  # cache slots, the same on every stage; None: what kv_bytes hold
+    # Called by the engine's thread after each layer: a step may take long, a layer does not.
+    layer_done: Callable[[], None] = lambda: None
 
 
 def num_cache_slots(config: ModelConfig, options: EngineOptions, num_layers: int) -> int:

@@ -20,6 +20,11 @@ class Sampling:
     stop_token_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
     num_logprobs: int | None = None  # None: none wanted; 0: of the chosen token only
+    min_tokens: int = 0  # of all attempts together; before that nothing ends the output
+    repetition_penalty: float = 1.0  # of what is in prompt or output; 1 changes nothing
+    presence_penalty: float = 0.0  # once for what is in the output
+    frequency_penalty: float = 0.0  # for each time that it is
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added), each id once
 
     @property
     def is_greedy(self) -> bool:
@@ -28,6 +33,12 @@ class Sampling:
     @property
     def is_truncated(self) -> bool:
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether the logits change for the whole output; `min_tokens` does so at first only."""
+        has_penalty = self.presence_penalty != 0 or self.frequency_penalty != 0
+        return has_penalty or self.repetition_penalty != 1 or bool(self.logit_bias)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,7 @@ def check_request(request: Request, *, vocab_size: int, max_context_tokens: int)
         in_range = not ids or (min(ids) >= 0 and max(ids) < vocab_size)
         refuse.unless(in_range, f"a token id is outside the vocabulary of {vocab_size}")
     _check_sampling(request.sampling, refuse)
+    _check_adjustments(request.sampling, vocab_size, refuse)
 
 
 def _check_sampling(sampling: Sampling, refuse: "_Refusal") -> None:
@@ -90,6 +102,21 @@ def _check_sampling(sampling: Sampling, refuse: "_Refusal") -> None:
     refuse.unless(sampling.top_k >= 0, f"top_k is {sampling.top_k}")
     refuse.unless(0 <= sampling.min_p <= 1, f"min_p {sampling.min_p} is not in [0, 1]")
     refuse.unless(0 <= num_logprobs <= MAX_LOGPROBS, f"{num_logprobs} log-probabilities asked for")
+
+
+def _check_adjustments(sampling: Sampling, vocab_size: int, refuse: "_Refusal") -> None:
+    least, most = sampling.min_tokens, sampling.max_tokens
+    repetition, biases = sampling.repetition_penalty, sampling.logit_bias
+    refuse.unless(0 <= least <= most, f"min_tokens {least} is not in [0, {most}]")
+    refuse.unless(0 < repetition < math.inf, f"repetition_penalty is {repetition}")
+    for name in ("presence_penalty", "frequency_penalty"):
+        penalty: float = getattr(sampling, name)
+        refuse.unless(math.isfinite(penalty), f"{name} is {penalty}")
+    refuse.unless(len(dict(biases)) == len(biases), "logit_bias has a token twice")
+    for token_id, bias in biases:
+        is_in_vocabulary = 0 <= token_id < vocab_size
+        refuse.unless(is_in_vocabulary, f"logit_bias: {token_id} is not below {vocab_size}")
+        refuse.unless(math.isfinite(bias), f"logit_bias of {token_id} is {bias}")
 
 
 class _Refusal:

@@ -1,9 +1,9 @@
 """From logits to tokens.
 
-A draw depends on the row's logits, the request's settings and one random number, never on the rows
-beside it. Truncation keeps every token that is at least as likely as a threshold, and the draw
-walks the kept tokens in vocabulary order: so equal probabilities, frequent in bfloat16, need no
-order among themselves.
+A draw depends on the row's logits, the request's settings and tokens and one random number, never
+on the rows beside it. Truncation keeps every token that is at least as likely as a threshold, and
+the draw walks the kept tokens in vocabulary order: so equal probabilities, frequent in bfloat16,
+need no order among themselves.
 """
 
 import math
@@ -12,18 +12,12 @@ from dataclasses import dataclass
 
 import torch
 
+from services.worker.engine.adjustment import adjusted
+from services.worker.engine.draw import Draw
 from services.worker.engine.philox import uniform
 from services.worker.engine.request import Sampling, TokenLogprob
 
 _CANDIDATES = 256  # enough for nearly every truncation; more are taken where not
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How to choose the next token of one row."""
-
-    sampling: Sampling
-    index: int  # of the token to choose, counted over all attempts
 
 
 @dataclass(frozen=True)
@@ -35,13 +29,17 @@ class Sampled:
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Sampled | None]:
     """Choose one token per row of `[rows, vocabulary]`; None where a row is not finite."""
     peaks, best = logits.max(-1)
-    token_ids: list[int] = best.tolist()
     is_finite = [math.isfinite(peak) for peak in peaks.tolist()]  # a NaN is a row's maximum
+    scores = logits
+    if any(draw.is_adjusted for draw in draws):
+        scores = adjusted(logits, draws)
+        best = scores.argmax(-1)
+    token_ids: list[int] = best.tolist()
     drawn = [
         row for row, draw in enumerate(draws) if is_finite[row] and not draw.sampling.is_greedy
     ]
     if drawn:
-        chosen = _draw(logits[drawn].float(), [draws[row] for row in drawn])
+        chosen = _draw(scores[drawn].float(), [draws[row] for row in drawn])
         for row, token_id in zip(drawn, chosen, strict=True):
             token_ids[row] = token_id
     return [

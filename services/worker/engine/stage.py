@@ -6,7 +6,7 @@ head makes logits of them. Weights are taken unit by unit when first needed, so 
 the readable layers while later ones still arrive.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -30,6 +30,7 @@ class Stage:
         is_entry: bool,
         dtype: torch.dtype,
         unit_timeout_s: float,
+        layer_done: Callable[[], None] = lambda: None,
     ) -> None:
         assert layers.step == 1 and 0 <= layers.start <= layers.stop <= config.num_layers
         self.config = config
@@ -38,6 +39,7 @@ class Stage:
         self._source = source
         self._dtype = dtype
         self._unit_timeout_s = unit_timeout_s
+        self._layer_done = layer_done
         self._loaded_layers: list[DecoderLayer | None] = [None] * len(layers)
         self._embedding: Embedding | None = None
         self._head: Head | None = None
@@ -67,6 +69,7 @@ class Stage:
         for position, keys, values in layers:
             layer = self._loaded_layers[position] or self._load_layer(position)
             hidden = layer(hidden, context, keys, values)
+            self._layer_done()
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,29 @@ async def shared_world() -> AsyncIterator[GatewayWorld]:
         ({"max_tokens": "5"}, "invalid_value", "max_tokens"),
         ({"temperature": 2.5}, "invalid_value", "temperature"),
         ({"top_p": 0}, "invalid_value", "top_p"),
+        ({"top_k": -2}, "invalid_value", "top_k"),
+        ({"top_k": 2**40}, "invalid_value", "top_k"),
+        ({"top_k": 2.5}, "invalid_value", "top_k"),
+        ({"min_p": 1.1}, "invalid_value", "min_p"),
+        ({"min_p": True}, "invalid_value", "min_p"),
+        ({"presence_penalty": 2.1}, "invalid_value", "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "invalid_value", "frequency_penalty"),
+        ({"repetition_penalty": 0}, "invalid_value", "repetition_penalty"),
+        ({"logit_bias": [5]}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"5": True}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"5": "1"}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"a b": 1}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"05": 1}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {"258": 1}}, "invalid_value", "logit_bias"),
+        ({"logit_bias": {str(n): 1 for n in range(301)}}, "invalid_value", "logit_bias"),
+        ({"min_tokens": -1}, "invalid_value", "min_tokens"),
+        ({"min_tokens": 6, "max_tokens": 5}, "invalid_value", "min_tokens"),
+        ({"min_tokens": 4090}, "invalid_value", "min_tokens"),
+        ({"ignore_eos": "yes"}, "invalid_value", "ignore_eos"),
+        ({"stop_token_ids": [258]}, "invalid_value", "stop_token_ids"),
+        ({"stop_token_ids": [5, -1]}, "invalid_value", "stop_token_ids[1]"),
+        ({"stop_token_ids": [5] * 129}, "invalid_value", "stop_token_ids"),
         ({"seed": 2**70}, "invalid_value", "seed"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "invalid_value", "stop"),
         ({"stop": ""}, "invalid_value", "stop"),
@@ -45,8 +68,6 @@ async def shared_world() -> AsyncIterator[GatewayWorld]:
         ({"n": 2}, "unsupported_parameter", "n"),
         ({"tools": [{"type": "function"}]}, "unsupported_parameter", "tools"),
         ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format"),
-        ({"presence_penalty": 0.5}, "unsupported_parameter", "presence_penalty"),
-        ({"logit_bias": {"5": 1}}, "unsupported_parameter", "logit_bias"),
         ({"surprise": 1}, "unknown_parameter", "surprise"),
         ({"messages": LONG}, "context_length_exceeded", "messages"),
         ({"max_tokens": 4090}, "context_length_exceeded", "messages"),
@@ -67,12 +88,40 @@ async def test_a_bad_parameter_is_named(
 
 
 @pytest.mark.parametrize(
+    ("parameters", "limits"),
+    [
+        ({"temperature": 2.1}, "from 0 to 2"),
+        ({"top_p": 1.5}, "greater than 0 and at most 1"),
+        ({"top_k": -7}, "from 1 to 2147483647, or 0 or -1 for no limit"),
+        ({"min_p": -0.1}, "from 0 to 1"),
+        ({"presence_penalty": 3}, "from -2 to 2"),
+        ({"frequency_penalty": -3}, "from -2 to 2"),
+        ({"repetition_penalty": -1.0}, "greater than 0"),
+        ({"logit_bias": {"5": 200}}, "from -100 to 100"),
+        ({"logit_bias": {"999": 1}}, "999 is not from 0 to 257"),
+        ({"min_tokens": 9, "max_tokens": 5}, "from 0 to 5"),
+        ({"stop_token_ids": [999]}, "999 is not from 0 to 257"),
+    ],
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_value_out_of_range_is_told_the_range(
+    shared_world: GatewayWorld, parameters: dict[str, Any], limits: str
+) -> None:
+    response = await shared_world.chat(**parameters)
+
+    assert response.status_code == 400
+    assert limits in response.json()["error"]["message"]
+    assert next(iter(parameters)) in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     "harmless",
     [
         {"n": 1}, {"tools": []}, {"tool_choice": "none"}, {"presence_penalty": 0},
         {"frequency_penalty": 0.0}, {"logit_bias": {}}, {"response_format": {"type": "text"}},
         {"user": "u"}, {"service_tier": "auto"}, {"top_k": -1}, {"max_tokens": None},
-        {"stop": None}, {"parallel_tool_calls": True},
+        {"stop": None}, {"parallel_tool_calls": True}, {"repetition_penalty": 1},
+        {"min_p": None}, {"min_tokens": 0}, {"ignore_eos": False}, {"stop_token_ids": []},
     ],
 )  # fmt: skip
 @pytest.mark.asyncio(loop_scope="module")

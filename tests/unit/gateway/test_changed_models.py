@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.gateway.api.shapes import ModelChange
 from services.gateway.errors import InvalidRequest
 from services.gateway.possible import check_kv_cache
 from tests.support.waiting import eventually
@@ -71,6 +72,24 @@ async def test_a_kv_cache_that_holds_nothing_is_told_before_anything_starts() ->
         assert (response.status_code, error["code"]) == (503, "model_failed")
         assert "kv_cache_bytes" in error["message"] and "1024 at least" in error["message"]
         assert world.scheduler.submissions == []
+
+
+@pytest.mark.parametrize("kv_cache_bytes", [-1, 0, 1.5, 2**50 + 1])
+async def test_a_senseless_kv_cache_is_refused_when_it_is_set(kv_cache_bytes: float) -> None:
+    async with gateway_world() as world:
+        setting = {"kv_cache_bytes": kv_cache_bytes}
+        new = {"name": "new", "source": "/models/new", **setting}
+
+        changed = await world.client.patch("/api/v1/models/tiny", json=setting)
+        registered = await world.client.post("/api/v1/models", json=new)
+
+    for response in (changed, registered):
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, "kv_cache_bytes")
+
+
+def test_a_kv_cache_that_a_larger_cluster_could_hold_can_be_set() -> None:
+    assert ModelChange(kv_cache_bytes=10**12).columns() == {"kv_cache_bytes": 10**12}
 
 
 @pytest.mark.parametrize("kv_cache_bytes", [None, 1024, 2**40])

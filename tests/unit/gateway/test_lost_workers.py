@@ -1,6 +1,7 @@
 """Workers die under a request: its stream goes on elsewhere, or it ends with the cause."""
 
 import asyncio
+from dataclasses import replace
 
 from libs.common.messages import TokensGenerated
 from libs.common.states import FinishReason
@@ -8,7 +9,7 @@ from libs.common.subjects import REQUEST_TOKENS
 from tests.support.waiting import eventually
 from tests.unit.gateway.fakeworker import ANSWER
 from tests.unit.gateway.tiny import END_ID, ids_of
-from tests.unit.gateway.world import gateway_world, text_of, worker_for
+from tests.unit.gateway.world import FAST, gateway_world, text_of, worker_for
 
 
 async def test_a_worker_that_dies_mid_stream_is_replaced_and_the_answer_goes_on() -> None:
@@ -17,7 +18,7 @@ async def test_a_worker_that_dies_mid_stream_is_replaced_and_the_answer_goes_on(
         world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
         second = await worker_for(world, "ep-2")
 
-        asking = asyncio.create_task(world.chat(seed=7))
+        asking = asyncio.create_task(world.chat(seed=7, frequency_penalty=1, min_tokens=8))
         await eventually(lambda: 6 in world.worker._made.values())
         await world.worker.die()
 
@@ -27,6 +28,40 @@ async def test_a_worker_that_dies_mid_stream_is_replaced_and_the_answer_goes_on(
         assert second.generated[0].sampling == world.worker.generated[0].sampling
         resubmission = world.scheduler.submissions[-1]
         assert (resubmission.attempt, resubmission.lost_endpoint_id) == (2, "ep-1")
+
+
+async def test_a_start_that_failed_is_left_when_the_scheduler_tells_that_the_request_waits() -> (
+    None
+):
+    async with gateway_world(replace(FAST, silence_s=60.0)) as world:
+        world.worker.pause_after = 0
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        second = await worker_for(world, "ep-2")
+
+        async def has_come_to_the_second() -> bool:
+            await world.scheduler.tell_progress()
+            return len(second.generated) > 0
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker.generated) == 1)
+        await world.worker.die()
+        await eventually(has_come_to_the_second)
+
+        assert text_of(await asking) == ANSWER
+
+
+async def test_a_start_that_goes_on_is_not_left_for_old_news_of_the_queue() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 0
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker.generated) == 1)
+        await world.scheduler.tell_progress()
+        await eventually(lambda: len(world.worker.resends) > 0)
+        world.worker.go_on.set()
+
+        assert text_of(await asking) == ANSWER
+        assert len(world.worker.generated) == 1
 
 
 async def test_a_worker_that_forgot_the_request_counts_as_lost() -> None:

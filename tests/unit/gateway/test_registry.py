@@ -4,14 +4,21 @@ import asyncio
 
 import pytest
 
+from libs.common.clock import SystemClock
 from libs.common.messages import ModelsChanged
+from libs.common.states import ModelState
 from libs.common.subjects import MODELS_CHANGED
 from libs.common.testing import FakeClock, MemoryBroker
 from services.gateway.errors import NotFound, Unavailable
 from services.gateway.registry import Registry
+from services.gateway.store.models import ModelEntry
 from tests.support.waiting import eventually
 from tests.unit.gateway.stores import FakeModels
 from tests.unit.gateway.tiny import TENANT, model_entry
+
+
+def importing(bytes_done: int) -> ModelEntry:
+    return model_entry(state=ModelState.IMPORTING, bytes_done=bytes_done, summary=None)
 
 
 async def test_what_another_gateway_has_just_registered_is_found() -> None:
@@ -42,6 +49,40 @@ async def test_a_tenant_sees_its_own_models_only() -> None:
     await registry.refresh()
 
     assert [entry.tenant for entry in registry.list_of(TENANT)] == [TENANT]
+
+
+async def test_an_imports_progress_never_falls_from_one_gateway_to_the_next() -> None:
+    models = FakeModels([importing(bytes_done=100)])
+    first, second = Registry(models, SystemClock()), Registry(models, SystemClock())
+    await first.refresh()
+    await second.refresh()
+    models.entries = [importing(bytes_done=200)]
+
+    told = [(await registry.latest(TENANT, "tiny")).bytes_done for registry in (first, second)]
+    models.entries = [importing(bytes_done=300)]
+    listed = [(await registry.latest_of(TENANT))[0].bytes_done for registry in (first, second)]
+
+    assert (told, listed) == ([200, 200], [300, 300])
+
+
+async def test_an_imports_progress_is_told_as_it_was_known_while_postgres_is_away() -> None:
+    models = FakeModels([importing(bytes_done=100)])
+    registry = Registry(models, SystemClock())
+    await registry.refresh()
+    models.is_down = True
+
+    assert (await registry.latest(TENANT, "tiny")).bytes_done == 100
+
+
+async def test_of_a_ready_model_memory_is_told() -> None:
+    models = FakeModels([model_entry()])
+    registry = Registry(models, SystemClock())
+    await registry.refresh()
+
+    await registry.latest(TENANT, "tiny")
+    await registry.latest_of(TENANT)
+
+    assert models.num_reads == 1
 
 
 async def test_what_is_known_stays_while_postgres_is_away() -> None:

@@ -86,6 +86,7 @@ def test_a_cold_start_without_steps_has_no_path() -> None:
         (1.0, True, 6.0, 6.5, Waited(1, 5, 0.5)),
         (1.0, True, 6.0, 5.99, Waited(1, 5, 0)),  # a token before the row said ready
         (7.0, True, 6.0, 8.0, Waited(7, 0, 1)),  # came in time, but there was no slot for it
+        (0.25, True, 4.75, 5.0, Waited(0.25, 4.5, 0.25)),  # assigned to a start that was replaced
         (1.0, True, None, 3.0, Waited(1, 2, 0)),  # answered by an endpoint that then failed
     ],
 )

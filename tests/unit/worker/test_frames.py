@@ -51,6 +51,16 @@ START = StartWorker(
     start_timeout_ms=30_000,
     fetcher_socket="/sockets/fetcher.sock",
 )
+ADJUSTED = dataclasses.replace(
+    SAMPLING,
+    top_k=40,
+    min_p=0.05,
+    min_tokens=3,
+    repetition_penalty=1.1,
+    presence_penalty=-2.0,
+    frequency_penalty=2.0,
+    logit_bias=((5, -100.0), (6, 0.5)),
+)
 TO_WORKER: list[Frame] = [
     START,
     dataclasses.replace(
@@ -60,6 +70,7 @@ TO_WORKER: list[Frame] = [
         Neighbour(2, "tcp://10.0.0.2:4000", "p" * 40), Neighbour(1, "tcp://10.0.0.3:4000", "n" * 40)
     ),
     GenerateTokens("request-a", 1, (1, 2, 3), (), SAMPLING),
+    GenerateTokens("request-a", 2, (1, 2, 3), (4, 5), ADJUSTED),
     CancelGeneration("request-a", 1),
 ]
 TO_AGENT: list[Frame] = [
