@@ -229,7 +229,7 @@ class RequestRow(Base):
     num_generated_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     arrived_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deadline_at: Mapped[datetime]
-    assigned_at: Mapped[datetime | None]
+    assigned_at: Mapped[datetime | None]  # for the first time
     first_token_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]  # RequestOutcome

@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.messages import SubmitRefused
 from libs.common.states import ModelState
 from services.scheduler import planner
-from services.scheduler.capacity import empty_cluster
-from services.scheduler.cluster import Model
+from services.scheduler.capacity import idle_cluster
+from services.scheduler.cluster import Deployable, Model
 from services.scheduler.observed import Observed
 from services.scheduler.plans import NoRoom
 from services.scheduler.room import shortage
-from services.scheduler.store import endpoints, nodes
+from services.scheduler.store import endpoints, nodes, sizes
 from services.scheduler.summaries import Summaries
 
 
@@ -22,6 +22,7 @@ class Admission:
     summaries: Summaries
     observed: Observed
     retry_after_s: int
+    acquaintance_s: float
 
     async def refusal(
         self, session: AsyncSession, model: Model | None, num_queued: int, remaining_s: float
@@ -38,10 +39,8 @@ class Admission:
                 f"its max_queue is {model.max_queue}",
                 retry_after_s=self.retry_after_s,
             )
-        return (
-            await self._backing_off(session, model)
-            or await self._too_large(session, model)
-            or await self._too_late(session, model, remaining_s)
+        return await self._backing_off(session, model) or await self._out_of_reach(
+            session, model, remaining_s
         )
 
     def _not_ready(self, model: Model) -> SubmitRefused:
@@ -65,25 +64,33 @@ class Admission:
             retry_after_s=ceil(remaining_s),
         )
 
-    async def _too_large(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
-        deployable = await self.summaries.deployable(session, model)
-        message = shortage(deployable, await nodes.load_sizes(session))
-        return None if message is None else SubmitRefused(code="no_capacity", message=message)
-
-    async def _too_late(
+    async def _out_of_reach(
         self, session: AsyncSession, model: Model, remaining_s: float
     ) -> SubmitRefused | None:
-        """Of a model that nothing lives of: its bytes alone would need longer, were all idle."""
+        """Of a model that nothing lives of; a leader that has just begun knows only a part of the
+        cluster, and lets the request wait."""
+        if not self.observed.knows_all_nodes(self.acquaintance_s):
+            return None
         if await endpoints.has_open(session, model.id):
             return None
         deployable = await self.summaries.deployable(session, model)
-        cluster = empty_cluster(self.observed, await nodes.load_devices(session))
+        message = shortage(deployable, await sizes.load_sizes(session))
+        if message is not None:
+            return SubmitRefused(code="no_capacity", message=message)
+        return await self._too_late(session, deployable, remaining_s)
+
+    async def _too_late(
+        self, session: AsyncSession, deployable: Deployable, remaining_s: float
+    ) -> SubmitRefused | None:
+        """Its bytes alone would need longer, were all nodes idle."""
+        cluster = idle_cluster(self.observed, await nodes.load_devices(session))
         best = planner.plan(cluster, deployable)
         if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
             return None
+        name = deployable.model.name
         return SubmitRefused(
             code="deadline_too_short",
-            message=f"model {model.name} needs at least {best.fetch_s:.1f} s to start, the "
+            message=f"model {name} needs at least {best.fetch_s:.1f} s to start, the "
             f"request's deadline is in {remaining_s:.1f} s",
             retry_after_s=ceil(best.fetch_s),
         )

@@ -25,9 +25,11 @@ def after_failure(num_failed_starts: int, remaining_s: float | None) -> Backoff:
     return Backoff(failed, delay_s(failed))
 
 
-def delay_s(num_failed_starts: int) -> float:
+def delay_s(
+    num_failed_starts: int, first_s: float = FIRST_DELAY_S, max_s: float = MAX_DELAY_S
+) -> float:
     """0, 0, 10, 20, 40, … 300."""
     doublings = num_failed_starts - FREE_FAILURES - 1
     if doublings < 0:
         return 0.0
-    return min(FIRST_DELAY_S * 2.0 ** min(doublings, 16), MAX_DELAY_S)
+    return min(first_s * 2.0 ** min(doublings, 16), max_s)

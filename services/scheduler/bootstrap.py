@@ -71,7 +71,7 @@ def build_controller(
         timeline=timeline,
         routes=RoutePublisher(epoch, timing.routes_interval_s),
     )
-    admission = Admission(summaries, observed, timing.queue_retry_after_s)
+    admission = Admission(summaries, observed, timing.queue_retry_after_s, timing.acquaintance_s)
     return Controller(
         bus=bus,
         clock=clock,

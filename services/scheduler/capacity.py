@@ -1,12 +1,15 @@
 """The cluster as the planner may use it: only nodes that were heard lately and hold no strays."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from libs.common.states import FetchState
+from libs.common.states import FetchState, WorkerState
 from services.scheduler.cluster import Cluster, Device, Endpoint, Holding, Node
 from services.scheduler.observed import Observed
 from services.scheduler.round import Round
+
+_BEFORE_READY = (WorkerState.PLANNED, WorkerState.LAUNCHING, WorkerState.REGISTERED)
 
 
 def usable_cluster(
@@ -18,6 +21,7 @@ def usable_cluster(
 ) -> Cluster:
     """For a model that failed on the suspect nodes lately; `holdings` are those of each node."""
     known = {worker.id for endpoint in fleet for worker in endpoint.workers}
+    unheard = _unheard_fetches(round_.observed, fleet)
     node_ids = sorted({device.node_id for device in devices})
     usable = (
         _node(round_.observed, node_id, devices)
@@ -26,13 +30,30 @@ def usable_cluster(
     )
     return Cluster(
         tuple(
-            replace(node, is_suspect=node.id in suspects, holdings=holdings.get(node.id, ()))
+            replace(
+                node,
+                is_suspect=node.id in suspects,
+                holdings=holdings.get(node.id, ()),
+                num_fetches=node.num_fetches + unheard[node.id],
+            )
             for node in usable
         )
     )
 
 
-def empty_cluster(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
+def _unheard_fetches(observed: Observed, fleet: tuple[Endpoint, ...]) -> Counter[str]:
+    """Per node: fetches that were planned, and that its fetcher has not spoken of yet."""
+    workers = [worker for endpoint in fleet for worker in endpoint.workers]
+    return Counter(
+        worker.node_id
+        for worker in workers
+        if worker.is_desired
+        and worker.state in _BEFORE_READY
+        and observed.fetch(worker.node_id, worker.id) is None
+    )
+
+
+def idle_cluster(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
     """As if nothing ran on any node that was ever heard: no start can have more than that."""
     node_ids = {device.node_id for device in devices}
     heard = sorted(node_ids.intersection(observed.fetchers.node_ids()))

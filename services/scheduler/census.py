@@ -121,12 +121,14 @@ class Census:
 def _report(round_: Round, record: NodeRecord) -> NodeReport:
     heard = round_.observed.agents.of(record.id)
     lost_s, hearing = round_.timing.node_lost_s, round_.observed.hearing
+    silence_s = max(hearing.silence_s(s) for s in (agent_of(record.id), fetcher_of(record.id)))
     boot_id = heard.heartbeat.boot_id if heard is not None else None
     accepted_version = heard.heartbeat.accepted_version if heard is not None else -1
     return NodeReport(
         node_id=record.id,
         is_lost=hearing.silence_s(agent_of(record.id)) > lost_s,
         is_fetcher_lost=hearing.silence_s(fetcher_of(record.id)) > lost_s,
+        is_quiet=silence_s > round_.timing.node_quiet_s,
         is_heard=heard is not None,
         has_rebooted=boot_id is not None and record.agent_boot_id not in (None, boot_id),
         has_accepted=accepted_version >= record.desired_version,

@@ -103,7 +103,7 @@ class Node:
     nic_bytes_per_s: int  # 0: no cap is known
     num_fetches: int  # that are running now and share the NIC
     cached_units: frozenset[str]
-    is_suspect: bool = False  # the model to be placed failed there lately
+    is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
     cache_bytes: int | None = None  # host cache; None: not known
     holdings: tuple[Holding, ...] = ()
 
@@ -131,10 +131,13 @@ class Cluster:
 
 @dataclass(frozen=True)
 class DeviceSize:
-    """An empty device of a node with an empty host cache."""
+    """What a device would offer if it, and its node's host cache, were empty."""
 
+    node_id: str
+    index: int
     memory_bytes: int
     cache_bytes: int | None = None  # of its node; None: not known
+    nic_bytes_per_s: int = 0  # of its node; 0: no cap is known
 
 
 @dataclass(frozen=True)

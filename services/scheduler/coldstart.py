@@ -1,8 +1,8 @@
 """Starts endpoints for models that have too few: plan, reserve and record in one transaction."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 
 from libs.common.states import ModelState
@@ -10,6 +10,7 @@ from services.scheduler import planner
 from services.scheduler.autoscaler import wanted_endpoints
 from services.scheduler.capacity import usable_cluster
 from services.scheduler.cluster import Cluster, Demand, Endpoint, Model
+from services.scheduler.nodefaults import NodeFaults
 from services.scheduler.plans import NoRoom, Plan
 from services.scheduler.room import make_room
 from services.scheduler.round import Round
@@ -17,13 +18,22 @@ from services.scheduler.start import Occasion, begin_start
 from services.scheduler.store import coldstarts, endpoints, nodes, queue
 from services.scheduler.summaries import Summaries
 from services.scheduler.traces import Traces
-from services.scheduler.whatif import with_plan
+from services.scheduler.whatif import with_fetches, with_plan
+
+
+@dataclass
+class _Given:
+    """Away in this round."""
+
+    claims: list[Plan] = field(default_factory=list)  # once there is room
+    begun: list[Plan] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ColdStarter:
     summaries: Summaries
     traces: Traces
+    node_faults: NodeFaults = field(default_factory=NodeFaults)
 
     async def start_missing(
         self,
@@ -37,11 +47,9 @@ class ColdStarter:
         First come, first served: room that is being made for one model is not given to those
         behind it, who may take what else there is.
         """
-        claims: list[Plan] = []
+        given = _Given()
         for model in _in_line(fleet, known_models, demands):
-            claim = await self._start(round_, fleet, model, demands, claims)
-            if claim is not None:
-                claims.append(claim)
+            await self._start(round_, fleet, model, demands, given)
 
     async def _start(
         self,
@@ -49,27 +57,36 @@ class ColdStarter:
         fleet: tuple[Endpoint, ...],
         model: Model,
         demands: Mapping[str, Demand],
-        claims: Sequence[Plan],
-    ) -> Plan | None:
-        """What the model will take once there is room for it; None when it has started."""
+        given: _Given,
+    ) -> None:
+        """Begin, unless faulty nodes must rest; or claim what the model takes once there is room
+        for it."""
         deployable = await self.summaries.deployable(round_.session, model)
-        cluster = await self._cluster(round_, fleet, model, claims)
+        cluster = await self._cluster(round_, fleet, model, given)
         plan = planner.plan(cluster, deployable)
         if isinstance(plan, NoRoom):
-            return await make_room(round_, deployable, cluster, fleet, demands)
+            claim = await make_room(round_, deployable, cluster, fleet, demands)
+            given.claims += [claim] if claim is not None else []
+            return
+        node_ids = {stage.node_id for stage in plan.stages}
+        if self.node_faults.must_wait(model.id, node_ids, round_.now_s):
+            return
         await begin_start(round_, deployable, plan, await self._occasion(round_, model.id))
+        given.begun.append(plan)
         round_.is_unfinished = True
-        return None
 
     async def _cluster(
-        self, round_: Round, fleet: tuple[Endpoint, ...], model: Model, claims: Sequence[Plan]
+        self, round_: Round, fleet: tuple[Endpoint, ...], model: Model, given: _Given
     ) -> Cluster:
         session = round_.session
         devices = await nodes.load_devices(session, is_locked=True)
         suspects = await endpoints.load_suspects(session, model.id, round_.timing.suspect_s)
+        if suspects:
+            # What felled one node may have felled others, which are only not known to be lost yet.
+            suspects |= {id_ for id_, report in round_.reports.items() if report.is_quiet}
         holdings = await self.summaries.holdings(session)
         cluster = usable_cluster(round_, devices, fleet, suspects, holdings)
-        return reduce(with_plan, claims, cluster)
+        return reduce(with_fetches, given.begun, reduce(with_plan, given.claims, cluster))
 
     async def _occasion(self, round_: Round, model_id: str) -> Occasion:
         first = await queue.first_in_line(round_.session, model_id)

@@ -17,6 +17,7 @@ class NodeReport:
     has_accepted: bool  # the agent follows the newest desired state
     is_heard: bool  # this leader heard the agent at all
     is_fetcher_lost: bool = False
+    is_quiet: bool = False  # one of its services has missed a heartbeat
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,23 @@ def diagnose(
     if observed is None:
         return _absent(worker, node)
     if observed.state.is_finished:
-        cause = observed.cause or f"it ended by itself ({observed.state})"
-        return Gone(f"{_who(worker)}: {cause}" if worker.is_desired else None)
+        return _ended(worker, observed, fetch)
     return _fetch_trouble(worker, node, observed, fetch) or Present(observed)
 
 
 def _gone(worker: Worker, cause: str) -> Gone:
     return Gone(cause, is_node_fault=True) if worker.is_desired else Gone(None)
+
+
+def _ended(worker: Worker, observed: WorkerObserved, fetch: FetchObserved | None) -> Gone:
+    """Whoever waited for weights that could not be had died of their fetch."""
+    if not worker.is_desired:
+        return Gone(None)
+    was_ready = worker.state in (WorkerState.READY, WorkerState.DRAINING)
+    if not was_ready and fetch is not None and fetch.state is FetchState.FAILED:
+        return Gone(_failed_fetch(worker, fetch), fetch.is_node_fault)
+    cause = observed.cause or f"it ended by itself ({observed.state})"
+    return Gone(f"{_who(worker)}: {cause}")
 
 
 def _absent(worker: Worker, node: NodeReport) -> Finding:
@@ -92,11 +103,14 @@ def _fetch_trouble(
     if not is_waiting_for_weights:
         return None
     if fetch is not None and fetch.state is FetchState.FAILED:
-        cause = f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}"
-        return Failing(cause, fetch.is_node_fault)
+        return Failing(_failed_fetch(worker, fetch), fetch.is_node_fault)
     if node.is_fetcher_lost:
         return Failing(f"the fetcher of node {node.node_id} is silent", is_node_fault=True)
     return None
+
+
+def _failed_fetch(worker: Worker, fetch: FetchObserved) -> str:
+    return f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}"
 
 
 def _who(worker: Worker) -> str:

@@ -21,6 +21,7 @@ from services.scheduler.waiting import StartProgress, start_progress
 class Diagnosed:
     endpoint: Endpoint
     findings: tuple[Finding, ...]  # of its workers, in their order
+    quiet_nodes: frozenset[str]
 
     @property
     def present(self) -> tuple[WorkerObserved, ...]:
@@ -32,7 +33,7 @@ class Diagnosed:
 
     @property
     def root(self) -> RootCause | None:
-        return find_root(self.endpoint.workers, self.findings)
+        return find_root(self.endpoint.workers, self.findings, self.quiet_nodes)
 
     def are_all(self, state: WorkerState) -> bool:
         return len(self.present) == self.endpoint.num_stages and all(
@@ -78,6 +79,8 @@ def progress_of(round_: Round, endpoint: Endpoint) -> StartProgress:
 
 def _diagnose(round_: Round, endpoint: Endpoint) -> Diagnosed:
     observed = round_.observed
+    node_ids = {worker.node_id for worker in endpoint.workers}
+    quiet = frozenset(id_ for id_ in node_ids if round_.report_of(id_).is_quiet)
     findings = tuple(
         diagnose(
             worker,
@@ -87,7 +90,7 @@ def _diagnose(round_: Round, endpoint: Endpoint) -> Diagnosed:
         )
         for worker in endpoint.workers
     )
-    return Diagnosed(endpoint, findings)
+    return Diagnosed(endpoint, findings, quiet)
 
 
 async def _record_workers(round_: Round, diagnosed: Diagnosed) -> bool:

@@ -25,6 +25,11 @@ class Hearing:
         self._last_s = max(now_s, self._last_s)
         self._heard[speaker] = self._elapsed_s
 
+    @property
+    def heard_for_s(self) -> float:
+        """Since the start."""
+        return self._elapsed_s
+
     def silence_s(self, speaker: str) -> float:
         """Since the speaker's last message; since the start for one who never spoke."""
         return self._elapsed_s - self._heard.get(speaker, 0.0)

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from libs.common.settings import DatabaseSettings
 from services.scheduler.errors import LeadershipLost
-from services.scheduler.rival import Rival
+from services.scheduler.rival import Rival, lock_session_name
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Candidate:
         """Leadership under a new epoch, or None while another holds it or Postgres is away."""
         try:
             if self._connection is None:
-                self._connection = await _connect(self._settings)
+                self._connection = await _connect(self._settings, self._scheduler_id)
             epoch = await self._take(self._connection)
         except _NOT_NOW as exc:
             logger.warning("leadership waits for Postgres: %s", exc or type(exc).__name__)
@@ -129,14 +129,16 @@ class Candidate:
         return bool(await connection.fetchval(_TRY_LOCK, LEADER_LOCK))
 
 
-async def _connect(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
+async def _connect(
+    settings: DatabaseSettings, scheduler_id: str
+) -> "asyncpg.Connection[asyncpg.Record]":
     url = make_url(settings.url).set(drivername="postgresql")
     return await asyncpg.connect(
         url.render_as_string(hide_password=False),
         password=settings.password,
         timeout=CONNECT_TIMEOUT_S,
         server_settings={
-            "application_name": "hydra-scheduler-leader",
+            "application_name": lock_session_name(scheduler_id),
             # A leader whose machine vanished must not hold the lock for hours.
             "tcp_keepalives_idle": "2",
             "tcp_keepalives_interval": "1",

@@ -8,6 +8,7 @@ from libs.common.states import EndpointState
 from services.scheduler import backoff
 from services.scheduler.cluster import Endpoint, Model
 from services.scheduler.lifecycle import Move, Verdict
+from services.scheduler.nodefaults import NodeFault
 from services.scheduler.round import Round
 from services.scheduler.store import coldstarts, endpoints, models
 from services.scheduler.store.coldstarts import Begun
@@ -49,7 +50,10 @@ async def _fail(round_: Round, endpoint: Endpoint, model: Model, verdict: Verdic
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, verdict.cause)
         _trace(round_, endpoint, begun, verdict.cause)
-    if endpoint.has_been_ready or verdict.is_node_fault:
+    if endpoint.has_been_ready:
+        return model
+    if verdict.is_node_fault:
+        round_.node_faults.append(_node_fault(endpoint, verdict))
         return model
     series = backoff.after_failure(model.num_failed_starts, model.backoff_remaining_s)
     await models.set_backoff(session, model.id, series)
@@ -60,10 +64,17 @@ async def _fail(round_: Round, endpoint: Endpoint, model: Model, verdict: Verdic
     )
 
 
+def _node_fault(endpoint: Endpoint, verdict: Verdict) -> NodeFault:
+    guilty = [worker for worker in endpoint.workers if worker.id == verdict.guilty_id]
+    node_ids = frozenset(worker.node_id for worker in guilty or endpoint.workers)
+    return NodeFault(endpoint.model_id, endpoint.id, node_ids)
+
+
 async def _serve(round_: Round, endpoint: Endpoint, model: Model) -> Model:
     fetches = [round_.observed.fetch(w.node_id, w.id) for w in endpoint.workers]
     from_cache = sum(fetch.bytes_from_cache for fetch in fetches if fetch is not None)
     await endpoints.set_serving(round_.session, endpoint)
+    round_.started.add(model.id)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.set_ready(round_.session, endpoint.cold_start_id, from_cache)
         _trace(round_, endpoint, begun)

@@ -105,6 +105,11 @@ class Observed:
                 self.hearing.forget(speaker)
                 del self.gateways[speaker.removeprefix(gateway_of(""))]
 
+    def knows_all_nodes(self, acquaintance_s: float) -> bool:
+        """Whether every node that lives has had the time to be heard; before, what they have
+        together says nothing about what there is."""
+        return self.hearing.heard_for_s >= acquaintance_s
+
     def worker(self, node_id: str, worker_id: str) -> WorkerObserved | None:
         heard = self.agents.of(node_id)
         workers = heard.heartbeat.workers if heard else ()

@@ -4,12 +4,12 @@ As many stages as the model allows, on different nodes, because each fetches its
 time; one when a single node has the bytes just as soon, as after an earlier start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from libs.common.messages import LayerRange, ModelSummary
 from services.scheduler.cluster import Cluster, Deployable, DeviceSize, Model
-from services.scheduler.memory import file_bytes, files_bytes, full_bytes, kv_budget_bytes
+from services.scheduler.memory import files_bytes, full_bytes, kv_budget_bytes
 from services.scheduler.offers import (
     Offer,
     as_places,
@@ -25,7 +25,8 @@ from services.scheduler.offers import (
     survey,
 )
 from services.scheduler.plans import NoRoom, Plan, plan_stage
-from services.scheduler.split import Place, Split, Weights, split
+from services.scheduler.split import Split, Weights, split
+from services.scheduler.whatif import empty_cluster
 
 MAX_STAGES = 8
 SAME_S = 0.05  # fetches that end within this time of each other end at the same time
@@ -50,18 +51,9 @@ def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES)
 def fits_in(
     sizes: Sequence[DeviceSize], deployable: Deployable, max_stages: int = MAX_STAGES
 ) -> bool:
-    """Whether empty devices of these sizes could hold the model together."""
-    summary = deployable.summary
-    empty = [_empty_place(size, summary) for size in sizes]
-    weights = _weights(deployable.model, summary)
-    if any(split(weights, [place]) is not None for place in empty):
-        return True
-    num_stages = _num_stages(deployable.model, summary, max_stages)
-    return any(
-        split(weights, sorted(empty, key=room, reverse=True)[:num_stages]) is not None
-        for room in (_scarcest, lambda place: place.free_bytes, lambda p: p.cache_free_bytes)
-        if empty
-    )
+    """Whether these devices could hold the model if they were empty: the planner itself answers,
+    so that nobody waits for a plan that will not come, or is refused one that would."""
+    return isinstance(plan(empty_cluster(sizes), deployable, max_stages), Plan)
 
 
 def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Plan | None:
@@ -115,16 +107,26 @@ def _pipeline(offers: list[Offer], deployable: Deployable, num_stages: int) -> P
 
 
 def _cut(chosen: list[Offer], deployable: Deployable) -> Plan | None:
-    """In the order that suits what is cached; if that has no room, the largest first."""
-    if len(chosen) < 2:
-        return None
+    """In the order that suits what is cached; if that has no room, in one that has."""
     summary = deployable.summary
+    if len(chosen) < 2 or sum(offer.free_bytes for offer in chosen) < full_bytes(
+        deployable.model, summary
+    ):
+        return None
     weights = _weights(deployable.model, summary)
-    for ordered in (in_stage_order(chosen, summary), roomiest(chosen, len(chosen), scarcest_room)):
+    for ordered in (in_stage_order(chosen, summary), *_orders(chosen)):
         found = split(weights, as_places(ordered, summary))
         if found is not None:
             return _as_plan(ordered, found, deployable)
     return None
+
+
+def _orders(chosen: list[Offer]) -> Iterator[list[Offer]]:
+    """Each of them once as stage 0, whose ends weigh so much that it may have to do without
+    layers. Among the others the order only matters for layers of different sizes."""
+    by_room = roomiest(chosen, len(chosen), scarcest_room)
+    for index, first in enumerate(by_room):
+        yield [first, *by_room[:index], *by_room[index + 1 :]]
 
 
 def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
@@ -136,26 +138,6 @@ def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
             layers = LayerRange(first_layer=start, last_layer=end)
             stages.append(plan_stage(offer, deployable, index, layers, fetch_s))
     return Plan(tuple(stages))
-
-
-def _empty_place(size: DeviceSize, summary: ModelSummary) -> Place:
-    layers = sorted_layers(summary)
-    layer_bytes = [unit.size_bytes for unit in layers]
-    if size.cache_bytes is None:
-        return Place(size.memory_bytes, 1.0, layer_bytes, _end_bytes(summary))
-    return Place(
-        free_bytes=size.memory_bytes,
-        rate_bytes_per_s=1.0,
-        missing_layer_bytes=layer_bytes,
-        missing_end_bytes=_end_bytes(summary),
-        cache_free_bytes=size.cache_bytes,
-        cache_layer_bytes=[file_bytes(unit) for unit in layers],
-        cache_end_bytes=sum(file_bytes(unit) for unit in summary.units if unit.layer is None),
-    )
-
-
-def _scarcest(place: Place) -> float:
-    return min(place.free_bytes, place.cache_free_bytes)
 
 
 def _weights(model: Model, summary: ModelSummary) -> Weights:

@@ -100,8 +100,7 @@ class Reconciler:
         await find_outgrown(round_, fleet, known, self.starter.summaries)
         if await settle(round_, fleet, known, demands, self.watch, self.echoes):
             fleet, demands, known = await self._read(round_)
-        for endpoint_id in round_.ailing:
-            self.doubts.report(endpoint_id, round_.now_s)
+        self._remember(round_)
         await end_of_failing_models(round_, fleet, known, demands)
         await link_stages(round_, fleet)
         given = await assign_queued(round_, fleet, demands, self.doubts)
@@ -128,6 +127,15 @@ class Reconciler:
                 entry = round_.observed.worker(worker.node_id, worker.id)
                 if heard and entry and not entry.state.is_finished:
                     self.doubts.seen_alive(endpoint.id, heard.at_s)
+
+    def _remember(self, round_: Round) -> None:
+        """At once, for what follows in the same round."""
+        for endpoint_id in round_.ailing:
+            self.doubts.report(endpoint_id, round_.now_s)
+        for fault in round_.node_faults:
+            self.starter.node_faults.record(fault, round_.now_s)
+        for model_id in round_.started:
+            self.starter.node_faults.forgive(model_id)
 
     async def _publish(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""

@@ -15,8 +15,12 @@ TERMINATION_TIMEOUT_S = 1.0  # for a backend to end; it has nobody to ask
 # A database that itself stood still makes everybody look silent; a second look tells.
 NUM_LOOKS = 2
 
+_LOCK_PREFIX = "hydra-leader/"
+_SESSIONS_PREFIX = "hydra-scheduler/"
+MAX_NAME_BYTES = 63  # Postgres cuts longer ones; the lock's prefix is the shorter one
+
 _HOLDER = """
-SELECT session.pid,
+SELECT session.pid, session.application_name,
     extract(epoch FROM clock_timestamp() - session.state_change)::float AS silence_s
 FROM pg_locks AS lock JOIN pg_stat_activity AS session USING (pid)
 WHERE lock.locktype = 'advisory' AND lock.granted
@@ -25,19 +29,25 @@ WHERE lock.locktype = 'advisory' AND lock.granted
 """
 _SILENCE = f"SELECT max(silence_s) FROM ({_HOLDER}) AS holder"
 _END_HOLDER = f"""
-SELECT pg_terminate_backend(pid, $3) FROM ({_HOLDER}) AS holder WHERE silence_s > $2
+SELECT application_name, pg_terminate_backend(pid, $3)
+FROM ({_HOLDER}) AS holder WHERE silence_s > $2
 """
 _END_SESSIONS = """
 SELECT pg_terminate_backend(pid)
-FROM pg_stat_activity, leadership
-WHERE datname = current_database() AND application_name = $1::text || leadership.scheduler_id
+FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = ANY($1::text[])
 """
-_SESSIONS_PREFIX = "hydra-scheduler/"
+
+
+def lock_session_name(scheduler_id: str) -> str:
+    """Of the session that holds the lock, or waits for it. `leadership` would not tell whose it
+    is: a holder may hang before it has written its name there."""
+    return f"{_LOCK_PREFIX}{scheduler_id}"[:MAX_NAME_BYTES]
 
 
 def session_name(scheduler_id: str) -> str:
-    """Of a scheduler's sessions other than the lock's: by it they can be found and ended."""
-    return f"{_SESSIONS_PREFIX}{scheduler_id}"
+    """Of a scheduler's other sessions: by it they can be found and ended."""
+    return f"{_SESSIONS_PREFIX}{scheduler_id}"[:MAX_NAME_BYTES]
 
 
 class Rival:
@@ -60,6 +70,6 @@ class Rival:
         logger.error("the leader shows no sign of life, its sessions are ended")
         timeout_ms = int(1000 * TERMINATION_TIMEOUT_S)
         ended = await connection.fetch(_END_HOLDER, self._lock, self._max_silence_s, timeout_ms)
-        if ended:
-            await connection.fetch(_END_SESSIONS, _SESSIONS_PREFIX)
+        names = [row["application_name"].removeprefix(_LOCK_PREFIX) for row in ended]
+        await connection.fetch(_END_SESSIONS, [session_name(name) for name in names])
         self._num_silent_looks = 0

@@ -12,7 +12,7 @@ from services.scheduler.memory import files_bytes, kv_budget_bytes
 from services.scheduler.plans import Plan
 from services.scheduler.reclaim import reclaim
 from services.scheduler.round import Round
-from services.scheduler.store import endpoints, nodes, requests
+from services.scheduler.store import endpoints, requests, sizes
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,11 @@ async def make_room(
     fleet: tuple[Endpoint, ...],
     demands: Mapping[str, Demand],
 ) -> Plan | None:
-    """What will fit when those who were asked to go are gone; None while nothing would help."""
-    message = shortage(deployable, await nodes.load_sizes(round_.session))
+    """What will fit when those who were asked to go are gone; None while nothing would help, and
+    while this leader may not have heard every node."""
+    if not round_.observed.knows_all_nodes(round_.timing.acquaintance_s):
+        return None
+    message = shortage(deployable, await sizes.load_sizes(round_.session))
     if message is not None:
         waiting = await requests.load_queued_of(round_.session, [deployable.model.id])
         await refuse(round_, waiting, RequestOutcome.MODEL_FAILED, "no_capacity", message)
@@ -43,15 +46,15 @@ async def make_room(
     return found.plan
 
 
-def shortage(deployable: Deployable, sizes: Sequence[DeviceSize]) -> str | None:
+def shortage(deployable: Deployable, known: Sequence[DeviceSize]) -> str | None:
     """Why empty devices of these sizes could never hold the model; None if they could, and while
     no device is known at all."""
-    if not sizes or planner.fits_in(sizes, deployable):
+    if not known or planner.fits_in(known, deployable):
         return None
-    any_cache = [replace(size, cache_bytes=None) for size in sizes]
+    any_cache = [replace(size, cache_bytes=None) for size in known]
     if planner.fits_in(any_cache, deployable):
-        return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in sizes))
-    return _memory_shortage(deployable, max(size.memory_bytes for size in sizes))
+        return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in known))
+    return _memory_shortage(deployable, max(size.memory_bytes for size in known))
 
 
 def _memory_shortage(deployable: Deployable, largest_bytes: int) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.messages import Message
 from libs.common.subjects import Subject
 from services.scheduler.diagnosis import NodeReport
+from services.scheduler.nodefaults import NodeFault
 from services.scheduler.observed import Observed
 from services.scheduler.settings import Timing
 
@@ -36,6 +37,8 @@ class Round:
     changed_nodes: set[str] = field(default_factory=set)
     ailing: set[str] = field(default_factory=set)  # endpoints whose end is only a matter of time
     outgrown: set[str] = field(default_factory=set)  # endpoints with too short a context by now
+    node_faults: list[NodeFault] = field(default_factory=list)  # that ended a start
+    started: set[str] = field(default_factory=set)  # models of which an endpoint became ready
     is_unfinished: bool = False  # another round shall follow at once
 
     def send(self, subject: Subject, token: str | None, message: Message) -> None:

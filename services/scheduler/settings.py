@@ -16,6 +16,9 @@ class Timing:
     reconcile_interval_s: float = 1.0
     lease_check_s: float = 0.5  # of the leader's lock; also a standby's retry
     leader_silence_s: float = 2.5  # a leader whose checks stop that long is deposed by a standby
+    # A new leader hears every node within that: each speaks once a second.
+    acquaintance_s: float = 2.5
+    node_quiet_s: float = 1.5  # silent that long: it may have failed together with another one
     node_stale_s: float = 5.0  # silent that long: nothing new is planned there
     node_lost_s: float = 10.0  # silent that long: its workers count as dead
     gateway_lost_s: float = 10.0
@@ -46,6 +49,8 @@ class Timing:
             reconcile_interval_s=env.seconds("RECONCILE_INTERVAL_S", default.reconcile_interval_s),
             lease_check_s=env.seconds("LEASE_CHECK_S", default.lease_check_s),
             leader_silence_s=env.seconds("LEADER_SILENCE_S", default.leader_silence_s),
+            acquaintance_s=env.seconds("ACQUAINTANCE_S", default.acquaintance_s),
+            node_quiet_s=env.seconds("NODE_QUIET_S", default.node_quiet_s),
             node_stale_s=env.seconds("NODE_STALE_S", default.node_stale_s),
             node_lost_s=env.seconds("NODE_LOST_S", default.node_lost_s),
             gateway_lost_s=env.seconds("GATEWAY_LOST_S", default.gateway_lost_s),

@@ -9,7 +9,7 @@ from libs.common.ids import new_id
 from libs.common.messages import Step, WorkerSpec
 from services.scheduler import memory
 from services.scheduler.cluster import Deployable
-from services.scheduler.plans import Plan
+from services.scheduler.plans import Plan, StagePlan
 from services.scheduler.round import Round
 from services.scheduler.store import coldstarts
 from services.scheduler.store.coldstarts import (
@@ -21,7 +21,10 @@ from services.scheduler.store.coldstarts import (
 
 logger = logging.getLogger(__name__)
 
-FETCH_SLACK = 3.0  # a fetch may take so many times its prediction
+# A start may take as long as it moves: the leader ends one that stands still. What a worker is told
+# is for the case that no leader is left to do so, and must bear a network shared with many others.
+START_SLACK = 10.0
+FETCH_SLACK = 30.0  # a fetch may take so many times its prediction
 FIRST_EPOCH = 1  # of an endpoint; grows when its shape changes
 
 
@@ -90,9 +93,13 @@ def _spec(
         max_slots=model.max_slots,
         max_context_tokens=memory.context_tokens(model, deployable.summary),
         cores=stage.cores,
-        start_timeout_ms=int(1000 * (round_.timing.start_timeout_s + FETCH_SLACK * stage.fetch_s)),
+        start_timeout_ms=int(1000 * _backstop_s(round_, stage)),
         traceparent=traceparent,
     )
+
+
+def _backstop_s(round_: Round, stage: StagePlan) -> float:
+    return START_SLACK * round_.timing.start_timeout_s + FETCH_SLACK * stage.fetch_s
 
 
 def _first_steps(round_: Round, start: ColdStart, occasion: Occasion) -> list[ActorStep]:

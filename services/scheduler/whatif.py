@@ -1,12 +1,32 @@
-"""The cluster as it would be, once some endpoints are gone or a plan has been carried out. Pure."""
+"""The cluster as it would be: empty, without some endpoints, or with a plan carried out. Pure."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from services.scheduler.cluster import Cluster, Endpoint, Holding, Node, Worker
+from services.scheduler.cluster import Cluster, Device, DeviceSize, Endpoint, Holding, Node, Worker
 from services.scheduler.memory import file_bytes
 from services.scheduler.plans import Plan, StagePlan
+
+
+def empty_cluster(sizes: Iterable[DeviceSize]) -> Cluster:
+    """Nothing runs, nothing is cached and every node is trusted."""
+    by_node: defaultdict[str, list[DeviceSize]] = defaultdict(list)
+    for size in sizes:
+        by_node[size.node_id].append(size)
+    return Cluster(tuple(_empty_node(by_node[node_id]) for node_id in sorted(by_node)))
+
+
+def _empty_node(sizes: list[DeviceSize]) -> Node:
+    first = sizes[0]
+    return Node(
+        id=first.node_id,
+        devices=tuple(Device(s.node_id, s.index, s.memory_bytes, 0, cores=1) for s in sizes),
+        nic_bytes_per_s=first.nic_bytes_per_s,
+        num_fetches=0,
+        cached_units=frozenset(),
+        cache_bytes=first.cache_bytes,
+    )
 
 
 def without(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Cluster:
@@ -48,12 +68,23 @@ def with_plan(cluster: Cluster, plan: Plan) -> Cluster:
     )
 
 
+def with_fetches(cluster: Cluster, plan: Plan) -> Cluster:
+    """What the plan fetches shares its nodes' networks; all else of it is known already."""
+    stages = Counter(stage.node_id for stage in plan.stages)
+    return Cluster(
+        tuple(
+            replace(node, num_fetches=node.num_fetches + stages[node.id]) for node in cluster.nodes
+        )
+    )
+
+
 def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
     taken: defaultdict[int, int] = defaultdict(int)
     for stage in stages:
         taken[stage.device_index] += stage.device_bytes
     planned = [Holding("", {unit.digest: file_bytes(unit) for unit in s.units}) for s in stages]
-    return _changed(node, taken, (*node.holdings, *planned))
+    changed = _changed(node, taken, (*node.holdings, *planned))
+    return replace(changed, num_fetches=node.num_fetches + len(stages))
 
 
 def _changed(node: Node, taken: dict[int, int], holdings: tuple[Holding, ...]) -> Node:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,24 +17,13 @@ from libs.common.tables import (
     ReservationRow,
     WorkerRow,
 )
-from services.scheduler.cluster import Device, DeviceSize
+from services.scheduler.cluster import Device
 from services.scheduler.store.ages import age_s
 
 _NODES = cast(Table, NodeRow.__table__)
-MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
 MEMORY_OF_GATEWAYS_S = 3600.0
 
 
-_IS_REMEMBERED = and_(
-    NodeRow.id == GpuRow.node_id, age_s(NodeRow.agent_heard_at) < MEMORY_OF_NODES_S
-)
-_SIZES = (
-    select(GpuRow.memory_bytes, NodeRow.cache_capacity_bytes)
-    .join(NodeRow, _IS_REMEMBERED)
-    .where(GpuRow.memory_bytes > 0)
-    .order_by(GpuRow.memory_bytes.desc())
-    .limit(64)  # more than any pipeline uses
-)
 _RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
 
 
@@ -209,13 +198,6 @@ async def _reserved_bytes(session: AsyncSession) -> dict[tuple[str, int], int]:
         ReservationRow.node_id, ReservationRow.device_index
     )
     return {(r.node_id, r.device_index): int(r.total) for r in await session.execute(query)}
-
-
-async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
-    """Of the largest devices of nodes heard of lately, largest first; empty if there are none."""
-    rows = await session.execute(_SIZES)
-    # A fetcher that has not been heard yet has told no capacity.
-    return tuple(DeviceSize(r.memory_bytes, r.cache_capacity_bytes or None) for r in rows)
 
 
 async def load_holdings(session: AsyncSession) -> list[HeldUnits]:

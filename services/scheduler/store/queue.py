@@ -133,7 +133,8 @@ async def has_assigned_suspect(session: AsyncSession, model_id: str) -> bool:
 
 
 async def load_waiting(session: AsyncSession) -> list[Waiting]:
-    """Queued requests, and those assigned to an endpoint that still starts."""
+    """Queued requests, those assigned to an endpoint that still starts, and those whose endpoint
+    failed: their gateways learn from it that they wait again."""
     place = func.row_number().over(
         partition_by=(RequestRow.model_id, RequestRow.state),
         order_by=(RequestRow.arrived_at, RequestRow.id),
@@ -143,7 +144,7 @@ async def load_waiting(session: AsyncSession) -> list[Waiting]:
     query = (
         select(RequestRow.id, RequestRow.model_id, RequestRow.endpoint_id, place.label("place"))
         .join(EndpointRow, EndpointRow.id == RequestRow.endpoint_id, isouter=True)
-        .where(IS_OPEN, or_(is_queued, is_starting))
+        .where(IS_OPEN, or_(is_queued, is_starting, _IS_ORPHANED))
     )
     return [
         Waiting(row.id, row.model_id, row.endpoint_id, 0 if row.endpoint_id else row.place - 1)

@@ -94,7 +94,7 @@ async def add(
 async def queue_again(
     session: AsyncSession, request_id: str, attempt: int, num_crashes: int
 ) -> None:
-    """It keeps its place by arrival, and its deadline."""
+    """It keeps its place by arrival, its deadline, and when it was assigned first."""
     await session.execute(
         update(RequestRow)
         .where(RequestRow.id == request_id)
@@ -103,7 +103,6 @@ async def queue_again(
             attempt=attempt,
             num_crashes=num_crashes,
             endpoint_id=None,
-            assigned_at=None,
         )
     )
 
@@ -141,7 +140,7 @@ async def assign(session: AsyncSession, request_ids: Sequence[str], endpoint: En
         .values(
             state=RequestState.ASSIGNED.value,
             endpoint_id=endpoint.id,
-            assigned_at=func.now(),
+            assigned_at=func.coalesce(RequestRow.assigned_at, func.now()),
             cold_start_id=waited_for,
         )
     )

@@ -53,6 +53,7 @@ class Behaviour:
     registers_workers: bool = True
     readies_workers: bool = True
     fails_workers: str | None = None  # with this cause
+    has_full_cache: bool = False  # no fetch can begin
     is_silent: bool = False  # cut off: neither hears nor speaks
     stops_undesired: bool = True
 
@@ -192,7 +193,12 @@ class SimulatedFetcher:
 
     def advance(self) -> None:
         for fetch in list(self.fetches.values()):
-            if self.behaviour.completes_fetches and fetch.state is FetchState.FETCHING:
+            if self.behaviour.has_full_cache:
+                cause = "the host cache has no room"
+                self.change(
+                    fetch.fetch_id, state=FetchState.FAILED, cause=cause, is_node_fault=True
+                )
+            elif self.behaviour.completes_fetches and fetch.state is FetchState.FETCHING:
                 self.change(fetch.fetch_id, state=FetchState.COMPLETE, bytes_done=100)
                 self.cached.update(self.specs[fetch.fetch_id].unit_digests)
 

@@ -1,6 +1,7 @@
 """Many requests, many models, few nodes: one start for each need, in turn, and nobody forgotten."""
 
 import asyncio
+from dataclasses import replace
 
 from libs.common.messages import SubmitAccepted, SubmitRefused
 from tests.integration.scheduler.test_capacity import OVERBOOKED
@@ -136,6 +137,23 @@ async def test_a_deadline_that_no_start_can_keep_is_refused_and_a_warm_model_kee
     assert "needs at least 10.0 s to start" in hasty.result.message
     assert isinstance(patient.result, SubmitAccepted)
     assert isinstance(lucky.result, SubmitAccepted)
+
+
+async def test_fetches_that_no_fetcher_has_spoken_of_share_the_network_too(world: World) -> None:
+    world.timing = replace(world.timing, node_stale_s=60.0, node_lost_s=60.0)
+    await world.restart_leader()
+    fast = await world.add_node("fast", nic_bytes_per_s=50_000_000)
+    slow = await world.add_node("slow", nic_bytes_per_s=30_000_000)
+    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 2)
+    fast.behaviour.is_silent = slow.behaviour.is_silent = True
+
+    for i in range(4):
+        model_id = await world.add_model(f"model-{i}")
+        await world.gateway.submit(model_id, request_id=f"request-{i}")
+        await world.until("SELECT count(*) FROM workers", i + 1)
+
+    placed = [row.node_id for row in await world.rows("SELECT node_id FROM workers")]
+    assert sorted(placed) == ["fast", "fast", "fast", "slow"]
 
 
 async def test_idle_pipelines_make_room_on_all_their_devices_at_once(world: World) -> None:

@@ -62,6 +62,8 @@ async def test_the_worker_is_told_everything_it_needs_and_the_fetch_carries_its_
     assert fetch.unit_digests == worker.unit_digests
     assert len(worker.unit_digests) == 6
     assert worker.max_slots == 3
+    slow_s = 8 * WEIGHT_BYTES / 50_000_000  # on a node that eight starts share
+    assert worker.start_timeout_ms > 1000 * (world.timing.start_timeout_s + 2 * slow_s)
     assert WEIGHT_BYTES + worker.kv_bytes == worker.device_bytes
 
 

@@ -9,7 +9,7 @@ from libs.common.database import Database
 from libs.common.errors import DatabaseUnavailable
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.leadership import LEADER_LOCK, Candidate, Leadership
-from services.scheduler.rival import NUM_LOOKS, Rival, session_name
+from services.scheduler.rival import NUM_LOOKS, Rival, lock_session_name, session_name
 from services.scheduler.store.ledger import Ledger
 from tests.integration.scheduler.test_leadership import lead
 from tests.integration.servers import TestDatabase
@@ -20,6 +20,16 @@ SILENCE_S = 0.3
 
 async def connect(database: TestDatabase) -> "asyncpg.Connection[asyncpg.Record]":
     return await asyncpg.connect(database.owner.url, password=database.owner.password)
+
+
+async def named(
+    database: TestDatabase, application_name: str
+) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(
+        database.owner.url,
+        password=database.owner.password,
+        server_settings={"application_name": application_name},
+    )
 
 
 async def standby_takes_over(database: TestDatabase) -> Leadership:
@@ -77,6 +87,25 @@ async def test_a_transaction_that_the_hung_leader_left_open_does_not_hold_up_the
     await next_.release()
     await hung.release()
     await pool.close()
+
+
+async def test_the_sessions_that_end_are_the_holders_own_also_before_it_wrote_its_name(
+    database: TestDatabase,
+) -> None:
+    last = await lead(Candidate(database.owner, "scheduler-b"))
+    await last.release()
+    hung = await named(database, lock_session_name("scheduler-a"))
+    assert await hung.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK)
+    its_own = await named(database, session_name("scheduler-a"))
+    standbys = await named(database, session_name("scheduler-b"))
+
+    next_ = await standby_takes_over(database)
+
+    assert await standbys.fetchval("SELECT 1") == 1
+    for connection in (hung, its_own):
+        await eventually(connection.is_closed, what="its end")
+    await standbys.close()
+    await next_.release()
 
 
 async def test_a_leader_of_another_database_is_left_alone(

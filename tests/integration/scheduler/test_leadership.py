@@ -42,7 +42,7 @@ async def test_a_leader_whose_connection_is_cut_knows_it_at_its_next_look(
 
     await world.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'hydra-scheduler-leader'"
+        " WHERE application_name LIKE 'hydra-leader/%'"
     )
 
     with pytest.raises(LeadershipLost, match="in doubt"):

@@ -170,7 +170,7 @@ async def test_a_leader_in_doubt_exits_with_its_own_code(
 
     await world.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'hydra-scheduler-leader'"
+        " WHERE application_name LIKE 'hydra-leader/%'"
     )
 
     assert await asyncio.wait_for(process.wait(), 10) == EXIT_LEADERSHIP_LOST

@@ -31,6 +31,7 @@ MODEL_BYTES = WEIGHT_BYTES + KV_BYTES
 QUICK = Timing(
     reconcile_interval_s=0.05,
     lease_check_s=0.05,
+    acquaintance_s=0.0,
     node_stale_s=0.5,
     node_lost_s=1.0,
     gateway_lost_s=1.0,

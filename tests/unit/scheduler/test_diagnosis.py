@@ -99,6 +99,21 @@ def test_a_fetch_failure_carries_the_fetchers_own_words() -> None:
     assert isinstance(finding, Failing) and "object units/ab does not exist" in finding.cause
 
 
+@pytest.mark.parametrize("is_node_fault", [True, False])
+def test_a_worker_that_died_of_its_fetch_ends_with_the_fetchers_words_and_verdict(
+    is_node_fault: bool,
+) -> None:
+    died = observed(WorkerState.FAILED, cause="the weights cannot be had: no room")
+    failed = fetch(FetchState.FAILED, cause="no room for 7 bytes", is_node_fault=is_node_fault)
+
+    waiting = diagnose(worker(state=WorkerState.LAUNCHING), report(), died, failed)
+    ready = diagnose(worker(state=WorkerState.READY), report(), died, failed)
+
+    assert isinstance(waiting, Gone) and waiting.is_node_fault is is_node_fault
+    assert "no room for 7 bytes" in (waiting.cause or "")
+    assert isinstance(ready, Gone) and not ready.is_node_fault, "it had its weights"
+
+
 def test_the_end_of_a_node_says_nothing_about_the_model() -> None:
     for node in (report(is_lost=True), report(has_rebooted=True)):
         finding = diagnose(worker(), node, None, None)

@@ -31,7 +31,7 @@ def test_one_never_heard_is_silent_since_the_start() -> None:
     hearing.hear("b", 101.0)
     hearing.hear("b", 102.5)
 
-    assert hearing.silence_s("never") == 2.5
+    assert hearing.silence_s("never") == hearing.heard_for_s == 2.5
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100)), max_size=50))

@@ -81,12 +81,13 @@ def test_a_planned_stage_is_taken_from_its_nodes_memory_and_cache() -> None:
 
     (only,) = after.nodes
     assert only.held_bytes == WHOLE
+    assert only.num_fetches == 1
     assert only.devices[0].reserved_bytes == found.stages[0].device_bytes
 
 
 def test_what_never_fits_is_said_with_the_number_that_is_too_small() -> None:
     def sizes(*caches: int | None) -> list[DeviceSize]:
-        return [DeviceSize(10_000_000, cache) for cache in caches]
+        return [DeviceSize(f"node-{i}", 0, 10_000_000, cache) for i, cache in enumerate(caches)]
 
     assert shortage(ALONE, []) is None, "nothing is known yet"
     assert shortage(ALONE, sizes(None)) is None
@@ -94,12 +95,14 @@ def test_what_never_fits_is_said_with_the_number_that_is_too_small() -> None:
     assert shortage(PIPELINE, sizes(*[WHOLE // 2] * 4)) is None
     message = shortage(ALONE, sizes(WHOLE - 1, 5)) or ""
     assert f"{WHOLE} bytes of host cache" in message and f"has {WHOLE - 1}" in message
-    message = shortage(ALONE, [DeviceSize(1000, WHOLE)]) or ""
+    message = shortage(ALONE, [DeviceSize("a", 0, 1000, WHOLE)]) or ""
     assert "bytes of device memory" in message and "has 1000" in message
 
 
 def test_the_device_with_the_memory_is_found_although_another_has_the_larger_cache() -> None:
     heavy = deployable(model(kv_cache_bytes=5_000_000), SUMMARY)
 
-    assert fits_in([DeviceSize(6_000_000, WHOLE), DeviceSize(1_000_000, 9 * WHOLE)], heavy)
-    assert not fits_in([DeviceSize(6_000_000, WHOLE - 1), DeviceSize(1_000_000, 9 * WHOLE)], heavy)
+    other = DeviceSize("b", 0, 1_000_000, 9 * WHOLE)
+
+    assert fits_in([DeviceSize("a", 0, 6_000_000, WHOLE), other], heavy)
+    assert not fits_in([DeviceSize("a", 0, 6_000_000, WHOLE - 1), other], heavy)

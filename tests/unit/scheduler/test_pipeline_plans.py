@@ -36,8 +36,8 @@ def test_one_node_that_has_everything_serves_alone() -> None:
 
 def test_a_model_too_large_for_one_device_lies_on_several() -> None:
     assert len(planned(*equal_nodes(4, memory=400)).stages) == 4
-    assert fits_in([DeviceSize(400)] * 4, WANTED)
-    assert not fits_in([DeviceSize(400)], WANTED)
+    assert fits_in([DeviceSize(f"node-{i}", 0, 400) for i in range(4)], WANTED)
+    assert not fits_in([DeviceSize("node-0", 0, 400)], WANTED)
 
 
 def test_two_devices_of_one_node_are_used_when_nodes_are_too_few() -> None:

@@ -6,6 +6,7 @@ from services.scheduler.cluster import Cluster, DeviceSize, Node
 from services.scheduler.memory import full_bytes
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import NoRoom, Plan
+from services.scheduler.whatif import with_fetches
 from tests.unit.scheduler.values import (
     cluster,
     deployable,
@@ -113,8 +114,8 @@ def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() 
 
 
 def test_fits_in_counts_the_last_byte() -> None:
-    assert fits_in([DeviceSize(NEEDED)], deployable())
-    assert not fits_in([DeviceSize(NEEDED - 1)], deployable())
+    assert fits_in([DeviceSize("a", 0, NEEDED)], deployable())
+    assert not fits_in([DeviceSize("a", 0, NEEDED - 1)], deployable())
 
 
 @given(
@@ -139,3 +140,16 @@ def test_a_plan_never_takes_more_than_is_free_and_is_found_whenever_one_exists(
         assert 1 <= chosen.stages[0].cores <= 4
     else:
         assert all(bytes_ < needed for bytes_ in free.values())
+
+
+def test_a_start_of_the_same_round_is_expected_to_share_the_network() -> None:
+    there = cluster(
+        node(device("fast", memory=9999), nic=1500), node(device("slow", memory=9999), nic=1000)
+    )
+    first = plan(there, deployable())
+    assert isinstance(first, Plan)
+
+    second = plan(with_fetches(there, first), deployable())
+
+    assert isinstance(second, Plan)
+    assert [first.stages[0].node_id, second.stages[0].node_id] == ["fast", "slow"]

@@ -34,6 +34,29 @@ def test_a_chain_of_echoes_leads_to_the_stage_that_says_nothing() -> None:
     assert "w-2 on node node-2 hangs" in root.cause
 
 
+def test_a_silent_stage_is_its_nodes_fault_when_the_node_is_quiet_too() -> None:
+    findings = (echo(0, 1), echo(1, 2), Unknown(), echo(3, 2))
+
+    root = find_root(RING, findings, quiet_nodes={"node-2"})
+    other = find_root(RING, findings, quiet_nodes={"node-1"})
+
+    assert root is not None and root.is_node_fault and root.guilty_id == "w-2"
+    assert "node node-2 with worker w-2 is silent" in root.cause
+    assert other is not None and not other.is_node_fault
+
+
+def test_a_worker_without_weights_waits_for_its_fetcher_to_say_why() -> None:
+    died = Gone("worker w-1 on node node-1: the weights cannot be had: no room")
+
+    root = root_of(echo(0, 1), died, echo(2, 1), Unknown())
+
+    assert root == RootCause(died.cause or "", guilty_id="w-1", is_certain=False)
+    fetch = Gone("the fetch for w-1 failed: no room", is_node_fault=True)
+    assert root_of(echo(0, 1), fetch, echo(2, 1), Unknown()) == RootCause(
+        fetch.cause or "", is_node_fault=True, guilty_id="w-1"
+    )
+
+
 def test_two_stages_that_lost_each_other_blame_nobody() -> None:
     root = root_of(Unknown(), echo(1, 2), echo(2, 1), Unknown())
 

@@ -1,0 +1,41 @@
+"""What the devices of the cluster could offer if they were empty."""
+
+from sqlalchemy import and_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.tables import GpuRow, NodeRow
+from services.scheduler.cluster import DeviceSize
+from services.scheduler.store.ages import age_s
+
+MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
+
+_IS_REMEMBERED = and_(
+    NodeRow.id == GpuRow.node_id, age_s(NodeRow.agent_heard_at) < MEMORY_OF_NODES_S
+)
+_SIZES = (
+    select(
+        GpuRow.node_id,
+        GpuRow.index.label("device_index"),
+        GpuRow.memory_bytes,
+        NodeRow.cache_capacity_bytes,
+        NodeRow.nic_bytes_per_s,
+    )
+    .join(NodeRow, _IS_REMEMBERED)
+    .where(GpuRow.memory_bytes > 0)
+    .order_by(GpuRow.node_id, GpuRow.index)
+)
+
+
+async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
+    """Of every device of nodes heard of lately."""
+    return tuple(
+        DeviceSize(
+            node_id=r.node_id,
+            index=r.device_index,
+            memory_bytes=r.memory_bytes,
+            # A fetcher that has not been heard yet has told no capacity.
+            cache_bytes=r.cache_capacity_bytes or None,
+            nic_bytes_per_s=r.nic_bytes_per_s,
+        )
+        for r in await session.execute(_SIZES)
+    )
