@@ -12,7 +12,6 @@ from typing import Protocol, TypeVar, cast
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 from pydantic import ValidationError
 
 from libs.common import telemetry
@@ -22,6 +21,7 @@ from libs.common.errors import (
     BusPayloadTooLarge,
     BusTimeout,
 )
+from libs.common.listening import NatsListening, as_bus_error
 from libs.common.messages import Message
 from libs.common.settings import BusSettings
 from libs.common.subjects import Service, Subject
@@ -40,7 +40,7 @@ OUTBOUND_BYTES = 16 * 2**20  # kept while the connection is down, then publishin
 
 class Subscription(Protocol):
     async def unsubscribe(self) -> None:
-        """Stop receiving; messages already delivered are still handled."""
+        """Stop receiving; messages already delivered are still handled. Raises BusError."""
 
 
 class Bus(Protocol):
@@ -64,6 +64,7 @@ class Bus(Protocol):
 
         With concurrency 1 messages are handled in order of arrival. What the handler returns is
         the reply on rows that have one. A handler that raises is logged and answers nothing.
+        Raises BusError.
         """
 
     async def close(self) -> None: ...
@@ -157,10 +158,8 @@ class NatsBus:
         await self._send(name, self._encode(name, message))
 
     async def _send(self, name: str, data: bytes) -> None:
-        try:
+        with as_bus_error(name):
             await self.client.publish(name, data, headers=telemetry.outgoing_headers() or None)
-        except (nats.errors.Error, OSError) as exc:
-            raise BusError(name, str(exc) or type(exc).__name__) from exc
 
     async def request(
         self, subject: Subject, token: str | None, message: Message, *, timeout_s: float
@@ -185,7 +184,7 @@ class NatsBus:
 
     async def subscribe(
         self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
-    ) -> NatsSubscription:
+    ) -> NatsListening:
         limit = asyncio.Semaphore(concurrency)
 
         async def handle(msg: Msg) -> None:
@@ -207,12 +206,15 @@ class NatsBus:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        return await self.client.subscribe(
-            concrete(subject, token),
-            cb=deliver,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=PENDING_BYTES,
-        )
+        name = concrete(subject, token)
+        with as_bus_error(name):
+            subscription = await self.client.subscribe(
+                name,
+                cb=deliver,
+                pending_msgs_limit=PENDING_MESSAGES,
+                pending_bytes_limit=PENDING_BYTES,
+            )
+        return NatsListening(name, subscription)
 
     async def close(self) -> None:
         """Flush what was published and disconnect, within 5 s."""

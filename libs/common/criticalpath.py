@@ -5,6 +5,7 @@ what it waited for; that step was critical until then, and so on to the beginnin
 each other, so their lengths add up to the whole start.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ _GATHERING: dict[str, tuple[str, ...] | None] = {
     "prefill": None,
     "first_token": None,
 }
+_WAITING = ("weights", "connect", "linked")  # beside what the worker does meanwhile
 # Said by the agent about the worker, a message later: nobody waits for them.
 _REMARKS = ("ready", "first_token")
 
@@ -42,17 +44,44 @@ class Segment:
         return self.interval.end_s - self.interval.start_s
 
 
-def critical_path(steps: Sequence[TimedStep], now_s: float | None = None) -> tuple[Segment, ...]:
+def critical_path(
+    steps: Sequence[TimedStep], now_s: float | None = None, *, cause: str | None = None
+) -> tuple[Segment, ...]:
     """In order of time, without segments that took no time.
 
     It ends with the first token, or where there is none yet with what ended last or still runs;
     that counts as running until `now_s`, by default the last moment that any step knows of.
+    Of a start that failed, `cause` says why, and the path ends in what the worker or the node that
+    it names did last. Where it names none there is no path: nobody knows what was waited for.
     """
     known = tuple(step for step in in_order(steps) if not step.is_milestone)
-    if not known:
-        return ()
     walk = _Walk(known, last_moment_s(steps) if now_s is None else now_s)
-    return tuple(reversed([segment for segment in walk.backwards() if segment.seconds > 0]))
+    last = walk.last_of(known if cause is None else _steps_of_the_guilty(known, cause))
+    return tuple(reversed([segment for segment in walk.backwards(last) if segment.seconds > 0]))
+
+
+def _steps_of_the_guilty(steps: Sequence[TimedStep], cause: str) -> tuple[TimedStep, ...]:
+    """Those of the worker that the cause names first, or else of the node."""
+    for name_of in (_worker_of, _node_of):
+        places = {name: _place(name, cause) for name in map(name_of, steps) if name is not None}
+        named = [(place, name) for name, place in places.items() if place is not None]
+        if named:
+            guilty = min(named)[1]
+            return tuple(step for step in steps if name_of(step) == guilty)
+    return ()
+
+
+def _worker_of(step: TimedStep) -> str | None:
+    return None if step.kind is ActorKind.DELIVERY else step.worker_id
+
+
+def _node_of(step: TimedStep) -> str | None:
+    return None if step.kind is ActorKind.DELIVERY else step.node_id
+
+
+def _place(name: str, text: str) -> int | None:
+    found = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+    return None if found is None else found.start()
 
 
 @dataclass(frozen=True)
@@ -67,10 +96,11 @@ class _Walk:
     def __init__(self, steps: tuple[TimedStep, ...], now_s: float) -> None:
         self._steps, self._now_s = steps, now_s
 
-    def backwards(self) -> Iterator[Segment]:
-        step: TimedStep | None = self._last()
-        assert step is not None
-        until_s, seen = self._end_s(step), {id(step)}
+    def backwards(self, last: TimedStep | None) -> Iterator[Segment]:
+        if last is None:
+            return
+        step: TimedStep | None = last
+        until_s, seen = self._end_s(last), {id(last)}
         while step is not None:
             needed = [n for n in self._needed_by(step, until_s) if id(n.step) not in seen]
             latest = max(needed, key=lambda n: (n.until_s, n.step.start_s), default=None)
@@ -79,11 +109,16 @@ class _Walk:
             step, until_s = None if latest is None else latest.step, from_s
             seen.add(id(step))
 
-    def _last(self) -> TimedStep:
-        for step in self._steps:
+    def last_of(self, steps: Sequence[TimedStep]) -> TimedStep | None:
+        """The first token, or what ended last; of those that ended together not who waited."""
+        for step in steps:
             if step.name == "first_token" and step.end_s is not None:
                 return step
-        return max(self._steps, key=lambda step: (self._end_s(step), step.start_s))
+
+        def order(step: TimedStep) -> tuple[float, bool, float]:
+            return (self._end_s(step), step.name not in _WAITING, step.start_s)
+
+        return max(steps, key=order, default=None)
 
     def _needed_by(self, step: TimedStep, until_s: float) -> Iterator[_Needed]:
         own = [*self._earlier(step), *self._feeding(step, until_s)]

@@ -91,9 +91,15 @@ class NicLedger:
         with self._locked():
             self._write(self._read().take(-num_bytes))
 
-    def acquire(self, num_bytes: int, *, credit_s: float = 0.0) -> None:
-        """Wait until the bytes may move. Without end only while others use the card up."""
+    def acquire(
+        self, num_bytes: int, *, credit_s: float = 0.0, waits: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until the bytes may move. Without end only while others use the card up.
+
+        `waits` is called before each wait.
+        """
         while wait_s := self.take(num_bytes, credit_s=credit_s):
+            waits()
             time.sleep(wait_s)
 
     def _read(self) -> NicBudget:

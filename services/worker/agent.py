@@ -59,6 +59,7 @@ class Agent:
         self._retired = Retired()
         self._workers: dict[str, SupervisedWorker] = {}
         self._refused: dict[str, WorkerObserved] = {}  # desired, but this node cannot run them
+        self._parted: dict[str, WorkerObserved] = {}  # ended as asked, but not told so yet
         self._bridges: set[Bridge] = set()  # outlive their workers until every end is acknowledged
         self._tasks: set[asyncio.Task[None]] = set()
         self._sequence = 0
@@ -142,7 +143,8 @@ class Agent:
 
     async def _stop(self, worker_id: str, worker: SupervisedWorker) -> None:
         await worker.stop()
-        self._workers.pop(worker_id, None)
+        if self._workers.pop(worker_id, None) is not None:
+            self._parted[worker_id] = worker.observed()
         self.changed.set()
 
     # ------------------------------------------------------------ what it sees
@@ -159,8 +161,16 @@ class Agent:
             workers=(
                 *(worker.observed() for worker in self._workers.values()),
                 *self._refused.values(),
+                *self._parted.values(),
             ),
         )
+
+    def was_sent(self, heartbeat: AgentHeartbeat) -> None:
+        """Ended workers leave the list once it was told when their last steps ended."""
+        told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]
+        for worker in told:
+            del self._parted[worker.worker_id]
+            self.changed.set()
 
     # ------------------------------------------------------------------ chores
 

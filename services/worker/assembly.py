@@ -17,6 +17,7 @@ from services.worker.errors import WorkerError
 from services.worker.frames import StartWorker
 from services.worker.parameters import DTYPES, ParameterManager, placement_for
 from services.worker.prefill import PrefillRing, PrefillStep
+from services.worker.progress import Progress
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
 
@@ -25,13 +26,17 @@ if TYPE_CHECKING:  # a whole model does not load ZeroMQ
 
 
 def build_engine(
-    start: StartWorker, feed: UnitFeed, plane: "DataPlane | None", steps: StartSteps
+    start: StartWorker,
+    feed: UnitFeed,
+    plane: "DataPlane | None",
+    steps: StartSteps,
+    progress: Progress,
 ) -> Engine | Follower:
     """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
     manifest = feed.manifest()
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
-    options = _options(start, manifest)
+    options = _options(start, manifest, progress)
     source = ParameterManager(feed, placement_for(options.device))
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
     try:
@@ -55,7 +60,7 @@ def _place(start: StartWorker, config: ModelConfig) -> Place:
     return Place(start.stage_index, num_stages, range(first, last))
 
 
-def _options(start: StartWorker, manifest: Manifest) -> EngineOptions:
+def _options(start: StartWorker, manifest: Manifest, progress: Progress) -> EngineOptions:
     return EngineOptions(
         dtype=DTYPES[manifest.dtype],
         device=torch.device(start.device),
@@ -65,6 +70,7 @@ def _options(start: StartWorker, manifest: Manifest) -> EngineOptions:
         max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
         eos_token_ids=frozenset(manifest.eos_token_ids),
         unit_timeout_s=start.start_timeout_ms / 1000,
+        layer_done=progress.note,
     )
 
 

@@ -38,6 +38,7 @@ def build_agent(settings: AgentSettings, bus: Bus) -> Agent:
         bus=bus,
         clock=SystemClock(),
         data_plane=settings.data_plane,
+        patience=settings.patience,
     )
 
 
@@ -49,7 +50,9 @@ async def run(settings: AgentSettings) -> None:
         agent = build_agent(settings, bus)
         await agent.open()
         beating = asyncio.create_task(
-            send_heartbeats(agent.heartbeat, agent.changed, bus, settings.health_file)
+            send_heartbeats(
+                agent.heartbeat, agent.was_sent, agent.changed, bus, settings.health_file
+            )
         )
         try:
             await _stopped_or_failed(stop, beating)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from libs.common.bus import Bus, Subscription
 from libs.common.clock import Clock
+from libs.common.errors import BusError
 from libs.common.messages import (
     Acknowledged,
     AcknowledgeFinish,
@@ -66,30 +67,40 @@ class Bridge:
         self._idle_since_s: float | None = None  # None until it can serve, or has served
 
     async def open(self) -> None:
-        """Listen for this endpoint. Raises BusError."""
+        """Listen for this endpoint, or for nothing at all. Raises BusError."""
         endpoint = self.spec.endpoint_id
-        subscribe = self._bus.subscribe
-        self._intake = await subscribe(ENDPOINT_GENERATE, endpoint, self.generate)
-        self._subscriptions += [
-            await subscribe(ENDPOINT_RESEND, endpoint, self.resend),
-            await subscribe(ENDPOINT_CANCEL, endpoint, self.cancel),
-            await subscribe(ENDPOINT_ACKNOWLEDGE, endpoint, self.acknowledge),
-        ]
+        try:
+            await self._subscribe(endpoint)
+        except BaseException:
+            await self.close()
+            raise
         self._publishing = asyncio.create_task(self._publisher.run(), name=f"publish-{endpoint}")
+
+    async def _subscribe(self, endpoint: str) -> None:
+        subscribe, keep = self._bus.subscribe, self._subscriptions.append
+        keep(await subscribe(ENDPOINT_RESEND, endpoint, self.resend))
+        keep(await subscribe(ENDPOINT_CANCEL, endpoint, self.cancel))
+        keep(await subscribe(ENDPOINT_ACKNOWLEDGE, endpoint, self.acknowledge))
+        self._intake = await subscribe(ENDPOINT_GENERATE, endpoint, self.generate)
 
     async def close(self) -> None:
         await self._stop_intake()
-        for subscription in self._subscriptions:
-            await subscription.unsubscribe()
-        self._subscriptions.clear()
+        while self._subscriptions:
+            await self._unsubscribe(self._subscriptions.pop())
         if self._publishing is not None:
             self._publishing.cancel()
             await asyncio.wait({self._publishing})
 
     async def _stop_intake(self) -> None:
         if self._intake is not None:
-            await self._intake.unsubscribe()
-            self._intake = None
+            intake, self._intake = self._intake, None
+            await self._unsubscribe(intake)
+
+    async def _unsubscribe(self, subscription: Subscription) -> None:
+        try:
+            await subscription.unsubscribe()
+        except BusError as exc:  # the others have to end all the same
+            logger.warning("a subscription of %s was not ended: %s", self.spec.endpoint_id, exc)
 
     @property
     def num_unfinished(self) -> int:

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from services.worker.errors import FrameError, WorkerError
@@ -26,10 +27,12 @@ from services.worker.frames import (
     decode_to_worker,
     encode,
 )
+from services.worker.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-ALIVE_INTERVAL_S = 1.0  # the agent hears at least this often that the process is not frozen
+# The agent hears at least this often that the process is not frozen, and how far its engine came.
+ALIVE_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 2.0
 
 
@@ -37,6 +40,7 @@ class Channel:
     """Use `start_frame` once, then `listen`; from then on frames come out of `receive`."""
 
     def __init__(self, worker_end: socket.socket) -> None:
+        self.progress = Progress()  # noted by the engine's thread
         self._socket = worker_end
         self._incoming: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
         self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
@@ -137,7 +141,7 @@ class Channel:
             if frame is None:
                 return
             if isinstance(frame, StatsChanged):
-                self._stats = frame
+                self._stats = frame = replace(frame, progress=self.progress.count)
             try:
                 self._socket.sendall(encode(frame))
             except OSError:

@@ -32,6 +32,7 @@ class Following:
         self._wait_linked()
         self._channel.send(Ready())
         while True:
+            self._channel.progress.note()
             self._follower.step(IDLE_WAIT_S)
             if (frame := self._channel.receive(0)) is not None:
                 raise FrameError(f"a {type(frame).__name__} for a stage behind the entry")

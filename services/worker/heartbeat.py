@@ -18,16 +18,20 @@ PUBLISH_TIMEOUT_S = 2.0
 
 
 async def send_heartbeats(
-    observe: Callable[[], AgentHeartbeat], changed: asyncio.Event, bus: Bus, health_file: Path
+    observe: Callable[[], AgentHeartbeat],
+    sent: Callable[[AgentHeartbeat], None],
+    changed: asyncio.Event,
+    bus: Bus,
+    health_file: Path,
 ) -> None:
-    """Run until cancelled.
+    """Run until cancelled. `sent` is called with each heartbeat that the bus has taken.
 
     The health file says that this loop turns. It does not depend on the bus: an agent restarted
     because the bus is away would take its workers with it.
     """
     while True:
         health_file.touch()  # noqa: ASYNC240 - one system call on a local file
-        await _publish(observe, bus)
+        await _publish(observe, sent, bus)
         try:
             async with asyncio.timeout(INTERVAL_S):
                 await changed.wait()
@@ -37,7 +41,9 @@ async def send_heartbeats(
         changed.clear()
 
 
-async def _publish(observe: Callable[[], AgentHeartbeat], bus: Bus) -> None:
+async def _publish(
+    observe: Callable[[], AgentHeartbeat], sent: Callable[[AgentHeartbeat], None], bus: Bus
+) -> None:
     if not bus.is_connected:
         return  # a buffered heartbeat would be old news when it arrives
     message = observe()
@@ -46,3 +52,5 @@ async def _publish(observe: Callable[[], AgentHeartbeat], bus: Bus) -> None:
             await bus.publish(NODE_AGENT_HEARTBEAT, message.node_id, message)
     except (BusError, TimeoutError) as exc:
         logger.warning("a heartbeat was not sent: %s", exc or "timeout")
+        return
+    sent(message)

@@ -1,5 +1,6 @@
 """A worker process's links to its neighbours, and what the agent is told of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from libs.common.nicledger import NicLedger
@@ -17,15 +18,16 @@ NIC_CREDIT_S = 0.02
 class NicCap:
     """Holds messages back so that the node stays within its rate, fetches included."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, waits: Callable[[], None] = lambda: None) -> None:
+        """`waits` is called before each wait: whose turn has not come does not hang."""
+        self._path, self._waits = path, waits
         self._ledger: NicLedger | None = None
 
     def __call__(self, num_bytes: int) -> None:
         """Raises NicLedgerError."""
         if self._ledger is None:  # made by the fetcher, which was there if there are weights
             self._ledger = NicLedger.attach(self._path)
-        self._ledger.acquire(num_bytes, credit_s=NIC_CREDIT_S)
+        self._ledger.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
 
 
 class Links:
@@ -44,7 +46,9 @@ class Links:
             security=options.security,
             linked=self._note_linked,
             failed=lambda error: channel.fail(str(error)),
-            before_send=_no_cap if options.nic_ledger is None else NicCap(Path(options.nic_ledger)),
+            before_send=_no_cap
+            if options.nic_ledger is None
+            else NicCap(Path(options.nic_ledger), channel.progress.note),
         )
 
     @property

@@ -62,7 +62,8 @@ def serve(channel: Channel, start: StartWorker) -> None:
         from services.worker.following import Following
         from services.worker.serving import Serving
     with steps.step("build_engine"):
-        engine = build_engine(start, feed, None if links is None else links.plane, steps)
+        plane = None if links is None else links.plane
+        engine = build_engine(start, feed, plane, steps, channel.progress)
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)

@@ -10,6 +10,9 @@ from libs.common.nicledger import LEDGER_NAME
 from libs.common.settings import BusSettings, Environment, parse_size_bytes
 from libs.common.unitclient import SOCKET_NAME
 from services.worker.dataplane.security import DataPlaneOptions, Security
+from services.worker.watchdog import PATIENCE, Patience
+
+MIN_ENGINE_PATIENCE_S = 5.0
 
 
 class DeviceKind(StrEnum):
@@ -44,6 +47,7 @@ class AgentSettings:
     log_level: str
     security: Security  # HYDRA_DATA_PLANE, the same on all nodes
     advertise_host: str  # where other nodes' stages reach this node's
+    engine_patience_s: float  # how long a ready worker's engine may stand still
 
     @property
     def fetcher_socket(self) -> Path:
@@ -53,6 +57,10 @@ class AgentSettings:
     def data_plane(self) -> DataPlaneOptions:
         ledger = self.socket_dir / LEDGER_NAME
         return DataPlaneOptions(self.security, self.advertise_host, str(ledger))
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(engine_s=self.engine_patience_s)
 
     @classmethod
     def read(cls, env: Environment) -> "AgentSettings":
@@ -68,6 +76,7 @@ class AgentSettings:
             log_level=env.text("LOG_LEVEL", "INFO"),
             security=_security(env),
             advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
+            engine_patience_s=_engine_patience_s(env),
         )
 
 
@@ -76,6 +85,14 @@ def _node_id(env: Environment) -> str:
     if not is_id(node_id):
         raise SettingsError(env.prefix + "NODE_ID", node_id, "an id: lower case, digits, - and _")
     return node_id
+
+
+def _engine_patience_s(env: Environment) -> float:
+    patience_s = env.seconds("ENGINE_PATIENCE_S", PATIENCE.engine_s)
+    if patience_s < MIN_ENGINE_PATIENCE_S:
+        expected = f"at least {MIN_ENGINE_PATIENCE_S:g}: an idle engine notes progress each second"
+        raise SettingsError(env.prefix + "ENGINE_PATIENCE_S", f"{patience_s:g}", expected)
+    return patience_s
 
 
 def _security(env: Environment) -> Security:

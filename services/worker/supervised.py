@@ -161,7 +161,8 @@ class SupervisedWorker:
         trouble = await self._watchdog.trouble(lambda: self._is_starting)
         running = self._steps.running
         within = f" (in step {', '.join(running)})" if running else ""
-        self._cause = self._cause or trouble + within
+        who = f"stage {self.spec.stage_index}: " if self.spec.num_stages > 1 else ""
+        self._cause = self._cause or who + trouble + within
         await handle.stop()
 
     @property
@@ -173,7 +174,7 @@ class SupervisedWorker:
     async def _read(self, link: Link) -> None:
         try:
             async for frame in link.frames():
-                self._watchdog.note_life()
+                self._watchdog.note(frame)
                 self._take(frame)
         except FrameError as exc:
             self._cause = self._cause or f"the worker process broke the protocol: {exc}"

@@ -1,8 +1,11 @@
-"""Notices a worker process that hangs: not ready in time, or silent."""
+"""Notices a worker process that hangs: not ready in time, silent, or with an engine that stands."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from services.worker.frames import StatsChanged, ToAgent, TokensProduced
 
 _NUM_INTERVALS = 10
 
@@ -13,6 +16,8 @@ class Patience:
 
     start_grace_s: float = 2.0  # beyond the start's own limit: the runtime knows the better cause
     silence_s: float = 15.0  # a process that runs says something each second
+    # A ready worker's engine notes progress each second, in a long step after each layer.
+    engine_s: float = 30.0
 
 
 PATIENCE = Patience()
@@ -23,20 +28,51 @@ class Watchdog:
 
     def __init__(self, patience: Patience, start_timeout_s: float) -> None:
         self._patience, self._start_timeout_s = patience, start_timeout_s
-        self._num_signs = 0
+        self._start_limit_s = start_timeout_s + patience.start_grace_s
+        shortest_s = min(patience.silence_s, patience.engine_s)
+        self._interval_s = min(shortest_s / _NUM_INTERVALS, self._start_limit_s)
+        self._num_frames = 0
+        self._num_outputs = 0
+        self._progress = 0
 
-    def note_life(self) -> None:
-        self._num_signs += 1
+    def note(self, frame: ToAgent) -> None:
+        """Any frame is a sign of life; of the engine's only what its own thread has done."""
+        self._num_frames += 1
+        if isinstance(frame, StatsChanged):
+            self._progress = frame.progress
+        elif isinstance(frame, TokensProduced):
+            self._num_outputs += 1
 
     async def trouble(self, is_starting: Callable[[], bool]) -> str:
         """Returns when something is wrong, and says what."""
         loop = asyncio.get_running_loop()
-        start_limit_s = self._start_timeout_s + self._patience.start_grace_s
-        started_at_s, num_silent = loop.time(), 0
-        while num_silent < _NUM_INTERVALS:
-            before = self._num_signs
-            await asyncio.sleep(min(self._patience.silence_s / _NUM_INTERVALS, start_limit_s))
-            num_silent = num_silent + 1 if self._num_signs == before else 0
-            if is_starting() and loop.time() - started_at_s >= start_limit_s:
-                return f"not ready within {self._start_timeout_s:g} s"
-        return f"no sign of life for {self._patience.silence_s:g} s"
+        started_at_s = loop.time()
+        patience, process, engine = self._patience, _Stillness(), _Stillness()
+        while True:
+            await asyncio.sleep(self._interval_s)
+            if process.after(self._num_frames) >= self._limit(patience.silence_s):
+                return f"no sign of life for {patience.silence_s:g} s"
+            if is_starting():  # it imports, builds and loads: only the start's own limit counts
+                engine = _Stillness()
+                if loop.time() - started_at_s >= self._start_limit_s:
+                    return f"not ready within {self._start_timeout_s:g} s"
+            elif engine.after((self._progress, self._num_outputs)) >= self._limit(
+                patience.engine_s
+            ):
+                return f"the engine has not moved for {patience.engine_s:g} s"
+
+    def _limit(self, patience_s: float) -> int:
+        """In intervals."""
+        return math.ceil(patience_s / self._interval_s)
+
+
+class _Stillness:
+    """How many intervals in a row something has stayed the same."""
+
+    def __init__(self) -> None:
+        self._num_same, self._last = 0, object()
+
+    def after(self, value: object) -> int:
+        self._num_same = self._num_same + 1 if value == self._last else 0
+        self._last = value
+        return self._num_same

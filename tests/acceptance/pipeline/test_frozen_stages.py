@@ -12,6 +12,7 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.pipeline.disturbing import NUM_STAGES, Model, Models, Stream
 from tests.acceptance.pipeline.processes import is_there, processes_of_node, wake
 from tests.acceptance.pipeline.record import StageRow
+from tests.support.frozenthread import FrozenThread
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -59,6 +60,19 @@ async def test_a_node_that_stood_still_ends_its_old_worker_when_it_goes_on(
         assert is_there(stage.process), "nobody was left to end it"
 
     await ended(stage)
+    await model.gone()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("index", [0, 2])
+async def test_a_stage_whose_engine_alone_hangs_is_replaced(models: Models, index: int) -> None:
+    model = await models.fresh()
+    stream, stage = await streaming(model, index)
+
+    with FrozenThread(stage.process):  # its other threads go on, and so do its heartbeats
+        await stream.is_exact()
+
+    assert all(row.id != stage.id for row in await model.stages())
     await model.gone()
 
 

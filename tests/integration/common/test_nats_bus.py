@@ -101,6 +101,22 @@ async def test_subscriptions_and_publishing_survive_a_killed_server(
     await eventually(reaches, timeout_s=20, poll_s=0.1)
 
 
+async def test_whoever_listens_on_a_closed_connection_gets_an_error_of_ours(
+    nats_server: RunningNats,
+) -> None:
+    async def handle(message: TokensGenerated) -> None:
+        raise AssertionError("nothing was sent")
+
+    bus = await connect(nats_server, Service.GATEWAY)
+    listening = await bus.subscribe(REQUEST_TOKENS, "req-1", handle)
+    await bus.close()
+
+    with pytest.raises(BusError):
+        await bus.subscribe(REQUEST_TOKENS, "req-2", handle)
+    with pytest.raises(BusError):
+        await listening.unsubscribe()
+
+
 async def test_wrong_credentials_are_refused_with_the_user_named(nats_server: RunningNats) -> None:
     good = nats_server.settings(Service.GATEWAY)
     wrong = BusSettings(good.url, good.user, "not-the-password")

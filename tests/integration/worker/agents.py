@@ -38,7 +38,7 @@ WAIT_S = 60.0
 class RunningAgent:
     """`python -m services.worker` for node-a, whose log goes to the test's folder."""
 
-    def __init__(self, folder: Path, nats: RunningNats) -> None:
+    def __init__(self, folder: Path, nats: RunningNats, **environment: str) -> None:
         self._folder = folder
         settings = nats.settings(Service.WORKER)
         password = folder / "nats-password"
@@ -52,6 +52,7 @@ class RunningAgent:
             "HYDRA_NATS_URL": settings.url,
             "HYDRA_NATS_USER": settings.user,
             "HYDRA_NATS_PASSWORD_FILE": str(password),
+            **environment,
         }
         self.process = self._start()
 

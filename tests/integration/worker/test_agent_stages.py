@@ -14,6 +14,7 @@ from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
+from tests.support.frozenthread import FrozenThread
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ async def cluster(nats_server: RunningNats, model: TinyModel) -> AsyncIterator[C
 async def agent(
     tmp_path: Path, nats_server: RunningNats, cluster: Cluster, folder: UnitFolder
 ) -> AsyncIterator[RunningAgent]:
-    agent = RunningAgent(tmp_path, nats_server)
+    agent = RunningAgent(tmp_path, nats_server, HYDRA_ENGINE_PATIENCE_S="8")
     try:
         await cluster.until(lambda _heartbeat: True)
         yield agent
@@ -115,4 +116,24 @@ async def test_a_killed_stage_takes_its_neighbour_along_and_both_say_why(cluster
     killed = await cluster.until_worker("stage-1", WorkerState.FAILED)
     lonely = await cluster.until_worker("stage-0", WorkerState.FAILED)
     assert killed.cause is not None and "SIGKILL" in killed.cause
+    assert lonely.cause is not None and "stage 0 lost its neighbour stage 1" in lonely.cause
+
+
+@pytest.mark.usefixtures("agent")
+async def test_a_stage_whose_engine_hangs_is_ended_before_anybody_else_is_blamed(
+    cluster: Cluster,
+) -> None:
+    specs = stages(cluster)
+    await cluster.desire(*specs)
+    await introduce(cluster, specs)
+    observed = await cluster.until_worker("stage-1", WorkerState.READY)
+    await cluster.until_worker("stage-0", WorkerState.READY)
+    assert observed.pid is not None
+
+    with FrozenThread(observed.pid):  # a process's first thread has its id, and owns the engine
+        await send(cluster, request_for("pipeline"))
+        hung = await cluster.until_worker("stage-1", WorkerState.FAILED)
+    lonely = await cluster.until_worker("stage-0", WorkerState.FAILED)
+
+    assert hung.cause is not None and "stage 1: the engine has not moved for 8 s" in hung.cause
     assert lonely.cause is not None and "stage 0 lost its neighbour stage 1" in lonely.cause

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sys
 
-from services.worker.frames import ToAgent, WorkerFailed
+from services.worker.frames import StatsChanged, ToAgent, WorkerFailed
 from services.worker.link import Link
 
 # Both links of a stage and its engine may notice the same loss at the same moment.
@@ -22,6 +22,38 @@ def fail(number):
 for number in range(8):
     threading.Thread(target=fail, args=(number,)).start()
 """
+
+# Whatever the engine's thread is blocked in: the channel's threads go on.
+HANGING_ENGINE = """
+import socket, sys, threading
+from services.worker.channel import Channel
+
+channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+for turn in range(3):
+    channel.progress.note()
+threading.Event().wait()
+"""
+
+
+async def test_signs_of_life_say_how_far_the_engine_came_while_it_hangs() -> None:
+    agent_end, worker_end = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HANGING_ENGINE, str(worker_end.fileno())),
+        pass_fds=(worker_end.fileno(),),
+    )
+    worker_end.close()
+    link = await Link.open(agent_end)
+    signs: list[ToAgent] = []
+
+    async with asyncio.timeout(30):
+        async for frame in link.frames():
+            signs.append(frame)
+            if len(signs) == 2:
+                break
+
+    await link.close()  # which ends the process
+    await asyncio.wait_for(process.wait(), 10)
+    assert [s.progress for s in signs if isinstance(s, StatsChanged)] == [3, 3]
 
 
 async def test_a_worker_that_fails_in_several_threads_says_so_once() -> None:

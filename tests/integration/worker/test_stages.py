@@ -223,6 +223,20 @@ async def test_a_cancelled_request_frees_its_cache_while_its_tokens_are_on_their
             await stages[0].wait_for(StatsChanged, len(stats) + 1)
 
 
+async def test_stages_that_wait_for_work_are_seen_to_move(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    stages = await start_stages(workers, (0, 1, 2))
+    await introduce(stages)
+    for stage in stages:
+        await stage.wait_for(Ready)
+        num_before = sum(isinstance(frame, StatsChanged) for frame in stage.frames)
+        signs = (await stage.wait_for(StatsChanged, num_before + 3))[num_before:]
+        counts = [sign.progress for sign in signs if isinstance(sign, StatsChanged)]
+        assert counts == sorted(counts) and counts[-1] > counts[0]
+
+
 async def test_a_stage_without_its_share_of_the_cache_is_refused(
     workers: Workers, folder: UnitFolder
 ) -> None:

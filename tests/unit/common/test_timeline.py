@@ -199,6 +199,45 @@ def test_a_running_steps_bar_reaches_to_the_last_known_moment() -> None:
     assert second.interval.end_s == 4
 
 
+# Stage 1 was killed while it imported; stage 0 had nothing to do but to wait for it.
+FAILED_START = (
+    step("scheduler", "queue", -0.01, 0.0),
+    step("scheduler", "plan", 0.0, 0.01),
+    step("scheduler/w0", "tell agent", 0.02, 0.03),
+    step("scheduler/w1", "tell agent", 0.02, 0.03, 1),
+    step("w0", "spawn", 0.03, 0.1),
+    step("w0", "connect", 0.2, 0.4),
+    step("w0", "linked", 0.4, 1.3),
+    step("w1", "spawn", 0.03, 0.1, 1),
+    step("w1", "import", 0.1, 1.2, 1),
+    step("w1", "weights", 0.15, 1.2, 1),
+    step("w1", "connect", 0.2, 1.2, 1),
+    step("fetch/w1", "fetch", 0.05, 0.9, 1),
+)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "worker w1 on node node-1: the worker process was killed by SIGKILL",
+        "node node-1 is lost: its agent is silent",
+        "worker w1 on node node-1 hangs: worker w0 on node node-0: stage 0 lost its neighbour",
+    ],
+)
+def test_of_a_start_that_failed_the_path_ends_in_what_failed(cause: str) -> None:
+    path = critical_path(FAILED_START, cause=cause)
+
+    assert [(part.step.actor, part.step.name) for part in path[-2:]] == [
+        ("w1", "spawn"),
+        ("w1", "import"),
+    ]
+    assert (path[0].step.name, path[-1].interval.end_s) == ("queue", 1.2)
+
+
+def test_a_failure_that_names_nobody_has_no_path() -> None:
+    assert critical_path(FAILED_START, cause="worker w10 is unknown, so is node-10") == ()
+
+
 _WORKERS = ("w0", "w1", "w2")
 _HEADS = ("", "fetch/", "scheduler/")
 _ACTORS = st.one_of(
@@ -224,9 +263,14 @@ def any_step(draw: st.DrawFn) -> TimedStep:
     return step(draw(_ACTORS), draw(_NAMES), start_s, end_s, draw(st.integers(0, 3)))
 
 
-@given(st.lists(any_step(), max_size=30, unique_by=lambda s: (s.actor, s.name)))
-def test_whatever_was_reported_the_path_is_one_line_without_gaps(steps: list[TimedStep]) -> None:
-    path = critical_path(steps)
+@given(
+    st.lists(any_step(), max_size=30, unique_by=lambda s: (s.actor, s.name)),
+    st.none() | st.sampled_from(("worker w1 failed", "node node-2 is lost", "nobody knows")),
+)
+def test_whatever_was_reported_the_path_is_one_line_without_gaps(
+    steps: list[TimedStep], cause: str | None
+) -> None:
+    path = critical_path(steps, cause=cause)
 
     for earlier, later in pairwise(path):
         assert earlier.interval.end_s == later.interval.start_s

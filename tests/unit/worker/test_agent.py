@@ -80,7 +80,13 @@ class Node:
         await self.scheduler.subscribe(REQUEST_TOKENS, None, self._take_tokens)
         await self.agent.open()
         self._beating = asyncio.create_task(
-            send_heartbeats(self.agent.heartbeat, self.agent.changed, self._bus, self.health_file)
+            send_heartbeats(
+                self.agent.heartbeat,
+                self.agent.was_sent,
+                self.agent.changed,
+                self._bus,
+                self.health_file,
+            )
         )
 
     async def close(self) -> None:
@@ -222,6 +228,23 @@ async def test_an_undesired_worker_is_stopped_at_once_and_leaves_the_heartbeat(
     assert process.num_stops == 1
 
 
+async def test_an_undesired_worker_says_once_more_when_its_steps_ended(node: Node) -> None:
+    await node.desire(worker_spec())
+    process = await node.process()
+    await process.say(StepTaken("import", 10.0, None))
+    await node.until(lambda h: any(len(w.steps) == 2 for w in h.workers))
+
+    await node.desire()
+
+    await node.until(lambda h: not h.workers)
+    told = [w for heartbeat in node.heartbeats for w in heartbeat.workers]
+    ended = next(w for w in told if w.state is WorkerState.STOPPED)
+    assert [(step.name, step.ended_at is None) for step in ended.steps] == [
+        ("spawn", False),
+        ("import", False),
+    ]
+
+
 async def test_a_worker_undesired_while_it_is_launched_is_stopped_when_it_is_there(
     node: Node,
 ) -> None:
@@ -308,6 +331,17 @@ async def test_a_process_that_says_nothing_any_more_is_ended(node: Node) -> None
     process = await node.process()
     observed = await node.until_worker(WorkerState.FAILED)
     assert observed.cause is not None and "no sign of life" in observed.cause
+    assert process.num_stops == 1
+
+
+@pytest.mark.parametrize("patience", [Patience(engine_s=0.2)])
+async def test_a_stage_whose_engine_hangs_is_ended_and_says_which_it_was(node: Node) -> None:
+    await node.desire(worker_spec(stage_index=1, num_stages=3))
+    process = await node.ready_process()
+    await process.say(StepTaken("spawn", 1.0, 1.5))
+    await process.say(StatsChanged(1, 0, 64, progress=9))
+    observed = await node.until_worker(WorkerState.FAILED)
+    assert observed.cause == "stage 1: the engine has not moved for 0.2 s"
     assert process.num_stops == 1
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from libs.common.errors import BusNoResponders
+from libs.common.bus import Handler, M
+from libs.common.errors import BusError, BusNoResponders
 from libs.common.messages import (
     Acknowledged,
     AcknowledgeFinish,
@@ -25,13 +26,30 @@ from libs.common.subjects import (
     ENDPOINT_GENERATE,
     ENDPOINT_RESEND,
     REQUEST_TOKENS,
+    Subject,
 )
-from libs.common.testing import FakeClock, MemoryBroker, MemoryBus
+from libs.common.testing import FakeClock, MemoryBroker, MemoryBus, MemorySubscription
 from services.worker.bridge import MAX_WAITING, Bridge
 from services.worker.frames import CancelGeneration, GenerateTokens, TokensProduced, ToWorker
 from services.worker.publisher import MAX_OUTGOING
 from services.worker.tokenlog import KEEP_FINISHED_S
 from tests.unit.worker.making import generate, worker_spec
+
+
+class RefusingBus(MemoryBus):
+    """Goes away between two subscriptions."""
+
+    def __init__(self, broker: MemoryBroker, num_allowed: int) -> None:
+        super().__init__(broker)
+        self.num_allowed = num_allowed
+
+    async def subscribe(
+        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+    ) -> MemorySubscription:
+        if self.num_allowed == 0:
+            raise BusError(subject.of(token), "connection closed")
+        self.num_allowed -= 1
+        return await super().subscribe(subject, token, handler, concurrency=concurrency)
 
 
 def of_tokens(num_prompt_tokens: int, max_tokens: int) -> Generate:
@@ -333,3 +351,17 @@ async def test_idle_time_counts_from_readiness_and_from_the_last_end(stage: Stag
     stage.bridge.take_tokens(produced(0, finish=FinishReason.STOP))
     stage.clock.advance(1)
     assert stage.bridge.idle_ms == 1000
+
+
+@pytest.mark.parametrize("num_allowed", range(4))
+async def test_a_bridge_that_cannot_listen_to_everything_listens_to_nothing(
+    num_allowed: int,
+) -> None:
+    broker, clock = MemoryBroker(), FakeClock()
+    bus = RefusingBus(broker, num_allowed)
+    bridge = Bridge(worker_spec(), bus=bus, clock=clock, send=lambda _: None, changed=lambda: None)
+
+    with pytest.raises(BusError, match="connection closed"):
+        await bridge.open()
+
+    assert broker.subscriptions == []

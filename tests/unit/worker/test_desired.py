@@ -5,9 +5,7 @@ from services.worker.desired import Changes, DesiredLog, Retired, changes
 from tests.unit.worker.making import worker_spec
 
 
-def desired(
-    epoch: int, version: int, *worker_ids: str, boot_id: str | None = None
-) -> NodeDesired:
+def desired(epoch: int, version: int, *worker_ids: str, boot_id: str | None = None) -> NodeDesired:
     return NodeDesired(
         node_id="node-a",
         boot_id=boot_id,

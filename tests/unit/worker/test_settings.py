@@ -6,6 +6,7 @@ from libs.common.errors import SettingsError
 from libs.common.settings import Environment
 from services.worker.dataplane.security import DataPlaneOptions, Security
 from services.worker.settings import AgentSettings, DeviceKind, DeviceSettings
+from services.worker.watchdog import Patience
 
 
 def environment(tmp_path: Path, **values: str) -> Environment:
@@ -46,6 +47,7 @@ def test_devices_are_read_in_order(tmp_path: Path) -> None:
         ("HYDRA_DEVICES", "cpu:1Gi:1,"),
         ("HYDRA_NODE_ID", "Node.0"),
         ("HYDRA_DATA_PLANE", "plain"),
+        ("HYDRA_ENGINE_PATIENCE_S", "4"),
         ("HYDRA_NATS_PASSWORD_FILE", "/nowhere/at/all"),
     ],
 )
@@ -66,6 +68,12 @@ def test_the_data_plane_is_encrypted_unless_it_is_said_otherwise(tmp_path: Path)
     assert AgentSettings.read(environment(tmp_path, **plain)).data_plane == DataPlaneOptions(
         Security.TRUSTED, "10.0.0.7", ledger
     )
+
+
+def test_an_engine_may_stand_still_as_long_as_is_said(tmp_path: Path) -> None:
+    assert AgentSettings.read(environment(tmp_path)).patience == Patience()
+    patient = environment(tmp_path, HYDRA_ENGINE_PATIENCE_S="90")
+    assert AgentSettings.read(patient).patience == Patience(engine_s=90.0)
 
 
 def test_the_password_is_not_in_the_printed_settings(tmp_path: Path) -> None:

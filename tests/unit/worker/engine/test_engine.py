@@ -40,6 +40,13 @@ REFUSED = (
     ({"prompt": (2,), "min_p": 1.5}, "min_p"),
     ({"prompt": (2,), "seed": 2**64}, "seed"),
     ({"prompt": (2,), "num_logprobs": 21}, "log-probabilities"),
+    ({"prompt": (2,), "min_tokens": 6}, "min_tokens 6 is not in"),
+    ({"prompt": (2,), "repetition_penalty": 0.0}, "repetition_penalty is 0"),
+    ({"prompt": (2,), "presence_penalty": float("nan")}, "presence_penalty is nan"),
+    ({"prompt": (2,), "frequency_penalty": float("inf")}, "frequency_penalty is inf"),
+    ({"prompt": (2,), "logit_bias": ((211, 1.0),)}, "logit_bias: 211 is not below 211"),
+    ({"prompt": (2,), "logit_bias": ((5, float("nan")),)}, "logit_bias of 5 is nan"),
+    ({"prompt": (2,), "logit_bias": ((5, 1.0), (5, 2.0))}, "a token twice"),
 )
 
 

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.worker.engine.draw import Draw
 from services.worker.engine.philox import uniform
 from services.worker.engine.request import Sampling
-from services.worker.engine.sampler import Draw, Sampled, sample
+from services.worker.engine.sampler import Sampled, sample
 from tests.support.equality import draw, is_draw_near_tie
 
 VOCABULARY = 4_000  # more than the sampler's first candidates
