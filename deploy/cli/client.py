@@ -65,6 +65,9 @@ class Client:
     def post(self, path: str, body: Mapping[str, object]) -> Reply:
         return self._call("POST", path, body=body)
 
+    def patch(self, path: str, body: Mapping[str, object]) -> Reply:
+        return self._call("PATCH", path, body=body)
+
     def delete(self, path: str) -> Reply:
         return self._call("DELETE", path)
 

@@ -54,7 +54,8 @@ def show(context: typer.Context, start_id: IdArgument = None, as_json: JsonOptio
         terminal.show_json(reply.content)
         return
     start = reply.view(ColdStartDetail)
-    steps, path = start.timed_steps, critical_path(start.timed_steps)
+    steps = start.timed_steps
+    path = critical_path(steps, cause=start.cause)
     title = f"{start.id}: {start.model}, {start.outcome} after {seconds(start.took_s)}"
     cached = f"{size(start.bytes_from_cache)} of them from host caches"
     terminal.show(timeline_table(steps, title), gantt(steps, path), path_table(path))

@@ -1,4 +1,4 @@
-"""`hydraserve models`: register, list, show and remove models."""
+"""`hydraserve models`: register, list, show, change and remove models."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,18 @@ import typer
 
 from deploy.cli.client import Client, Reply, model_path
 from deploy.cli.errors import Refused, TryLater
+from deploy.cli.modeloptions import (
+    ContextOption,
+    EndpointsOption,
+    KeepAliveOption,
+    KvCacheOption,
+    PipelineOption,
+    QueueOption,
+    SlotsOption,
+    TpotOption,
+    TtftOption,
+    given,
+)
 from deploy.cli.modeltables import model_details, model_rows
 from deploy.cli.options import JsonOption, NameArgument
 from deploy.cli.session import connect
@@ -15,7 +27,7 @@ from deploy.cli.terminal import ProgressLine, Terminal, listing
 from deploy.cli.views import Model
 from deploy.cli.words import size
 
-app = typer.Typer(help="Register, list, show and remove models.")
+app = typer.Typer(help="Register, list, show, change and remove models.")
 _POLL_PERIOD_S = 0.3
 
 SourceArgument = Annotated[
@@ -28,33 +40,36 @@ def add(
     context: typer.Context,
     name: NameArgument,
     source: SourceArgument,
-    ttft_ms: Annotated[int | None, typer.Option(help="Target: to the first token.")] = None,
-    tpot_ms: Annotated[int | None, typer.Option(help="Target: per token after it.")] = None,
-    keep_alive_s: Annotated[
-        float | None, typer.Option("--keep-alive", help="Seconds idle until it is stopped.")
-    ] = None,
-    max_pipeline_size: Annotated[int | None, typer.Option(help="Most stages.")] = None,
-    max_queue: Annotated[int | None, typer.Option(help="Most waiting requests.")] = None,
-    max_slots: Annotated[int | None, typer.Option(help="Requests at once, per endpoint.")] = None,
-    max_endpoints: Annotated[int | None, typer.Option(help="Most endpoints.")] = None,
-    max_context_tokens: Annotated[int | None, typer.Option(help="Less than it could.")] = None,
+    ttft_ms: TtftOption = None,
+    tpot_ms: TpotOption = None,
+    keep_alive_s: KeepAliveOption = None,
+    max_pipeline_size: PipelineOption = None,
+    max_queue: QueueOption = None,
+    max_slots: SlotsOption = None,
+    max_endpoints: EndpointsOption = None,
+    max_context_tokens: ContextOption = None,
+    kv_cache_bytes: KvCacheOption = None,
     public: Annotated[bool, typer.Option("--public", help="Share cached weights.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is imported.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Register a model and wait until its weights are imported."""
-    settings: dict[str, object] = {
-        "keep_alive_s": keep_alive_s,
-        "max_pipeline_size": max_pipeline_size,
-        "max_queue": max_queue,
-        "max_slots": max_slots,
-        "max_endpoints": max_endpoints,
-        "max_context_tokens": max_context_tokens,
-        "slo": _given({"ttft_ms": ttft_ms, "tpot_ms": tpot_ms}) or None,
-        "public": public or None,
-    }
-    body = {"name": name, "source": str(source.absolute()), **_given(settings)}
+    settings = given(
+        {
+            "ttft_ms": ttft_ms,
+            "tpot_ms": tpot_ms,
+            "keep_alive_s": keep_alive_s,
+            "max_pipeline_size": max_pipeline_size,
+            "max_queue": max_queue,
+            "max_slots": max_slots,
+            "max_endpoints": max_endpoints,
+            "max_context_tokens": max_context_tokens,
+            "kv_cache_bytes": kv_cache_bytes,
+            "public": public or None,
+        }
+    )
+    body = {"name": name, "source": str(source.absolute()), **settings}
     terminal = Terminal()
     with connect(context) as client:
         reply = client.post("/api/v1/models", body)
@@ -95,6 +110,58 @@ def show(context: typer.Context, name: NameArgument, as_json: JsonOption = False
         terminal.show(model_details(reply.view(Model)))
 
 
+@app.command("set")
+def change(
+    context: typer.Context,
+    name: NameArgument,
+    ttft_ms: TtftOption = None,
+    tpot_ms: TpotOption = None,
+    keep_alive_s: KeepAliveOption = None,
+    max_pipeline_size: PipelineOption = None,
+    max_queue: QueueOption = None,
+    max_slots: SlotsOption = None,
+    max_endpoints: EndpointsOption = None,
+    max_context_tokens: ContextOption = None,
+    kv_cache_bytes: KvCacheOption = None,
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="Share cached weights, or not.")
+    ] = None,
+    default_context: Annotated[
+        bool, typer.Option("--default-context", help="The context as the checkpoint has it.")
+    ] = False,
+    default_kv_cache: Annotated[
+        bool, typer.Option("--default-kv-cache", help="The KV cache by slots and context.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change settings of a model: for endpoints that start from now on, and its queue at once."""
+    settings = given(
+        {
+            "ttft_ms": ttft_ms,
+            "tpot_ms": tpot_ms,
+            "keep_alive_s": keep_alive_s,
+            "max_pipeline_size": max_pipeline_size,
+            "max_queue": max_queue,
+            "max_slots": max_slots,
+            "max_endpoints": max_endpoints,
+            "max_context_tokens": max_context_tokens,
+            "kv_cache_bytes": kv_cache_bytes,
+            "public": public,
+        }
+    )
+    settings |= {"max_context_tokens": None} if default_context else {}
+    settings |= {"kv_cache_bytes": None} if default_kv_cache else {}
+    if not settings:
+        raise typer.BadParameter("there is nothing to change", ctx=context)
+    terminal = Terminal()
+    with connect(context) as client:
+        reply = client.patch(model_path(name), settings)
+    if as_json:
+        terminal.show_json(reply.content)
+    else:
+        terminal.show(model_details(reply.view(Model)))
+
+
 @app.command("rm")
 def rm(context: typer.Context, name: NameArgument) -> None:
     """Remove a model. What it runs is ended; its name is free at once."""
@@ -102,11 +169,6 @@ def rm(context: typer.Context, name: NameArgument) -> None:
     with connect(context) as client:
         client.delete(model_path(name))
     terminal.show(f"{name} is removed")
-
-
-def _given(settings: dict[str, object]) -> dict[str, object]:
-    """Without what was left to the server's defaults."""
-    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _follow(client: Client, terminal: Terminal, name: str, timeout_s: float) -> Reply:

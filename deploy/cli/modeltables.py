@@ -23,7 +23,7 @@ def model_rows(models: Sequence[Model]) -> list[tuple[str, ...]]:
 
 
 def model_details(model: Model) -> Table:
-    limit = model.max_context_tokens
+    limit, kv_cache = model.max_context_tokens, model.kv_cache_bytes
     details = {
         "name": model.name,
         "state": _state(model),
@@ -39,6 +39,7 @@ def model_details(model: Model) -> Table:
         "requests": f"{model.max_slots} at once per endpoint, {model.max_queue} waiting",
         "endpoints": f"at most {model.max_endpoints}",
         "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
+        "KV cache": "by slots and context" if kv_cache is None else size(kv_cache),
         "registered": model.created_at.isoformat(timespec="seconds"),
     }
     table = Table.grid(padding=(0, 2))

@@ -17,7 +17,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Target:
-    url: str  # without a slash at its end
+    url: str  # without a slash or `/v1` at its end
     api_key: str = field(repr=False)
 
     @property
@@ -28,7 +28,7 @@ class Target:
 def find_target(url: str | None, api_key: str | None, state: StateFolder) -> Target:
     """Raises NotConnected without a URL, NotAuthorized without a key for it."""
     local_url = _content(state.gateway_url)
-    chosen = url or local_url
+    chosen = _base(url) if url else local_url
     if chosen is None:
         message = (
             f"no server is known: start one with 'hydraserve up' ({state.path} has none running)"
@@ -40,11 +40,16 @@ def find_target(url: str | None, api_key: str | None, state: StateFolder) -> Tar
     key = api_key or (_content(state.api_key) if is_own else None)
     if key is None:
         raise NotAuthorized(f"no API key for {chosen}: set HYDRASERVE_API_KEY or give --api-key")
-    return Target(chosen.rstrip("/"), key)
+    return Target(_base(chosen), key)
+
+
+def _base(url: str) -> str:
+    """OpenAI's clients are given the address with `/v1`: here it is the same server."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _same(url: str, local_url: str | None) -> bool:
-    return local_url is not None and url.rstrip("/") == local_url.rstrip("/")
+    return local_url is not None and _base(url) == _base(local_url)
 
 
 def _content(path: Path) -> str | None:

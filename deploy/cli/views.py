@@ -34,6 +34,7 @@ class Model(_View):
     max_slots: int
     max_endpoints: int
     max_context_tokens: int | None
+    kv_cache_bytes: int | None
     created_at: datetime
 
 

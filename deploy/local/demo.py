@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deploy.local.api import ApiClient
 from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo
-from deploy.local.demo_model import MODEL_NAME
+from deploy.local.demo_model import CACHED_BYTES, MODEL_NAME
 from deploy.local.demoreport import cold_start_report, megabytes
 from deploy.local.errors import DemoFailed, LocalStackError
 from deploy.local.options import StackOptions
@@ -40,7 +40,11 @@ class ShownStack:
 
 
 async def run_demo(options: StackOptions, source: Path, console: Console) -> int:
-    """The exit code. What went wrong is printed with the ends of the logs."""
+    """The exit code. What went wrong is printed with the ends of the logs.
+
+    Raises LocalStackError when the stack does not start.
+    """
+    options = replace(options, min_cached_bytes=CACHED_BYTES)
     console.rule("1. A real stack on this machine", align="left")
     async with LocalStack(options) as stack, ApiClient(stack.gateway_url, stack.api_key) as api:
         try:

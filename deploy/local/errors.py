@@ -4,6 +4,7 @@ LocalStackError
 ├── StateFolderError       the state folder cannot be used: where, why
 │   └── StateFolderBusy    another supervisor holds it: its process id
 ├── StartFailed            a child ended or never became ready: its name and the end of its log
+├── SharedMemoryTooSmall   the host caches cannot hold what is going to be shown
 ├── NodeOptionsError       a node description is malformed: key, value, what is expected
 ├── PrivilegeError         Postgres cannot be given an unprivileged user on this machine
 ├── ApiError               the gateway refused a call, or did not answer: which, and its words
@@ -14,6 +15,11 @@ LocalStackError
 from pathlib import Path
 
 from libs.common.errors import HydraError
+
+ENLARGE_SHARED_MEMORY = (
+    "give it more: docker run --shm-size=2g for a container, "
+    "mount -o remount,size=2G /dev/shm elsewhere; or set --host-cache"
+)
 
 
 class LocalStackError(HydraError):
@@ -39,6 +45,17 @@ class StartFailed(LocalStackError):
         super().__init__(f"{name} {reason}\n{log_tail or '(its log is empty)'}")
 
 
+class SharedMemoryTooSmall(LocalStackError):
+    def __init__(self, free_bytes: int, cached_bytes: int, needed_bytes: int) -> None:
+        self.free_bytes, self.cached_bytes = free_bytes, cached_bytes
+        self.needed_bytes = needed_bytes
+        super().__init__(
+            f"the model needs {_megabytes(needed_bytes)} of host caches, the nodes have "
+            f"{_megabytes(cached_bytes)} together, and /dev/shm has {_megabytes(free_bytes)} free; "
+            f"{ENLARGE_SHARED_MEMORY}"
+        )
+
+
 class NodeOptionsError(LocalStackError):
     def __init__(self, key: str, value: object, expected: str) -> None:
         self.key, self.value, self.expected = key, value, expected
@@ -59,3 +76,7 @@ class DemoModelError(LocalStackError):
 
 class DemoFailed(LocalStackError):
     pass
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 10**6:.0f} MB"

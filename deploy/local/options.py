@@ -23,6 +23,7 @@ class StackOptions:
     port: int | None = None  # of the first gateway; free ones for the others, and for None
     num_schedulers: int = 1
     num_gateways: int = 1
+    min_cached_bytes: int = 0  # what the host caches must hold together, or nothing is started
     import_roots: tuple[Path, ...] = ()  # besides the state folder's `sources`
     service_env: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=lambda: MODULES)

@@ -13,11 +13,14 @@ import shutil
 import signal
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 from deploy.local.assembly import Assembly
+from deploy.local.errors import ENLARGE_SHARED_MEMORY
+from deploy.local.hostcaches import fitted, require_room, total_bytes
 from deploy.local.options import StackOptions
 from deploy.local.process import rotate_log
 from deploy.local.servers import Servers
@@ -31,7 +34,9 @@ _SWEEP_TIMEOUT_S = 10.0
 
 
 class LocalStack:
-    """Enter it once. Raises StateFolderBusy, StateFolderError, StartFailed, PrivilegeError."""
+    """Enter it once. Raises StateFolderBusy, StateFolderError, SharedMemoryTooSmall, StartFailed,
+    PrivilegeError. `options` are as given until then, with smaller host caches afterwards if the
+    machine's shared memory is small."""
 
     def __init__(self, options: StackOptions) -> None:
         self.options = options
@@ -45,6 +50,7 @@ class LocalStack:
             cleanup.enter_context(self._state.locked())
             await self._sweep()
             folder = cleanup.enter_context(shared_folder())
+            self._fit_host_caches(folder)
             cleanup.push_async_callback(self._stop_all)
             await self._start_all(folder)
             self._cleanup = cleanup.pop_all()
@@ -121,7 +127,6 @@ class LocalStack:
         self._state.gateway_url.write_text(f"{self.gateway_url}\n")
 
     def _make_folders(self, shared: Path) -> None:
-        self._warn_of_little_memory(shutil.disk_usage(shared).free)
         shutil.rmtree(self._state.health, ignore_errors=True)
         for folder in (self._state.health, self._state.traces, self._state.sources):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -135,16 +140,23 @@ class LocalStack:
                     mode=0o700, parents=True, exist_ok=True
                 )
 
-    def _warn_of_little_memory(self, free_bytes: int) -> None:
-        """Containers often have 64 MB of it: enough to start, not to hold a model."""
-        wanted_bytes = max(node.host_cache_bytes for node in self.options.nodes)
-        if free_bytes < wanted_bytes:
+    def _fit_host_caches(self, shared: Path) -> None:
+        """Containers often have 64 MB of shared memory: enough to start, not to hold a model."""
+        usage, wanted = shutil.disk_usage(shared), self.options.nodes
+        if usage.total == 0:  # a tmpfs without a limit
+            return
+        nodes = fitted(wanted, usage.free)
+        require_room(nodes, usage.free, self.options.min_cached_bytes)
+        if nodes != wanted:
             logger.warning(
-                "shared memory has %d MB free, one node's host cache wants %d MB: larger models "
-                "will not start (for a container see --shm-size)",
-                free_bytes // 10**6,
-                wanted_bytes // 10**6,
+                "shared memory has %d MB free, the nodes' host caches want %d MB: they get %d MB "
+                "together, and larger models will not start; %s",
+                usage.free // 10**6,
+                total_bytes(wanted) // 10**6,
+                total_bytes(nodes) // 10**6,
+                ENLARGE_SHARED_MEMORY,
             )
+        self.options = replace(self.options, nodes=nodes)
 
     async def _start_together(self, processes: Iterable[SupervisedProcess]) -> None:
         stage = list(processes)

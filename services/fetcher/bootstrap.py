@@ -143,7 +143,10 @@ async def run_importer(settings: ImporterSettings) -> None:
 def _loops(
     settings: FetcherSettings, fetcher: Fetcher, bus: NatsBus
 ) -> list[Coroutine[None, None, None]]:
-    loops = [send_heartbeats(fetcher.service.heartbeat, fetcher.changed, bus, settings.health_file)]
+    told = fetcher.service
+    loops = [
+        send_heartbeats(told.heartbeat, told.was_sent, fetcher.changed, bus, settings.health_file)
+    ]
     if settings.can_import:
         loops.append(_import_worker(settings, fetcher.importer, bus).run())
     return loops

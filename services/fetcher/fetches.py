@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from libs.common import telemetry
 from libs.common.clock import Clock
@@ -34,6 +35,7 @@ class FetchRecord:
     cause: str | None = None
     is_node_fault: bool = False
     fetch: Fetch | None = None
+    ended_at: datetime | None = None
     task: "asyncio.Task[None] | None" = None
 
     def observed(self) -> FetchObserved:
@@ -51,7 +53,7 @@ class FetchRecord:
                 "bytes_done": progress.bytes_done,
                 "bytes_total": progress.bytes_total,
                 "bytes_from_cache": progress.bytes_from_cache,
-                "steps": steps_of(self.fetch),
+                "steps": steps_of(self.fetch, self.ended_at),
             }
         )
 
@@ -74,6 +76,7 @@ class Fetches:
     def __init__(self, parts: FetchParts, on_change: Callable[[], None]) -> None:
         self._parts, self._on_change = parts, on_change
         self._records: dict[str, FetchRecord] = {}
+        self._parted: dict[str, FetchObserved] = {}  # dropped, but their end was not told yet
         self._downloads: dict[str, UnitDownload] = {}
         self._changed = threading.Condition()
         self._num_started = 0
@@ -91,7 +94,14 @@ class Fetches:
                 self._parts.governor.set_class(record.fetch.flow, spec.fetch_class)
 
     def observed(self) -> tuple[FetchObserved, ...]:
-        return tuple(record.observed() for record in self._records.values())
+        parted = (o for fetch_id, o in self._parted.items() if fetch_id not in self._records)
+        return (*(record.observed() for record in self._records.values()), *parted)
+
+    def were_told(self, fetches: Iterable[FetchObserved]) -> None:
+        """Dropped fetches leave the list once it was told when their steps ended."""
+        for fetch in [f for f in fetches if self._parted.get(f.fetch_id) == f]:
+            del self._parted[fetch.fetch_id]
+            self._on_change()
 
     def failure_for(self, worker_id: str) -> str | None:
         """Why the worker's units will not come, if that is known."""
@@ -117,10 +127,17 @@ class Fetches:
         record = self._records.pop(fetch_id)
         assert record.task is not None
         if record.task.done():
-            self._parts.cache.unpin(record.pin)
+            self._part(record)
         else:
-            record.task.add_done_callback(lambda _task: self._parts.cache.unpin(record.pin))
+            record.task.add_done_callback(lambda _task: self._part(record))
             record.task.cancel()
+
+    def _part(self, record: FetchRecord) -> None:
+        self._parts.cache.unpin(record.pin)
+        if record.state in (FetchState.QUEUED, FetchState.FETCHING):
+            record.state, record.cause = FetchState.FAILED, "nobody waits for it any more"
+        self._parted[record.spec.fetch_id] = record.observed()
+        self._on_change()
 
     async def _run(self, record: FetchRecord) -> None:
         try:
@@ -135,6 +152,7 @@ class Fetches:
             record.state, record.cause = FetchState.FAILED, "internal error, see the fetcher's log"
             logger.exception("fetch %s failed", record.spec.fetch_id)
         finally:
+            record.ended_at = self._parts.clock.now()
             self._record_trace(record)
             self._on_change()
 
@@ -199,8 +217,7 @@ class Fetches:
             try:
                 return await self._parts.cache.make_room(units)
             except HostCacheFull as exc:
-                is_hopeless = exc.needed_bytes > exc.capacity_bytes
-                if is_hopeless or time.monotonic() > deadline_s:
+                if exc.is_hopeless or time.monotonic() > deadline_s:
                     raise
             await asyncio.sleep(_ROOM_POLL_S)
 

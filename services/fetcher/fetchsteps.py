@@ -1,12 +1,17 @@
 """A fetch as steps of the cold start that waits for it."""
 
+from datetime import datetime
+
 from libs.common.manifest import total_size_bytes
 from libs.common.messages import Step
 from services.fetcher.download import Fetch
 
 
-def steps_of(fetch: Fetch) -> tuple[Step, ...]:
-    """The fetch's own timeline: first byte, then how soon each quarter was readable."""
+def steps_of(fetch: Fetch, ended_at: datetime | None) -> tuple[Step, ...]:
+    """The fetch's own timeline: first byte, then how soon each quarter was readable.
+
+    `ended_at` is when it ended, complete or not.
+    """
     progress = fetch.progress
     if progress.started_at is None:
         return ()
@@ -21,7 +26,7 @@ def steps_of(fetch: Fetch) -> tuple[Step, ...]:
     whole = Step(
         name="fetch",
         started_at=progress.started_at,
-        ended_at=progress.milestones.get(1.0),
+        ended_at=progress.milestones.get(1.0, ended_at),
         detail=detail,
     )
     parts = (

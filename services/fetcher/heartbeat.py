@@ -19,12 +19,19 @@ _COALESCE_S = 0.02  # a burst of changes is one message
 
 
 async def send_heartbeats(
-    observe: Callable[[], FetcherHeartbeat], changed: Signal, bus: Bus, health_file: Path | None
+    observe: Callable[[], FetcherHeartbeat],
+    sent: Callable[[FetcherHeartbeat], None],
+    changed: Signal,
+    bus: Bus,
+    health_file: Path | None,
 ) -> None:
-    """For ever. The health file says that this loop turns, whether or not the bus is there."""
+    """For ever. `sent` is called with each heartbeat that the bus has taken.
+
+    The health file says that this loop turns, whether or not the bus is there.
+    """
     while True:
         seen_version = changed.version
-        await _publish(observe, bus)
+        await _publish(observe, sent, bus)
         if health_file is not None:
             health_file.touch()  # noqa: ASYNC240 - one system call on a local file
         await asyncio.sleep(_COALESCE_S)
@@ -38,7 +45,9 @@ async def touch_health_file(path: Path) -> None:
         await asyncio.sleep(PERIOD_S)
 
 
-async def _publish(observe: Callable[[], FetcherHeartbeat], bus: Bus) -> None:
+async def _publish(
+    observe: Callable[[], FetcherHeartbeat], sent: Callable[[FetcherHeartbeat], None], bus: Bus
+) -> None:
     if not bus.is_connected:
         return  # a buffered heartbeat would be old news when it arrives
     message = observe()
@@ -47,3 +56,5 @@ async def _publish(observe: Callable[[], FetcherHeartbeat], bus: Bus) -> None:
         await asyncio.wait_for(publishing, _PUBLISH_TIMEOUT_S)
     except (BusError, TimeoutError) as exc:
         logger.warning("a heartbeat was not sent: %s", exc or "timeout")
+        return
+    sent(message)

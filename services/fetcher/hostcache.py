@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from libs.common.errors import UnitFileError
 from libs.common.manifest import UnitEntry
 from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
-from services.fetcher.errors import HostCacheFull
+from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.leases import is_leased, open_lease
+from services.fetcher.memoryspace import MemorySpace, space_of
 from services.fetcher.unitscan import inspect_unit_file, rehash
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,15 @@ class CachedUnit:
 
 
 class HostCache:
-    def __init__(self, folder: Path, capacity_bytes: int) -> None:
-        self._folder, self.capacity_bytes = folder, capacity_bytes
+    """Holds up to `max_bytes`, or what its file system can hold where that is less."""
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        space_of: Callable[[Path], MemorySpace] = space_of,
+    ) -> None:
+        self._folder, self.max_bytes, self._space_of = folder, max_bytes, space_of
         self._units: dict[str, CachedUnit] = {}
         self._pins: dict[str, frozenset[str]] = {}
         self._room = asyncio.Lock()
@@ -50,6 +58,12 @@ class HostCache:
     @property
     def used_bytes(self) -> int:
         return sum(unit.file_bytes for unit in self._units.values())
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Now: what others leave on in the file system is not to be promised."""
+        free_bytes = self._space_of(self._folder).free_bytes
+        return min(self.max_bytes, self.used_bytes + free_bytes)
 
     @property
     def complete_digests(self) -> tuple[str, ...]:
@@ -178,7 +192,7 @@ class HostCache:
             except OSError as exc:
                 if exc.errno != errno.ENOSPC:
                     raise
-                if not self._evict_oldest():  # shared memory is smaller than our capacity
+                if not self._evict_oldest():  # others took the room meanwhile
                     raise self._full(needed) from exc
         cached = CachedUnit(
             digest=unit.digest,
@@ -211,7 +225,13 @@ class HostCache:
         del self._units[cached.digest]
 
     def _full(self, needed_bytes: int) -> HostCacheFull:
-        return HostCacheFull(needed_bytes, self.capacity_bytes, self.used_bytes, self._held_bytes())
+        used_bytes, held_bytes = self.used_bytes, self._held_bytes()
+        if used_bytes + needed_bytes <= self.max_bytes:
+            space = self._space_of(self._folder)
+            return SharedMemoryFull(
+                needed_bytes, space.size_bytes, space.free_bytes, held_bytes, self._folder
+            )
+        return HostCacheFull(needed_bytes, self.max_bytes, used_bytes, held_bytes)
 
     def _held_bytes(self) -> int:
         pinned = frozenset().union(*self._pins.values())

@@ -50,6 +50,9 @@ class FetcherService:
             fetches=self._fetches.observed(),
         )
 
+    def was_sent(self, heartbeat: FetcherHeartbeat) -> None:
+        self._fetches.were_told(heartbeat.fetches)
+
     def _pin_workers(self, message: NodeDesired) -> None:
         """A desired worker's units stay even while it holds no lease: it may be restarting."""
         wanted = {worker.worker_id: worker.unit_digests for worker in message.workers}

@@ -11,6 +11,7 @@ from libs.common.bus import Bus
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.messages import ModelsChanged
+from libs.common.states import ModelState
 from libs.common.subjects import MODELS_CHANGED
 from services.gateway.errors import NotFound, Unavailable
 from services.gateway.store.models import ModelEntry
@@ -58,6 +59,20 @@ class Registry:
             message = f"the model {name!r} does not exist"
             raise NotFound(message, code="model_not_found", param="model")
         return entry
+
+    async def latest(self, tenant: str, name: str) -> ModelEntry:
+        """As `find`, and of a model that is being imported as Postgres has it now: whoever asks
+        several gateways in turn sees its progress grow."""
+        entry = await self.find(tenant, name)
+        if entry.state is ModelState.IMPORTING and await self._look_again():
+            return await self.find(tenant, name)
+        return entry
+
+    async def latest_of(self, tenant: str) -> tuple[ModelEntry, ...]:
+        """As `list_of`, as current as `latest`."""
+        if any(entry.state is ModelState.IMPORTING for entry in self.list_of(tenant)):
+            await self._look_again()
+        return self.list_of(tenant)
 
     async def run(self, bus: Bus) -> None:
         """Keeps the entries fresh until cancelled."""

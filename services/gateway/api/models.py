@@ -23,12 +23,12 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
 
 @router.get("")
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> list[ModelView]:
-    return [ModelView.of(entry) for entry in gateway.registry.list_of(caller.tenant)]
+    return [ModelView.of(entry) for entry in await gateway.registry.latest_of(caller.tenant)]
 
 
 @router.get("/{name:path}")
 async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelView:
-    return ModelView.of(await gateway.registry.find(caller.tenant, name))
+    return ModelView.of(await gateway.registry.latest(caller.tenant, name))
 
 
 @router.patch("/{name:path}")

@@ -34,7 +34,8 @@ class ShareView:
 class ColdStartTimeline(ColdStartDetail):
     """The path from the request's arrival to its first token, and what its time went to.
 
-    While the start goes on, the path ends at the last moment that has been reported.
+    While the start goes on, the path ends at the last moment that has been reported; of a start
+    that failed, in what failed.
     """
 
     critical_path: tuple[SegmentView, ...]
@@ -42,7 +43,8 @@ class ColdStartTimeline(ColdStartDetail):
 
 
 def timeline_of(start: ColdStartDetail) -> ColdStartTimeline:
-    path = critical_path([_timed(step, start.started_at) for step in start.steps])
+    steps = [_timed(step, start.started_at) for step in start.steps]
+    path = critical_path(steps, cause=start.cause)
     return view_of(
         ColdStartTimeline,
         start,

@@ -1,8 +1,8 @@
 """Watching the tokens of one accepted attempt until it finishes or its endpoint is lost.
 
-Any message may be lost. So on a gap, when its route is withdrawn and after 2 s of silence, the
-endpoint is asked to send again from where the log ends; its answer also tells whether it still has
-the request at all.
+Any message may be lost. So on a gap, after 2 s of silence, when its route is withdrawn and when the
+scheduler tells that the request waits again, the endpoint is asked to send again from where the log
+ends; its answer also tells whether it still has the request at all.
 """
 
 from libs.common.bus import Bus
@@ -31,7 +31,8 @@ class Follower:
     ) -> None:
         self._job, self._endpoint, self._mailbox = job, endpoint, mailbox
         self._bus, self._routes, self._clock, self._timing = bus, routes, clock, timing
-        self._is_withdrawn = False  # and not asked since
+        self._is_doubted = False  # until it answers
+        self._told = mailbox.progress
         self._num_silent = 0
         self._disconnected_s: float | None = None  # when the bus was last seen cut off
 
@@ -59,15 +60,22 @@ class Follower:
         ends_s = self._clock.monotonic_s() + self._timing.silence_s
         while (log.next_index, log.finish, log.has_gap, self._mailbox.refused) == before:
             left_s = ends_s - self._clock.monotonic_s()
-            if left_s <= 0 or self._is_withdrawn:
-                self._is_withdrawn = False
+            if left_s <= 0 or self._has_doubts():
                 return False
             await self._mailbox.changed.wait(left_s)
         return True
 
     def _on_withdrawn(self) -> None:
-        self._is_withdrawn = True
+        self._is_doubted = True
         self._mailbox.changed.notify()
+
+    def _has_doubts(self) -> bool:
+        """An endpoint that failed while it started never had a route: the queue tells of it."""
+        told = self._mailbox.progress
+        if told is not self._told:
+            self._told = told
+            self._is_doubted |= told is not None and told.phase == "queued"
+        return self._is_doubted
 
     async def _until_read(self) -> None:
         """The client reads slowly: wait for room. Raises ApiError after 30 s without any."""
@@ -85,7 +93,7 @@ class Follower:
         if pulse is Pulse.UNKNOWN:
             return log.finish is not None  # it may have ended while we asked
         if pulse is Pulse.ALIVE:
-            self._num_silent = 0
+            self._num_silent, self._is_doubted = 0, False
         elif self._counts():
             self._num_silent += 1
         await self._pause(pulse)

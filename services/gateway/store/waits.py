@@ -8,14 +8,14 @@ from datetime import datetime
 class Waited:
     """Seconds, one after the other; None for what has not ended, or has not begun."""
 
-    for_endpoint_s: float | None  # in the queue, until it was given to one
-    for_cold_start_s: float | None  # until that served; 0 where it served already
+    for_endpoint_s: float | None  # in the queue, until it was given to one for the first time
+    for_cold_start_s: float | None  # until one served, whatever failed before; 0 if it did already
     for_first_token_s: float | None  # prefill, and other requests before it
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one request and of the cold start that it waited for, if there was one."""
+    """Of one request and of the cold start that it waited for last, if there was one."""
 
     arrived_at: datetime
     assigned_at: datetime | None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.fetcher.errors import HostCacheFull
+from services.fetcher.errors import SharedMemoryFull
 from services.fetcher.hostcache import HostCache
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
@@ -31,7 +31,7 @@ def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> None:
-    cache = HostCache(small_tmpfs, capacity_bytes=1 << 30)
+    cache = HostCache(small_tmpfs, max_bytes=1 << 30)
     cache.adopt()
     units = [unit_of(random_bytes(SIZE, seed=i), layer_index=i) for i in range(4)]
     for unit in units[:3]:
@@ -39,7 +39,7 @@ async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> 
 
     held = cache.used_bytes
     cache.pin("all", [unit.digest for unit in units])
-    with pytest.raises(HostCacheFull, match="no room"):
+    with pytest.raises(SharedMemoryFull, match="shared memory is full"):
         await cache.open(units[3])
 
     assert held == cache.used_bytes < 3 * SIZE

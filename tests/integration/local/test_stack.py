@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from deploy.local.errors import StartFailed, StateFolderBusy, StateFolderError
+from deploy.local.errors import SharedMemoryTooSmall, StartFailed, StateFolderBusy, StateFolderError
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.procfs import is_running
@@ -225,3 +226,24 @@ async def test_credentials_for_tools_are_those_of_the_services(shared: LocalStac
     assert BusSettings.read(environment) == shared.servers.bus_settings(Service.GATEWAY)
     assert DatabaseSettings.read(environment) == shared.servers.database_settings("gateway")
     assert ObjectStoreSettings.read(environment) == shared.servers.object_store_settings("gateway")
+
+
+async def test_host_caches_are_no_larger_than_shared_memory(tmp_path: Path) -> None:
+    nodes = (NodeOptions("n0", host_cache_bytes=2**60), NodeOptions("n1", host_cache_bytes=2**60))
+
+    async with LocalStack(options(tmp_path, nodes=nodes)):
+        environments = [seen(tmp_path, f"fetcher-{name}")["environment"] for name in ("n0", "n1")]
+        memory = shutil.disk_usage("/dev/shm")
+
+    caches_bytes = [int(environment["HYDRA_HOST_CACHE_BYTES"]) for environment in environments]
+    assert 0 < sum(caches_bytes) < memory.total
+
+
+async def test_nothing_is_started_where_the_host_caches_cannot_hold_what_they_must(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SharedMemoryTooSmall, match="--shm-size"):
+        async with LocalStack(options(tmp_path, min_cached_bytes=2**60)):
+            pass
+
+    assert not (tmp_path / "health").exists()

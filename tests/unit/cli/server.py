@@ -32,6 +32,7 @@ MODEL: dict[str, Any] = {
     "max_slots": 16,
     "max_endpoints": 1,
     "max_context_tokens": None,
+    "kv_cache_bytes": None,
     "created_at": "2026-01-01T00:00:00Z",
 }
 

@@ -80,6 +80,51 @@ def test_a_model_is_added_and_followed_until_it_is_ready() -> None:
     ]
 
 
+def test_a_model_is_added_with_all_its_settings() -> None:
+    server = Server({"POST /api/v1/models": httpx.Response(202, json=MODEL)})
+    options = "--kv-cache-bytes 512Mi --max-context-tokens 900 --max-pipeline-size 2 --public"
+
+    run(f"models add tiny /models/tiny --no-wait {options}", server)
+
+    assert server.bodies[0] == {
+        "name": "tiny",
+        "source": "/models/tiny",
+        "kv_cache_bytes": 512 * 2**20,
+        "max_context_tokens": 900,
+        "max_pipeline_size": 2,
+        "public": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        (
+            "--kv-cache-bytes 2G --max-context-tokens 900 --max-pipeline-size 2 --keep-alive 5",
+            {
+                "kv_cache_bytes": 2 * 10**9,
+                "max_context_tokens": 900,
+                "max_pipeline_size": 2,
+                "keep_alive_s": 5.0,
+            },
+        ),
+        ("--tpot-ms 50 --private", {"slo": {"tpot_ms": 50}, "public": False}),
+        (
+            "--default-context --default-kv-cache",
+            {"max_context_tokens": None, "kv_cache_bytes": None},
+        ),
+    ],
+)
+def test_a_model_is_changed_by_what_is_given_alone(options: str, body: dict[str, Any]) -> None:
+    server = Server({"PATCH /api/v1/models/tiny": MODEL | {"kv_cache_bytes": 2 * 10**9}})
+
+    result = run(f"models set tiny {options}", server)
+
+    assert result.exit_code == 0
+    assert server.bodies == [body]
+    assert "2.0 GB" in result.stdout
+
+
 def test_a_failed_import_names_its_cause_and_what_to_do() -> None:
     failed = MODEL | {"state": "FAILED", "cause": "no config.json"}
     routes = {
@@ -171,7 +216,18 @@ def test_a_server_that_is_not_there_is_named(raised: Exception, words: str) -> N
     assert words in result.stderr and "http://gateway.test" in result.stderr
 
 
-@pytest.mark.parametrize("line", ["modles ls", "models ls --nope", "models show", "models"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "modles ls",
+        "models ls --nope",
+        "models show",
+        "models",
+        "models set tiny",  # what?
+        "models set tiny --kv-cache-bytes much",
+        "models set tiny --kv-cache-bytes=-5",
+    ],
+)
 def test_a_wrong_command_line_is_one_line_too(line: str) -> None:
     result = run(line, Server({}))
 

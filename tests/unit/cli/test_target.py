@@ -29,6 +29,8 @@ def state(tmp_path: Path) -> StateFolder:
         (None, "mine", (LOCAL, "mine")),
         (f"{LOCAL}/", None, (LOCAL, "local-key")),  # the same one, named
         (OTHER, "mine", (OTHER, "mine")),
+        (f"{LOCAL}/v1", None, (LOCAL, "local-key")),  # as it is printed for OpenAI's clients
+        (f"{OTHER}/v1/", "mine", (OTHER, "mine")),
     ],
 )
 def test_what_is_given_wins_over_the_local_stack(

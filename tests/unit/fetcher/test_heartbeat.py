@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from libs.common.messages import FetcherHeartbeat
+from libs.common.states import FetchState
 from libs.common.testing import FakeClock, MemoryBroker
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher.heartbeat import send_heartbeats
 from services.fetcher.ratemeter import RateMeter
-from tests.unit.fetcher.nodes import running_node, stored_model
+from tests.unit.fetcher.nodes import Node, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 
 
@@ -16,13 +17,18 @@ def told(broker: MemoryBroker) -> list[FetcherHeartbeat]:
     return [m for _, m in broker.published if isinstance(m, FetcherHeartbeat)]
 
 
+def beat(node: Node, broker: MemoryBroker, health: Path) -> "asyncio.Task[None]":
+    service = node.service
+    return asyncio.create_task(
+        send_heartbeats(service.heartbeat, service.was_sent, node.changed, broker.bus(), health)
+    )
+
+
 async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None:
     broker, store, health = MemoryBroker(), MemoryObjectStore(), tmp_path / "healthy"
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
-        beating = asyncio.create_task(
-            send_heartbeats(node.service.heartbeat, node.changed, broker.bus(), health)
-        )
+        beating = beat(node, broker, health)
         await node.want(model.fetch())
         await eventually(lambda: any(len(h.cached_units) == 5 for h in told(broker)))
         beating.cancel()
@@ -35,9 +41,7 @@ async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None
 async def test_nothing_is_buffered_while_the_bus_is_away(tmp_path: Path) -> None:
     broker, health = MemoryBroker(is_down=True), tmp_path / "healthy"
     async with running_node(tmp_path, MemoryObjectStore()) as node:
-        beating = asyncio.create_task(
-            send_heartbeats(node.service.heartbeat, node.changed, broker.bus(), health)
-        )
+        beating = beat(node, broker, health)
         await eventually(health.exists)
         broker.is_down = False
         node.changed.notify()
@@ -45,6 +49,26 @@ async def test_nothing_is_buffered_while_the_bus_is_away(tmp_path: Path) -> None
         beating.cancel()
 
     assert told(broker)[0].sequence == 1
+
+
+async def test_a_dropped_fetch_says_once_more_when_it_ended(tmp_path: Path) -> None:
+    broker, store, health = MemoryBroker(), MemoryObjectStore(), tmp_path / "healthy"
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 100_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: store.bytes_read > 100_000)
+        await node.want()  # before any heartbeat
+        store.release()
+        await eventually(lambda: bool(node.service.heartbeat().fetches))
+        beating = beat(node, broker, health)
+        await eventually(lambda: bool(told(broker)) and not told(broker)[-1].fetches)
+        beating.cancel()
+
+    (ended,) = [fetch for heartbeat in told(broker) for fetch in heartbeat.fetches]
+    assert (ended.state, ended.cause) == (FetchState.FAILED, "nobody waits for it any more")
+    assert ended.steps[0].name == "fetch"
+    assert all(step.ended_at is not None for step in ended.steps)
 
 
 def test_the_measured_rate_is_that_of_the_time_in_which_fetches_ran() -> None:

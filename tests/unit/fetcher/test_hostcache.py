@@ -11,8 +11,9 @@ from libs.common.manifest import UnitEntry
 from libs.common.unitfile import UnitReader
 from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
-from services.fetcher.errors import HostCacheFull
+from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.hostcache import HostCache
+from services.fetcher.memoryspace import MemorySpace, space_of
 from tests.support.waiting import eventually
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
@@ -45,7 +46,7 @@ def cache(tmp_path: Path) -> HostCache:
 
 
 def opened(folder: Path, num_units: int = 2) -> HostCache:
-    cache = HostCache(folder, capacity_bytes=num_units * FILE_BYTES)
+    cache = HostCache(folder, max_bytes=num_units * FILE_BYTES)
     cache.adopt()
     return cache
 
@@ -107,6 +108,54 @@ async def test_no_room_is_a_clear_error_with_its_numbers(cache: HostCache) -> No
         f"the host cache has no room for {2 * FILE_BYTES} bytes: {FILE_BYTES} of {2 * FILE_BYTES} "
         f"are used, and {FILE_BYTES} of them are in use by workers or fetches"
     )
+
+
+class SmallMemory:
+    """A file system for `num_units`, which others may fill besides."""
+
+    def __init__(self, num_units: int) -> None:
+        self.size_bytes, self.taken_bytes = num_units * FILE_BYTES, 0
+
+    def space_of(self, folder: Path) -> MemorySpace:
+        own_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        return MemorySpace(self.size_bytes, self.size_bytes - own_bytes - self.taken_bytes)
+
+
+async def test_the_capacity_is_what_the_file_system_has_for_it(tmp_path: Path) -> None:
+    memory = SmallMemory(3)
+    cache = HostCache(tmp_path, 10 * FILE_BYTES, memory.space_of)
+    empty_bytes = cache.capacity_bytes
+    await put(cache, 0)
+    with_a_unit_bytes = cache.capacity_bytes
+    memory.taken_bytes = FILE_BYTES  # another node's, who shares it
+
+    assert (empty_bytes, with_a_unit_bytes) == (3 * FILE_BYTES, 3 * FILE_BYTES)
+    assert cache.capacity_bytes == 2 * FILE_BYTES
+    assert HostCache(tmp_path, FILE_BYTES, memory.space_of).capacity_bytes == FILE_BYTES
+
+
+async def test_full_shared_memory_evicts_and_then_says_what_to_change(tmp_path: Path) -> None:
+    cache = HostCache(tmp_path, 10 * FILE_BYTES, SmallMemory(2).space_of)
+    for number in range(3):
+        await put(cache, number)
+
+    with leased(cache, 2), pytest.raises(SharedMemoryFull) as caught:
+        await cache.make_room([unit(3), unit(4)])
+
+    assert cache.complete_digests == (unit(2).digest,)
+    assert not caught.value.is_hopeless
+    assert str(caught.value) == (
+        f"shared memory is full: {2 * FILE_BYTES} bytes are needed in {tmp_path}, whose file "
+        f"system has {FILE_BYTES} of {2 * FILE_BYTES} free, and {FILE_BYTES} are in use by workers "
+        "or fetches; enlarge its mount (a container's --shm-size, a volume's size), or lower "
+        "HYDRA_HOST_CACHE_BYTES on the nodes that share it"
+    )
+
+
+def test_a_folders_space_is_its_file_systems(tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+
+    assert 0 <= space.free_bytes <= space.size_bytes > 0
 
 
 async def test_room_for_what_is_there_already_costs_nothing(cache: HostCache) -> None:

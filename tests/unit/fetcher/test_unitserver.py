@@ -167,7 +167,7 @@ async def test_held_units_are_not_evicted_and_dropped_ones_are(
         await asyncio.to_thread(everything, readers)
         await node.want()
         await eventually(lambda: not node.cache._pins)
-        node.cache.capacity_bytes = node.cache.used_bytes
+        node.cache.max_bytes = node.cache.used_bytes
         other = (await stored_model(store, seed=500)).units[:1]
 
         with pytest.raises(HostCacheFull):

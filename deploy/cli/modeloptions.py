@@ -1,0 +1,46 @@
+"""A model's settings as options of `models add` and `models set`, and as the API names them."""
+
+from typing import Annotated
+
+import typer
+
+from libs.common.settings import parse_size_bytes
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size_bytes(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is no size such as 512Mi or 2G") from exc
+
+
+TtftOption = Annotated[int | None, typer.Option("--ttft-ms", help="Target: to the first token.")]
+TpotOption = Annotated[int | None, typer.Option("--tpot-ms", help="Target: per token after it.")]
+KeepAliveOption = Annotated[
+    float | None, typer.Option("--keep-alive", help="Seconds idle until it is stopped.")
+]
+PipelineOption = Annotated[int | None, typer.Option("--max-pipeline-size", help="Most stages.")]
+QueueOption = Annotated[int | None, typer.Option("--max-queue", help="Most waiting requests.")]
+SlotsOption = Annotated[
+    int | None, typer.Option("--max-slots", help="Requests at once, per endpoint.")
+]
+EndpointsOption = Annotated[int | None, typer.Option("--max-endpoints", help="Most endpoints.")]
+ContextOption = Annotated[
+    int | None, typer.Option("--max-context-tokens", help="Less than it could.")
+]
+KvCacheOption = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-cache-bytes",
+        parser=_size,
+        metavar="SIZE",
+        help="Of one endpoint, such as 512Mi; otherwise by slots and context.",
+    ),
+]
+
+
+def given(settings: dict[str, object]) -> dict[str, object]:
+    """Without what was left to the server; both targets under `slo`."""
+    present = {key: value for key, value in settings.items() if value is not None}
+    targets = {key: present.pop(key) for key in ("ttft_ms", "tpot_ms") if key in present}
+    return present | ({"slo": targets} if targets else {})
