@@ -127,7 +127,8 @@ class SimulatedAgent:
                 address=f"tcp://127.0.0.1/{worker.worker_id}",
                 public_key=worker.worker_id[-8:].rjust(40, "k"),
             )
-        return spec.previous is not None and spec.next is not None
+        has_registered = self.workers[worker.worker_id].public_key is not None
+        return has_registered and spec.previous is not None and spec.next is not None
 
     def _spec(self, worker_id: str) -> WorkerSpec | None:
         specs = self.accepted.workers if self.accepted is not None else ()
