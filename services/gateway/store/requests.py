@@ -58,7 +58,8 @@ _BEGIN = text(
     _INSERT.format(columns="", values="'ASSIGNED'", record=_COLUMNS) + "ON CONFLICT (id) DO NOTHING"
 )
 
-# A row that ended already keeps its end, and counts for usage once: RETURNING names the others.
+# A row that ended already keeps its end, and counts for usage once: RETURNING names the others. But
+# a gateway that stood still long enough to be taken for lost, and answered after all, knows better.
 _END = text(
     "WITH ended AS ("
     + _INSERT.format(
@@ -80,6 +81,7 @@ ON CONFLICT (id) DO UPDATE SET
     first_token_at = excluded.first_token_at, ended_at = excluded.ended_at,
     outcome = excluded.outcome, error = excluded.error, is_slo_met = excluded.is_slo_met
 WHERE requests.state <> 'ENDED'
+    OR (requests.outcome = 'gateway_lost' AND excluded.outcome <> 'gateway_lost')
 RETURNING tenant, model_id, num_prompt_tokens, num_generated_tokens)
 INSERT INTO usage (tenant, model_id, day, num_requests, num_prompt_tokens, num_generated_tokens)
 SELECT tenant, model_id, (now() AT TIME ZONE 'UTC')::date, count(*),

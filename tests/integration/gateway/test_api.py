@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import func, insert, select, update
 
 from libs.common.messages import ModelsChanged
@@ -199,8 +200,11 @@ async def test_a_requests_row_and_usage_are_written_once(running: RunningGateway
     assert usage.num_generated_tokens == 45
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome"), [("ASSIGNED", None), ("ENDED", "gateway_lost")], ids=["open", "lost"]
+)
 async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row(
-    running: RunningGateway,
+    running: RunningGateway, state: str, outcome: str | None
 ) -> None:
     from services.gateway.store.requests import EndedRow, RequestStore
 
@@ -214,7 +218,7 @@ async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row
         await session.execute(
             insert(RequestRow).values(
                 id="req-1", tenant="default", model_id="model-1", gateway_id="gateway-1",
-                attempt=1, state="ASSIGNED", endpoint_id="ep-1", num_prompt_tokens=10,
+                attempt=1, state=state, outcome=outcome, endpoint_id="ep-1", num_prompt_tokens=10,
                 max_tokens=20, deadline_at=func.now(),
             )
         )  # fmt: skip
@@ -227,6 +231,7 @@ async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row
         written = (await session.scalars(select(RequestRow))).one()
         usage = (await session.scalars(select(UsageRow))).one()
     assert (written.state, written.endpoint_id, written.attempt) == ("ENDED", "ep-2", 2)
+    assert written.outcome == "stop"
     assert (usage.num_requests, usage.num_generated_tokens) == (1, 7)
 
 
