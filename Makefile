@@ -10,7 +10,7 @@ STATE := $(or $(HYDRASERVE_STATE),.hydraserve)
 TESTS ?= tests
 # Processes that share the tests; a folder's stack is started by one of them.
 TEST_PROCESSES ?= 2
-PYTEST = $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(PY) -m pytest -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 ARGS ?=
 # The first of these that is 3.11 or newer and can make virtual environments.
 CHECK := import ensurepip, sys; sys.exit(sys.version_info < (3, 11))
@@ -35,7 +35,7 @@ test: model ## run the test suite
 	@$(PYTEST) -m "not long and not gpu" $(TESTS) $(ARGS)
 
 test-long: model ## run everything, with full counts
-	@$(PYTEST) -m "not gpu" $(TESTS) $(ARGS)
+	@$(PY) -m pytest -m "not gpu" $(TESTS) $(ARGS)
 
 test-gpu: install ## run what needs a CUDA device
 	@$(PY) -m pytest -m gpu $(TESTS) $(ARGS)

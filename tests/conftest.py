@@ -3,19 +3,21 @@
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]  # the library has no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # nor here
 
-_TESTS = Path(__file__).parent
 # Tests of one such folder share a running stack, which is expensive to start twice.
-_SHARED_STACKS = ("acceptance/pipeline", "acceptance/compose", "acceptance")
+_SHARED_STACKS = ("tests/acceptance/pipeline", "tests/acceptance/compose", "tests/acceptance")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the distribution reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(_TESTS))))
+class ByStack(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
+    """What shares a stack goes to one process, and so does a file: its fixtures are its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::", 1)[0])
+        folders = [folder for folder in _SHARED_STACKS if file.is_relative_to(folder)]
+        return folders[0] if folders else str(file)
 
 
-def _group(file: Path) -> str:
-    """A stack's folder, or the file: its fixtures are shared by its tests only."""
-    folders = [folder for folder in _SHARED_STACKS if file.is_relative_to(folder)]
-    return folders[0] if folders else str(file)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByStack(config, log)
