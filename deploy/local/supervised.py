@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-from deploy.local.errors import StartFailed
+from deploy.local.errors import LocalStackError, StartFailed
 from deploy.local.process import ChildProcess, ProcessSpec
 from deploy.local.readiness import Probe, wait_until_ready
 from deploy.local.watch import Watch
@@ -126,7 +126,7 @@ class SupervisedProcess:
             pause_s, started_s = min(2 * pause_s, _LONGEST_PAUSE_S), time.monotonic()
             try:
                 await self._launch()
-            except OSError:  # no process or memory to be had: the ended child counts once more
+            except (OSError, LocalStackError):  # the ended child counts once more
                 logger.exception("%s could not be started", self.spec.name)
 
     async def _ended(self, child: ChildProcess) -> int:

@@ -144,6 +144,33 @@ async def test_a_child_that_keeps_failing_is_started_ever_more_slowly(tmp_path: 
     assert times[0] < times[1] < times[2]
 
 
+async def test_a_child_whose_way_is_not_clear_is_tried_again(tmp_path: Path) -> None:
+    num_calls = 0
+
+    async def clear_the_way() -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 2:
+            raise StartFailed("child", "what an earlier one left does not go", "")
+
+    process = SupervisedProcess(
+        spec(tmp_path, "exec sleep 1000"),
+        always,
+        ready_timeout_s=5,
+        before_start=clear_the_way,
+    )
+    await process.start()
+    try:
+        first = process.pid
+        process.send_signal(signal.SIGKILL)
+
+        await eventually(was_replaced(process, first))
+    finally:
+        await process.stop()
+
+    assert num_calls == 3
+
+
 async def test_a_killed_child_is_not_taken_for_a_ready_one(tmp_path: Path) -> None:
     process = SupervisedProcess(spec(tmp_path, "exec sleep 1000"), always, ready_timeout_s=5)
     await process.start()
