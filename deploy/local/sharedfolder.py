@@ -53,7 +53,14 @@ def _create(base: Path) -> Path:
 
 def _is_abandoned(folder: Path) -> bool:
     match = _NAME.fullmatch(folder.name)
-    if match is None or folder.stat().st_uid != os.geteuid():
+    try:
+        return match is not None and _has_lost_its_supervisor(folder, match)
+    except FileNotFoundError:  # its supervisor ends at this moment and removes it
+        return False
+
+
+def _has_lost_its_supervisor(folder: Path, match: re.Match[str]) -> bool:
+    if folder.stat().st_uid != os.geteuid():
         return False
     status = process_status(int(match["pid"]))
     is_alive = status is not None and status.start_ticks == int(match["ticks"])

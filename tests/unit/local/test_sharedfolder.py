@@ -67,6 +67,12 @@ def test_a_folder_whose_lock_is_held_stays_though_its_process_id_means_nothing_h
         os.close(descriptor)
 
 
+def test_a_folder_that_its_supervisor_removes_meanwhile_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "hydraserve-1-2").symlink_to(tmp_path / "gone")
+
+    assert sweep_shared_folders(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["hydraserve-notes", "hydraserve-1-2-x", "others-1-2"])
 def test_what_is_not_a_supervisors_folder_stays(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
