@@ -29,6 +29,7 @@ from services.fetcher.unitsocket import listening, sealed_memory, send_packet
 logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 64  # connections at once
+ACCEPT_PAUSE_S = 0.1  # after a connection that could not be accepted
 _REQUEST_TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 1.0
 _MAX_DEADLINE_MS = 3_600_000
@@ -77,7 +78,13 @@ class UnitServer:
         loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
-            connection, _ = await loop.sock_accept(listener)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError:  # no descriptor to be had: workers wait in the socket's queue
+                logger.exception("a worker's connection was not accepted")
+                self._slots.release()
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
             task = asyncio.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(self._finished)

@@ -1,10 +1,13 @@
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -187,6 +190,35 @@ async def test_a_worker_that_hangs_up_frees_its_slot(
             await eventually(lambda: len(os.listdir("/proc/self/fd")) == num_open + 2)
 
         await eventually(lambda: len(os.listdir("/proc/self/fd")) == num_open)
+
+
+async def test_a_node_that_was_out_of_descriptors_serves_again(
+    tmp_path: Path, store: MemoryObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch(), workers=(model.worker(),))
+        await eventually(lambda: node.observed().state is FetchState.COMPLETE)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as early, no_more_descriptors():
+            early.connect(str(node.socket_path))
+            await eventually(lambda: "was not accepted" in caplog.text)
+
+        readers = await taken(node)
+
+    assert len(readers) == len(model.units)
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Nothing can be opened in this process."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_a_worker_cannot_write_through_its_descriptor(
