@@ -101,18 +101,27 @@ class HostCache:
     async def open(self, unit: UnitEntry) -> UnitWriter:
         """The unit's file, new or resumed, with everything in it that counts hashed.
 
-        Raises HostCacheFull.
+        Raises HostCacheFull. A file that a cancelled caller had begun is finished first: nobody
+        else would know of it.
         """
         async with self._room:
-            cached = self._present(unit.digest)
-            if cached is not None and not cached.is_checked:
-                cached = await self._recheck(cached, unit)
-            if cached is None:
-                cached = await self._create(unit)
-            if cached.writer is None or cached.writer.state is UnitState.FAILED:
-                cached.writer = UnitWriter.reopen(cached.path, unit)
-            self._touch(cached)
-            return cached.writer
+            opening = asyncio.create_task(self._opened(unit))
+            try:
+                return await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                await asyncio.gather(opening, return_exceptions=True)
+                raise
+
+    async def _opened(self, unit: UnitEntry) -> UnitWriter:
+        cached = self._present(unit.digest)
+        if cached is not None and not cached.is_checked:
+            cached = await self._recheck(cached, unit)
+        if cached is None:
+            cached = await self._create(unit)
+        if cached.writer is None or cached.writer.state is UnitState.FAILED:
+            cached.writer = UnitWriter.reopen(cached.path, unit)
+        self._touch(cached)
+        return cached.writer
 
     def release(self, digests: Iterable[str]) -> None:
         """No fetch works on these any more: let go of the mappings of complete units.

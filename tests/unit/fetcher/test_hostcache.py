@@ -1,3 +1,4 @@
+import asyncio
 import os
 import subprocess
 import sys
@@ -63,6 +64,23 @@ def leased(cache: HostCache, number: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+async def test_a_file_whose_fetch_is_cancelled_while_it_is_made_is_known(tmp_path: Path) -> None:
+    large = unit_of(random_bytes(2**25, seed=1), layer_index=0)
+    cache = HostCache(tmp_path / "units", max_bytes=2**26)
+    cache.adopt()
+    opening = asyncio.create_task(cache.open(large))
+    await eventually(lambda: any((tmp_path / "units").iterdir()), poll_s=0.0005)
+
+    opening.cancel()
+    again = asyncio.create_task(cache.open(large))
+
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (await again).state is UnitState.FETCHING
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "units").iterdir())
+    assert cache.used_bytes == on_disk == file_size_bytes(large)
 
 
 async def test_the_least_recently_used_unit_makes_room(cache: HostCache) -> None:
