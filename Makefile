@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
 STATE := $(or $(HYDRASERVE_STATE),.hydraserve)
 TESTS ?= tests
 # Processes that share the tests; a folder's stack is started by one of them.
@@ -73,6 +74,11 @@ compose-demo: model compose-up ## show the demo's story on the stack in containe
 
 compose-down: ## end the stack in containers; with ARGS=--volumes its data too
 	@$(COMPOSE_STACK) down $(ARGS)
+
+# What the benchmarks draw with: no test needs it.
+$(BENCH_INSTALLED): $(INSTALLED)
+	@$(PY) -m pip install --quiet $(PIP_ARGS) --editable '.[bench]'
+	@touch $@
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with venv found; set PYTHON=" >&2; exit 1; }

@@ -6,14 +6,12 @@ compared with transformers' own. Writes `benchmarks/out/burst.json`.
 """
 
 import asyncio
-import json
-import platform
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.report import write_report
 from deploy.local.nodes import equal_nodes
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
@@ -30,7 +28,6 @@ from tests.acceptance.pipeline.bursts import (
 )
 from tests.acceptance.pipeline.leftovers import nothing_left
 
-OUT = Path(__file__).parent / "out" / "burst.json"
 NUM_NODES, NUM_SCHEDULERS = 4, 2
 NODE = {"nic": "50M", "memory": "2Gi", "host_cache": "512Mi", "cores": 1}
 HIDDEN_SIZE = 256
@@ -107,20 +104,15 @@ async def measure(repeats: int) -> dict[Load, list[list[Asked]]]:
                 await client.close()
 
 
-def report(measured: dict[Load, list[list[Asked]]]) -> dict[str, object]:
+def report(measured: dict[Load, list[list[Asked]]]) -> None:
     summary, samples = {}, {}
     for load, runs in measured.items():
         figures = Figures.of([asked for run in runs for asked in run])
         print(f"{load!s:32} {figures}")
         summary[str(load)] = asdict(figures)
         samples[str(load)] = [[_sample(asked) for asked in run] for run in runs]
-    return {
-        "summary": summary,
-        "samples": samples,
-        "seeds": "the n-th model's weights: n",
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "processor": _processor(),
-    }
+    seeds = "the n-th model's weights: n"
+    write_report("burst", summary=summary, samples=samples, seeds=seeds, packages=PACKAGES)
 
 
 def _sample(asked: Asked) -> dict[str, object]:
@@ -132,18 +124,9 @@ def _sample(asked: Asked) -> dict[str, object]:
     }
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
-
-
 def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    found = report(asyncio.run(measure(repeats)))
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"written: {OUT}")
+    report(asyncio.run(measure(repeats)))
 
 
 if __name__ == "__main__":

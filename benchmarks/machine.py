@@ -1,0 +1,52 @@
+"""What a measurement ran on: without it a figure means nothing."""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# What decides how fast matrices are multiplied on a CPU.
+_TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+
+
+def machine(packages: Sequence[str] = ()) -> dict[str, object]:
+    """The processor, its cores and memory, the system, the GPUs, and versions of `packages`."""
+    return {
+        "processor": processor(),
+        "instruction_sets": [flag for flag in _TELLING_FLAGS if flag in _cpu_field("flags")],
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "load_average": os.getloadavg(),
+        "system": platform.platform(),
+        "gpus": gpus(),
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+    }
+
+
+def processor() -> str:
+    """Such as `2 x AMD EPYC`."""
+    return f"{os.cpu_count()} x {_cpu_field('model name') or platform.processor()}"
+
+
+def gpus() -> list[str]:
+    """Names as the driver gives them; empty where there is none."""
+    folders = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for folder in folders for line in folder.read_text().splitlines()]
+    return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+
+
+def _cpu_field(name: str) -> str:
+    """Of the first processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
