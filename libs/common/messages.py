@@ -61,6 +61,8 @@ class SubmitRequest(Message):
     remaining_ms: int = Field(gt=0)
     # The endpoint whose loss made this attempt necessary; None for a first attempt or after busy.
     lost_endpoint_id: Id | None = None
+    # Whether that endpoint had the request for certain. If not, its end says nothing about it.
+    was_taken: bool = True
 
 
 class SubmitAccepted(Message):

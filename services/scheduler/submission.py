@@ -145,11 +145,13 @@ class Submissions:
         return SubmitAccepted(queue_position=await queue.num_before(session, request_id))
 
     async def _crashes(self, session: AsyncSession, message: SubmitRequest) -> int:
-        """1 if the endpoint it lost had been serving. One that never did, or that was stopped as
-        planned, says nothing about the request."""
+        """1 if the endpoint it lost had been serving it. One that never had the request, never
+        served, or was stopped as planned says nothing about it."""
         if message.lost_endpoint_id is None:
             return 0
         self.doubts.report(message.lost_endpoint_id, self.clock.monotonic_s())
+        if not message.was_taken:
+            return 0
         lost = await endpoints.find_past(session, message.lost_endpoint_id)
         if lost is None or not lost.has_been_ready:
             return 0

@@ -13,7 +13,7 @@ from services.gateway.errors import InternalError, Unavailable
 from services.gateway.generation.endpoint import Endpoint, Start
 from services.gateway.generation.farewells import Farewells
 from services.gateway.generation.follower import Follower
-from services.gateway.generation.job import Job
+from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import crash_error, deadline_error
 from services.gateway.generation.signal import Signal
@@ -79,16 +79,16 @@ class Dispatch:
             raise deadline_error() from exc
 
     async def _run(self) -> None:
-        lost_endpoint_id = None
+        loss = None
         endpoint = await self._warm_endpoint()
         if endpoint is None and self.endpoint is not None:
-            lost_endpoint_id = self._given_up(self.endpoint)
+            loss = self._given_up(self.endpoint, was_taken=self._has_new_tokens)
         while True:
-            endpoint = endpoint or await self._queued_endpoint(lost_endpoint_id)
+            endpoint = endpoint or await self._queued_endpoint(loss)
             if await self._follower(endpoint).until_finished() or self._is_complete():
                 self._check_finish()
                 return
-            lost_endpoint_id = self._lost(endpoint)
+            loss = self._lost(endpoint)
             endpoint = None
 
     # ------------------------------------------------------------ finding an endpoint
@@ -108,15 +108,15 @@ class Dispatch:
             self.endpoint = None
         return None
 
-    async def _queued_endpoint(self, lost_endpoint_id: str | None) -> Endpoint:
+    async def _queued_endpoint(self, loss: Loss | None) -> Endpoint:
         """One that the scheduler assigned and that took the request."""
         while True:
-            submission = self._submission(lost_endpoint_id)
+            submission = self._submission(loss)
             self.is_submitted = True
             endpoint = await self._handed_over(submission, await submission.until_assigned())
             if endpoint is not None:
                 return endpoint
-            lost_endpoint_id = None
+            loss = None
             self._begin_attempt()
 
     async def _handed_over(
@@ -163,22 +163,27 @@ class Dispatch:
 
     # ------------------------------------------------------------ losing one
 
-    def _lost(self, endpoint: Endpoint) -> str:
-        """The id of the endpoint lost, for the scheduler. Raises ApiError at the second crash."""
-        if self.is_warm or self.mailbox.log.next_index > self._first_index:
+    def _lost(self, endpoint: Endpoint) -> Loss:
+        """What the scheduler is told of it. Raises ApiError at the second crash."""
+        if self.is_warm or self._has_new_tokens:
             self._num_crashes += 1  # it was serving; one lost while starting is not our doing
         if self._num_crashes >= _MAX_CRASHES:
             raise crash_error("two workers died while they served this request")
-        return self._given_up(endpoint)
+        return self._given_up(endpoint, was_taken=True)
 
-    def _given_up(self, endpoint: Endpoint) -> str:
+    @property
+    def _has_new_tokens(self) -> bool:
+        """Of the running attempt."""
+        return self.mailbox.log.next_index > self._first_index
+
+    def _given_up(self, endpoint: Endpoint, *, was_taken: bool) -> Loss:
         logger.warning(
             "request %s leaves endpoint %s, attempt %d, %d tokens",
             self.job.request_id, endpoint.endpoint_id, self.attempt, self.mailbox.log.next_index,
         )  # fmt: skip
         self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
         self._begin_attempt()
-        return endpoint.endpoint_id
+        return Loss(endpoint.endpoint_id, was_taken)
 
     def _begin_attempt(self) -> None:
         self.vacate()
@@ -214,11 +219,11 @@ class Dispatch:
             self._ports.routes.ended(self._occupied.endpoint_id)
             self._occupied = None
 
-    def _submission(self, lost_endpoint_id: str | None) -> Submission:
+    def _submission(self, loss: Loss | None) -> Submission:
         return Submission(
             self.job,
             self.attempt,
-            lost_endpoint_id,
+            loss,
             self.mailbox,
             bus=self._ports.bus,
             clock=self._ports.clock,

@@ -7,6 +7,14 @@ from services.gateway.auth import Caller
 
 
 @dataclass(frozen=True)
+class Loss:
+    """The endpoint that an attempt was given up with."""
+
+    endpoint_id: str
+    was_taken: bool  # it had the request for certain: it accepted, or sent tokens
+
+
+@dataclass(frozen=True)
 class Job:
     """Moments are this process's monotonic seconds; messages carry what remains of them."""
 
@@ -24,7 +32,7 @@ class Job:
     def remaining_ms(self, now_s: float) -> int:
         return max(1, int(1000 * (self.deadline_s - now_s)))
 
-    def submission(self, attempt: int, lost_endpoint_id: str | None, now_s: float) -> SubmitRequest:
+    def submission(self, attempt: int, loss: Loss | None, now_s: float) -> SubmitRequest:
         return SubmitRequest(
             request_id=self.request_id,
             gateway_id=self.gateway_id,
@@ -33,7 +41,8 @@ class Job:
             num_prompt_tokens=len(self.prompt_ids),
             max_tokens=self.sampling.max_tokens,
             remaining_ms=self.remaining_ms(now_s),
-            lost_endpoint_id=lost_endpoint_id,
+            lost_endpoint_id=None if loss is None else loss.endpoint_id,
+            was_taken=loss is None or loss.was_taken,
         )
 
     def generate(

@@ -14,7 +14,7 @@ from libs.common.errors import BusError
 from libs.common.messages import RequestAssigned, SubmitRefused, SubmitReply
 from libs.common.subjects import REQUEST_SUBMIT
 from services.gateway.errors import Unavailable
-from services.gateway.generation.job import Job
+from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import refusal_error, submit_error
 from services.gateway.settings import Timing
@@ -33,7 +33,7 @@ class Submission:
         self,
         job: Job,
         attempt: int,
-        lost_endpoint_id: str | None,
+        loss: Loss | None,
         mailbox: Mailbox,
         *,
         bus: Bus,
@@ -42,7 +42,7 @@ class Submission:
         on_accepted: Callable[[], None],
         is_patient: bool,
     ) -> None:
-        self._job, self._attempt, self._lost = job, attempt, lost_endpoint_id
+        self._job, self._attempt, self._loss = job, attempt, loss
         self._mailbox, self._bus, self._clock, self._timing = mailbox, bus, clock, timing
         self._on_accepted = on_accepted
         self._is_patient = is_patient
@@ -74,7 +74,7 @@ class Submission:
 
     async def _ask(self) -> None:
         now_s = self._clock.monotonic_s()
-        message = self._job.submission(self._attempt, self._lost, now_s)
+        message = self._job.submission(self._attempt, self._loss, now_s)
         timeout_s = self._timing.call_timeout_s
         try:
             reply = await self._bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)

@@ -99,6 +99,27 @@ async def test_losing_an_endpoint_that_served_counts_and_the_second_loss_ends_th
     assert refused(repeated).code == "worker_crashed"
 
 
+async def test_losing_an_endpoint_that_perhaps_never_had_the_request_does_not_count(
+    world: World,
+) -> None:
+    await world.add_node("node-1")
+    model_id = await world.add_model()
+    endpoint_id = await world.start_endpoint(model_id)
+
+    for attempt in range(2, 5):
+        accepted(
+            await world.gateway.submit(
+                model_id,
+                request_id="request-1",
+                attempt=attempt,
+                lost_endpoint_id=endpoint_id,
+                was_taken=False,
+            )
+        )
+
+    assert await world.value("SELECT num_crashes FROM requests") == 0
+
+
 async def test_an_endpoint_reported_lost_gets_nothing_until_it_is_seen_again(world: World) -> None:
     node = await world.add_node("node-1")
     model_id = await world.add_model()

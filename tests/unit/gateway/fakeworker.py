@@ -40,6 +40,7 @@ class FakeWorker:
     finish: FinishReason = FinishReason.STOP
     replies: list[str] = field(default_factory=list)  # to the next generates, then accepted
     pause_after: int | None = None  # tokens; then it waits for `go_on`
+    is_mute: bool = False  # takes what it is asked, and does not say so
     skip_publishing: Callable[[TokensGenerated], bool] = field(default=lambda _message: False)
     generated: list[Generate] = field(default_factory=list)
     cancelled: list[CancelRequest] = field(default_factory=list)
@@ -67,7 +68,7 @@ class FakeWorker:
         for task in self._tasks:
             task.cancel()
 
-    async def _on_generate(self, message: Generate) -> GenerateReply:
+    async def _on_generate(self, message: Generate) -> GenerateReply | None:
         self.generated.append(message)
         if self.replies:
             return GenerateReply(result=self.replies.pop(0))  # type: ignore[arg-type] # the test's word
@@ -76,7 +77,7 @@ class FakeWorker:
             task = asyncio.create_task(self._generate(message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return GenerateReply(result="accepted")
+        return None if self.is_mute else GenerateReply(result="accepted")
 
     async def _generate(self, message: Generate) -> None:
         first = len(message.generated_ids)

@@ -28,6 +28,7 @@ async def test_a_worker_that_dies_mid_stream_is_replaced_and_the_answer_goes_on(
         assert second.generated[0].sampling == world.worker.generated[0].sampling
         resubmission = world.scheduler.submissions[-1]
         assert (resubmission.attempt, resubmission.lost_endpoint_id) == (2, "ep-1")
+        assert resubmission.was_taken
 
 
 async def test_a_start_that_failed_is_left_when_the_scheduler_tells_that_the_request_waits() -> (

@@ -46,7 +46,20 @@ async def test_a_warm_endpoint_that_does_not_answer_is_given_up_and_told_so() ->
         assert text_of(await world.chat()) == ANSWER
         submission = world.scheduler.submissions[0]
         assert (submission.attempt, submission.lost_endpoint_id) == (2, "ep-1")
+        assert not submission.was_taken, "nobody knows whether it had the request"
         await eventually(lambda: [c.attempt for c in world.worker.cancelled] == [1])
+
+
+async def test_a_warm_endpoint_that_sent_tokens_without_an_answer_had_the_request() -> None:
+    async with gateway_world() as world:
+        world.scheduler.endpoint_ids = ["ep-2"]
+        await worker_for(world, "ep-2")
+        world.worker.is_mute, world.worker.pause_after = True, 3
+        await world.warm_route("ep-1")
+
+        assert text_of(await world.chat()) == ANSWER
+        submission = world.scheduler.submissions[0]
+        assert (submission.lost_endpoint_id, submission.was_taken) == ("ep-1", True)
 
 
 async def test_an_assigned_endpoint_that_refuses_makes_a_new_attempt() -> None:
