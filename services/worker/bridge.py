@@ -167,7 +167,8 @@ class Bridge:
         request = self.log.find(message.request_id, message.attempt)
         if request is None:
             return ResendReply(known=False)
-        for part in self.log.since(request, message.from_index):
+        now_s = self._clock.monotonic_s()
+        for part in self.log.since(request, message.from_index, now_s):
             self._publisher.put(part)
         return ResendReply(known=True, next_index=request.next_index)
 

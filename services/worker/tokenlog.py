@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from libs.common.messages import Logprob, TokensGenerated
 from libs.common.states import FinishReason
 
-KEEP_FINISHED_S = 60.0
-MAX_FINISHED = 256  # unacknowledged ends; the oldest goes first
+KEEP_FINISHED_S = 60.0  # from the end, or from when somebody last asked for it
+MAX_FINISHED = 256  # unacknowledged ends; the one that was longest of no use goes first
 MAX_ENDED = 4096  # remembered (request id, attempt) pairs that must not start again
 RESEND_TOKENS = 256  # per message: with 20 log-probabilities each about 200 KB
 
@@ -30,7 +30,7 @@ class RequestLog:
     logprobs: list[Logprob] = field(default_factory=list)  # empty, or one per id
     finish: FinishReason | None = None
     error: str | None = None
-    finished_at_s: float | None = None
+    wanted_at_s: float | None = None  # once it is finished: when it ended or was last asked for
 
     @property
     def next_index(self) -> int:
@@ -113,8 +113,18 @@ class TokenLog:
         self._end(request, reason, error, now_s)
         return request.part(len(request.ids), len(request.ids))
 
-    def since(self, request: RequestLog, from_index: int) -> Iterator[TokensGenerated]:
-        """Everything from an index on, in messages of at most RESEND_TOKENS tokens."""
+    def since(
+        self, request: RequestLog, from_index: int, now_s: float
+    ) -> Iterator[TokensGenerated]:
+        """Everything from an index on, in messages of at most RESEND_TOKENS tokens.
+
+        Whoever asks still reads: what is finished is kept for another KEEP_FINISHED_S.
+        """
+        if request.is_finished:
+            request.wanted_at_s = now_s
+        return self._parts(request, from_index)
+
+    def _parts(self, request: RequestLog, from_index: int) -> Iterator[TokensGenerated]:
         first = max(0, from_index - request.start_index)
         while first < len(request.ids) or (request.is_finished and first == len(request.ids)):
             last = min(first + RESEND_TOKENS, len(request.ids))
@@ -139,17 +149,17 @@ class TokenLog:
             self._ended.popitem(last=False)
 
     def expire(self, now_s: float) -> None:
-        """Drop ends that nobody acknowledged in time, or that are too many."""
+        """Drop ends that nobody acknowledges nor asks for any more, or that are too many."""
         finished = sorted(
-            (r for r in self._requests.values() if r.finished_at_s is not None),
-            key=lambda r: r.finished_at_s or 0.0,
+            (r for r in self._requests.values() if r.wanted_at_s is not None),
+            key=lambda r: r.wanted_at_s or 0.0,
         )
         for position, request in enumerate(finished):
             is_over_limit = len(finished) - position > MAX_FINISHED
-            if is_over_limit or now_s - (request.finished_at_s or 0.0) >= KEEP_FINISHED_S:
+            if is_over_limit or now_s - (request.wanted_at_s or 0.0) >= KEEP_FINISHED_S:
                 self.forget(request.request_id, request.attempt)
 
     def _end(
         self, request: RequestLog, reason: FinishReason, error: str | None, now_s: float
     ) -> None:
-        request.finish, request.error, request.finished_at_s = reason, error, now_s
+        request.finish, request.error, request.wanted_at_s = reason, error, now_s

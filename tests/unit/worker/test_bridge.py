@@ -339,6 +339,17 @@ async def test_an_end_that_nobody_acknowledges_is_kept_for_a_minute(stage: Stage
     assert stage.bridge.is_over
 
 
+async def test_an_end_is_kept_as_long_as_its_reader_asks_for_what_was_lost(stage: Stage) -> None:
+    await stage.generate(generate())
+    stage.bridge.take_tokens(produced(0, 1, finish=FinishReason.STOP))
+    await stage.bridge.worker_gone()
+    for _ in range(3):
+        stage.clock.advance(KEEP_FINISHED_S - 1)
+        stage.bridge.expire()
+        assert (await stage.resend(0)).known
+    assert not stage.bridge.is_over
+
+
 async def test_idle_time_counts_from_readiness_and_from_the_last_end(stage: Stage) -> None:
     stage.clock.advance(5)
     assert stage.bridge.idle_ms == 0

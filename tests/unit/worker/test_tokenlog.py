@@ -34,8 +34,8 @@ def test_tokens_are_kept_in_order_and_can_be_sent_again_from_any_index() -> None
     assert log.append(tokens(0, 10), 1.0)
     assert log.append(tokens(1, 11, 12), 1.0)
 
-    assert list(log.since(request, 1)) == [tokens(1, 11, 12)]
-    assert list(log.since(request, 3)) == []
+    assert list(log.since(request, 1, 2.0)) == [tokens(1, 11, 12)]
+    assert list(log.since(request, 3, 2.0)) == []
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_nothing_is_taken_after_the_end() -> None:
     log, request = opened()
     assert log.append(tokens(0, 1, finish=FinishReason.STOP), 1.0)
     assert not log.append(tokens(1, 2), 1.0)
-    assert list(log.since(request, 0)) == [tokens(0, 1, finish=FinishReason.STOP)]
+    assert list(log.since(request, 0, 2.0)) == [tokens(0, 1, finish=FinishReason.STOP)]
 
 
 def test_the_end_alone_is_sent_again_to_whoever_has_all_tokens() -> None:
     log, request = opened()
     log.append(tokens(0, 1, 2), 1.0)
     log.finish(request, FinishReason.CANCELLED, 1.0)
-    assert list(log.since(request, 2)) == [tokens(2, finish=FinishReason.CANCELLED)]
+    assert list(log.since(request, 2, 2.0)) == [tokens(2, finish=FinishReason.CANCELLED)]
 
 
 def test_a_later_attempt_counts_on_from_the_tokens_of_earlier_ones() -> None:
     log, request = opened(start_index=5)
     assert log.append(tokens(5, 1), 1.0)
-    assert list(log.since(request, 0)) == [tokens(5, 1)]
+    assert list(log.since(request, 0, 2.0)) == [tokens(5, 1)]
 
 
 def test_a_newer_attempt_replaces_an_older_one_for_good() -> None:
@@ -106,6 +106,20 @@ def test_unacknowledged_ends_are_kept_for_a_minute() -> None:
     assert len(log) == 0
 
 
+def test_an_unacknowledged_end_is_kept_while_its_reader_still_asks() -> None:
+    log, request = opened()
+    log.append(tokens(0, 1, finish=FinishReason.STOP), 10.0)
+    asked_at_s = 10.0
+    for _ in range(5):
+        asked_at_s += KEEP_FINISHED_S - 1
+        assert list(log.since(request, 0, asked_at_s)) == [tokens(0, 1, finish=FinishReason.STOP)]
+        log.expire(asked_at_s)
+    log.expire(asked_at_s + KEEP_FINISHED_S - 0.1)
+    assert len(log) == 1
+    log.expire(asked_at_s + KEEP_FINISHED_S)
+    assert len(log) == 0
+
+
 def test_a_running_request_never_expires() -> None:
     log, _ = opened()
     log.expire(1e9)
@@ -123,6 +137,21 @@ def test_too_many_unacknowledged_ends_push_out_the_oldest() -> None:
     assert len(log) == MAX_FINISHED
     assert log.find("request-2", 1) is None
     assert log.find("request-3", 1) is not None
+
+
+def test_an_end_that_is_asked_for_is_not_pushed_out_by_newer_ones() -> None:
+    log = TokenLog()
+    for number in range(MAX_FINISHED + 1):
+        log.open(f"request-{number}", 1, 0, deadline_s=100.0)
+        request = log.find(f"request-{number}", 1)
+        assert request is not None
+        log.finish(request, FinishReason.STOP, float(number) / 1000)
+    oldest = log.find("request-0", 1)
+    assert oldest is not None
+    list(log.since(oldest, 0, 1.0))
+    log.expire(1.0)
+    assert log.find("request-0", 1) is oldest
+    assert log.find("request-1", 1) is None
 
 
 @given(
@@ -149,7 +178,7 @@ def test_a_resend_is_exactly_what_is_missing_in_bounded_messages(
     if is_finished:
         log.finish(request, FinishReason.LENGTH, 1.0)
 
-    parts = list(log.since(request, from_index))
+    parts = list(log.since(request, from_index, 2.0))
 
     have = max(0, from_index - start_index)
     assert [i for part in parts for i in part.ids] == everything[have:]
@@ -186,9 +215,9 @@ def test_a_reader_that_asks_at_gaps_ends_with_every_token_whatever_was_lost(
         if index not in lost:
             read(tokens(index, index, finish=finish))
         if index in asks:
-            for part in log.since(request, len(received)):
+            for part in log.since(request, len(received), 2.0):
                 read(part)
-    for part in log.since(request, len(received)):
+    for part in log.since(request, len(received), 2.0):
         read(part)
 
     assert received == list(range(20))
