@@ -30,6 +30,7 @@ class Assembly:
             shared_folder=shared_folder,
             connections=servers.connections,
             modules=options.modules,
+            start_mode=options.start_mode,
             extra=options.service_env,
         )
         ports = free_ports(options.num_gateways)

@@ -18,6 +18,7 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.runner import run_until_signal
 from deploy.local.statefolder import StateFolder
 from deploy.local.up import run_up
+from libs.common.startmode import StartMode
 
 _INTERRUPTED = 130  # as shells count SIGINT; a command that stays ends with 0 instead
 Command = Callable[[argparse.Namespace, Console], int]
@@ -73,6 +74,7 @@ def _stack_options(
         port=parsed.port,
         num_gateways=parsed.gateways,
         num_schedulers=parsed.schedulers,
+        start_mode=StartMode(parsed.start_mode),
         import_roots=tuple(path.absolute() for path in parsed.import_root),
         # Settings of services that a person has set in the shell: they win.
         service_env={key: value for key, value in environ.items() if key.startswith("HYDRA_")},
@@ -110,6 +112,12 @@ def _add_stack_options(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, help="the first gateway's port (default: a free one)")
     add("--gateways", type=int, default=1, help="how many (default 1)")
     add("--schedulers", type=int, default=1, help="how many; one leads (default 1)")
+    add(
+        "--start-mode",
+        choices=[mode.value for mode in StartMode],
+        default=StartMode.HYDRA.value,
+        help="sequential: one worker fetches, then starts, then loads; to compare (default hydra)",
+    )
     add(
         "--import-root",
         type=Path,

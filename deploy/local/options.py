@@ -8,6 +8,7 @@ from deploy.local.nodes import NodeOptions
 from deploy.local.ports import LOOPBACK
 from deploy.local.services import MODULES
 from deploy.local.statefolder import StateFolder
+from libs.common.startmode import StartMode
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class StackOptions:
     port: int | None = None  # of the first gateway; free ones for the others, and for None
     num_schedulers: int = 1
     num_gateways: int = 1
+    start_mode: StartMode = StartMode.HYDRA
     min_cached_bytes: int = 0  # what the host caches must hold together, or nothing is started
     import_roots: tuple[Path, ...] = ()  # besides the state folder's `sources`
     service_env: Mapping[str, str] = field(default_factory=dict)

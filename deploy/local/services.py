@@ -9,6 +9,7 @@ from deploy.local.environment import base_environment
 from deploy.local.nodes import NodeOptions
 from deploy.local.process import ProcessSpec
 from deploy.local.statefolder import StateFolder
+from libs.common.startmode import StartMode
 
 STATE_VARIABLE = "HYDRASERVE_SUPERVISED_STATE"  # marks our processes, for the sweep
 _PROJECT = Path(__file__).parents[2]
@@ -46,11 +47,17 @@ class ServiceSpecs:
     shared_folder: Path
     connections: Connections
     modules: Mapping[str, str] = field(default_factory=lambda: MODULES)
+    start_mode: StartMode = StartMode.HYDRA
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def scheduler(self, index: int) -> ProcessSpec:
         name = f"scheduler-{index}"
-        return self._spec("scheduler", name, {"SCHEDULER_ID": name, **self._database("scheduler")})
+        variables = {
+            "SCHEDULER_ID": name,
+            "START_MODE": self.start_mode.value,
+            **self._database("scheduler"),
+        }
+        return self._spec("scheduler", name, variables)
 
     def gateway(self, index: int, host: str, port: int) -> ProcessSpec:
         name = f"gateway-{index}"

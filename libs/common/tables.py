@@ -151,6 +151,8 @@ class WorkerRow(Base):
     spec: Mapped[dict[str, Any]]  # messages.WorkerSpec
     fetch_class: Mapped[str]  # FetchClass of its units
     is_desired: Mapped[bool] = mapped_column(server_default=text("true"))
+    # False while its weights are fetched first: then its node is told the fetch alone.
+    is_launch_due: Mapped[bool] = mapped_column(server_default=text("true"))
     pid: Mapped[int | None]
     address: Mapped[str | None]
     public_key: Mapped[str | None]

@@ -68,6 +68,8 @@ async def _give(round_: Round, endpoint: Endpoint, group: list[Queued]) -> None:
 def _is_open(round_: Round, endpoint: Endpoint, doubts: Doubts) -> bool:
     if not endpoint.state.can_take_requests or doubts.is_doubted(endpoint.id):
         return False
+    if not all(worker.is_launch_due for worker in endpoint.workers[:1]):
+        return False  # nobody would listen before its weights are there
     # Who serves was seen by this leader; what has just been planned cannot have been.
     return endpoint.state is EndpointState.STARTING or _entry(round_, endpoint) is not None
 

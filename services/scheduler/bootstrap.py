@@ -14,6 +14,7 @@ from libs.common.database import Database, migrate
 from libs.common.errors import BusError, DatabaseUnavailable
 from libs.common.outbox import OutboxRelay
 from libs.common.settings import DatabaseSettings
+from libs.common.startmode import StartMode
 from libs.common.subjects import Service
 from libs.common.telemetry import configure_logging, configure_tracing
 from libs.common.workqueue import NatsWorkQueue, WorkQueue
@@ -54,11 +55,12 @@ def build_controller(
     clock: Clock,
     timing: Timing,
     health: Health,
+    mode: StartMode = StartMode.HYDRA,
 ) -> Controller:
     """Everything one epoch needs; nothing of it is shared with another epoch."""
     ledger, doubts = Ledger(database, epoch), Doubts()
     observed, timeline = Observed(Hearing(clock.monotonic_s(), timing.longest_gap_s)), Timeline()
-    summaries, traces, wake = Summaries(), Traces(), asyncio.Event()
+    summaries, traces, wake = Summaries(mode.max_stages), Traces(), asyncio.Event()
     reconciler = Reconciler(
         ledger=ledger,
         bus=bus,
@@ -66,7 +68,7 @@ def build_controller(
         timing=timing,
         observed=observed,
         doubts=doubts,
-        starter=ColdStarter(summaries, traces),
+        starter=ColdStarter(summaries, traces, mode),
         sender=DesiredSender(bus, observed, timeline, clock, timing.desired_timeout_s),
         timeline=timeline,
         routes=RoutePublisher(epoch, timing.routes_interval_s),
@@ -143,7 +145,10 @@ async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> N
         stack.push_async_callback(database.close)
         workqueue = NatsWorkQueue(bus.client)
         controller = build_controller(
-            database, leadership.epoch, bus, workqueue, clock, settings.timing, health
+            *(database, leadership.epoch, bus, workqueue, clock),
+            timing=settings.timing,
+            health=health,
+            mode=settings.start_mode,
         )
         await _watched(controller, leadership, settings.timing.lease_check_s)
 

@@ -45,6 +45,7 @@ class Worker:
     public_key: str | None
     address: str | None = None  # of its data socket, with the key
     is_linked: bool = False  # it was told who its neighbours are
+    is_launch_due: bool = True  # False: its node has been told to fetch, not yet to run it
     context_tokens: int | None = None  # the longest sequence that it was started for
 
 

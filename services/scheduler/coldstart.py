@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
+from libs.common.startmode import StartMode
 from libs.common.states import ModelState
 from services.scheduler import planner
 from services.scheduler.autoscaler import wanted_endpoints
@@ -33,6 +34,7 @@ class _Given:
 class ColdStarter:
     summaries: Summaries
     traces: Traces
+    mode: StartMode
     node_faults: NodeFaults = field(default_factory=NodeFaults)
 
     async def start_missing(
@@ -71,7 +73,8 @@ class ColdStarter:
         node_ids = {stage.node_id for stage in plan.stages}
         if self.node_faults.must_wait(model.id, node_ids, round_.now_s):
             return
-        await begin_start(round_, deployable, plan, await self._occasion(round_, model.id))
+        occasion = await self._occasion(round_, model.id)
+        await begin_start(round_, deployable, plan, occasion, self.mode)
         given.begun.append(plan)
         round_.is_unfinished = True
 

@@ -62,10 +62,10 @@ def diagnose(
     if not node.is_heard:
         return Unknown()
     if observed is None:
-        return _absent(worker, node)
+        return _absent(worker, node, fetch)
     if observed.state.is_finished:
         return _ended(worker, observed, fetch)
-    return _fetch_trouble(worker, node, observed, fetch) or Present(observed)
+    return _fetch_trouble(worker, node, observed.state, fetch) or Present(observed)
 
 
 def _gone(worker: Worker, cause: str) -> Gone:
@@ -83,19 +83,21 @@ def _ended(worker: Worker, observed: WorkerObserved, fetch: FetchObserved | None
     return Gone(f"{_who(worker)}: {cause}")
 
 
-def _absent(worker: Worker, node: NodeReport) -> Finding:
+def _absent(worker: Worker, node: NodeReport, fetch: FetchObserved | None) -> Finding:
     if not worker.is_desired:
         return Gone(None) if node.has_accepted else Unknown()
-    if worker.state is WorkerState.PLANNED or not node.has_accepted:
+    if worker.state is WorkerState.PLANNED:
+        return _fetch_trouble(worker, node, worker.state, fetch) or Unknown()
+    if not node.has_accepted:
         return Unknown()
     return Gone(f"{_who(worker)} vanished from its agent's list")
 
 
 def _fetch_trouble(
-    worker: Worker, node: NodeReport, observed: WorkerObserved, fetch: FetchObserved | None
+    worker: Worker, node: NodeReport, state: WorkerState, fetch: FetchObserved | None
 ) -> Failing | None:
     """Only until the worker is ready: afterwards it holds its weights itself."""
-    is_waiting_for_weights = worker.is_desired and observed.state in (
+    is_waiting_for_weights = worker.is_desired and state in (
         WorkerState.PLANNED,
         WorkerState.LAUNCHING,
         WorkerState.REGISTERED,

@@ -22,6 +22,7 @@ from services.scheduler.expiry import Expiry
 from services.scheduler.fleet import settle
 from services.scheduler.gateways import Gateways
 from services.scheduler.hopeless import end_of_failing_models
+from services.scheduler.launching import launch_fetched
 from services.scheduler.observed import Observed
 from services.scheduler.outgrown import find_outgrown
 from services.scheduler.patience import StartWatch
@@ -103,6 +104,8 @@ class Reconciler:
         self._remember(round_)
         await end_of_failing_models(round_, fleet, known, demands)
         await link_stages(round_, fleet)
+        if await launch_fetched(round_, fleet):
+            fleet, demands, known = await self._read(round_)
         given = await assign_queued(round_, fleet, demands, self.doubts)
         if given:
             fleet, demands, known = await self._read(round_)

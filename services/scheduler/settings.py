@@ -7,6 +7,7 @@ from pathlib import Path
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment
+from libs.common.startmode import StartMode
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class SchedulerSettings:
     bus: BusSettings
     database: DatabaseSettings
     timing: Timing = field(default_factory=Timing)
+    start_mode: StartMode = StartMode.HYDRA
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "SchedulerSettings":
@@ -93,4 +95,14 @@ class SchedulerSettings:
             bus=BusSettings.read(env),
             database=DatabaseSettings.read(env),
             timing=Timing.read(env),
+            start_mode=_start_mode(env),
         )
+
+
+def _start_mode(env: Environment) -> StartMode:
+    text = env.text("START_MODE", StartMode.HYDRA.value)
+    try:
+        return StartMode(text)
+    except ValueError as exc:
+        expected = " or ".join(mode.value for mode in StartMode)
+        raise SettingsError(env.prefix + "START_MODE", text, expected) from exc

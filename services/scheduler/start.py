@@ -7,6 +7,7 @@ from datetime import datetime
 from libs.common import telemetry
 from libs.common.ids import new_id
 from libs.common.messages import Step, WorkerSpec
+from libs.common.startmode import StartMode
 from services.scheduler import memory
 from services.scheduler.cluster import Deployable
 from services.scheduler.plans import Plan, StagePlan
@@ -38,13 +39,15 @@ class Occasion:
 
 
 async def begin_start(
-    round_: Round, deployable: Deployable, plan: Plan, occasion: Occasion
+    round_: Round, deployable: Deployable, plan: Plan, occasion: Occasion, mode: StartMode
 ) -> None:
     endpoint_id, cold_start_id = new_id("endpoint"), new_id("start")
     traceparent = telemetry.promised_traceparent(occasion.traceparent, cold_start_id)
     workers = tuple(
         PlannedWorker(
-            stage.node_id, _spec(round_, deployable, plan, index, endpoint_id, traceparent)
+            stage.node_id,
+            _spec(round_, deployable, plan, index, endpoint_id, traceparent),
+            mode.is_launched_at_once,
         )
         for index, stage in enumerate(plan.stages)
     )

@@ -1,7 +1,7 @@
-"""Manifest summaries, read once: a manifest never changes."""
+"""What the planner is given of a model. Manifest summaries are read once: none ever changes."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,12 +15,17 @@ MAX_KEPT = 4096
 
 @dataclass
 class Summaries:
+    max_stages: int | None = None  # of any model, whatever it allows itself
     _kept: dict[str, ModelSummary] = field(default_factory=dict)
 
     async def deployable(self, session: AsyncSession, model: Model) -> Deployable:
-        assert model.manifest_digest is not None, "a READY model has a manifest"
-        summary = await self.of(session, model.manifest_digest)
-        return Deployable(model, model.manifest_digest, summary)
+        manifest_digest = model.manifest_digest
+        assert manifest_digest is not None, "a READY model has a manifest"
+        summary = await self.of(session, manifest_digest)
+        if self.max_stages is not None:
+            num_stages = min(model.max_pipeline_size, self.max_stages)
+            model = replace(model, max_pipeline_size=num_stages)
+        return Deployable(model, summary=summary, manifest_digest=manifest_digest)
 
     async def of(self, session: AsyncSession, manifest_digest: str) -> ModelSummary:
         summary = self._kept.get(manifest_digest)

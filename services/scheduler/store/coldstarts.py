@@ -27,6 +27,7 @@ SCHEDULER_ACTOR = "scheduler"
 class PlannedWorker:
     node_id: str
     spec: WorkerSpec
+    is_launch_due: bool  # or only once its weights are there
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ async def _insert_worker(session: AsyncSession, worker: PlannedWorker) -> None:
             state=WorkerState.PLANNED.value,
             spec=spec.model_dump(mode="json"),
             fetch_class=FetchClass.INTERACTIVE.value,
+            is_launch_due=worker.is_launch_due,
         )
     )
     await session.execute(

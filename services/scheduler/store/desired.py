@@ -13,7 +13,7 @@ async def load(session: AsyncSession, node_id: str, leader_epoch: int) -> NodeDe
     found = await session.scalars(select(NodeRow.desired_version).where(NodeRow.id == node_id))
     version = found.one()
     query = (
-        select(WorkerRow.spec, WorkerRow.fetch_class, EndpointRow.state)
+        select(WorkerRow.spec, WorkerRow.fetch_class, WorkerRow.is_launch_due, EndpointRow.state)
         .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
         .where(WorkerRow.node_id == node_id, WorkerRow.is_desired)
         .order_by(WorkerRow.created_at, WorkerRow.id)
@@ -25,7 +25,7 @@ async def load(session: AsyncSession, node_id: str, leader_epoch: int) -> NodeDe
         node_id=node_id,
         leader_epoch=leader_epoch,
         version=version,
-        workers=tuple(workers),
+        workers=tuple(w for w, row in zip(workers, rows, strict=True) if row.is_launch_due),
         fetches=tuple(map(_fetch, workers, classes)),
     )
 

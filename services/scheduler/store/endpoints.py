@@ -131,6 +131,13 @@ async def record_worker(session: AsyncSession, observed: WorkerObserved) -> None
     )
 
 
+async def launch_worker(session: AsyncSession, worker_id: str) -> None:
+    """From now on its node shall run it."""
+    await session.execute(
+        update(WorkerRow).where(WorkerRow.id == worker_id).values(is_launch_due=True)
+    )
+
+
 async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
     """No longer desired; their memory stays reserved until they are seen to be gone."""
     await session.execute(

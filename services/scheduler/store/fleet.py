@@ -41,6 +41,7 @@ _WORKERS = (
         WorkerRow.stage_index,
         WorkerRow.state,
         WorkerRow.is_desired,
+        WorkerRow.is_launch_due,
         WorkerRow.public_key,
         WorkerRow.address,
         WorkerRow.spec["max_context_tokens"].as_integer().label("context_tokens"),

@@ -12,6 +12,7 @@ from libs.common.database import Database
 from libs.common.ids import new_id
 from libs.common.messages import ModelSummary, UnitSummary
 from libs.common.settings import DatabaseSettings
+from libs.common.startmode import StartMode
 from libs.common.states import ModelState
 from libs.common.tables import ModelRow
 from libs.common.testing import MemoryBroker, MemoryBus, MemoryWorkQueue
@@ -98,6 +99,7 @@ class Leader:
 class World:
     settings: DatabaseSettings
     timing: Timing = QUICK
+    mode: StartMode = StartMode.HYDRA
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     workqueue: MemoryWorkQueue = field(default_factory=MemoryWorkQueue)
     nodes: dict[str, SimulatedNode] = field(default_factory=dict)
@@ -128,6 +130,7 @@ class World:
             clock,
             self.timing,
             Health(None, clock),
+            self.mode,
         )
         leader = Leader(leadership, controller, bus, asyncio.create_task(controller.run()))
         self.leaders.append(leader)

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.cli import main, parse_stack_options
 from deploy.local.nodes import NodeOptions
+from libs.common.startmode import StartMode
 
 
 def test_without_options_there_are_four_nodes_on_a_free_port() -> None:
@@ -14,14 +15,17 @@ def test_without_options_there_are_four_nodes_on_a_free_port() -> None:
     assert [node.node_id for node in options.nodes] == ["node-0", "node-1", "node-2", "node-3"]
     assert (options.host, options.port) == ("127.0.0.1", None)
     assert (options.num_gateways, options.num_schedulers) == (1, 1)
+    assert options.start_mode is StartMode.HYDRA
 
 
 def test_options_describe_equal_nodes() -> None:
-    arguments = "up --nodes 1 --nic 1G --memory 4Gi --host-cache 2Gi --cores 3".split()
+    sizes = "--nodes 1 --nic 1G --memory 4Gi --host-cache 2Gi --cores 3"
+    arguments = f"up --start-mode sequential {sizes}".split()
 
     options = parse_stack_options(arguments, {})
 
     assert options.nodes == (NodeOptions("node-0", 10**9, 4 * 2**30, 3, 2 * 2**30),)
+    assert options.start_mode is StartMode.SEQUENTIAL
 
 
 def test_a_file_describes_nodes_that_differ(tmp_path: Path) -> None:

@@ -73,16 +73,20 @@ def test_what_is_known_of_node_and_worker_decides(
         (None, LAUNCHING, report(), Present, "the fetcher restarts"),
         (None, LAUNCHING, report(is_fetcher_lost=True), Failing, "nobody brings them"),
         (None, RUNNING, report(is_fetcher_lost=True), Present, "it needs nobody"),
+        (fetch(FetchState.FAILED), None, report(), Failing, "its launch waits for them"),
+        (None, None, report(is_fetcher_lost=True), Failing, "its launch waits for nobody"),
+        (fetch(FetchState.FETCHING), None, report(), Unknown, "it is not launched yet"),
     ],
 )
 def test_a_worker_that_waits_for_weights_depends_on_its_fetch(
     fetch_: FetchObserved | None,
-    seen: WorkerObserved,
+    seen: WorkerObserved | None,
     node: NodeReport,
     expected: type[Finding],
     reason: str,
 ) -> None:
-    assert isinstance(diagnose(worker(), node, seen, fetch_), expected), reason
+    planned_or_seen = worker(state=WorkerState.PLANNED if seen is None else seen.state)
+    assert isinstance(diagnose(planned_or_seen, node, seen, fetch_), expected), reason
 
 
 def test_a_cause_names_who_where_and_why() -> None:

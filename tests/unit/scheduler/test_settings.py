@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import SettingsError
+from libs.common.startmode import StartMode
 from services.scheduler.settings import SchedulerSettings, Timing
 
 
@@ -25,6 +26,7 @@ def test_everything_but_addresses_and_secrets_has_a_default(environ: dict[str, s
     assert settings.timing == Timing()
     assert settings.scheduler_id.startswith("scheduler-")
     assert settings.health_file is None
+    assert settings.start_mode is StartMode.HYDRA
 
 
 def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
@@ -43,6 +45,7 @@ def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
         ("HYDRA_SCHEDULER_ID", "Not an id"),
         ("HYDRA_NODE_LOST_S", "soon"),
         ("HYDRA_QUEUE_RETRY_AFTER_S", "0"),
+        ("HYDRA_START_MODE", "Hydra"),
     ],
 )
 def test_a_bad_value_names_its_key(environ: dict[str, str], key: str, value: str) -> None:
