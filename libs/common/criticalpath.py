@@ -17,8 +17,9 @@ CLOCK_SKEW_S = 0.1  # another node's step may seem to end so much after what wai
 # others compute or copy what has arrived already.
 _FED_BY = {
     "weights": ("fetch",),
-    "load": ("weights", "fetch"),
-    "prefill": ("weights", "fetch"),
+    "device_copy": ("weights", "fetch"),
+    "load": ("weights", "fetch", "device_copy"),
+    "prefill": ("weights", "fetch", "device_copy"),
 }
 # Steps that need other stages to have come so far: to have done these, or all they do (None).
 _GATHERING: dict[str, tuple[str, ...] | None] = {

@@ -22,6 +22,7 @@ class Share(StrEnum):
 _WORKER_SHARES = {
     "map_units": Share.LOADING,
     "weights": Share.LOADING,
+    "device_copy": Share.LOADING,
     "load": Share.LOADING,
     "prefill": Share.PREFILL,
     "first_token": Share.PREFILL,

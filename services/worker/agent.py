@@ -15,11 +15,11 @@ from libs.common.messages import (
     WorkerObserved,
     WorkerSpec,
 )
-from libs.common.states import WorkerState
+from libs.common.states import FetchClass, WorkerState
 from libs.common.subjects import NODE_DESIRED_AGENT
 from services.worker.bridge import Bridge
 from services.worker.dataplane.security import DataPlaneOptions
-from services.worker.desired import DesiredLog, Retired, changes
+from services.worker.desired import DesiredLog, Retired, changes, fetch_class_of
 from services.worker.launcher import Launcher
 from services.worker.settings import DeviceSettings
 from services.worker.supervised import SupervisedWorker
@@ -98,11 +98,11 @@ class Agent:
         for spec in due.update:
             self._update(spec)
         for spec in due.launch:
-            await self._launch(spec)
+            await self._launch(spec, fetch_class_of(spec.worker_id, desired))
         self.changed.set()
         return reply
 
-    async def _launch(self, spec: WorkerSpec) -> None:
+    async def _launch(self, spec: WorkerSpec, fetch_class: FetchClass) -> None:
         if spec.device_index >= len(self._devices):
             cause = f"this node has no device {spec.device_index}, it has {len(self._devices)}"
             self._refused[spec.worker_id] = _failed(spec, cause)
@@ -114,7 +114,7 @@ class Agent:
         if spec.stage_index == 0:
             await self._open_bridge(worker)
         self._workers[spec.worker_id] = worker
-        start = start_frame(spec, device, self._fetcher_socket, self._data_plane)
+        start = start_frame(spec, device, self._fetcher_socket, self._data_plane, fetch_class)
         self._spawn(worker.run(self._launcher, device, start), f"run-{spec.worker_id}")
 
     async def _open_bridge(self, worker: SupervisedWorker) -> None:

@@ -15,29 +15,35 @@ from services.worker.engine.place import Place
 from services.worker.engine.ring import Loopback, Ring
 from services.worker.errors import WorkerError
 from services.worker.frames import StartWorker
-from services.worker.parameters import DTYPES, ParameterManager, placement_for
+from services.worker.parameters import DTYPES, ParameterManager
+from services.worker.placement import DevicePlacement, HostPlacement, Placement, SlabPlacement
 from services.worker.prefill import PrefillRing, PrefillStep
 from services.worker.progress import Progress
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
 
-if TYPE_CHECKING:  # a whole model does not load ZeroMQ
+if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
+    from services.worker.cuda.loading import DeviceLoading
     from services.worker.dataplane.plane import DataPlane
 
 
 def build_engine(
     start: StartWorker,
     feed: UnitFeed,
+    loading: "DeviceLoading | None",
     plane: "DataPlane | None",
     steps: StartSteps,
     progress: Progress,
 ) -> Engine | Follower:
-    """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
+    """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError.
+
+    `loading` has begun to fill the device, where there is one to be filled.
+    """
     manifest = feed.manifest()
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
     options = _options(start, manifest, progress)
-    source = ParameterManager(feed, placement_for(options.device))
+    source = ParameterManager(feed, _placement(feed, loading, options.device))
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
     try:
         if place.is_entry:
@@ -46,6 +52,12 @@ def build_engine(
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
         cause = str(exc).splitlines()[0]
         raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {start.device}: {cause}") from exc
+
+
+def _placement(feed: UnitFeed, loading: "DeviceLoading | None", device: torch.device) -> Placement:
+    if loading is not None:
+        return SlabPlacement(loading)
+    return HostPlacement(feed) if device.type == "cpu" else DevicePlacement(feed, device)
 
 
 def _place(start: StartWorker, config: ModelConfig) -> Place:

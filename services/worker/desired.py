@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.common.messages import DesiredReply, NodeDesired, WorkerSpec
+from libs.common.states import FetchClass
 
 MAX_RETIRED = 65_536  # worker ids that must never start again, remembered within a boot
 
@@ -78,3 +79,9 @@ class Retired:
         self._ids[worker_id] = None
         while len(self._ids) > self._max_ids:
             self._ids.popitem(last=False)
+
+
+def fetch_class_of(worker_id: str, desired: NodeDesired) -> FetchClass:
+    """How urgently a worker's weights are fetched; interactive unless the desired state says."""
+    classes = (fetch.fetch_class for fetch in desired.fetches if fetch.worker_id == worker_id)
+    return next(classes, FetchClass.INTERACTIVE)

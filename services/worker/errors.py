@@ -4,6 +4,8 @@ WorkerError
 ├── FrameError           bytes on the socketpair that are no frame of ours
 ├── LaunchError          a worker process could not be started; `cause` is for people
 ├── DeviceError          a device that the settings name is not there or cannot be asked
+├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
+├── DriverLacks          there is no CUDA driver here, or it lacks a function
 └── WeightsUnavailable   the weights did not become readable before the deadline, or never will
 """
 
@@ -23,6 +25,16 @@ class LaunchError(WorkerError):
 
 
 class DeviceError(WorkerError):
+    pass
+
+
+class DriverError(WorkerError):
+    def __init__(self, call: str, name: str, meaning: str) -> None:
+        super().__init__(f"{call}: {name} ({meaning})")
+        self.call, self.name = call, name
+
+
+class DriverLacks(WorkerError):
     pass
 
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from libs.common.states import FinishReason
+from libs.common.states import FetchClass, FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from services.worker.codec import reader_for, to_json
 from services.worker.dataplane.security import DataPlaneOptions, Neighbour
@@ -45,6 +45,7 @@ class StartWorker:
     fetcher_socket: str
     kv_tokens: int = 0  # cache slots, the same on every stage; 0: what kv_bytes hold
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
+    fetch_class: FetchClass = FetchClass.INTERACTIVE  # whether somebody waits for the weights
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The worker process: `python -m services.worker.runtime <descriptor> <agent pid>`.
 
-Started by the agent's launcher with one end of a socketpair. Imports are ordered by cost: the
-units are mapped by a thread while the main thread imports torch, and the main thread then owns the
-engine. A stage of several binds its data socket before that, so that its neighbours hear of it
-while it imports. The control plane's bus is not imported, and there are no credentials here.
+Started by the agent's launcher with one end of a socketpair. Imports are ordered by cost: threads
+map the units, and copy them to a GPU where there is one, while the main thread imports torch and
+then owns the engine. A stage of several binds its data socket before that, so that its neighbours
+hear of it while it imports. The control plane's bus is not imported, and there are no credentials.
 SIGTERM keeps its default effect: there is no state to save, and the kernel ends the leases.
 """
 
@@ -23,6 +23,7 @@ from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
 
 if TYPE_CHECKING:
+    from services.worker.cuda.loading import DeviceLoading
     from services.worker.linking import Links
 
 
@@ -52,6 +53,7 @@ def serve(channel: Channel, start: StartWorker) -> None:
         failed=channel.fail,
     )
     feed.start()
+    loading = load_device(start, feed, steps, channel)
     links = register(start, channel, steps)
     gc.disable()  # the import makes many objects and no garbage: saves a tenth of its time
     with steps.step("import"):
@@ -63,7 +65,7 @@ def serve(channel: Channel, start: StartWorker) -> None:
         from services.worker.serving import Serving
     with steps.step("build_engine"):
         plane = None if links is None else links.plane
-        engine = build_engine(start, feed, plane, steps, channel.progress)
+        engine = build_engine(start, feed, loading, plane, steps, channel.progress)
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)
@@ -72,6 +74,17 @@ def serve(channel: Channel, start: StartWorker) -> None:
         Serving(engine, channel, steps, wait_linked).run()
     else:
         Following(engine, channel, steps, wait_linked).run()
+
+
+def load_device(
+    start: StartWorker, feed: UnitFeed, steps: StartSteps, channel: Channel
+) -> "DeviceLoading | None":
+    """Begin to fill the GPU; None on CPU, where shared memory is all that the engine needs."""
+    if start.device == "cpu":
+        return None
+    from services.worker.cuda.start import start_loading
+
+    return start_loading(start, feed, steps, channel.fail)
 
 
 def register(start: StartWorker, channel: Channel, steps: StartSteps) -> "Links | None":

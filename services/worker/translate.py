@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from libs.common.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
+from libs.common.states import FetchClass
 from services.worker.dataplane.security import DataPlaneOptions, Neighbour
 from services.worker.errors import FrameError
 from services.worker.frames import (
@@ -22,6 +23,7 @@ def start_frame(
     device: DeviceSettings,
     fetcher_socket: Path,
     data_plane: DataPlaneOptions,
+    fetch_class: FetchClass = FetchClass.INTERACTIVE,
 ) -> StartWorker:
     return StartWorker(
         worker_id=spec.worker_id,
@@ -41,6 +43,7 @@ def start_frame(
         fetcher_socket=str(fetcher_socket),
         kv_tokens=spec.kv_tokens,
         data_plane=data_plane,
+        fetch_class=fetch_class,
     )
 
 

@@ -41,6 +41,11 @@ class UnitFeed:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def deadline_s(self) -> float:
+        """On time.monotonic(): by then every byte must be there."""
+        return self._deadline_s
+
     def manifest(self) -> Manifest:
         """Waits for it. Raises WeightsUnavailable at the deadline or when the fetcher refuses."""
         self._wait_until(lambda: self._manifest is not None, "manifest", self._deadline_s)

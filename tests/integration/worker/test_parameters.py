@@ -1,12 +1,13 @@
 """Weights from real unit files, over a real socket, to tensors on the CPU."""
 
+import ctypes
 import fcntl
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,21 @@ import torch
 from libs.common.manifest import UnitKind
 from libs.common.modelconfig.parts import Weight
 from libs.common.unitheader import UnitError
+from services.worker.cuda.driver import Driver
+from services.worker.cuda.libcuda import LibCuda
+from services.worker.cuda.loading import AT_ONCE, DeviceLoading
 from services.worker.engine.weights import UnitKey
 from services.worker.engine.weights import UnitReader as Weights
 from services.worker.errors import WeightsUnavailable
 from services.worker.frames import StepTaken
-from services.worker.parameters import (
-    DevicePlacement,
-    HostPlacement,
-    ParameterManager,
-    Placement,
-)
+from services.worker.parameters import ParameterManager
+from services.worker.placement import DevicePlacement, HostPlacement, Placement, SlabPlacement
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
-from tests.integration.worker.tiny import TinyModel, UnitFolder
+from tests.integration.worker.tiny import TinyModel, Unit, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
+from tests.support.fakecuda import FakeDriver
+from tests.support.waiting import eventually
 
 EMBEDDING, LAYER_0 = UnitKey(UnitKind.EMBEDDING), UnitKey(UnitKind.LAYER, 0)
 
@@ -36,7 +38,7 @@ EMBEDDING, LAYER_0 = UnitKey(UnitKind.EMBEDDING), UnitKey(UnitKind.LAYER, 0)
 class Fed:
     """A unit feed whose failures are remembered."""
 
-    def __init__(self, tmp_path: Path, placement: Placement | None = None) -> None:
+    def __init__(self, tmp_path: Path, placed: "Placing | None" = None) -> None:
         self.steps: list[StepTaken] = []
         self.failures: list[str] = []
         self.failed = threading.Event()
@@ -45,10 +47,11 @@ class Fed:
             "worker-a",
             deadline_s=time.monotonic() + 20,
             steps=StartSteps(self.steps.append),
-            failed=self._fail,
+            failed=self.fail,
         )
         self.feed.start()
-        self.parameters = ParameterManager(self.feed, placement or HostPlacement())
+        placement = (placed or in_shared_memory)(self)
+        self.parameters = ParameterManager(self.feed, placement)
 
     def until_watched(self) -> None:
         """The feed has seen every byte and looks at no file any more."""
@@ -57,7 +60,7 @@ class Fed:
             assert time.monotonic() < deadline_s
             time.sleep(0.001)
 
-    def _fail(self, cause: str) -> None:
+    def fail(self, cause: str) -> None:
         self.failures.append(cause)
         self.failed.set()
 
@@ -74,19 +77,53 @@ def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
         yield folder
 
 
+Placing = Callable[[Fed], Placement]
+
+
+def in_shared_memory(fed: Fed) -> Placement:
+    return HostPlacement(fed.feed)
+
+
+def copied_by_torch(device: str) -> Placing:
+    return lambda fed: DevicePlacement(fed.feed, torch.device(device))
+
+
+def in_a_slab(fed: Fed) -> Placement:
+    return SlabPlacement(loading(fed, FakeDriver()), host_view)
+
+
+def in_a_slab_of_the_gpu(fed: Fed) -> Placement:
+    return SlabPlacement(loading(fed, LibCuda()))
+
+
+def loading(fed: Fed, driver: Driver) -> DeviceLoading:
+    digests = [unit.digest for unit in fed.feed.manifest().units]
+    steps = StartSteps(fed.steps.append)
+    loading = DeviceLoading(driver, fed.feed, digests, pace=AT_ONCE, steps=steps, failed=fed.fail)
+    loading.start()
+    return loading
+
+
+def host_view(pointer: int, num_bytes: int) -> torch.Tensor:
+    """The fake driver's device memory is the host's."""
+    return torch.frombuffer((ctypes.c_ubyte * num_bytes).from_address(pointer), dtype=torch.uint8)
+
+
 PLACEMENTS = [
-    pytest.param(HostPlacement(), id="shared memory"),
-    pytest.param(DevicePlacement(torch.device("cpu")), id="a copy"),
-    pytest.param(DevicePlacement(torch.device("cuda:0")), id="GPU", marks=pytest.mark.gpu),
+    pytest.param(in_shared_memory, id="shared memory"),
+    pytest.param(in_a_slab, id="a slab"),
+    pytest.param(copied_by_torch("cpu"), id="a copy"),
+    pytest.param(in_a_slab_of_the_gpu, id="a slab of the GPU", marks=pytest.mark.gpu),
+    pytest.param(copied_by_torch("cuda:0"), id="a copy on the GPU", marks=pytest.mark.gpu),
 ]
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placing", PLACEMENTS)
 def test_every_tensor_is_what_was_stored(
-    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placing: Placing
 ) -> None:
     folder.fill()
-    parameters = Fed(tmp_path, placement).parameters
+    parameters = Fed(tmp_path, placing).parameters
     for unit in model.units:
         key = UnitKey(unit.entry.kind, unit.entry.layer_index)
         parameters.wait_unit(key, 5)
@@ -106,29 +143,26 @@ def test_a_tensor_is_a_view_of_shared_memory_and_not_a_copy(
 
 
 @pytest.mark.parametrize(
-    ("placement", "has_lease"),
+    ("placing", "has_lease"),
     [
-        pytest.param(HostPlacement(), True, id="in shared memory"),
-        pytest.param(DevicePlacement(torch.device("cpu")), False, id="copied"),
+        pytest.param(in_shared_memory, True, id="in shared memory"),
+        pytest.param(in_a_slab, False, id="in a slab"),
+        pytest.param(copied_by_torch("cpu"), False, id="copied"),
     ],
 )
-def test_a_unit_is_leased_for_as_long_as_its_file_is_used(
-    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement, has_lease: bool
+async def test_a_unit_is_leased_for_as_long_as_its_file_is_used(
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placing: Placing, has_lease: bool
 ) -> None:
     folder.fill()
-    fed = Fed(tmp_path, placement)
+    fed = Fed(tmp_path, placing)
     for unit in model.units:
         fed.parameters.wait_unit(UnitKey(unit.entry.kind, unit.entry.layer_index), 5)
     fed.until_watched()
 
-    descriptor = folder.open(model.units[0].entry.digest)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        assert not has_lease
-    except BlockingIOError:
-        assert has_lease
-    finally:
-        os.close(descriptor)
+    if has_lease:
+        assert not _is_free(folder, model.units[0])
+    else:
+        await eventually(lambda: _is_free(folder, model.units[0]))
 
 
 def test_query_key_and_value_are_one_matrix_without_a_copy(
@@ -146,11 +180,11 @@ def test_query_key_and_value_are_one_matrix_without_a_copy(
     assert torch.equal(fused, torch.cat([model.state[name] for name in names]))
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placing", PLACEMENTS)
 def test_waiting_for_a_unit_ends_when_its_last_byte_is_there(
-    tmp_path: Path, model: TinyModel, folder: UnitFolder, placement: Placement
+    tmp_path: Path, model: TinyModel, folder: UnitFolder, placing: Placing
 ) -> None:
-    parameters = Fed(tmp_path, placement).parameters
+    parameters = Fed(tmp_path, placing).parameters
     waiting = threading.Thread(target=parameters.wait_unit, args=(LAYER_0, 20))
     waiting.start()
     folder.fill(model.units[0])
@@ -195,7 +229,7 @@ def test_a_write_to_a_weight_ends_the_process_and_leaves_the_weight(
     code = (
         "import sys, os\n"
         "from libs.common.unitfile import UnitReader\n"
-        "from services.worker.parameters import host_bytes\n"
+        "from services.worker.placement import host_bytes\n"
         "descriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
         "unit = UnitReader(descriptor, digest=sys.argv[2], size_bytes=int(sys.argv[3]))\n"
         "host_bytes(unit)[0] = 1\n"
@@ -205,6 +239,18 @@ def test_a_write_to_a_weight_ends_the_process_and_leaves_the_weight(
     assert done.returncode == -11
     with open(folder.open(digest), "rb") as file:
         assert file.read().endswith(model.units[0].data)
+
+
+def _is_free(folder: UnitFolder, unit: Unit) -> bool:
+    """Whether nobody holds the unit's file, so that the fetcher may remove it."""
+    descriptor = folder.open(unit.entry.digest)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _mapping_of(address: int) -> str:

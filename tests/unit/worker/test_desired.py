@@ -1,7 +1,8 @@
 import pytest
 
-from libs.common.messages import NodeDesired
-from services.worker.desired import Changes, DesiredLog, Retired, changes
+from libs.common.messages import FetchSpec, NodeDesired
+from libs.common.states import FetchClass
+from services.worker.desired import Changes, DesiredLog, Retired, changes, fetch_class_of
 from tests.unit.worker.making import worker_spec
 
 
@@ -70,3 +71,16 @@ def test_only_so_many_retired_ids_are_remembered() -> None:
         retired.add(worker_id)
     assert "worker-a" not in retired
     assert "worker-b" in retired and "worker-c" in retired
+
+
+def test_a_workers_weights_are_as_urgent_as_their_fetch() -> None:
+    fetch = FetchSpec(
+        fetch_id="fetch-a",
+        worker_id="worker-a",
+        manifest_digest="0" * 64,
+        unit_digests=("1" * 64,),
+        fetch_class=FetchClass.BACKGROUND,
+    )
+    state = desired(1, 1, "worker-a", "worker-b").model_copy(update={"fetches": (fetch,)})
+    assert fetch_class_of("worker-a", state) is FetchClass.BACKGROUND
+    assert fetch_class_of("worker-b", state) is FetchClass.INTERACTIVE

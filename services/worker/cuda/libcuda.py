@@ -1,0 +1,120 @@
+"""The CUDA driver by ctypes: loaded in milliseconds, long before torch. Stdlib only.
+
+Foreign functions release the interpreter's lock, so threads in here do not hold up an import.
+"""
+
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+
+from services.worker.errors import DriverError, DriverLacks
+
+LIBRARY = "libcuda.so.1"
+_VISIBLE_GPU = 0  # a worker process is shown one GPU only
+_STREAM_NON_BLOCKING = 1
+_EVENT_SLEEPING_WITHOUT_TIMES = 1 | 2
+_HOST_PORTABLE = 1
+
+_SIGNATURES = {
+    "cuInit": (c_uint,),
+    "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
+    "cuCtxSetCurrent": (c_void_p,),
+    "cuCtxGetStreamPriorityRange": (POINTER(c_int), POINTER(c_int)),
+    "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
+    "cuMemHostAlloc": (POINTER(c_void_p), c_size_t, c_uint),
+    "cuMemFreeHost": (c_void_p,),
+    "cuStreamCreateWithPriority": (POINTER(c_void_p), c_uint, c_int),
+    "cuStreamDestroy_v2": (c_void_p,),
+    "cuEventCreate": (POINTER(c_void_p), c_uint),
+    "cuEventDestroy_v2": (c_void_p,),
+    "cuEventRecord": (c_void_p, c_void_p),
+    "cuEventSynchronize": (c_void_p,),
+    "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
+    "cuGetErrorName": (c_int, POINTER(c_char_p)),
+    "cuGetErrorString": (c_int, POINTER(c_char_p)),
+}
+
+
+class LibCuda:
+    """The port `Driver` on the driver's own library."""
+
+    def __init__(self, library: str = LIBRARY) -> None:
+        """Raises DriverLacks when the library, or a function that is used here, is not there."""
+        self._functions = _functions(library)
+        self._context = c_void_p()
+
+    def open_context(self) -> None:
+        self._call("cuInit", 0)
+        device = c_int()
+        self._call("cuDeviceGet", byref(device), _VISIBLE_GPU)
+        self._call("cuDevicePrimaryCtxRetain", byref(self._context), device)
+        self.enter()
+
+    def enter(self) -> None:
+        self._call("cuCtxSetCurrent", self._context)
+
+    def allocate_device(self, num_bytes: int) -> int:
+        pointer = c_uint64()
+        self._call("cuMemAlloc_v2", byref(pointer), num_bytes)
+        return pointer.value
+
+    def allocate_host(self, num_bytes: int) -> int:
+        pointer = c_void_p()
+        self._call("cuMemHostAlloc", byref(pointer), num_bytes, _HOST_PORTABLE)
+        return pointer.value or 0
+
+    def free_host(self, pointer: int) -> None:
+        self._call("cuMemFreeHost", pointer)
+
+    def create_stream(self, *, is_urgent: bool) -> int:
+        least, greatest, stream = c_int(), c_int(), c_void_p()
+        self._call("cuCtxGetStreamPriorityRange", byref(least), byref(greatest))
+        priority = greatest if is_urgent else least
+        self._call("cuStreamCreateWithPriority", byref(stream), _STREAM_NON_BLOCKING, priority)
+        return stream.value or 0
+
+    def destroy_stream(self, stream: int) -> None:
+        self._call("cuStreamDestroy_v2", stream)
+
+    def create_event(self) -> int:
+        event = c_void_p()
+        self._call("cuEventCreate", byref(event), _EVENT_SLEEPING_WITHOUT_TIMES)
+        return event.value or 0
+
+    def destroy_event(self, event: int) -> None:
+        self._call("cuEventDestroy_v2", event)
+
+    def copy_to_device(self, target: int, source: int, num_bytes: int, stream: int) -> None:
+        self._call("cuMemcpyHtoDAsync_v2", target, source, num_bytes, stream)
+
+    def record(self, event: int, stream: int) -> None:
+        self._call("cuEventRecord", event, stream)
+
+    def wait(self, event: int) -> None:
+        self._call("cuEventSynchronize", event)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        status = self._functions[name](*arguments)
+        if status != 0:
+            raise DriverError(
+                name,
+                self._text("cuGetErrorName", status, f"error {status}"),
+                self._text("cuGetErrorString", status, "unknown to the driver"),
+            )
+
+    def _text(self, function: str, status: int, default: str) -> str:
+        text = c_char_p()
+        self._functions[function](status, byref(text))
+        return default if text.value is None else text.value.decode(errors="replace")
+
+
+def _functions(library: str) -> "dict[str, ctypes._NamedFuncPointer]":
+    try:
+        cuda = ctypes.CDLL(library)
+        functions = {name: getattr(cuda, name) for name in _SIGNATURES}
+    except (OSError, AttributeError) as exc:
+        raise DriverLacks(str(exc)) from exc
+    for name, arguments in _SIGNATURES.items():
+        functions[name].argtypes = arguments
+        functions[name].restype = c_int
+    return functions

@@ -1,0 +1,169 @@
+"""From unit files that arrive to the device, on a driver without one."""
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from services.worker.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Pace
+from services.worker.errors import WeightsUnavailable
+from services.worker.frames import StepTaken
+from services.worker.startsteps import StartSteps
+from tests.support.fakecuda import ERROR_NAME, FUNCTIONS, FakeDriver
+from tests.support.waiting import eventually
+from tests.unit.worker.cuda.arriving import FeedDouble
+
+BUFFER_BYTES = 8192
+SIZES = (20_000, 4096, 1, 33_333)
+
+
+class Loaded:
+    """A loading of `feed`, and what it says."""
+
+    def __init__(
+        self,
+        feed: FeedDouble,
+        driver: FakeDriver | None = None,
+        *,
+        pace: Pace = AT_ONCE,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.feed, self.driver = feed, driver or FakeDriver()
+        self.steps: list[StepTaken] = []
+        self.failures: list[str] = []
+        self.failed = threading.Event()
+        self.loading = DeviceLoading(
+            self.driver,
+            feed,
+            [unit.digest for unit in feed.units],
+            pace=pace,
+            steps=StartSteps(self.steps.append),
+            failed=self._fail,
+            buffer_bytes=BUFFER_BYTES,
+            sleep=sleep,
+        )
+        self.loading.start()
+
+    def wait(self, index: int, timeout_s: float = 5.0) -> bytes:
+        """What the device has of a unit that is said to be there."""
+        unit, slab = self.feed.units[index], self.loading.slab()
+        self.loading.wait(unit, time.monotonic() + timeout_s)
+        return self.driver.bytes_at(
+            slab.pointer + slab.layout.offsets[unit.digest], unit.size_bytes
+        )
+
+    def _fail(self, cause: str) -> None:
+        self.failures.append(cause)
+        self.failed.set()
+
+
+@pytest.mark.parametrize("pace", [AT_ONCE, IN_BACKGROUND], ids=["at once", "in background"])
+async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: Pace) -> None:
+    feed = FeedDouble(*SIZES)
+    loaded = Loaded(feed, pace=pace)
+    for index, reader in enumerate(feed.readers):
+        for _ in range(reader.unit.size_bytes // 4096 + 1):
+            reader.arrive(4096)
+        assert loaded.wait(index) == reader.content
+    assert loaded.loading.is_complete
+    await eventually(lambda: loaded.driver.num_left == 0)  # the threads have cleared up
+    assert loaded.driver.violations == [] and loaded.failures == []
+    assert max(loaded.driver.copy_sizes) <= BUFFER_BYTES
+    assert set(loaded.driver.priorities) == {pace.is_urgent}
+    assert sorted(u.digest for u in feed.released) == [u.digest for u in feed.units]
+
+
+async def test_units_that_are_all_there_are_copied_by_several_threads() -> None:
+    feed = FeedDouble(*(50_000,) * 20)
+    feed.arrive()
+    loaded = Loaded(feed)
+    for index, reader in enumerate(feed.readers):
+        assert loaded.wait(index) == reader.content
+    await eventually(lambda: loaded.driver.num_left == 0)
+    assert loaded.driver.num_calls["create_stream"] == AT_ONCE.num_threads
+    assert loaded.driver.violations == []
+
+
+def test_a_unit_is_not_there_before_its_last_byte() -> None:
+    feed = FeedDouble(8192, 8192)
+    loaded = Loaded(feed)
+    feed.readers[0].arrive(8191)
+    with pytest.raises(WeightsUnavailable, match="of 8192 bytes of unit digest-0 are not there"):
+        loaded.wait(0, timeout_s=0.05)
+    feed.readers[0].arrive(1)
+    assert loaded.wait(0) == feed.readers[0].content
+    assert not loaded.loading.is_complete
+    assert [unit.digest for unit in feed.released] == ["digest-0"]
+
+
+async def test_the_timeline_has_the_context_the_copy_and_each_quarter() -> None:
+    feed = FeedDouble(*SIZES)
+    loaded = Loaded(feed)
+    feed.arrive()
+    loaded.wait(3)
+    await eventually(lambda: loaded.steps[-1].name == "device_copy")
+    ended = [step for step in loaded.steps if step.ended_at_s is not None]
+    quarters = [f"device_copy.copied_{share}%" for share in (25, 50, 75, 100)]
+    assert [step.name for step in ended] == ["device_context", *quarters, "device_copy"]
+    assert all(a.ended_at_s <= b.ended_at_s for a, b in pairwise(ended))  # type: ignore[operator]  # they have ended
+    assert len({step.started_at_s for step in ended[1:]}) == 1
+
+
+@pytest.mark.parametrize("method", FUNCTIONS)
+def test_any_call_that_fails_ends_the_start_by_the_drivers_words(method: str) -> None:
+    feed = FeedDouble(*SIZES)
+    feed.arrive()
+    loaded = Loaded(feed, FakeDriver(failing=method))
+    assert loaded.failed.wait(5)
+    assert f"{FUNCTIONS[method]}: {ERROR_NAME}" in loaded.failures[0]
+
+
+@pytest.mark.parametrize("method", ["open_context", "allocate_device"])
+def test_who_waits_for_a_slab_that_never_comes_is_told_why(method: str) -> None:
+    loaded = Loaded(FeedDouble(*SIZES), FakeDriver(failing=method))
+    with pytest.raises(WeightsUnavailable, match=ERROR_NAME):
+        loaded.loading.slab()
+
+
+def test_a_copy_that_fails_late_leaves_what_was_copied_before() -> None:
+    feed = FeedDouble(*(BUFFER_BYTES,) * 3)
+    loaded = Loaded(feed, FakeDriver(failing="copy_to_device", failing_call=3))
+    feed.readers[0].arrive()
+    assert loaded.wait(0) == feed.readers[0].content
+    feed.arrive()
+    with pytest.raises(WeightsUnavailable, match="cuMemcpyHtoDAsync_v2"):
+        loaded.wait(1)
+        loaded.wait(2)
+
+
+def test_weights_that_the_feed_cannot_get_fail_the_loading() -> None:
+    feed = FeedDouble(4096)
+    feed.refusal = "no such fetch"
+    loaded = Loaded(feed)
+    assert loaded.failed.wait(5)
+    with pytest.raises(WeightsUnavailable, match="no such fetch"):
+        loaded.loading.slab()
+
+
+def test_bytes_that_never_come_fail_the_loading_at_the_deadline() -> None:
+    loaded = Loaded(FeedDouble(4096, patience_s=0.1))
+    assert loaded.failed.wait(5)
+    assert "deadline passed" in loaded.failures[0]
+
+
+def test_in_the_background_it_rests_after_each_piece() -> None:
+    feed, rests_s = FeedDouble(*(BUFFER_BYTES,) * 4), list[float]()
+    feed.arrive()
+    loaded = Loaded(feed, pace=IN_BACKGROUND, sleep=rests_s.append)
+    loaded.wait(3)
+    assert len(rests_s) >= 3 and all(rest_s > 0 for rest_s in rests_s)
+    assert loaded.driver.num_calls["create_stream"] == 1
+
+
+def test_what_is_waited_for_never_rests() -> None:
+    feed, rests_s = FeedDouble(*(BUFFER_BYTES,) * 4), list[float]()
+    feed.arrive()
+    Loaded(feed, sleep=rests_s.append).wait(3)
+    assert rests_s == []

@@ -1,0 +1,74 @@
+"""What a worker of a GPU begins with."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from libs.common.states import FetchClass
+from services.worker.cuda.driver import Driver
+from services.worker.cuda.libcuda import LibCuda
+from services.worker.cuda.loading import DeviceLoading
+from services.worker.cuda.start import start_loading
+from services.worker.dataplane.security import DataPlaneOptions
+from services.worker.errors import DriverLacks
+from services.worker.frames import StartWorker
+from services.worker.settings import parse_device
+from services.worker.startsteps import StartSteps
+from services.worker.translate import start_frame
+from tests.support.fakecuda import FakeDriver
+from tests.support.waiting import eventually
+from tests.unit.worker.cuda.arriving import FeedDouble
+from tests.unit.worker.making import worker_spec
+
+GPU = parse_device(0, "cuda:0:1Gi:1")
+
+
+def frame(feed: FeedDouble) -> StartWorker:
+    spec = worker_spec()
+    start = start_frame(spec, GPU, Path("/nowhere"), DataPlaneOptions())
+    return replace(start, unit_digests=tuple(unit.digest for unit in feed.units))
+
+
+def begin(start: StartWorker, feed: FeedDouble, driver: Driver) -> DeviceLoading | None:
+    steps = StartSteps(lambda step: None)
+    return start_loading(start, feed, steps, pytest.fail, load_driver=lambda: driver)
+
+
+@pytest.mark.parametrize(
+    ("fetch_class", "num_threads"), [(FetchClass.INTERACTIVE, 4), (FetchClass.BACKGROUND, 1)]
+)
+async def test_weights_that_nobody_waits_for_are_copied_in_the_background(
+    fetch_class: FetchClass, num_threads: int
+) -> None:
+    feed, driver = FeedDouble(4096), FakeDriver()
+    feed.arrive()
+    begin(replace(frame(feed), fetch_class=fetch_class), feed, driver)
+    await eventually(lambda: driver.num_calls["destroy_stream"] == num_threads)
+    assert driver.priorities == [fetch_class is FetchClass.INTERACTIVE] * num_threads
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        pytest.param("libcuda-of-no-machine.so.1", id="no driver"),
+        pytest.param("libc.so.6", id="a library without its functions"),
+    ],
+)
+def test_without_a_driver_torch_copies_and_the_log_says_so(
+    library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = FeedDouble(4096)
+    with caplog.at_level(logging.WARNING):
+        loading = start_loading(
+            *(frame(feed), feed, StartSteps(lambda step: None), pytest.fail),
+            load_driver=lambda: LibCuda(library),
+        )
+    assert loading is None
+    assert "torch will copy the weights" in caplog.text and "lib" in caplog.text
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    with pytest.raises(DriverLacks, match="libcuda-of-no-machine"):
+        LibCuda("libcuda-of-no-machine.so.1")
