@@ -131,10 +131,18 @@ class _Walk:
     def _earlier(self, step: TimedStep) -> Iterator[_Needed]:
         """What the same actor had done before. A node is told by two independent deliveries."""
         if step.kind is ActorKind.DELIVERY:
+            yield from self._fetched_before(step)
             return
         for other in self._steps:
             is_before = other is not step and self._end_s(other) <= step.start_s
             if other.actor == step.actor and is_before:
+                yield _Needed(other, self._end_s(other))
+
+    def _fetched_before(self, step: TimedStep) -> Iterator[_Needed]:
+        """A sequential start tells the agent only when the weights are there."""
+        for other in self._steps if step.name == "tell agent" else ():
+            is_fetch = other.kind is ActorKind.FETCHER and other.worker_id == step.worker_id
+            if is_fetch and self._end_s(other) <= step.start_s:
                 yield _Needed(other, self._end_s(other))
 
     def _feeding(self, step: TimedStep, until_s: float) -> Iterator[_Needed]:

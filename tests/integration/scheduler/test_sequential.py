@@ -54,6 +54,7 @@ async def test_one_worker_is_launched_only_when_its_fetch_is_complete(world: Wor
     (worker_id,) = node.agent.started
     assert await world.value("SELECT count(*) FROM workers") == 1
     assert await world.value("SELECT id FROM workers") == worker_id
+    await world.until("SELECT count(*) FROM cold_start_steps WHERE name LIKE 'tell %%'", 2)
 
 
 async def test_a_new_leader_launches_what_an_earlier_one_only_let_fetch(world: World) -> None:

@@ -81,6 +81,27 @@ def test_a_start_that_waits_for_imports_is_spent_on_the_runtime() -> None:
     )
 
 
+def test_a_launch_that_waited_for_its_weights_lies_behind_the_fetch() -> None:
+    path = critical_path(
+        (
+            step("scheduler", "queue", -0.01, 0.0),
+            step("scheduler/w0", "tell fetcher", 0.02, 0.03),
+            step("fetch/w0", "fetch", 0.03, 5.40),
+            step("scheduler/w0", "tell agent", 5.45, 5.47),
+            step("w0", "spawn", 5.46, 5.60),
+            step("w0", "import", 5.60, 6.60),
+            step("w0", "prefill", 6.60, 6.70),
+            step("w0", "first_token", 6.70, 6.71),
+        )
+    )
+
+    assert names(path) == [
+        *("queue", "tell fetcher", "fetch", "tell agent", "spawn", "import"),
+        *("prefill", "first_token"),
+    ]
+    assert describe_shares(shares(path)).startswith("80 % network, 17 % runtime")
+
+
 def test_of_two_stages_the_slower_one_is_named() -> None:
     slower = tuple(
         step(actor.replace("w0", "w1"), name, start_s, end_s, stage=1)
