@@ -1,7 +1,7 @@
 # The whole developer interface; `make help` lists it. pip's options go into PIP_ARGS.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install model demo up test test-long test-gpu bench-burst lint clean
+.PHONY: help install model demo up test test-long test-gpu bench-burst bench-cold lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -43,6 +43,9 @@ test-gpu: install ## run what needs a CUDA device
 
 bench-burst: install ## measure bursts of requests to cold models
 	@$(PY) -m benchmarks.burst $(ARGS)
+
+bench-cold: $(BENCH_INSTALLED) ## measure how long first requests wait, by kind of start
+	@$(PY) -m benchmarks.cold $(ARGS)
 
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .

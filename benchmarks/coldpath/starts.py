@@ -1,0 +1,134 @@
+"""One variant measured once: a stack of its own, warmed up with another model, then the start."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.coldpath.bound import model_bytes
+from benchmarks.coldpath.samples import PathPart, Sample
+from benchmarks.coldpath.variants import Variant
+from deploy.local.api import ApiClient
+from deploy.local.apitypes import ColdStartInfo
+from deploy.local.fetchbounds import fetch_took_s
+from deploy.local.nodes import equal_nodes
+from deploy.local.options import StackOptions
+from deploy.local.stack import LocalStack
+from deploy.local.statefolder import StateFolder
+from libs.common.criticalpath import critical_path
+from libs.common.timeshares import share_of
+from tests.support.waiting import eventually
+
+QUESTION = "What is the capital of France?"
+MAX_TOKENS = 12
+WARM_UP = "warm-up"  # a tiny model: what it starts is not what is measured
+KEEP_ALIVE_S = 1.0
+REST_S = 2.0  # before each start: nothing else goes on, and what nodes keep ready is refilled
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the stacks keep what they have imported, and the models by name."""
+
+    state: StateFolder
+    sources: Mapping[str, Path]
+
+    async def measure(self, variant: Variant) -> list[Sample]:
+        """The cold start and, where the variant asks for it, the one after it."""
+        async with (
+            LocalStack(self._options(variant)) as stack,
+            ApiClient(stack.gateway_url, stack.api_key) as api,
+        ):
+            await api.wait_nodes(variant.num_nodes, PATIENCE_S)
+            await self._register(api, WARM_UP, variant)
+            await self._register(api, variant.model, variant)
+            await _ask(api, WARM_UP)
+            weights = await model_bytes(stack, variant.model)
+            largest_bytes = weights.largest_stage_bytes(variant.num_stages)
+            starts = [variant.name, *([variant.warm_cache_name] if variant.starts_twice else [])]
+            found = [await _start(api, name, variant.model, largest_bytes) for name in starts]
+            await _until_at_rest(api)  # the next stack must find no trace of workers that vanished
+            return found
+
+    def _options(self, variant: Variant) -> StackOptions:
+        node = {
+            "nic": variant.nic_bytes_per_s,
+            "memory": "4Gi",
+            "host_cache": "2560Mi" if variant.num_stages == 1 else "1Gi",
+            "cores": 1,
+        }
+        return StackOptions(
+            state=self.state,
+            nodes=equal_nodes(variant.num_nodes, node),
+            start_mode=variant.mode,
+            import_roots=tuple({path.parent for path in self.sources.values()}),
+        )
+
+    async def _register(self, api: ApiClient, name: str, variant: Variant) -> None:
+        settings = {
+            "keep_alive_s": KEEP_ALIVE_S,
+            "max_pipeline_size": variant.num_stages,
+            "max_context_tokens": 2048,
+        }
+        await api.ensure_model(name, self.sources[name], settings)
+        async for _ in api.wait_imported(name, 10 * PATIENCE_S):
+            pass
+
+
+@dataclass(frozen=True)
+class _Answer:
+    request_id: str
+    ttft_s: float
+
+
+async def _start(api: ApiClient, name: str, model: str, largest_stage_bytes: int) -> Sample:
+    await _until_at_rest(api)
+    await asyncio.sleep(REST_S)
+    first = await _ask(api, model)
+    again = await _ask(api, model)
+    record = await _record(api, first.request_id)
+    return Sample(
+        variant=name,
+        ttft_s=first.ttft_s,
+        again_ttft_s=again.ttft_s,
+        weight_bytes=record.weight_bytes,
+        largest_stage_bytes=largest_stage_bytes,
+        fetched_bytes=record.weight_bytes - record.bytes_from_cache,
+        fetch_s=fetch_took_s(record.steps),
+        path=tuple(
+            PathPart(segment.step.actor, segment.step.name, share_of(segment.step), segment.seconds)
+            for segment in critical_path(record.steps)
+        ),
+    )
+
+
+async def _ask(api: ApiClient, model: str) -> _Answer:
+    """Reads the whole answer; the time is that of its first text, or of its end without any."""
+    request_id, ttft_s, sent_s = "", None, time.monotonic()
+    async for event in api.chat(model, QUESTION, MAX_TOKENS):
+        request_id = request_id or event.request_id
+        if event.text and ttft_s is None:
+            ttft_s = time.monotonic() - sent_s
+    return _Answer(request_id, time.monotonic() - sent_s if ttft_s is None else ttft_s)
+
+
+async def _record(api: ApiClient, request_id: str) -> ColdStartInfo:
+    """Once the last heartbeats have told its ends."""
+
+    async def complete() -> ColdStartInfo | None:
+        record = await api.cold_start_of(request_id)
+        return record if record is not None and record.is_complete else None
+
+    found = await eventually(complete, timeout_s=PATIENCE_S, poll_s=0.1, what="the whole record")
+    assert isinstance(found, ColdStartInfo)
+    return found
+
+
+async def _until_at_rest(api: ApiClient) -> None:
+    async def is_at_rest() -> bool:
+        nodes = await api.nodes()
+        return not any(node.reserved_bytes or node.num_workers for node in nodes)
+
+    await eventually(is_at_rest, timeout_s=PATIENCE_S, poll_s=0.1, what="nodes at rest")
