@@ -19,6 +19,9 @@ class Timing:
     submit_patience_s: float = 10.0  # no scheduler answered for so long: 503
     silence_s: float = 2.0  # without tokens, the endpoint is asked what there is
     retry_s: float = 0.25  # between tries at something that is not there yet
+    # After the first try at an endpoint that has just been assigned; each further wait is twice as
+    # long. It listens a few milliseconds later, and a whole cold start may wait for its answer.
+    first_retry_s: float = 0.01
     call_timeout_s: float = 2.0  # one request/reply over the bus
     progress_s: float = 5.0  # a waiting client hears something at least so often
     slow_client_s: float = 30.0  # a stream that stays full for so long ends

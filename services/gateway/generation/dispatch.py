@@ -124,6 +124,8 @@ class Dispatch:
     ) -> Endpoint | None:
         """None when this attempt came to nothing: refused, or perhaps taken by an endpoint that
         the scheduler has replaced meanwhile. An endpoint that starts does not listen at once."""
+        timing = self._ports.timing
+        pause_s = timing.first_retry_s
         while True:
             endpoint = self._endpoint(assigned.endpoint_id, assigned.epoch)
             start = await self._generate(endpoint)
@@ -134,7 +136,8 @@ class Dispatch:
             if start is Start.OUTGROWN:
                 await self._let_drain()
                 return None
-            latest = await submission.assigned_after(self._ports.timing.retry_s)
+            latest = await submission.assigned_after(pause_s)
+            pause_s = min(2 * pause_s, timing.retry_s)
             if start is Start.UNANSWERED and latest != assigned:
                 self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
                 return None

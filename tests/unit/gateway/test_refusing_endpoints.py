@@ -1,13 +1,14 @@
 """Endpoints that are busy, draining or not there yet: somebody else is asked."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from libs.common.messages import RequestAssigned
 from tests.support.waiting import eventually
 from tests.unit.gateway.fakeworker import ANSWER
-from tests.unit.gateway.world import gateway_world, text_of, worker_for
+from tests.unit.gateway.world import FAST, gateway_world, text_of, worker_for
 
 
 @pytest.mark.parametrize("replies", [["busy"], ["draining"], ["stale_epoch"]])
@@ -71,6 +72,18 @@ async def test_an_assigned_endpoint_that_refuses_makes_a_new_attempt() -> None:
         assert text_of(await world.chat()) == ANSWER
         last = world.scheduler.submissions[-1]
         assert (last.attempt, last.lost_endpoint_id) == (2, None)
+
+
+async def test_an_endpoint_that_listens_a_moment_later_is_asked_at_once() -> None:
+    async with gateway_world(replace(FAST, retry_s=60.0)) as world:
+        world.scheduler.endpoint_ids = ["ep-late"]
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: world.scheduler.submissions)
+        await worker_for(world, "ep-late")
+
+        async with asyncio.timeout(5):
+            assert text_of(await asking) == ANSWER
 
 
 async def test_an_endpoint_that_does_not_listen_yet_is_waited_for() -> None:
