@@ -1,6 +1,7 @@
 """Builds a worker's engine from what the agent said and what the manifest says."""
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +14,18 @@ from services.worker.engine.follower import Follower
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.place import Place
 from services.worker.engine.ring import Loopback, Ring
+from services.worker.engine.warmup import warm_up
+from services.worker.engine.weights import WeightSource
 from services.worker.errors import WorkerError
 from services.worker.frames import StartWorker
 from services.worker.parameters import DTYPES, ParameterManager
-from services.worker.placement import DevicePlacement, HostPlacement, Placement, SlabPlacement
+from services.worker.placement import (
+    DevicePlacement,
+    HostPlacement,
+    Placement,
+    SlabPlacement,
+    UnfilledPlacement,
+)
 from services.worker.prefill import PrefillRing, PrefillStep
 from services.worker.progress import Progress
 from services.worker.startsteps import StartSteps
@@ -25,6 +34,8 @@ from services.worker.unitfeed import UnitFeed
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
     from services.worker.cuda.loading import DeviceLoading
     from services.worker.dataplane.plane import DataPlane
+
+logger = logging.getLogger(__name__)
 
 
 def build_engine(
@@ -43,15 +54,34 @@ def build_engine(
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
     options = _options(start, manifest, progress)
-    source = ParameterManager(feed, _placement(feed, loading, options.device))
+    placement = _placement(feed, loading, options.device)
+    source = ParameterManager(feed, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
+    engine: Engine | Follower
     try:
         if place.is_entry:
-            return Engine(config, source, options, place, ring)
-        return Follower(config, source, options, place, PrefillRing(ring, PrefillStep(steps)))
+            engine = Engine(config, source, options, place, ring)
+        else:
+            ring = PrefillRing(ring, PrefillStep(steps))
+            engine = Follower(config, source, options, place, ring)
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
         cause = str(exc).splitlines()[0]
         raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {start.device}: {cause}") from exc
+    if isinstance(placement, SlabPlacement):
+        with steps.step("warm_up"):
+            unfilled = ParameterManager(feed, UnfilledPlacement(placement))
+            warm_up_or_say_why(config, unfilled, options, place)
+    return engine
+
+
+def warm_up_or_say_why(
+    config: ModelConfig, unfilled: WeightSource, options: EngineOptions, place: Place
+) -> None:
+    """Not worth a start: if the device is broken, the next step says so again."""
+    try:
+        warm_up(config, unfilled, options, place)
+    except RuntimeError as exc:
+        logger.warning("no warm-up, the first tokens will take longer: %s", exc)
 
 
 def _placement(feed: UnitFeed, loading: "DeviceLoading | None", device: torch.device) -> Placement:

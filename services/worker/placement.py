@@ -82,11 +82,21 @@ class SlabPlacement:
 
     def place(self, unit: UnitEntry, deadline_s: float) -> torch.Tensor:
         self._loading.wait(unit, deadline_s)
-        return self.unfilled(unit)
+        return self.bytes_of(unit)
 
-    def unfilled(self, unit: UnitEntry) -> torch.Tensor:
-        """As `place`, whatever the bytes are by now."""
+    def bytes_of(self, unit: UnitEntry) -> torch.Tensor:
+        """`[size]` uint8, whatever is there by now."""
         return self._bytes[self._offsets[unit.digest] :][: unit.size_bytes]
+
+
+@dataclass(frozen=True)
+class UnfilledPlacement:
+    """A slab as it is, for those whom its content does not concern; nobody waits for anything."""
+
+    slab: SlabPlacement
+
+    def place(self, unit: UnitEntry, deadline_s: float) -> torch.Tensor:
+        return self.slab.bytes_of(unit)
 
 
 def host_bytes(reader: UnitReader) -> torch.Tensor:

@@ -106,6 +106,19 @@ async def test_every_step_of_a_start_is_told_with_its_times(
     assert ended["import"].started_at_s <= ended["build_engine"].started_at_s
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("unit_server")
+async def test_a_start_on_a_gpu_tells_of_the_device_the_copy_and_the_warm_up(
+    workers: Workers, folder: UnitFolder
+) -> None:
+    folder.fill()
+    worker = await workers.start(GPU)
+    await worker.wait_for(Ready)
+
+    ended = {s.name for s in worker.frames if isinstance(s, StepTaken) and s.ended_at_s is not None}
+    assert {"device_context", "device_copy", "device_copy.copied_100%", "warm_up"} <= ended
+
+
 @pytest.mark.usefixtures("unit_server")
 async def test_a_running_request_can_be_cancelled(workers: Workers, folder: UnitFolder) -> None:
     folder.fill()
