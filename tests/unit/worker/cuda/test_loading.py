@@ -68,7 +68,8 @@ async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: Pace) -> 
             reader.arrive(4096)
         assert loaded.wait(index) == reader.content
     assert loaded.loading.is_complete
-    await eventually(lambda: loaded.driver.num_left == 0)  # the threads have cleared up
+    await eventually(lambda: loaded.driver.num_calls["destroy_stream"] == pace.num_threads)
+    assert loaded.driver.num_left == 0
     assert loaded.driver.violations == [] and loaded.failures == []
     assert max(loaded.driver.copy_sizes) <= BUFFER_BYTES
     assert set(loaded.driver.priorities) == {pace.is_urgent}
@@ -81,8 +82,11 @@ async def test_units_that_are_all_there_are_copied_by_several_threads() -> None:
     loaded = Loaded(feed)
     for index, reader in enumerate(feed.readers):
         assert loaded.wait(index) == reader.content
-    await eventually(lambda: loaded.driver.num_left == 0)
-    assert loaded.driver.num_calls["create_stream"] == AT_ONCE.num_threads
+    await eventually(
+        lambda: loaded.driver.num_calls["destroy_stream"] == AT_ONCE.num_threads,
+        what="every thread having copied and cleared up",
+    )
+    assert loaded.driver.num_left == 0
     assert loaded.driver.violations == []
 
 
