@@ -165,6 +165,11 @@ class Agent:
             ),
         )
 
+    @property
+    def is_quiet(self) -> bool:
+        """No worker is starting: a core that is used for other things delays nobody."""
+        return not any(worker.is_starting for worker in self._workers.values())
+
     def was_sent(self, heartbeat: AgentHeartbeat) -> None:
         """Ended workers leave the list once it was told when their last steps ended."""
         told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]

@@ -1,10 +1,9 @@
 """A worker process ends when its agent does, whatever it is doing at that moment."""
 
-import ctypes
 import os
 import signal
 
-_PR_SET_PDEATHSIG = 1
+from services.worker.prctl import end_with_parent
 
 
 def die_with_agent(agent_pid: int) -> None:
@@ -12,9 +11,6 @@ def die_with_agent(agent_pid: int) -> None:
 
     Raises OSError when the kernel refuses.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl: {os.strerror(number)}")
+    end_with_parent()
     if os.getppid() != agent_pid:  # it ended before the request above, which then never fires
         os.kill(os.getpid(), signal.SIGKILL)

@@ -21,13 +21,14 @@ from services.worker.frames import (
     ToWorker,
     WorkerFailed,
 )
-from services.worker.launcher import Exit, Launcher, WorkerHandle
+from services.worker.launcher import Launcher, WorkerHandle
 from services.worker.link import Link
 from services.worker.mailbox import Mailbox
 from services.worker.settings import DeviceSettings
 from services.worker.steps import StepBook
 from services.worker.translate import step_message
 from services.worker.watchdog import Patience, Watchdog
+from services.worker.workerprocess import Exit
 
 logger = logging.getLogger(__name__)
 
@@ -158,16 +159,12 @@ class SupervisedWorker:
 
     async def _watch(self, handle: WorkerHandle) -> None:
         """A process that hangs holds memory and requests, and will not end by itself."""
-        trouble = await self._watchdog.trouble(lambda: self._is_starting)
+        trouble = await self._watchdog.trouble(lambda: self.is_starting)
         running = self._steps.running
         within = f" (in step {', '.join(running)})" if running else ""
         who = f"stage {self.spec.stage_index}: " if self.spec.num_stages > 1 else ""
         self._cause = self._cause or who + trouble + within
         await handle.stop()
-
-    @property
-    def _is_starting(self) -> bool:
-        return self._state in (WorkerState.LAUNCHING, WorkerState.REGISTERED)
 
     # -------------------------------------------------------------- its frames
 
@@ -224,6 +221,10 @@ class SupervisedWorker:
     @property
     def is_finished(self) -> bool:
         return self._state.is_finished
+
+    @property
+    def is_starting(self) -> bool:
+        return self._state in (WorkerState.LAUNCHING, WorkerState.REGISTERED)
 
     def observed(self) -> WorkerObserved:
         bridge = self.bridge

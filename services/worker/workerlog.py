@@ -43,6 +43,13 @@ class WorkerLog:
             self._lines.append(line.decode(errors="replace")[:_MAX_LINE_CHARACTERS])
 
 
+def new_log(run_dir: Path, worker_id: str) -> WorkerLog:
+    """In the agent's folder, from which the oldest go."""
+    folder = run_dir / "workers"
+    prepare_log_folder(folder)
+    return WorkerLog(folder / f"{worker_id}.log")
+
+
 def prepare_log_folder(folder: Path) -> None:
     """Make the folder and drop the logs of all but the latest workers."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,9 +18,10 @@ from services.worker.frames import (
     ToAgent,
     TokensProduced,
 )
-from services.worker.launcher import ProcessLauncher, WorkerProcess
+from services.worker.launcher import ProcessLauncher
 from services.worker.link import Link
 from services.worker.settings import DeviceSettings, parse_device
+from services.worker.workerprocess import WorkerProcess
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 from tests.support.weights import PackedWeights
 

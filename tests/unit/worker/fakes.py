@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from services.worker.errors import LaunchError
 from services.worker.frames import ToAgent, ToWorker, decode_to_worker, encode
-from services.worker.launcher import Exit
 from services.worker.link import read_body
 from services.worker.settings import DeviceSettings
+from services.worker.workerprocess import Exit
 
 
 class FakeProcess:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from services.worker.errors import LaunchError
-from services.worker.launcher import Exit, ProcessLauncher, worker_environment
+from services.worker.launcher import ProcessLauncher, worker_environment
 from services.worker.settings import parse_device
 from services.worker.workerlog import MAX_LOG_BYTES, MAX_LOGS, WorkerLog, prepare_log_folder
+from services.worker.workerprocess import Exit
 
 CPU, GPU_1 = parse_device(0, "cpu:1Gi:1"), parse_device(0, "cuda:1")
 

@@ -1,0 +1,121 @@
+"""A worker process as a child of the agent: its end is noticed, what it says is logged."""
+
+import asyncio
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from services.worker.workerlog import WorkerLog
+
+STOP_GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended. `code` is negative for a signal, as in subprocess."""
+
+    code: int
+    last_lines: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        if self.code >= 0:
+            how = f"the worker process exited with code {self.code}"
+        else:
+            how = f"the worker process was killed by {_signal_name(-self.code)}"
+        said = [line for line in self.last_lines if line.strip()][-3:]
+        return f"{how}: {' | '.join(said)}" if said else how
+
+
+class Child(Protocol):
+    """An unreaped child that leads a process group, such as a subprocess.Popen."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None:
+        """None until it has been reaped."""
+
+    def wait(self) -> int:
+        """Reap it."""
+
+
+class WorkerProcess:
+    """Takes over the agent's end of its socketpair and the pipe that is its standard error."""
+
+    def __init__(
+        self, child: Child, stderr: IO[bytes], agent_end: socket.socket, log: WorkerLog
+    ) -> None:
+        self._child, self._stderr, self._socket, self._log = child, stderr, agent_end, log
+        self._watch = asyncio.create_task(self._follow(), name=f"worker-process-{child.pid}")
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def socket(self) -> socket.socket:
+        return self._socket
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._watch)
+
+    async def stop(self) -> None:
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                await self.wait()
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the whole group; unreaped, so the id still is this worker's."""
+        if self._child.returncode is None:
+            os.killpg(self._child.pid, number)
+
+    async def _follow(self) -> Exit:
+        following = asyncio.create_task(_follow_pipe(self._stderr, self._log))
+        await has_ended(self._child.pid)
+        self._reap_group()
+        code = self._child.wait()
+        await asyncio.wait({following}, timeout=1.0)
+        following.cancel()
+        return Exit(code, self._log.last_lines)
+
+    def _reap_group(self) -> None:
+        """What the worker may have started goes with it; its id is not reused before wait()."""
+        os.killpg(self._child.pid, signal.SIGKILL)
+
+
+async def has_ended(pid: int) -> None:
+    """Return when a child has ended (and waits to be reaped)."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _follow_pipe(pipe: IO[bytes], log: WorkerLog) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        await log.follow(reader)
+    finally:
+        transport.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
