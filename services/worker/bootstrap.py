@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,10 @@ from libs.common.subjects import Service
 from services.worker.agent import Agent
 from services.worker.devices import observe
 from services.worker.heartbeat import send_heartbeats
-from services.worker.launcher import ProcessLauncher
+from services.worker.launcher import Launcher, worker_environment
 from services.worker.settings import AgentSettings
+from services.worker.standby.launcher import StandbyLauncher
+from services.worker.standby.pool import StandbyPool
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ def configure(settings: AgentSettings) -> None:
     telemetry.configure_tracing("worker", settings.node_id)
 
 
-def build_agent(settings: AgentSettings, bus: Bus) -> Agent:
+def build_agent(settings: AgentSettings, bus: Bus, launcher: Launcher) -> Agent:
     """Raises DeviceError when a configured GPU is not there."""
     return Agent(
         node_id=settings.node_id,
@@ -34,7 +37,7 @@ def build_agent(settings: AgentSettings, bus: Bus) -> Agent:
         devices=settings.devices,
         capacities=observe(settings.devices),
         fetcher_socket=settings.fetcher_socket,
-        launcher=ProcessLauncher(settings.run_dir),
+        launcher=launcher,
         bus=bus,
         clock=SystemClock(),
         data_plane=settings.data_plane,
@@ -47,8 +50,10 @@ async def run(settings: AgentSettings) -> None:
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = _stop_event()
     async with _bus(settings) as bus:
-        agent = build_agent(settings, bus)
+        standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
+        agent = build_agent(settings, bus, StandbyLauncher(standbys, settings.run_dir))
         await agent.open()
+        filling = asyncio.create_task(standbys.keep_full(lambda: agent.is_quiet))
         beating = asyncio.create_task(
             send_heartbeats(
                 agent.heartbeat, agent.was_sent, agent.changed, bus, settings.health_file
@@ -58,7 +63,9 @@ async def run(settings: AgentSettings) -> None:
             await _stopped_or_failed(stop, beating)
         finally:
             beating.cancel()
+            filling.cancel()
             await agent.close()
+            await standbys.close()
             settings.health_file.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 WorkerError
 ├── FrameError           bytes on the socketpair that are no frame of ours
 ├── LaunchError          a worker process could not be started; `cause` is for people
+├── StandbyLost          a standby process has ended, or does not answer; another start is needed
 ├── DeviceError          a device that the settings name is not there or cannot be asked
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
@@ -21,6 +22,10 @@ class FrameError(WorkerError):
 
 
 class LaunchError(WorkerError):
+    pass
+
+
+class StandbyLost(WorkerError):
     pass
 
 

@@ -1,10 +1,11 @@
 """The worker process: `python -m services.worker.runtime <descriptor> <agent pid>`.
 
-Started by the agent's launcher with one end of a socketpair. Imports are ordered by cost: threads
-map the units, and copy them to a GPU where there is one, while the main thread imports torch and
-then owns the engine. A stage of several binds its data socket before that, so that its neighbours
-hear of it while it imports. The control plane's bus is not imported, and there are no credentials.
-SIGTERM keeps its default effect: there is no state to save, and the kernel ends the leases.
+Started by the agent's launcher with one end of a socketpair, or become of a standby, which has
+imported everything already. Imports are ordered by cost: threads map the units, and copy them to a
+GPU where there is one, while the main thread imports torch and then owns the engine. A stage of
+several binds its data socket before that, so that its neighbours hear of it while it imports. The
+control plane's bus is not imported, and there are no credentials. SIGTERM keeps its default effect:
+there is no state to save, and the kernel ends the leases.
 """
 
 import gc
@@ -12,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ from services.worker.channel import Channel
 from services.worker.errors import WorkerError
 from services.worker.frames import Registered, StartWorker
 from services.worker.lifeline import die_with_agent
+from services.worker.prctl import set_process_name
+from services.worker.processnames import WORKER
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
 
@@ -27,12 +31,25 @@ if TYPE_CHECKING:
     from services.worker.linking import Links
 
 
+class Origin(StrEnum):
+    """Where the process comes from: the detail of its first step."""
+
+    LAUNCHED = "launched"
+    STANDBY = "standby"
+
+
 def main() -> None:
     descriptor, agent_pid = int(sys.argv[1]), int(sys.argv[2])
     die_with_agent(agent_pid)
-    channel = Channel(socket.socket(fileno=descriptor))
+    set_process_name(WORKER)
+    run(socket.socket(fileno=descriptor), Origin.LAUNCHED)
+
+
+def run(worker_end: socket.socket, origin: Origin) -> None:
+    """Be the worker that the first frame describes, until the process ends."""
+    channel = Channel(worker_end)
     try:
-        serve(channel, channel.start_frame())
+        serve(channel, channel.start_frame(), origin)
     except WorkerError as exc:
         channel.fail(str(exc))
     except Exception as exc:  # the last line of defence: the agent is told what it was
@@ -40,10 +57,10 @@ def main() -> None:
         channel.fail(f"{type(exc).__name__}: {exc}")
 
 
-def serve(channel: Channel, start: StartWorker) -> None:
+def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
     """Never returns. Raises WorkerError when the stage cannot be built or run."""
     steps = StartSteps(channel.send)
-    steps.ended("spawn", time.time())
+    steps.ended("spawn", time.time(), origin)
     timeout_s = start.start_timeout_ms / 1000
     feed = UnitFeed(
         Path(start.fetcher_socket),

@@ -48,6 +48,7 @@ class AgentSettings:
     security: Security  # HYDRA_DATA_PLANE, the same on all nodes
     advertise_host: str  # where other nodes' stages reach this node's
     engine_patience_s: float  # how long a ready worker's engine may stand still
+    standby_runtimes: int  # processes that wait ready-made for a worker to be launched; 0: none
 
     @property
     def fetcher_socket(self) -> Path:
@@ -77,6 +78,7 @@ class AgentSettings:
             security=_security(env),
             advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
             engine_patience_s=_engine_patience_s(env),
+            standby_runtimes=env.integer("STANDBY_RUNTIMES", 0),
         )
 
 

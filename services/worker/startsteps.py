@@ -27,5 +27,5 @@ class StartSteps:
         self._send(StepTaken(name, started_at_s, None))
         return started_at_s
 
-    def ended(self, name: str, started_at_s: float) -> None:
-        self._send(StepTaken(name, started_at_s, time.time()))
+    def ended(self, name: str, started_at_s: float, detail: str = "") -> None:
+        self._send(StepTaken(name, started_at_s, time.time(), detail))

@@ -48,6 +48,8 @@ def test_devices_are_read_in_order(tmp_path: Path) -> None:
         ("HYDRA_NODE_ID", "Node.0"),
         ("HYDRA_DATA_PLANE", "plain"),
         ("HYDRA_ENGINE_PATIENCE_S", "4"),
+        ("HYDRA_STANDBY_RUNTIMES", "-1"),
+        ("HYDRA_STANDBY_RUNTIMES", "some"),
         ("HYDRA_NATS_PASSWORD_FILE", "/nowhere/at/all"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Worker processes that wait ready-made: forked from a parent that has imported torch."""

@@ -1,0 +1,100 @@
+"""The node's pool of standby processes: filled while the node is quiet, emptied by launches."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from services.worker.errors import StandbyLost
+from services.worker.prctl import adopt_orphans
+from services.worker.standby.orphans import OrphanReaper
+from services.worker.standby.parent import Zygote
+from services.worker.standby.standby import Standby
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 0.25
+NUM_QUIET_INTERVALS = 2  # in a row, before the machine's cores are used for what nobody waits for
+FORK_TIMEOUT_S = 60.0  # the first time the zygote imports, on cores that others use
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+
+
+class StandbyPool:
+    """Of `size` 0 it is always empty."""
+
+    def __init__(self, size: int, environment: Mapping[str, str]) -> None:
+        self._size, self._environment = size, environment
+        self._zygote: Zygote | None = None
+        self._ready: dict[Standby, asyncio.Task[None]] = {}  # with what watches each
+        self._discards: set[asyncio.Task[None]] = set()
+        self._orphans = OrphanReaper()
+        self._pause_s = _FIRST_PAUSE_S
+
+    @property
+    def num_ready(self) -> int:
+        return len(self._ready)
+
+    def take(self) -> Standby | None:
+        """One that was ready a moment ago, for the caller to bind or to discard."""
+        if not self._ready:
+            return None
+        standby, watching = self._ready.popitem()
+        watching.cancel()
+        return standby
+
+    def discard(self, standby: Standby) -> None:
+        """In the background."""
+        task = asyncio.create_task(standby.discard(), name=f"discard-{standby.child.pid}")
+        self._discards.add(task)
+        task.add_done_callback(self._discards.discard)
+
+    async def keep_full(self, is_quiet: Callable[[], bool]) -> None:
+        """Until cancelled. `is_quiet` says whether no worker of the node is starting."""
+        if self._size == 0:
+            return
+        adopt_orphans()
+        num_quiet = 0
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self._orphans.look()
+            num_quiet = num_quiet + 1 if is_quiet() else 0
+            if num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size:
+                await self._add_or_pause()
+
+    async def close(self) -> None:
+        """End all that are unbound, and the zygote. Bound ones are not the pool's any more."""
+        while (standby := self.take()) is not None:
+            self.discard(standby)
+        await asyncio.gather(*self._discards)
+        await self._end_zygote()
+
+    async def _add_or_pause(self) -> None:
+        try:
+            await self._add()
+            self._pause_s = _FIRST_PAUSE_S
+        except (StandbyLost, OSError) as exc:
+            logger.warning("no standby process: %s; again in %g s", exc, self._pause_s)
+            await self._end_zygote()
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    async def _add(self) -> None:
+        if self._zygote is None or not self._zygote.is_running:
+            await self._end_zygote()
+            self._zygote = Zygote(self._environment)
+            logger.info("the zygote is process %d", self._zygote.pid)
+        standby = await Standby.expect(self._zygote.fork(), FORK_TIMEOUT_S)
+        watching = asyncio.create_task(self._watch(standby), name=f"standby-{standby.child.pid}")
+        self._ready[standby] = watching
+        logger.info("standby process %d is ready", standby.child.pid)
+
+    async def _watch(self, standby: Standby) -> None:
+        await standby.until_lost()
+        logger.warning("standby process %d has ended", standby.child.pid)
+        del self._ready[standby]
+        await standby.discard()
+
+    async def _end_zygote(self) -> None:
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            await zygote.end()

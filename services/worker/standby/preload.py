@@ -1,0 +1,24 @@
+"""Everything that a worker imports on its way, imported once for all that are forked from here."""
+
+import gc
+import importlib
+
+# As runtime.py, and what it calls, import them.
+MODULES = (
+    "torch",
+    "services.worker.runtime",
+    "services.worker.assembly",
+    "services.worker.cuda.start",
+    "services.worker.following",
+    "services.worker.linking",
+    "services.worker.serving",
+    "services.worker.dataplane.ring",
+)
+
+
+def preload() -> None:
+    """Touches no device and leaves no thread behind: neither would survive a fork."""
+    for name in MODULES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection would write to pages that are shared with the forked processes
