@@ -31,6 +31,7 @@ class Assembly:
             connections=servers.connections,
             modules=options.modules,
             start_mode=options.start_mode,
+            standby_runtimes=options.standby_runtimes,
             extra=options.service_env,
         )
         ports = free_ports(options.num_gateways)

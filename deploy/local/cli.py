@@ -75,6 +75,7 @@ def _stack_options(
         num_gateways=parsed.gateways,
         num_schedulers=parsed.schedulers,
         start_mode=StartMode(parsed.start_mode),
+        standby_runtimes=parsed.standby_runtimes,
         import_roots=tuple(path.absolute() for path in parsed.import_root),
         # Settings of services that a person has set in the shell: they win.
         service_env={key: value for key, value in environ.items() if key.startswith("HYDRA_")},
@@ -112,6 +113,13 @@ def _add_stack_options(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, help="the first gateway's port (default: a free one)")
     add("--gateways", type=int, default=1, help="how many (default 1)")
     add("--schedulers", type=int, default=1, help="how many; one leads (default 1)")
+    add(
+        "--standby-runtimes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="each node's processes that wait ready-made for a worker (default 0)",
+    )
     add(
         "--start-mode",
         choices=[mode.value for mode in StartMode],

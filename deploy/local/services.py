@@ -48,6 +48,7 @@ class ServiceSpecs:
     connections: Connections
     modules: Mapping[str, str] = field(default_factory=lambda: MODULES)
     start_mode: StartMode = StartMode.HYDRA
+    standby_runtimes: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def scheduler(self, index: int) -> ProcessSpec:
@@ -89,6 +90,7 @@ class ServiceSpecs:
             **self._node(node),
             "DEVICES": f"cpu:{node.device_memory_bytes}:{node.cores}",
             "RUN_DIR": str(self.state.node(node.node_id) / "agent"),
+            "STANDBY_RUNTIMES": str(self.standby_runtimes),
         }
         return self._spec("agent", f"agent-{node.node_id}", variables)
 

@@ -16,16 +16,18 @@ def test_without_options_there_are_four_nodes_on_a_free_port() -> None:
     assert (options.host, options.port) == ("127.0.0.1", None)
     assert (options.num_gateways, options.num_schedulers) == (1, 1)
     assert options.start_mode is StartMode.HYDRA
+    assert options.standby_runtimes == 0
 
 
 def test_options_describe_equal_nodes() -> None:
     sizes = "--nodes 1 --nic 1G --memory 4Gi --host-cache 2Gi --cores 3"
-    arguments = f"up --start-mode sequential {sizes}".split()
+    arguments = f"up --start-mode sequential --standby-runtimes 2 {sizes}".split()
 
     options = parse_stack_options(arguments, {})
 
     assert options.nodes == (NodeOptions("node-0", 10**9, 4 * 2**30, 3, 2 * 2**30),)
     assert options.start_mode is StartMode.SEQUENTIAL
+    assert options.standby_runtimes == 2
 
 
 def test_a_file_describes_nodes_that_differ(tmp_path: Path) -> None:
