@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[3]
-COMPOSE_FILE = PROJECT / "deploy" / "compose" / "compose.yaml"
+COMPOSE_FOLDER = PROJECT / "deploy" / "compose"
 _CALL_TIMEOUT_S = 120.0
+_CONFIG = ("config", "--format", "json")
 
 
 def compose_command() -> list[str]:
@@ -41,11 +42,14 @@ class Project:
 
     name: str
     environment: Mapping[str, str] = field(repr=False)
+    more_files: tuple[str, ...] = ()  # beside compose.yaml, laid over it
 
     def compose(self, *arguments: str, timeout_s: float = _CALL_TIMEOUT_S) -> str:
         """Standard output. Raises CalledProcessError with both outputs."""
-        files = ("--file", str(COMPOSE_FILE), "--env-file", os.devnull)
-        command = [*compose_command(), *files, "--project-name", self.name, *arguments]
+        command = [*compose_command(), "--env-file", os.devnull, "--project-name", self.name]
+        for file in ("compose.yaml", *self.more_files):
+            command += ["--file", str(COMPOSE_FOLDER / file)]
+        command += arguments
         return _run(command, {**os.environ, **self.environment}, timeout_s)
 
     def container(self, service: str) -> str:
@@ -66,8 +70,33 @@ class Project:
         health = state.get("Health") or state.get("Healthcheck") or {}
         return bool(state["Running"]) and health.get("Status") == "healthy"
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.environment['HYDRA_PORT']}"
+
     def services(self) -> list[str]:
-        return self.compose("ps", "--services").split()
+        """Also one-shots that have ended."""
+        return self.compose("ps", "--all", "--services").split()
+
+    def configuration(self) -> dict[str, Any]:
+        """The compose file with all its profiles, as compose understands it."""
+        output = self.compose("--profile", "tracing", "--profile", "metrics", *_CONFIG)
+        found = json.loads(output)
+        assert isinstance(found, dict)
+        return found
+
+    def down(self, timeout_s: float) -> None:
+        self.compose("down", "--volumes", "--remove-orphans", timeout_s=timeout_s)
+
+    def leftovers(self) -> list[str]:
+        """Every container, volume and network of this project."""
+        label = f"label=com.docker.compose.project={self.name}"
+        listed = (["ps", "--all"], ["volume", "ls"], ["network", "ls"])
+        return [
+            line
+            for command in listed
+            for line in engine(*command, "--filter", label, "--quiet").split()
+        ]
 
 
 def engine(*arguments: str) -> str:

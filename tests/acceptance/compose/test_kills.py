@@ -1,4 +1,7 @@
-"""`kill -9` for the first process of every container in turn, under twenty streams."""
+"""`kill -9` for the first process of every container in turn, under twenty streams.
+
+Once with a model on one worker, and once with one whose endpoint is a pipeline over all nodes.
+"""
 
 import asyncio
 import os
@@ -8,7 +11,9 @@ import httpx
 import pytest
 
 from tests.acceptance.client import Answer, Client
+from tests.acceptance.compose.conftest import NUM_NODES
 from tests.acceptance.compose.engine import Project
+from tests.acceptance.observing import live_endpoints
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -33,9 +38,23 @@ SERVICES = (
 async def test_it_comes_back_and_everything_accepted_is_answered(
     project: Project, client: Client, model: str, service: str
 ) -> None:
+    await _kill_under_streams(project, client, model, 1, service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_it_comes_back_and_a_pipeline_answers_everything_accepted(
+    project: Project, client: Client, layered: str, service: str
+) -> None:
+    await _kill_under_streams(project, client, layered, NUM_NODES, service)
+
+
+async def _kill_under_streams(
+    project: Project, client: Client, model: str, num_stages: int, service: str
+) -> None:
     answers = [Answer() for _ in range(NUM_STREAMS)]
     streams = [asyncio.create_task(_ask(client, model, i, answers)) for i in range(NUM_STREAMS)]
     await eventually(lambda: _num_flowing(answers) >= 3, timeout_s=120, what="streams that flow")
+    assert [e["num_stages"] for e in await live_endpoints(client, model)] == [num_stages]
     pid = project.pid(service)
 
     os.kill(pid, signal.SIGKILL)

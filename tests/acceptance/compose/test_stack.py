@@ -32,9 +32,44 @@ async def test_metrics_are_not_for_the_outside(client: Client) -> None:
 
 
 async def test_only_the_proxy_listens_on_this_machine(project: Project, client: Client) -> None:
-    published = {s for s in project.services() if project.inspect(s)["HostConfig"]["PortBindings"]}
+    hosts = {s: project.inspect(s)["HostConfig"] for s in project.services()}
 
-    assert published == {"proxy"}
+    assert {s for s, host in hosts.items() if host["PortBindings"]} == {"proxy"}
+    assert not {s for s, host in hosts.items() if host["NetworkMode"] == "host"}
+
+
+@pytest.mark.parametrize(
+    ("service", "reached"),
+    [
+        ("gateway-0", {"nats", "postgres", "minio"}),
+        ("scheduler-0", {"nats", "postgres"}),
+        ("fetcher-0", {"nats", "minio"}),
+        ("importer", {"nats", "minio"}),
+        ("agent-0", {"nats"}),
+    ],
+)
+async def test_a_service_reaches_whom_it_needs_and_nobody_else(
+    project: Project, client: Client, service: str, reached: set[str]
+) -> None:
+    found = project.compose("exec", "-T", service, "python", "-c", REACH)
+
+    assert set(found.split()) == reached
+
+
+# Who answers, of those that a service may or may not meet; `outside` where a route leads there.
+REACH = """
+import socket
+for host, port in (("nats", 4222), ("postgres", 5432), ("minio", 9000), ("gateway-1", 8080)):
+    try:
+        socket.create_connection((host, port), 2).close()
+    except OSError:
+        continue
+    if socket.gethostname() != host:
+        print(host)
+routes = [line.split() for line in open("/proc/net/route").readlines()[1:]]
+if any(destination == "00000000" for _, destination, *_ in routes):
+    print("outside")
+"""
 
 
 @pytest.mark.parametrize("service", OURS)
