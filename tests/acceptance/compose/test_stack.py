@@ -1,5 +1,6 @@
 """What the stack in containers does, and what it shows to nobody."""
 
+import json
 import subprocess
 
 import pytest
@@ -41,8 +42,8 @@ async def test_only_the_proxy_listens_on_this_machine(project: Project, client: 
 @pytest.mark.parametrize(
     ("service", "reached"),
     [
-        ("gateway-0", {"nats", "postgres", "minio"}),
-        ("scheduler-0", {"nats", "postgres"}),
+        ("gateway-0", {"nats", "postgres", "minio", "gateway-1"}),
+        ("scheduler-0", {"nats", "postgres", "gateway-1"}),
         ("fetcher-0", {"nats", "minio"}),
         ("importer", {"nats", "minio"}),
         ("agent-0", {"nats"}),
@@ -64,8 +65,7 @@ for host, port in (("nats", 4222), ("postgres", 5432), ("minio", 9000), ("gatewa
         socket.create_connection((host, port), 2).close()
     except OSError:
         continue
-    if socket.gethostname() != host:
-        print(host)
+    print(host)
 routes = [line.split() for line in open("/proc/net/route").readlines()[1:]]
 if any(destination == "00000000" for _, destination, *_ in routes):
     print("outside")
@@ -97,6 +97,51 @@ async def test_no_secret_is_in_an_inspection_a_log_or_an_image(
     assert not leaked
 
 
+@pytest.mark.parametrize("image", IMAGES)
+async def test_no_compiler_is_left_in_an_image(client: Client, image: str) -> None:
+    name, look = f"hydraserve/{image}:dev", "command -v cc gcc g++ clang ld as strip make || true"
+
+    assert engine("run", "--rm", "--entrypoint", "sh", name, "-c", look) == ""
+
+
+@pytest.mark.parametrize(
+    "service", ("gateway-0", "scheduler-0", "importer", "fetcher-0", "agent-0")
+)
+async def test_everything_is_compiled_in_an_image(
+    project: Project, client: Client, service: str
+) -> None:
+    assert project.compose("exec", "-T", service, "python", "-c", UNCOMPILED) == ""
+
+
+# Modules without bytecode, but for empty ones and those that are no Python of this version.
+UNCOMPILED = """
+import ast, importlib.util, pathlib
+for folder in ("/app", "/opt/hydraserve/lib"):
+    for path in pathlib.Path(folder).rglob("*.py"):
+        text = path.read_bytes()
+        if text and not pathlib.Path(importlib.util.cache_from_source(str(path))).exists():
+            try:
+                ast.parse(text)
+            except SyntaxError:
+                continue
+            print(path)
+"""
+
+
+async def test_the_bus_says_stored_only_of_what_is_on_its_volume(
+    project: Project, client: Client
+) -> None:
+    address = "http://127.0.0.1:8222/varz"
+
+    told = json.loads(project.compose("exec", "-T", "nats", "wget", "-q", "-O", "-", address))
+
+    stored = told["jetstream"]["config"]
+    assert stored["sync_always"] is True
+    assert stored["store_dir"].startswith("/data/")
+    mounted = {m["Destination"]: m["Type"] for m in project.inspect("nats")["Mounts"]}
+    assert mounted["/data"] == "volume"
+
+
 @pytest.mark.parametrize("image", ("gateway", "scheduler", "fetcher"))
 async def test_images_without_torch_are_small(client: Client, image: str) -> None:
     size_bytes = int(engine("image", "inspect", "-f", "{{.Size}}", f"hydraserve/{image}:dev"))
@@ -112,6 +157,7 @@ async def test_images_without_torch_are_small(client: Client, image: str) -> Non
         ("fetcher-0", "NATS_PASSWORD", "uthorization"),
         ("agent-0", "NATS_PASSWORD", "uthorization"),
         ("scheduler-0", "DATABASE_PASSWORD", "password authentication failed"),
+        ("gateway-0", "DATABASE_PASSWORD", "password authentication failed"),
     ],
 )
 async def test_a_wrong_password_is_refused(
@@ -124,12 +170,13 @@ async def test_a_wrong_password_is_refused(
     assert complaint in said
 
 
+@pytest.mark.parametrize("service", ("gateway-0", "fetcher-0", "importer"))
 async def test_the_object_store_refuses_a_wrong_key(
-    project: Project, client: Client, model: str
+    project: Project, client: Client, model: str, service: str
 ) -> None:
     wrong = ("--env", f"HYDRA_S3_SECRET_KEY_FILE={WRONG_SECRET}")
 
-    said = _failing_run(project, *wrong, "--entrypoint", "python", "importer", "-c", READ_STORE)
+    said = _failing_run(project, *wrong, "--entrypoint", "python", service, "-c", READ_STORE)
 
     assert "ObjectStoreRefused" in said
 
