@@ -1,23 +1,23 @@
 """The node's network card as a budget: a token bucket that two classes and many flows share.
 
-Interactive flows share the rate fairly; background flows get what interactive leaves. Within a
-flow the chunk that comes first in the wanted order goes first, so that the readable prefix grows.
-The bucket itself may be shared with the node's workers, whose activations use the same card.
+Interactive flows share the rate fairly; background flows get what interactive leaves, and where the
+card has no limit they stand still while an interactive one is open: nobody knows what it leaves.
+Within a flow the chunk that comes first in the wanted order goes first, so that the readable prefix
+grows. The bucket itself may be shared with the node's workers, whose activations use the same card.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from libs.common.nicbudget import NicBudget
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 
-_GRANT_S = 0.005  # how long a background grant can delay interactive traffic
+_GRANT_S = 0.01  # how long a background grant can delay interactive traffic
 _MIN_GRANT_BYTES = 64 * 1024
-_MAX_GRANT_BYTES = 4 * 2**20
+_MAX_GRANT_BYTES = 2**20
 _FREE_GRANT_BYTES = 512 * 1024  # without a limit: large enough to hash well, still in the L2 cache
 _LOOK_AGAIN_S = 1.0
 _PRIORITY = {FetchClass.INTERACTIVE: 0, FetchClass.BACKGROUND: 1}
@@ -59,11 +59,12 @@ class Flow:
         self.is_closed = False
 
 
-@dataclass(frozen=True, eq=False)
 class _Waiter:
-    flow: Flow
-    order: int
-    ticket: int
+    """A thread that waits for its turn; `turn` wakes it alone."""
+
+    def __init__(self, flow: Flow, order: int, ticket: int, lock: threading.Lock) -> None:
+        self.flow, self.order, self.ticket = flow, order, ticket
+        self.turn = threading.Condition(lock)
 
     @property
     def key(self) -> tuple[int, int, int, int]:
@@ -88,7 +89,7 @@ class NicGovernor:
         self._flows: set[Flow] = set()
         self._waiting: set[_Waiter] = set()
         self._num_tickets = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     @property
     def grant_bytes(self) -> int:
@@ -100,53 +101,73 @@ class NicGovernor:
 
     def open_flow(self, fetch_class: FetchClass) -> Flow:
         """A flow that joins late starts level with the others: it cannot claim the past."""
-        with self._changed:
+        with self._lock:
             flow = Flow(fetch_class, min((f.granted_bytes for f in self._flows), default=0))
             self._flows.add(flow)
             return flow
 
     def close_flow(self, flow: Flow) -> None:
         """Its waiting threads get FetchCancelled."""
-        with self._changed:
+        with self._lock:
             flow.is_closed = True
             self._flows.discard(flow)
-            self._changed.notify_all()
+            for waiter in self._waiting:
+                if waiter.flow is flow:
+                    waiter.turn.notify()
+            self._wake_first()
 
     def set_class(self, flow: Flow, fetch_class: FetchClass) -> None:
-        with self._changed:
+        with self._lock:
             flow.fetch_class = fetch_class
-            self._changed.notify_all()
+            self._wake_first()
 
     def acquire(self, flow: Flow, nbytes: int, *, order: int = 0) -> None:
         """Block until `nbytes` may move. Raises FetchCancelled when the flow was closed."""
-        with self._changed:
-            if self.rate_bytes_per_s:
+        with self._lock:
+            if not self._may_go_at_once(flow):
                 self._wait_for_turn(flow, nbytes, order)
+            if not flow.is_closed:
+                flow.granted_bytes += nbytes
+            self._wake_first()
             if flow.is_closed:
                 raise FetchCancelled("the fetch was cancelled")
-            flow.granted_bytes += nbytes
 
     def refund(self, flow: Flow, nbytes: int) -> None:
         """Give back what a grant did not move."""
-        with self._changed:
+        with self._lock:
             self._bucket.give_back(nbytes)
             flow.granted_bytes -= nbytes
-            self._changed.notify_all()
+            self._wake_first()
+
+    def _may_go_at_once(self, flow: Flow) -> bool:
+        """Without a limit nobody waits, but background still gives way."""
+        is_first = flow.fetch_class is FetchClass.INTERACTIVE or not self._is_interactive
+        return not self.rate_bytes_per_s and is_first
+
+    @property
+    def _is_interactive(self) -> bool:
+        return any(flow.fetch_class is FetchClass.INTERACTIVE for flow in self._flows)
 
     def _wait_for_turn(self, flow: Flow, nbytes: int, order: int) -> None:
         """Returns with the bytes booked, unless the flow was closed."""
         self._num_tickets += 1
-        waiter = _Waiter(flow, order, self._num_tickets)
+        waiter = _Waiter(flow, order, self._num_tickets, self._lock)
         self._waiting.add(waiter)
         try:
             while not flow.is_closed and (wait_s := self._book(waiter, nbytes)) > 0:
-                self._changed.wait(wait_s)
+                waiter.turn.wait(wait_s)
         finally:
             self._waiting.discard(waiter)
-            self._changed.notify_all()
+
+    def _wake_first(self) -> None:
+        """Only the first can go: waking the others would cost them a look at the queue each."""
+        if self._waiting:
+            min(self._waiting, key=lambda waiter: waiter.key).turn.notify()
 
     def _book(self, waiter: _Waiter, nbytes: int) -> float:
         """How long to wait before looking again; 0 means: booked, go."""
         if waiter is not min(self._waiting, key=lambda other: other.key):
-            return _LOOK_AGAIN_S  # whoever is first notifies when it goes
+            return _LOOK_AGAIN_S  # whoever is first wakes the next when it goes
+        if not self.rate_bytes_per_s and not self._may_go_at_once(waiter.flow):
+            return _LOOK_AGAIN_S  # until the last interactive flow is closed
         return self._bucket.take(nbytes)
