@@ -28,9 +28,10 @@ class CutAfter:
 
 @dataclass(frozen=True)
 class FlipByte:
-    """One byte of the range, at most its last, arrives with another value."""
+    """One byte of the range, at most its last, arrives with one bit changed."""
 
     index: int
+    bit: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class _MemoryBody:
         self._store, self._position = store, 0
         self._data = bytearray(data)
         if isinstance(fault, FlipByte):
-            self._data[min(fault.index, len(self._data) - 1)] ^= 0x01
+            self._data[min(fault.index, len(self._data) - 1)] ^= 1 << fault.bit
         if isinstance(fault, CutAfter):
             del self._data[fault.nbytes :]
 

@@ -1,5 +1,6 @@
 """An HTTP server that answers ranged reads of one object, wrongly on request."""
 
+import random
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from libs.common.settings import ObjectStoreSettings
 
 class Fault(Enum):
     NONE = auto()
-    CUT = auto()  # the connection breaks in the middle of the body
+    CUT = auto()  # the connection breaks within the body
     RESET_BEFORE_ANSWER = auto()
+    TRUNCATED = auto()  # a shorter body than the range, and the connection stays
     FLIP = auto()  # one byte of the body is another
-    HANG = auto()  # headers, half of the body, then silence
+    HANG = auto()  # headers, part of the body, then silence
     BUSY = auto()  # 503
     IGNORE_RANGE = auto()  # 200 with the whole object
     OTHER_RANGE = auto()  # 206 with bytes that were not asked for
@@ -27,7 +29,10 @@ class Fault(Enum):
 class RangeServer:
     data: bytes
     faults: deque[Fault] = field(default_factory=deque)
+    chance: random.Random | None = None  # where faults strike; without it in the middle
     starts: list[int] = field(default_factory=list)  # of every range asked for
+    bytes_sent: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)  # ends what hangs
     authorizations: list[str] = field(default_factory=list)
 
@@ -39,6 +44,9 @@ class RangeServer:
             access_key="key",
             secret_key="secret",
         )
+
+    def place(self, num_bytes: int) -> int:
+        return num_bytes // 2 if self.chance is None else self.chance.randrange(num_bytes)
 
     @contextmanager
     def running(self) -> Iterator[ObjectStoreSettings]:
@@ -62,8 +70,9 @@ def _handler_of(state: RangeServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             state.authorizations.append(self.headers["authorization"])
             first, last = map(int, self.headers["range"].removeprefix("bytes=").split("-"))
-            state.starts.append(first)
-            fault = state.faults.popleft() if state.faults else Fault.NONE
+            with state.lock:
+                state.starts.append(first)
+                fault = state.faults.popleft() if state.faults else Fault.NONE
             if fault is Fault.RESET_BEFORE_ANSWER:
                 self.close_connection = True
                 return
@@ -83,13 +92,18 @@ def _handler_of(state: RangeServer) -> type[BaseHTTPRequestHandler]:
             if fault is Fault.OTHER_RANGE:
                 given = f"bytes 0-{last - first}/{total}"
             if fault is Fault.FLIP:
-                body[len(body) // 2] ^= 1
+                body[state.place(len(body))] ^= 1
+            if fault is Fault.TRUNCATED:
+                del body[state.place(len(body)) :]
             self.send_response(200 if fault is Fault.IGNORE_RANGE else 206)
             self.send_header("content-length", str(len(body)))
             self.send_header("content-range", given)
             self.end_headers()
-            is_half = fault in (Fault.CUT, Fault.HANG)
-            self.wfile.write(body[: len(body) // 2] if is_half else body)
+            if fault in (Fault.CUT, Fault.HANG):
+                del body[state.place(len(body)) :]
+            self.wfile.write(body)
+            with state.lock:
+                state.bytes_sent += len(body)
             if fault is Fault.HANG:
                 state.released.wait(30)
             self.close_connection = fault in (Fault.CUT, Fault.CLOSE_QUIETLY, Fault.HANG)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
 from libs.common.states import FetchState, ImportState
 from libs.common.unitclient import UnitSession
 from libs.common.unitfile import UnitReader
+from tests.integration.fetcher.countingproxy import CountingProxy
 from tests.integration.fetcher.fetcherprocess import (
     FetcherProcess,
     Scheduler,
@@ -21,7 +23,10 @@ from tests.integration.fetcher.fetcherprocess import (
 )
 from tests.integration.servers import RunningNats
 from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.nodes import stored_model
 from tests.unit.fetcher.worlds import eventually
+
+NUM_CONNECTIONS = 4  # the fetcher's default
 
 
 def wide_checkpoint() -> TinyCheckpoint:
@@ -79,31 +84,36 @@ async def interrupted(fetcher: FetcherProcess, scheduler: Scheduler) -> None:
 async def test_a_killed_fetcher_resumes_in_the_same_files_under_its_readers(
     tmp_path: Path, nats_server: RunningNats, object_store: ObjectStoreSettings
 ) -> None:
-    async with running_fetcher(tmp_path, nats_server, object_store, NIC_BYTES_PER_S="8M") as (
-        fetcher,
-        scheduler,
-    ):
-        wide_checkpoint().write(tmp_path / "models" / "wide")
-        model = await scheduler.imported(tmp_path / "models" / "wide")
-        await scheduler.want(fetch_of(model), workers=(worker_of(model),))
-        readers = await asyncio.to_thread(take, fetcher.socket_path)
-        await interrupted(fetcher, scheduler)
-        inodes, verified = fetcher.units(), readers[0].verified_bytes
+    async with S3ObjectStore(object_store) as store:
+        model = await stored_model(store, width=1024, chunk_size_bytes=1 << 20)  # 17 MB
+    proxy = CountingProxy(object_store)
+    with proxy.running() as counted:
+        async with running_fetcher(tmp_path, nats_server, counted, NIC_BYTES_PER_S="8M") as (
+            fetcher,
+            scheduler,
+        ):
+            await scheduler.want(model.fetch(), workers=(model.worker(),))
+            readers = await asyncio.to_thread(take, fetcher.socket_path)
+            await interrupted(fetcher, scheduler)
+            inodes, verified = fetcher.units(), sum(reader.verified_bytes for reader in readers)
 
-        scheduler.heartbeats.clear()
-        await fetcher.start()
-        await scheduler.ready()
-        await scheduler.want(fetch_of(model), workers=(worker_of(model),))
-        observed = await scheduler.fetch_ended()
-        units = await asyncio.to_thread(everything, readers)
+            scheduler.heartbeats.clear()
+            await fetcher.start()
+            await scheduler.ready()
+            await scheduler.want(model.fetch(), workers=(model.worker(),))
+            observed = await scheduler.fetch_ended()
+            units = await asyncio.to_thread(everything, readers)
 
     assert verified >= 8 << 20
     assert observed.state is FetchState.COMPLETE
     assert observed.bytes_from_cache >= verified
     assert {digest: fetcher.units()[digest] for digest in inodes} == inodes
     assert readers[0].generation == 2
-    assert model.summary is not None
-    assert sum(len(unit) for unit in units) == model.summary.weight_bytes
+    assert units == [model.data[unit.digest] for unit in model.units]
+    num_chunks = sum(unit.num_chunks for unit in model.units)
+    again = len(proxy.ranges) - len(set(proxy.ranges))
+    assert len(set(proxy.ranges)) == num_chunks
+    assert again <= NUM_CONNECTIONS, "at most what was on its way is fetched again"
 
 
 async def test_a_fetcher_that_is_told_to_stop_stops_in_the_middle_of_a_fetch(

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.states import FetchState
+from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher.errors import SharedMemoryFull
 from services.fetcher.hostcache import HostCache
 from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.fetcher.nodes import Node, running_node, stored_model
+from tests.unit.fetcher.worlds import eventually
 
 SIZE = 1 << 20
 
@@ -27,7 +31,8 @@ def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True, timeout=10)
+        # Lazily: what was raised in the test may still hold a mapping.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
 
 
 async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> None:
@@ -44,3 +49,28 @@ async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> 
 
     assert held == cache.used_bytes < 3 * SIZE
     assert len(os.listdir(small_tmpfs)) == 2
+
+
+def has_ended(node: Node, fetch_id: str) -> bool:
+    return node.observed(fetch_id).state in (FetchState.COMPLETE, FetchState.FAILED)
+
+
+async def test_a_fetch_that_finds_shared_memory_full_fails_and_the_next_one_works(
+    small_tmpfs: Path,
+) -> None:
+    store = MemoryObjectStore()
+    model = await stored_model(store, width=300)
+    others = small_tmpfs / "of-others"
+    async with running_node(small_tmpfs.parent, store) as node:
+        others.write_bytes(bytes(2 * SIZE))
+        await node.want(model.fetch("fetch-1"))
+        await eventually(lambda: has_ended(node, "fetch-1"))
+        failed = node.observed("fetch-1")
+
+        others.unlink()
+        await node.want(model.fetch("fetch-2"))
+        await eventually(lambda: has_ended(node, "fetch-2"))
+
+        assert failed.state is FetchState.FAILED and failed.is_node_fault
+        assert "shared memory is full" in str(failed.cause)
+        assert node.observed("fetch-2").state is FetchState.COMPLETE

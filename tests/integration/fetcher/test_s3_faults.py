@@ -35,7 +35,15 @@ async def fetched(folder: Path, server: RangeServer, unit: UnitEntry = UNIT) -> 
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault.CUT, Fault.RESET_BEFORE_ANSWER, Fault.FLIP, Fault.BUSY, Fault.CLOSE_QUIETLY, Fault.HANG],
+    [
+        Fault.CUT,
+        Fault.RESET_BEFORE_ANSWER,
+        Fault.TRUNCATED,
+        Fault.FLIP,
+        Fault.BUSY,
+        Fault.CLOSE_QUIETLY,
+        Fault.HANG,
+    ],
 )
 async def test_a_fault_that_passes_is_survived(tmp_path: Path, fault: Fault) -> None:
     server = RangeServer(DATA, deque([fault] * 3))
@@ -50,6 +58,16 @@ async def test_many_faults_in_any_order_are_survived(tmp_path: Path) -> None:
     unit = unit_of(DATA, chunk_size_bytes=1 << 16)
 
     assert await fetched(tmp_path, server, unit) == DATA
+
+
+async def test_two_hundred_cuts_at_random_bytes_cost_no_byte_twice(tmp_path: Path) -> None:
+    num_cuts = 200
+    server = RangeServer(DATA, deque([Fault.CUT] * num_cuts), chance=random.Random(11))
+    unit = unit_of(DATA, chunk_size_bytes=1 << 16)
+
+    assert await fetched(tmp_path, server, unit) == DATA
+    assert len(server.starts) == unit.num_chunks + num_cuts
+    assert server.bytes_sent == len(DATA)
 
 
 async def test_a_cut_range_is_asked_for_from_where_it_broke(tmp_path: Path) -> None:

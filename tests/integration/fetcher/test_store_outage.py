@@ -78,7 +78,10 @@ async def stored(settings: ObjectStoreSettings, data: bytes) -> UnitEntry:
     return unit
 
 
-async def test_a_fetch_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: OwnS3) -> None:
+@pytest.mark.parametrize("outage_s", [0, pytest.param(10, marks=pytest.mark.long)])
+async def test_a_fetch_goes_on_when_the_store_is_back(
+    tmp_path: Path, own_s3: OwnS3, outage_s: float
+) -> None:
     data = random_bytes(8 << 20)
     unit = await stored(own_s3.settings, data)
     world = World(tmp_path, governor=NicGovernor(SLOW_BYTES_PER_S))
@@ -89,6 +92,7 @@ async def test_a_fetch_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: Ow
     await eventually(lambda: fetch.progress.bytes_done > 0)
 
     await own_s3.server.stop()
+    await asyncio.sleep(outage_s)
     assert not fetching.done()
     await own_s3.server.start()
     await asyncio.wait_for(fetching, 60)

@@ -40,7 +40,12 @@ def unit_of(
 
 
 def safetensors_unit(
-    specs: list[TensorSpec], *, kind: UnitKind, layer_index: int | None = None, seed: int = 0
+    specs: list[TensorSpec],
+    *,
+    kind: UnitKind,
+    layer_index: int | None = None,
+    seed: int = 0,
+    chunk_size_bytes: int = 4096,
 ) -> tuple[UnitEntry, bytes]:
     layout = plan_layout(specs, alignment=TENSOR_ALIGNMENT_BYTES)
     data = bytearray(random_bytes(layout.size_bytes, seed))
@@ -49,7 +54,13 @@ def safetensors_unit(
         TensorEntry(t.spec.name, t.spec.dtype, t.spec.shape, t.offset, t.spec.nbytes)
         for t in layout.tensors
     )
-    unit = unit_of(bytes(data), kind=kind, layer_index=layer_index, tensors=tensors)
+    unit = unit_of(
+        bytes(data),
+        kind=kind,
+        layer_index=layer_index,
+        chunk_size_bytes=chunk_size_bytes,
+        tensors=tensors,
+    )
     return unit, bytes(data)
 
 

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from libs.common.clock import SystemClock
 from libs.common.manifest import Manifest, UnitEntry, UnitKind, manifest_key
 from libs.common.manifest_json import encode_manifest, manifest_digest
 from libs.common.messages import FetchObserved, FetchSpec, LayerRange, NodeDesired, WorkerSpec
+from libs.common.objectstore import ObjectStore
 from libs.common.safetensors import TensorSpec
 from libs.common.states import FetchClass
 from libs.common.testing_objectstore import MemoryObjectStore
@@ -75,17 +77,23 @@ class StoredModel:
 
 
 async def stored_model(
-    store: MemoryObjectStore, *, width: int = 64, num_layers: int = 3, seed: int = 0
+    store: ObjectStore,
+    *,
+    width: int = 64,
+    num_layers: int = 3,
+    seed: int = 0,
+    chunk_size_bytes: int = 4096,
 ) -> StoredModel:
     """Square units of F32, `width` on each side."""
+    unit = partial(safetensors_unit, chunk_size_bytes=chunk_size_bytes)
     square = [TensorSpec("w", "F32", (width, width))]
-    pairs = [safetensors_unit(square, kind=UnitKind.EMBEDDING, seed=seed)]
+    pairs = [unit(square, kind=UnitKind.EMBEDDING, seed=seed)]
     pairs += [
-        safetensors_unit(square, kind=UnitKind.LAYER, layer_index=i, seed=seed + i + 1)
+        unit(square, kind=UnitKind.LAYER, layer_index=i, seed=seed + i + 1)
         for i in range(num_layers)
     ]
     norm = [TensorSpec("norm", "F32", (width,))]
-    pairs.append(safetensors_unit(norm, kind=UnitKind.FINAL_NORM, seed=seed))
+    pairs.append(unit(norm, kind=UnitKind.FINAL_NORM, seed=seed))
     for unit, data in pairs:
         await store.put_bytes(unit.key, data, digest=unit.digest)
     base = tiny_manifest()

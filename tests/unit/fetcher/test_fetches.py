@@ -243,3 +243,28 @@ async def test_a_fetch_dropped_and_wanted_again_at_once_keeps_its_units(
         await eventually(lambda: is_complete(node))
 
         assert len(node.cache._pins) == 1
+
+
+@pytest.mark.parametrize(
+    ("fetch_class", "least", "most"),
+    [
+        pytest.param(FetchClass.INTERACTIVE, 0.5, 1.0, id="equals share the link"),
+        pytest.param(FetchClass.BACKGROUND, 0.0, 0.3, id="background waits"),
+    ],
+)
+async def test_two_models_at_once_share_the_link_as_their_classes_say(
+    tmp_path: Path,
+    store: MemoryObjectStore,
+    fetch_class: FetchClass,
+    least: float,
+    most: float,
+) -> None:
+    first = await stored_model(store, width=512, chunk_size_bytes=1 << 18)
+    second = await stored_model(store, width=512, chunk_size_bytes=1 << 18, seed=100)
+    async with running_node(tmp_path, store, rate=10_000_000) as node:
+        await node.want(first.fetch("fetch-1"), second.fetch("fetch-2", None, fetch_class))
+        await eventually(lambda: is_complete(node, "fetch-1"))
+        had = node.observed("fetch-2").bytes_done / second.manifest.total_bytes
+        await eventually(lambda: is_complete(node, "fetch-2"))
+
+    assert least <= had <= most

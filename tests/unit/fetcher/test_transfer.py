@@ -83,6 +83,19 @@ async def test_a_thousand_random_faults_never_make_a_wrong_unit(world: World) ->
     assert world.is_genuine(unit)
 
 
+async def test_one_flipped_bit_is_caught_wherever_it_is(world: World) -> None:
+    chance, num_flips, size = random.Random(13), 1000, 16_384
+    unit = await world.stored_unit(num_flips * size, chunk_bytes=size)
+    places = [(chance.randrange(size), chance.randrange(8)) for _ in range(num_flips)]
+    world.store.faults.extend(FlipByte(index, bit) for index, bit in places)
+    world.retry = replace(QUICK, max_digest_failures=num_flips)
+
+    await world.run(world.fetch(world.download(unit)))
+
+    assert world.is_genuine(unit)
+    assert len(world.store.ranges_opened) == 2 * num_flips
+
+
 async def test_stored_bytes_that_are_wrong_fail_the_fetch_and_name_the_object(world: World) -> None:
     unit = await world.stored_unit(100_000)
     damaged = bytearray(world.data[unit.digest])
