@@ -9,6 +9,7 @@ from pathlib import Path
 
 from libs.common.errors import UnitFileError
 from libs.common.manifest import UnitEntry
+from libs.common.sharedpages import SharedPages
 from libs.common.unitheader import (
     CHUNK_STATES_OFFSET,
     FORMAT_VERSION,
@@ -36,33 +37,34 @@ class UnitWriter:
     Exactly one process writes; the folder is its own (0700) and the file 0600.
     """
 
-    def __init__(self, path: Path, descriptor: int, unit: UnitEntry) -> None:
+    def __init__(self, path: Path, mapping: memoryview, unit: UnitEntry) -> None:
         self.path, self.unit = path, unit
-        mapping = memoryview(mmap.mmap(descriptor, file_size_bytes(unit)))
         self._header = UnitHeader(mapping)
         self._data = mapping[header_bytes(unit.size_bytes, unit.chunk_size_bytes) :]
         self._lock = threading.Lock()
 
     @classmethod
-    def create(cls, path: Path, unit: UnitEntry) -> "UnitWriter":
+    def create(cls, path: Path, unit: UnitEntry, pages: SharedPages | None = None) -> "UnitWriter":
         """A new file with all its memory reserved, visible under `path` once it is consistent.
 
-        Raises OSError with ENOSPC when shared memory is full, instead of a SIGBUS later.
+        `pages` are large enough and nobody else's. Raises OSError with ENOSPC when shared memory
+        is full, instead of a SIGBUS later.
         """
-        partial = path.with_name(path.name + PARTIAL_SUFFIX)
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, file_size_bytes(unit))
-            writer = cls(path, descriptor, unit)
-            writer._initialise()
-            partial.rename(path)
-            return writer
-        except BaseException:
+        size_bytes = file_size_bytes(unit)
+        if pages is None:
+            partial = path.with_name(path.name + PARTIAL_SUFFIX)
             partial.unlink(missing_ok=True)
+            pages = SharedPages(partial, size_bytes)
+        try:
+            pages.cut(size_bytes)
+            writer = cls(path, memoryview(pages.mapping)[:size_bytes], unit)
+            writer._initialise()
+            pages.path.rename(path)
+        except BaseException:
+            pages.discard()
             raise
-        finally:
-            os.close(descriptor)
+        pages.close()
+        return writer
 
     @classmethod
     def reopen(cls, path: Path, unit: UnitEntry) -> "UnitWriter":
@@ -76,7 +78,7 @@ class UnitWriter:
             size = os.fstat(descriptor).st_size
             if size != file_size_bytes(unit):
                 raise UnitFileError(f"unit file {unit.digest}: it has {size} bytes")
-            writer = cls(path, descriptor, unit)
+            writer = cls(path, memoryview(mmap.mmap(descriptor, size)), unit)
         finally:
             os.close(descriptor)
         writer._check_identity(size)

@@ -1,6 +1,7 @@
 """Builds a fetcher from its settings and runs it until it is told to stop."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -22,6 +23,7 @@ from libs.common.workqueue import NatsWorkQueue
 from services.fetcher import conversion
 from services.fetcher.conversion import ConversionLimits
 from services.fetcher.desired import Desired, Signal
+from services.fetcher.eviction import RefetchCost
 from services.fetcher.fetches import Fetches, FetchParts
 from services.fetcher.governor import NicGovernor
 from services.fetcher.heartbeat import send_heartbeats, touch_health_file
@@ -36,6 +38,7 @@ from services.fetcher.settings import FetcherSettings, ImporterSettings
 from services.fetcher.transfer import RetryPolicy, Transfer
 from services.fetcher.unitserver import UnitServer, UnitSources
 from services.fetcher.upload import Uploader
+from services.fetcher.warming import keep_warm
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +67,13 @@ def build(settings: FetcherSettings, store: ObjectStore) -> Fetcher:
     clock, changed, meter = SystemClock(), Signal(), RateMeter(time.monotonic)
     governor = NicGovernor(settings.nic_bytes_per_s, bucket=_shared_bucket(settings))
     retry = RetryPolicy(patience_s=settings.fetch_patience_s)
-    cache = HostCache(settings.shm_dir, settings.host_cache_bytes)
+    cost = RefetchCost.of_card(settings.nic_bytes_per_s)
+    cache = HostCache(
+        settings.shm_dir,
+        settings.host_cache_bytes,
+        refetch_cost=cost,
+        max_warm_bytes=settings.warm_bytes,
+    )
     desired, manifests = Desired(settings.node_id), Manifests(store, retry)
     transfer = Transfer(
         S3RangeSource(settings.object_store),
@@ -122,6 +131,7 @@ async def run(settings: FetcherSettings) -> None:
         bus = await stack.enter_async_context(_connected(settings))
         stack.push_async_callback(fetcher.fetches.close)
         await stack.enter_async_context(fetcher.unit_server.serving())
+        gc.freeze()  # what start-up made stays: never look through it again
         await bus.subscribe(NODE_DESIRED_FETCHER, settings.node_id, fetcher.service.follow)
         await _run_until(stop, _loops(settings, fetcher, bus))
 
@@ -145,7 +155,8 @@ def _loops(
 ) -> list[Coroutine[None, None, None]]:
     told = fetcher.service
     loops = [
-        send_heartbeats(told.heartbeat, told.was_sent, fetcher.changed, bus, settings.health_file)
+        send_heartbeats(told.heartbeat, told.was_sent, fetcher.changed, bus, settings.health_file),
+        keep_warm(fetcher.cache, lambda: fetcher.fetches.is_idle),
     ]
     if settings.can_import:
         loops.append(_import_worker(settings, fetcher.importer, bus).run())

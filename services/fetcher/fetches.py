@@ -103,6 +103,11 @@ class Fetches:
             del self._parted[fetch.fetch_id]
             self._on_change()
 
+    @property
+    def is_idle(self) -> bool:
+        running = (FetchState.QUEUED, FetchState.FETCHING)
+        return not any(record.state in running for record in self._records.values())
+
     def failure_for(self, worker_id: str) -> str | None:
         """Why the worker's units will not come, if that is known."""
         for record in self._records.values():

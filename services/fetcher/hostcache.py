@@ -2,8 +2,9 @@
 
 A unit stays while something uses it: a fetch or a desired worker (pins, in this process) or a
 worker's lease (a shared `flock` on a descriptor the worker got from us; the kernel ends it with
-the worker). Everything else is evicted, least recently used first, when room is needed. Methods
-belong to the event loop's thread; only the work of creating and hashing files leaves it.
+the worker). Everything else may be evicted when room is needed, in the order that `eviction.py`
+gives. Methods belong to the event loop's thread; only the work of creating and hashing files
+leaves it.
 """
 
 import asyncio
@@ -18,12 +19,15 @@ from pathlib import Path
 
 from libs.common.errors import UnitFileError
 from libs.common.manifest import UnitEntry
+from libs.common.sharedpages import SharedPages
 from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
+from services.fetcher.eviction import Candidate, RefetchCost, in_order_of_eviction
 from services.fetcher.leases import is_leased, open_lease
 from services.fetcher.memoryspace import MemorySpace, space_of
 from services.fetcher.unitscan import inspect_unit_file, rehash
+from services.fetcher.warmpages import NAME_PREFIX, WarmPages
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,14 @@ class CachedUnit:
     is_complete: bool
     is_checked: bool  # hashed or written by this process
     writer: UnitWriter | None = None
+    num_uses: int = 1  # fetches that wanted it; an earlier process's count as one
+    age: float = 0.0  # of the cache at the last use
+
+    @property
+    def held_bytes(self) -> int:
+        """What would have to be fetched again; of a file nobody opened yet, at most."""
+        writer = self.writer
+        return self.file_bytes if writer is None or writer.is_complete else writer.verified_bytes
 
 
 class HostCache:
@@ -49,8 +61,17 @@ class HostCache:
         folder: Path,
         max_bytes: int,
         space_of: Callable[[Path], MemorySpace] = space_of,
+        refetch_cost: RefetchCost | None = None,
+        max_warm_bytes: int = 0,
     ) -> None:
+        """`refetch_cost` decides what makes room first; without one the card has no limit.
+
+        `max_warm_bytes` are kept ready for units to come, where there is room for them.
+        """
         self._folder, self.max_bytes, self._space_of = folder, max_bytes, space_of
+        self._refetch_cost = refetch_cost or RefetchCost.of_card(0)
+        self._age = 0.0  # the worth of what was evicted
+        self._warm = WarmPages(folder, max_warm_bytes)
         self._units: dict[str, CachedUnit] = {}
         self._pins: dict[str, frozenset[str]] = {}
         self._room = asyncio.Lock()
@@ -63,7 +84,19 @@ class HostCache:
     def capacity_bytes(self) -> int:
         """Now: what others leave on in the file system is not to be promised."""
         free_bytes = self._space_of(self._folder).free_bytes
-        return min(self.max_bytes, self.used_bytes + free_bytes)
+        return min(self.max_bytes, self.used_bytes + self._warm.used_bytes + free_bytes)
+
+    @property
+    def free_bytes(self) -> int:
+        """What neither units nor warm pages take."""
+        return self.capacity_bytes - self.used_bytes - self._warm.used_bytes
+
+    def fill_warm(self, free_bytes: int) -> bool:
+        """Make pages for one more unit; False when there are enough. For a thread of its own.
+
+        Raises OSError when others took the memory.
+        """
+        return self._warm.fill(free_bytes)
 
     @property
     def complete_digests(self) -> tuple[str, ...]:
@@ -75,11 +108,18 @@ class HostCache:
         self._folder.chmod(0o700)
         for path in sorted(self._folder.iterdir()):
             unit = self._adopted(path)
-            if unit is None:
+            if path.name.startswith(NAME_PREFIX):
+                path.unlink()
+            elif unit is None:
                 logger.warning("removed a foreign file from the host cache: %s", path.name)
                 path.unlink()
             else:
                 self._units[unit.digest] = unit
+        self.expect(unit.file_bytes for unit in self._units.values())
+
+    def expect(self, sizes_bytes: Iterable[int]) -> None:
+        """Unit files of these sizes are likely to come: pages for them are worth being kept."""
+        self._warm.expect(sizes_bytes)
 
     def pin(self, owner: str, digests: Iterable[str]) -> None:
         """Keep these units until `unpin(owner)`."""
@@ -120,6 +160,7 @@ class HostCache:
             cached = await self._create(unit)
         if cached.writer is None or cached.writer.state is UnitState.FAILED:
             cached.writer = UnitWriter.reopen(cached.path, unit)
+        cached.num_uses += 1
         self._touch(cached)
         return cached.writer
 
@@ -196,13 +237,15 @@ class HostCache:
         while True:
             self._evict_for(needed)
             try:
-                writer = await asyncio.to_thread(UnitWriter.create, path, unit)
+                pages = self._warm_pages(needed)
+                writer = await asyncio.to_thread(UnitWriter.create, path, unit, pages)
                 break
             except OSError as exc:
                 if exc.errno != errno.ENOSPC:
                     raise
-                if not self._evict_oldest():  # others took the room meanwhile
+                if not self._warm.give_up() and not self._evict_one():  # others took the room
                     raise self._full(needed) from exc
+        self.expect([needed])
         cached = CachedUnit(
             digest=unit.digest,
             path=path,
@@ -211,23 +254,43 @@ class HostCache:
             is_complete=False,
             is_checked=True,
             writer=writer,
+            num_uses=0,
         )
         self._units[unit.digest] = cached
         return cached
 
+    def _warm_pages(self, needed_bytes: int) -> SharedPages | None:
+        """Pages for a new unit; without fitting ones the others make room where there is none."""
+        pages = self._warm.take(needed_bytes)
+        while pages is None and self.free_bytes < needed_bytes and self._warm.give_up():
+            pass
+        return pages
+
     def _evict_for(self, needed_bytes: int) -> None:
         while self.used_bytes + needed_bytes > self.capacity_bytes:
-            if not self._evict_oldest():
+            if not self._evict_one():
                 raise self._full(needed_bytes)
 
-    def _evict_oldest(self) -> bool:
+    def _evict_one(self) -> bool:
         pinned = frozenset().union(*self._pins.values())
-        for cached in sorted(self._units.values(), key=lambda unit: unit.last_used_s):
+        for candidate in in_order_of_eviction(map(self._candidate, self._units.values())):
+            cached = self._units[candidate.digest]
             if cached.digest not in pinned and not is_leased(cached.path):
                 logger.info("evicted a unit", extra={"unit": cached.digest})
+                self._age = max(self._age, candidate.worth)
                 self._drop(cached)
                 return True
         return False
+
+    def _candidate(self, cached: CachedUnit) -> Candidate:
+        return Candidate(
+            digest=cached.digest,
+            file_bytes=cached.file_bytes,
+            refetch_s=self._refetch_cost.seconds(cached.held_bytes),
+            num_uses=cached.num_uses,
+            age=cached.age,
+            last_used_s=cached.last_used_s,
+        )
 
     def _drop(self, cached: CachedUnit) -> None:
         cached.path.unlink(missing_ok=True)
@@ -252,4 +315,4 @@ class HostCache:
 
     def _touch(self, cached: CachedUnit) -> None:
         os.utime(cached.path)
-        cached.last_used_s = cached.path.stat().st_mtime
+        cached.last_used_s, cached.age = cached.path.stat().st_mtime, self._age

@@ -52,6 +52,7 @@ class FetcherSettings(ImporterSettings):
     shm_dir: Path  # this fetcher's alone, in memory: /dev/shm/…
     socket_dir: Path  # shared with this node's workers
     host_cache_bytes: int
+    warm_bytes: int  # of it kept ready for the next fetch while the node is idle
     num_connections: int  # per fetch
     fetch_patience_s: float  # without a byte from the store, then a fetch fails
     room_patience_s: float  # how long a fetch waits for leases to end
@@ -64,11 +65,13 @@ class FetcherSettings(ImporterSettings):
     @classmethod
     def read(cls, env: Environment) -> "FetcherSettings":
         """Raises SettingsError naming the key."""
+        host_cache_bytes = env.size_bytes("HOST_CACHE_BYTES")
         return cls(
             **vars(ImporterSettings.read(env)),
             shm_dir=env.path("SHM_DIR"),
             socket_dir=env.path("SOCKET_DIR"),
-            host_cache_bytes=env.size_bytes("HOST_CACHE_BYTES"),
+            host_cache_bytes=host_cache_bytes,
+            warm_bytes=env.size_bytes("WARM_BYTES", str(host_cache_bytes // 8)),
             num_connections=env.integer("FETCH_CONNECTIONS", 4, minimum=1),
             fetch_patience_s=env.seconds("FETCH_PATIENCE_S", 30),
             room_patience_s=env.seconds("ROOM_PATIENCE_S", 10),

@@ -94,6 +94,29 @@ async def test_the_least_recently_used_unit_makes_room(cache: HostCache) -> None
     assert set(cache.complete_digests) == {unit(0).digest, unit(2).digest}
 
 
+async def test_what_several_fetches_wanted_outlives_what_one_wanted_later(
+    cache: HostCache,
+) -> None:
+    await put(cache, 0)
+    await cache.open(unit(0))  # a second model has the same layer
+    await put(cache, 1)
+
+    await put(cache, 2)
+
+    assert set(cache.complete_digests) == {unit(0).digest, unit(2).digest}
+
+
+async def test_what_nobody_wants_any_more_goes_in_the_end(cache: HostCache) -> None:
+    await put(cache, 0)
+    for _ in range(3):
+        await cache.open(unit(0))
+
+    for number in range(1, 7):
+        await put(cache, number)
+
+    assert unit(0).digest not in cache.complete_digests
+
+
 async def test_a_leased_unit_stays(cache: HostCache) -> None:
     await put(cache, 0)
     await put(cache, 1)
@@ -238,6 +261,60 @@ async def test_a_complete_unit_costs_no_descriptor(cache: HostCache, tmp_path: P
     await eventually(lambda: not open_units(tmp_path), what="no open descriptor")
 
     assert len(cache.complete_digests) == 2
+
+
+def warmed(folder: Path, num_units: int) -> HostCache:
+    """A cache for so many units that has pages for two more, where there is room."""
+    cache = HostCache(folder, num_units * FILE_BYTES, max_warm_bytes=2 * FILE_BYTES)
+    cache.adopt()
+    return cache
+
+
+def fill_up(cache: HostCache) -> int:
+    """The number of files made."""
+    return sum(1 for _ in iter(lambda: cache.fill_warm(cache.free_bytes), False))
+
+
+def sizes(folder: Path) -> dict[int, int]:
+    """Bytes by inode."""
+    return {path.stat().st_ino: path.stat().st_size for path in folder.iterdir()}
+
+
+async def test_units_come_to_lie_in_pages_that_were_made_before(tmp_path: Path) -> None:
+    cache = warmed(tmp_path, num_units=4)
+    await put(cache, 0)
+    await put(cache, 1)
+    assert fill_up(cache) == 2
+    before = sizes(tmp_path)
+
+    await put(cache, 2)
+
+    assert sizes(tmp_path).keys() == before.keys(), "no new file"
+    assert bytes((await cache.open(unit(2))).chunk_view(0)) == data_of(2)[:4096]
+    assert cache.capacity_bytes == 4 * FILE_BYTES
+    assert cache.free_bytes == 0
+
+
+async def test_warm_pages_take_no_room_from_units(tmp_path: Path) -> None:
+    cache = warmed(tmp_path, num_units=3)
+    await put(cache, 0)
+    assert fill_up(cache) == 1, "only the kind that is known"
+    large = unit_of(random_bytes(2 * SIZE, seed=9), layer_index=9)
+
+    await cache.open(large)
+
+    assert unit(0).digest in cache.complete_digests
+    assert sum(sizes(tmp_path).values()) == FILE_BYTES + file_size_bytes(large)
+
+
+async def test_warm_pages_of_an_earlier_process_are_removed(tmp_path: Path) -> None:
+    cache = warmed(tmp_path, num_units=3)
+    await put(cache, 0)
+    fill_up(cache)
+
+    opened(tmp_path)
+
+    assert os.listdir(tmp_path) == [unit(0).digest]
 
 
 async def test_a_restarted_fetcher_adopts_what_it_finds(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Making memory for the next fetch while there is none, at the lowest priority."""
+
+import asyncio
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from services.fetcher.hostcache import HostCache
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S = 5.0  # without a fetch; a worker that just got its weights still starts
+_PERIOD_S = 1.0
+_LOWEST_PRIORITY = 19
+
+
+async def keep_warm(cache: HostCache, is_idle: Callable[[], bool]) -> None:
+    """For ever. One file at a time, so that a fetch never waits for more than that."""
+    with ThreadPoolExecutor(1, "warming", initializer=_give_way) as pool:
+        quiet_s = 0.0
+        while True:
+            quiet_s = quiet_s + _PERIOD_S if is_idle() else 0.0
+            if quiet_s > _QUIET_S:
+                await _fill(cache, is_idle, pool)
+            await asyncio.sleep(_PERIOD_S)
+
+
+async def _fill(cache: HostCache, is_idle: Callable[[], bool], pool: ThreadPoolExecutor) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while is_idle() and await loop.run_in_executor(pool, cache.fill_warm, cache.free_bytes):
+            pass
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EFAULT, errno.ENOMEM):
+            raise
+        logger.info("no memory for the next fetch's pages: %s", exc.strerror)
+
+
+def _give_way() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

@@ -1,0 +1,82 @@
+import mmap
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from services.fetcher.warmpages import WarmPages
+
+SIZE = 1 << 20
+ROOM = 100 * SIZE
+
+
+def filled(folder: Path, *sizes: int, max_bytes: int = 4 * SIZE) -> WarmPages:
+    warm = WarmPages(folder, max_bytes)
+    warm.expect(sizes)
+    while warm.fill(ROOM):
+        pass
+    return warm
+
+
+def test_pages_are_there_before_they_are_written(tmp_path: Path) -> None:
+    pages = filled(tmp_path, SIZE).take(SIZE)
+    assert pages is not None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    pages.mapping[:: mmap.PAGESIZE] = bytes(SIZE // mmap.PAGESIZE)
+
+    num_faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert num_faults < SIZE // mmap.PAGESIZE // 2
+    assert pages.path.stat().st_blocks * 512 >= SIZE
+
+
+def test_the_newest_sizes_are_kept_within_the_limit(tmp_path: Path) -> None:
+    warm = filled(tmp_path, 3 * SIZE, SIZE, 2 * SIZE)
+
+    assert warm.used_bytes == 3 * SIZE
+    assert warm.take(3 * SIZE) is None
+
+
+def test_what_was_taken_is_made_again(tmp_path: Path) -> None:
+    warm = filled(tmp_path, SIZE, SIZE)
+    warm.take(SIZE)
+    assert warm.used_bytes == SIZE
+
+    assert warm.fill(ROOM)
+    assert not warm.fill(ROOM)
+
+    assert warm.used_bytes == 2 * SIZE
+
+
+@pytest.mark.parametrize(
+    ("needed_bytes", "is_taken"),
+    [
+        pytest.param(SIZE, True, id="as large as needed"),
+        pytest.param(SIZE - 100_000, True, id="a little larger"),
+        pytest.param(SIZE + 1, False, id="too small"),
+        pytest.param(SIZE // 4, False, id="a waste"),
+    ],
+)
+def test_only_what_fits_is_taken(tmp_path: Path, needed_bytes: int, is_taken: bool) -> None:
+    warm = filled(tmp_path, SIZE)
+
+    assert (warm.take(needed_bytes) is not None) == is_taken
+
+
+def test_nothing_is_made_without_room_or_without_a_limit(tmp_path: Path) -> None:
+    warm = WarmPages(tmp_path, SIZE)
+    warm.expect([SIZE])
+
+    assert not warm.fill(SIZE - 1)
+    assert not filled(tmp_path, SIZE, max_bytes=0).used_bytes
+
+
+def test_what_is_given_up_is_gone(tmp_path: Path) -> None:
+    warm = filled(tmp_path, SIZE, 2 * SIZE)
+
+    assert warm.give_up()
+    assert warm.used_bytes == SIZE
+    assert warm.give_up() and not warm.give_up()
+
+    assert os.listdir(tmp_path) == []
