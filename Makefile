@@ -1,7 +1,8 @@
 # The whole developer interface; `make help` lists it. pip's options go into PIP_ARGS.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install model demo up test test-long test-gpu bench-burst bench-cold lint clean
+.PHONY: help install model demo up test test-long test-gpu
+.PHONY: bench-burst bench-cold bench-fetch lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -40,6 +41,9 @@ test-long: model ## run everything, with full counts
 
 test-gpu: install ## run what needs a CUDA device
 	@$(PY) -m pytest -m gpu $(TESTS) $(ARGS)
+
+bench-fetch: $(BENCH_INSTALLED) ## measure the fetcher against caps of the network and other clients
+	@$(PY) -m benchmarks.fetching $(ARGS)
 
 bench-burst: install ## measure bursts of requests to cold models
 	@$(PY) -m benchmarks.burst $(ARGS)

@@ -85,15 +85,15 @@ async def stored_model(
     chunk_size_bytes: int = 4096,
 ) -> StoredModel:
     """Square units of F32, `width` on each side."""
-    unit = partial(safetensors_unit, chunk_size_bytes=chunk_size_bytes)
+    make = partial(safetensors_unit, chunk_size_bytes=chunk_size_bytes)
     square = [TensorSpec("w", "F32", (width, width))]
-    pairs = [unit(square, kind=UnitKind.EMBEDDING, seed=seed)]
+    pairs = [make(square, kind=UnitKind.EMBEDDING, seed=seed)]
     pairs += [
-        unit(square, kind=UnitKind.LAYER, layer_index=i, seed=seed + i + 1)
+        make(square, kind=UnitKind.LAYER, layer_index=i, seed=seed + i + 1)
         for i in range(num_layers)
     ]
     norm = [TensorSpec("norm", "F32", (width,))]
-    pairs.append(unit(norm, kind=UnitKind.FINAL_NORM, seed=seed))
+    pairs.append(make(norm, kind=UnitKind.FINAL_NORM, seed=seed))
     for unit, data in pairs:
         await store.put_bytes(unit.key, data, digest=unit.digest)
     base = tiny_manifest()
