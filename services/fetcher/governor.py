@@ -15,9 +15,9 @@ from libs.common.nicbudget import NicBudget
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 
-_GRANT_S = 0.01  # how long a background grant can delay interactive traffic
+_GRANT_S = 0.016  # how long a background grant can delay interactive traffic
 _MIN_GRANT_BYTES = 64 * 1024
-_MAX_GRANT_BYTES = 2**20
+_MAX_GRANT_BYTES = 2 * 2**20
 _FREE_GRANT_BYTES = 512 * 1024  # without a limit: large enough to hash well, still in the L2 cache
 _LOOK_AGAIN_S = 1.0
 _PRIORITY = {FetchClass.INTERACTIVE: 0, FetchClass.BACKGROUND: 1}
