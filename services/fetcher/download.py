@@ -73,6 +73,8 @@ class FetchProgress:
     bytes_from_cache: int = 0
     started_at: datetime | None = None
     first_byte_at: datetime | None = None
+    last_byte_at: datetime | None = None  # the latest so far
+    hashing_s: float = 0.0  # of all threads together
     milestones: dict[float, datetime] = field(default_factory=dict)  # share readable → when
 
 
@@ -146,15 +148,18 @@ class Fetch:
             download.writer.state is UnitState.COMPLETE for download in self._downloads
         )
 
-    def note_first_byte(self) -> None:
+    def note_bytes(self) -> None:
+        """Some bytes arrived, which may turn out wrong."""
+        self.progress.last_byte_at = self._clock.now()
         if self.progress.first_byte_at is None:
-            self.progress.first_byte_at = self._clock.now()
+            self.progress.first_byte_at = self.progress.last_byte_at
             self._on_progress()
 
-    def commit(self, claim: ChunkClaim) -> None:
+    def commit(self, claim: ChunkClaim, *, hashing_s: float = 0.0) -> None:
         """The claimed chunk is in place and genuine."""
         download = claim.download
         with self._changed:
+            self.progress.hashing_s += hashing_s
             download.writer.commit_chunk(claim.index)
             for fetch in download.fetches:
                 fetch.note_commit(download.unit.chunk_range(claim.index).nbytes)

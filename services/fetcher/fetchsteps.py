@@ -4,13 +4,14 @@ from datetime import datetime
 
 from libs.common.manifest import total_size_bytes
 from libs.common.messages import Step
-from services.fetcher.download import Fetch
+from services.fetcher.download import Fetch, FetchProgress
 
 
 def steps_of(fetch: Fetch, ended_at: datetime | None) -> tuple[Step, ...]:
-    """The fetch's own timeline: first byte, then how soon each quarter was readable.
+    """The fetch's own timeline: first byte, how soon each quarter was readable, last byte, hashed.
 
-    `ended_at` is when it ended, complete or not.
+    Chunks are hashed while they arrive: what passes between the last byte and `fetch.hashed` is
+    what hashing cost. `ended_at` is when it ended, complete or not.
     """
     progress = fetch.progress
     if progress.started_at is None:
@@ -20,16 +21,27 @@ def steps_of(fetch: Fetch, ended_at: datetime | None) -> tuple[Step, ...]:
     if cached_bytes := progress.bytes_from_cache:
         part = "all" if cached_bytes == size_bytes else f"{cached_bytes / 1e6:.1f} MB"
         detail += f", {part} cached"
-    moments = {f"fetch.readable_{share:.0%}": at for share, at in progress.milestones.items()}
-    if progress.first_byte_at is not None:
-        moments = {"fetch.first_byte": progress.first_byte_at, **moments}
     whole = Step(
         name="fetch",
         started_at=progress.started_at,
         ended_at=progress.milestones.get(1.0, ended_at),
         detail=detail,
     )
-    parts = (
-        Step(name=name, started_at=progress.started_at, ended_at=at) for name, at in moments.items()
-    )
-    return (whole, *parts)
+    return (whole, *(_moment(name, progress, at) for name, at in _moments(progress).items()))
+
+
+def _moments(progress: FetchProgress) -> dict[str, datetime]:
+    moments = {f"fetch.readable_{share:.0%}": at for share, at in progress.milestones.items()}
+    if progress.first_byte_at is not None:
+        moments = {"fetch.first_byte": progress.first_byte_at, **moments}
+    hashed_at = progress.milestones.get(1.0)
+    if progress.last_byte_at is not None and hashed_at is not None:
+        moments |= {"fetch.last_byte": progress.last_byte_at, "fetch.hashed": hashed_at}
+    return moments
+
+
+def _moment(name: str, progress: FetchProgress, at: datetime) -> Step:
+    assert progress.started_at is not None
+    is_hashed = name == "fetch.hashed"
+    detail = f"{progress.hashing_s:.3f} s of hashing, beside the fetch" if is_hashed else ""
+    return Step(name=name, started_at=progress.started_at, ended_at=at, detail=detail)

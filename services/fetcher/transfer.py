@@ -103,7 +103,7 @@ class Transfer:
             reader = _ChunkReader(fetch, claim, connection, self._governor, self._meter)
             self._read_to_end(reader)
             if reader.is_genuine:
-                fetch.commit(claim)
+                fetch.commit(claim, hashing_s=reader.hashing_s)
                 return
             logger.warning("chunk does not match its digest", extra={"object": claim.key})
             connection.close()
@@ -150,7 +150,7 @@ class _ChunkReader:
         self._connection, self._governor, self._meter = connection, governor, meter
         self._view = claim.download.writer.chunk_view(claim.index)
         self._hasher = blake3()
-        self.position = 0
+        self.position, self.hashing_s = 0, 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -181,9 +181,11 @@ class _ChunkReader:
             self._take(piece[:count])
 
     def _take(self, piece: memoryview) -> None:
-        self.fetch.note_first_byte()
+        self.fetch.note_bytes()
         self._meter.add(len(piece))
+        started_s = time.perf_counter()
         self._hasher.update(piece)
+        self.hashing_s += time.perf_counter() - started_s
         self.position += len(piece)
         if self.fetch.is_cancelled.is_set():
             raise FetchCancelled("the fetch was cancelled")

@@ -40,7 +40,10 @@ async def test_a_desired_fetch_is_done_and_told(tmp_path: Path, store: MemoryObj
         "fetch.readable_50%",
         "fetch.readable_75%",
         "fetch.readable_100%",
+        "fetch.last_byte",
+        "fetch.hashed",
     ]
+    assert "s of hashing" in observed.steps[-1].detail
     assert all(step.ended_at is not None for step in observed.steps)
     assert set(heartbeat.cached_units) == {unit.digest for unit in model.units}
     assert heartbeat.accepted_version == 1
@@ -61,6 +64,27 @@ async def test_a_second_fetch_of_the_same_units_comes_from_the_cache(
 
     assert store.bytes_read == read
     assert observed.bytes_from_cache == model.manifest.total_bytes
+
+
+async def test_what_another_split_or_model_left_is_not_fetched_again(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    base = await stored_model(store)
+    variant = await stored_model(store, num_layers=4)  # the same layers and one more
+    stage = {"unit_digests": tuple(unit.digest for unit in base.units[:2])}
+    async with running_node(tmp_path, store) as node:
+        await node.want(base.fetch("fetch-1").model_copy(update=stage))
+        await eventually(lambda: is_complete(node, "fetch-1"))
+        await node.want(base.fetch("fetch-2"))
+        await eventually(lambda: is_complete(node, "fetch-2"))
+        whole = node.observed("fetch-2")
+        await node.want(variant.fetch("fetch-3"))
+        await eventually(lambda: is_complete(node, "fetch-3"))
+        other = node.observed("fetch-3")
+
+    assert whole.bytes_from_cache == sum(unit.size_bytes for unit in base.units[:2])
+    assert other.bytes_total - other.bytes_from_cache == variant.units[4].size_bytes
+    assert store.bytes_read == variant.manifest.total_bytes
 
 
 async def test_a_restarted_fetcher_serves_from_what_it_finds(
