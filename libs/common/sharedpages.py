@@ -16,19 +16,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SharedPages:
-    """A new file of memory that is there, mapped for writing."""
+    """A new file of memory that is there, mapped for writing. It holds one descriptor."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         """Raises OSError with ENOSPC when shared memory is full, and leaves nothing then."""
         self.path, self.size_bytes = path, size_bytes
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, 0o600)
         try:
-            os.posix_fallocate(self._descriptor, 0, size_bytes)
-            self.mapping = mmap.mmap(self._descriptor, size_bytes)
+            os.posix_fallocate(descriptor, 0, size_bytes)
+            self.mapping = mmap.mmap(descriptor, size_bytes)
         except BaseException:
             self.discard()
             raise
+        finally:
+            os.close(descriptor)
 
     def make(self, is_wanted: Callable[[], bool]) -> None:
         """Map every page, in steps for as long as it is wanted. Older kernels map at the write."""
@@ -40,16 +42,11 @@ class SharedPages:
 
     def cut(self, size_bytes: int) -> None:
         """Give back what is behind the first `size_bytes`; nobody may touch it from here on."""
-        os.ftruncate(self._descriptor, size_bytes)
-
-    def close(self) -> None:
-        """The descriptor; the file stays, and a mapping that is used lives on."""
-        os.close(self._descriptor)
+        os.truncate(self.path, size_bytes)
 
     def discard(self) -> None:
-        """The file too."""
+        """Remove the file; the memory goes with the last use of the mapping."""
         self.path.unlink(missing_ok=True)
-        self.close()
 
 
 def _populate(address: int, length: int) -> bool:

@@ -60,11 +60,10 @@ class UnitWriter:
             writer = cls(path, memoryview(pages.mapping)[:size_bytes], unit)
             writer._initialise()
             pages.path.rename(path)
+            return writer
         except BaseException:
             pages.discard()
             raise
-        pages.close()
-        return writer
 
     @classmethod
     def reopen(cls, path: Path, unit: UnitEntry) -> "UnitWriter":

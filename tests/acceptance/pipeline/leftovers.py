@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from deploy.local.stack import LocalStack
 from libs.common.database import Database
+from services.fetcher.warmpages import NAME_PREFIX
 from tests.acceptance.client import Client
 from tests.acceptance.observing import nodes, worker_pids
 from tests.support.waiting import eventually
@@ -73,7 +74,9 @@ def _shared_folder(stack: LocalStack, node_id: str) -> Path:
 
 
 def _node_files(stack: LocalStack, node_id: str) -> list[Path]:
-    return sorted(path for path in _shared_folder(stack, node_id).iterdir() if path.is_file())
+    """All but the pages that a fetcher keeps for units to come, and may keep."""
+    paths = sorted(_shared_folder(stack, node_id).iterdir())
+    return [path for path in paths if path.is_file() and not path.name.startswith(NAME_PREFIX)]
 
 
 def _unit_files(stack: LocalStack) -> list[Path]:
