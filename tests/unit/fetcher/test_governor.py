@@ -59,7 +59,7 @@ def test_background_gets_nothing_while_interactive_wants_everything() -> None:
 
     moved = share(governor, [background, interactive, interactive, interactive], 0.5)
 
-    assert moved[0] < 0.1 * sum(moved)
+    assert moved[0] < 0.2 * sum(moved)  # one grant before the others ask and one after
 
 
 def test_background_gets_everything_when_it_is_alone() -> None:
@@ -107,10 +107,10 @@ def test_background_yields_within_100_ms_and_gets_the_link_back(rate: int) -> No
 def test_the_first_chunk_goes_first() -> None:
     governor, order = NicGovernor(1_000_000), list[int]()
     flow = governor.open_flow(FetchClass.INTERACTIVE)
-    governor.acquire(flow, 100_000)  # in debt: whoever asks now waits
+    governor.acquire(flow, 500_000)  # in debt: whoever asks now waits
 
     def ask(chunk: int) -> None:
-        governor.acquire(flow, 1, order=chunk)
+        governor.acquire(flow, 50_000, order=chunk)
         order.append(chunk)
 
     threads = [threading.Thread(target=ask, args=(chunk,)) for chunk in (3, 1, 2)]
