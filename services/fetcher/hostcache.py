@@ -10,11 +10,7 @@ leaves it.
 import asyncio
 import errno
 import logging
-import os
-import re
-import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from libs.common.errors import UnitFileError
@@ -22,35 +18,15 @@ from libs.common.manifest import UnitEntry
 from libs.common.sharedpages import SharedPages
 from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
+from services.fetcher.cachedunit import CachedUnit
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
-from services.fetcher.eviction import Candidate, RefetchCost, in_order_of_eviction
+from services.fetcher.eviction import RefetchCost, in_order_of_eviction
 from services.fetcher.leases import is_leased, open_lease
 from services.fetcher.memoryspace import MemorySpace, space_of
-from services.fetcher.unitscan import inspect_unit_file, rehash
+from services.fetcher.unitscan import rehash
 from services.fetcher.warmpages import NAME_PREFIX, WarmPages
 
 logger = logging.getLogger(__name__)
-
-_UNIT_NAME = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass
-class CachedUnit:
-    digest: str
-    path: Path
-    file_bytes: int
-    last_used_s: float  # wall clock; kept as the file's mtime, so that it survives us
-    is_complete: bool
-    is_checked: bool  # hashed or written by this process
-    writer: UnitWriter | None = None
-    num_uses: int = 1  # fetches that wanted it; an earlier process's count as one
-    age: float = 0.0  # of the cache at the last use
-
-    @property
-    def held_bytes(self) -> int:
-        """What would have to be fetched again; of a file nobody opened yet, at most."""
-        writer = self.writer
-        return self.file_bytes if writer is None or writer.is_complete else writer.verified_bytes
 
 
 class HostCache:
@@ -100,14 +76,14 @@ class HostCache:
 
     @property
     def complete_digests(self) -> tuple[str, ...]:
-        return tuple(sorted(u.digest for u in self._units.values() if self._has_all(u)))
+        return tuple(sorted(u.digest for u in self._units.values() if u.has_all))
 
     def adopt(self) -> None:
         """Take over the folder as an earlier fetcher left it; remove what is no unit of ours."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         for path in sorted(self._folder.iterdir()):
-            unit = self._adopted(path)
+            unit = CachedUnit.found(path)
             if path.name.startswith(NAME_PREFIX):
                 path.unlink()
             elif unit is None:
@@ -161,7 +137,7 @@ class HostCache:
         if cached.writer is None or cached.writer.state is UnitState.FAILED:
             cached.writer = UnitWriter.reopen(cached.path, unit)
         cached.num_uses += 1
-        self._touch(cached)
+        cached.touch(self._age)
         return cached.writer
 
     def release(self, digests: Iterable[str]) -> None:
@@ -182,7 +158,7 @@ class HostCache:
         if cached is None or not cached.is_checked:
             return None
         descriptor = open_lease(cached.path)
-        self._touch(cached)
+        cached.touch(self._age)
         return descriptor
 
     def beat(self) -> None:
@@ -200,25 +176,6 @@ class HostCache:
             self._drop(cached)
             return None
         return cached
-
-    def _has_all(self, cached: CachedUnit) -> bool:
-        return cached.is_complete if cached.writer is None else cached.writer.is_complete
-
-    def _adopted(self, path: Path) -> CachedUnit | None:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or not _UNIT_NAME.fullmatch(path.name):
-            return None
-        state = inspect_unit_file(path, path.name)
-        if state is None:
-            return None
-        return CachedUnit(
-            digest=path.name,
-            path=path,
-            file_bytes=found.st_size,
-            last_used_s=found.st_mtime,
-            is_complete=state is UnitState.COMPLETE,
-            is_checked=False,
-        )
 
     async def _recheck(self, cached: CachedUnit, unit: UnitEntry) -> CachedUnit | None:
         """Hash what an earlier process verified; drop the file if it lies."""
@@ -273,7 +230,8 @@ class HostCache:
 
     def _evict_one(self) -> bool:
         pinned = frozenset().union(*self._pins.values())
-        for candidate in in_order_of_eviction(map(self._candidate, self._units.values())):
+        units = (unit.candidate(self._refetch_cost) for unit in self._units.values())
+        for candidate in in_order_of_eviction(units):
             cached = self._units[candidate.digest]
             if cached.digest not in pinned and not is_leased(cached.path):
                 logger.info("evicted a unit", extra={"unit": cached.digest})
@@ -281,16 +239,6 @@ class HostCache:
                 self._drop(cached)
                 return True
         return False
-
-    def _candidate(self, cached: CachedUnit) -> Candidate:
-        return Candidate(
-            digest=cached.digest,
-            file_bytes=cached.file_bytes,
-            refetch_s=self._refetch_cost.seconds(cached.held_bytes),
-            num_uses=cached.num_uses,
-            age=cached.age,
-            last_used_s=cached.last_used_s,
-        )
 
     def _drop(self, cached: CachedUnit) -> None:
         cached.path.unlink(missing_ok=True)
@@ -312,7 +260,3 @@ class HostCache:
             for cached in self._units.values()
             if cached.digest in pinned or is_leased(cached.path)
         )
-
-    def _touch(self, cached: CachedUnit) -> None:
-        os.utime(cached.path)
-        cached.last_used_s, cached.age = cached.path.stat().st_mtime, self._age

@@ -17,15 +17,21 @@ _PERIOD_S = 1.0
 _LOWEST_PRIORITY = 19
 
 
-async def keep_warm(cache: HostCache, is_idle: Callable[[], bool]) -> None:
-    """For ever. One file at a time, so that a fetch never waits for more than that."""
+async def keep_warm(
+    cache: HostCache,
+    is_idle: Callable[[], bool],
+    *,
+    quiet_s: float = _QUIET_S,
+    period_s: float = _PERIOD_S,
+) -> None:
+    """For ever: fill up when the node was idle for `quiet_s`, one file after the other."""
     with ThreadPoolExecutor(1, "warming", initializer=_give_way) as pool:
-        quiet_s = 0.0
+        idle_s = 0.0
         while True:
-            quiet_s = quiet_s + _PERIOD_S if is_idle() else 0.0
-            if quiet_s > _QUIET_S:
+            idle_s = idle_s + period_s if is_idle() else 0.0
+            if idle_s > quiet_s:
                 await _fill(cache, is_idle, pool)
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(period_s)
 
 
 async def _fill(cache: HostCache, is_idle: Callable[[], bool], pool: ThreadPoolExecutor) -> None:
