@@ -111,6 +111,7 @@ def _options(start: StartWorker, manifest: Manifest, progress: Progress) -> Engi
         max_running=start.max_slots,
         max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
         eos_token_ids=frozenset(manifest.eos_token_ids),
+        packed_bytes=start.device_bytes - start.kv_bytes if start.device == "cpu" else 0,
         unit_timeout_s=start.start_timeout_ms / 1000,
         layer_done=progress.note,
     )

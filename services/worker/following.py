@@ -33,6 +33,6 @@ class Following:
         self._channel.send(Ready())
         while True:
             self._channel.progress.note()
-            self._follower.step(IDLE_WAIT_S)
+            self._follower.step(0 if self._follower.improve() else IDLE_WAIT_S)
             if (frame := self._channel.receive(0)) is not None:
                 raise FrameError(f"a {type(frame).__name__} for a stage behind the entry")

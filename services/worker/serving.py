@@ -52,7 +52,7 @@ class Serving:
         self._load()
         while True:
             self._channel.progress.note()
-            self._take_frames()
+            self._take_frames(can_wait=not self._engine.improve())
             self._step()
 
     def _load(self) -> None:
@@ -68,8 +68,8 @@ class Serving:
         if self._take_waiting() or not self._engine.is_idle:
             self._step()
 
-    def _take_frames(self) -> None:
-        if self._engine.is_idle:
+    def _take_frames(self, *, can_wait: bool) -> None:
+        if self._engine.is_idle and can_wait:
             frame = self._channel.receive(self._report_due_s())
             if frame is None:
                 self._report()

@@ -11,6 +11,7 @@ import torch
 from libs.common.modelconfig.config import ModelConfig, NormPlacement
 from libs.common.modelconfig.tensors import layer_tensors
 from services.worker.engine.context import StepContext
+from services.worker.engine.linear import Linear
 from services.worker.engine.mlp import Mlp, load_mlp
 from services.worker.engine.norm import Norm, load_optional_norm
 from services.worker.engine.selfattention import SelfAttention, load_self_attention
@@ -46,6 +47,14 @@ class DecoderLayer:
         hidden = self._joined(hidden, attended, self.attention_output_norm)
         expanded = self.mlp(_apply(self.mlp_norm, hidden))
         return self._joined(hidden, expanded, self.mlp_output_norm)
+
+    @property
+    def matrices(self) -> tuple[Linear, ...]:
+        """In the order in which they are used."""
+        return (
+            *(self.attention.qkv, self.attention.output),
+            *(self.mlp.expand, self.mlp.contract),
+        )
 
     def _joined(
         self, hidden: torch.Tensor, branch: torch.Tensor, norm: Norm | None

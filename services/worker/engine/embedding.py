@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.modelconfig.tensors import POSITIONS_OFFSET, embedding_tensors, head_tensors
-from services.worker.engine.linear import Linear, linear, load_linear
+from services.worker.engine.linear import Linear, load_linear
 from services.worker.engine.norm import Norm, load_optional_norm
 from services.worker.engine.weights import UnitReader
 
@@ -35,7 +35,7 @@ class Embedding:
 class Head:
     norm: Norm | None
     projection: Linear | None  # [embedding, hidden]
-    matrix: torch.Tensor  # [vocabulary, embedding]
+    matrix: Linear  # [vocabulary, embedding]
     logit_cap: float | None
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ class Head:
             hidden = self.norm(hidden)
         if self.projection is not None:
             hidden = self.projection(hidden)
-        logits = linear(hidden, self.matrix)
+        logits = self.matrix(hidden)
         if self.logit_cap is not None:
             logits = logits.div_(self.logit_cap).tanh_().mul_(self.logit_cap)
         return logits
@@ -71,6 +71,6 @@ def load_head(reader: UnitReader, config: ModelConfig, matrix: torch.Tensor) -> 
     return Head(
         norm=load_optional_norm(reader, tensors.norm, config.norm),
         projection=load_linear(reader, tensors.projection) if tensors.projection else None,
-        matrix=matrix,
+        matrix=Linear(matrix),
         logit_cap=config.logit_cap,
     )

@@ -128,6 +128,13 @@ class Engine:
         self._count(launched, outputs, perf_counter() - started_s)
         return outputs
 
+    def improve(self) -> bool:
+        """Spend some milliseconds between two steps on making later ones faster.
+
+        False when nothing is left, and until the first tokens are out. For the owner.
+        """
+        return self._stats.num_tokens_generated > 0 and self._executor.improve()
+
     def _launch(self) -> Many[Chunk]:
         if not self._pipeline.has_room:
             return ()

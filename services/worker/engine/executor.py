@@ -14,6 +14,7 @@ from services.worker.engine.options import (
     num_cache_slots,
     step_tokens,
 )
+from services.worker.engine.packing import Packer
 from services.worker.engine.place import Place
 from services.worker.engine.spans import Span
 from services.worker.engine.stage import Stage
@@ -45,6 +46,7 @@ class Executor:
             unit_timeout_s=options.unit_timeout_s,
             layer_done=options.layer_done,
         )
+        self._packer = Packer(self._stage.matrices, options.packed_bytes)
         self._cache = KvCache(
             config,
             num_layers=len(place.layers),
@@ -60,6 +62,14 @@ class Executor:
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit."""
         yield from self._stage.load_units()
+
+    @torch.inference_mode()
+    def improve(self) -> bool:
+        """Make later micro-batches faster by some milliseconds of work; False if none is left.
+
+        Nothing happens before all weights are there.
+        """
+        return self._stage.is_loaded and self._packer.improve()
 
     def embed(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
         """`[tokens, hidden]`; entry stage only."""

@@ -29,6 +29,7 @@ class Follower:
         assert not place.is_entry
         self._executor = Executor(config, source, options, place)
         self._ring = ring
+        self._is_warm = False  # the first tokens are out
 
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit; steps may be taken in between.
@@ -51,4 +52,12 @@ class Follower:
         hidden = self._executor.run(batch, hidden)
         is_last = self._executor.place.is_last
         self._ring.send(batch.answer if is_last else batch, hidden)
+        self._is_warm = self._is_warm or any(piece.is_decode for piece in batch.pieces)
         return True
+
+    def improve(self) -> bool:
+        """Spend some milliseconds between two steps on making later ones faster.
+
+        False when nothing is left, and until a sequence decodes.
+        """
+        return self._is_warm and self._executor.improve()

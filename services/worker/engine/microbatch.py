@@ -31,6 +31,11 @@ class Piece:
     def end(self) -> int:
         return self.position + self.length
 
+    @property
+    def is_decode(self) -> bool:
+        """Whether it computes a token that was sampled; rarely, it is a prompt's last one."""
+        return self.is_sampled and self.length == 1 and self.position > 0
+
 
 @dataclass(frozen=True)
 class MicroBatch:

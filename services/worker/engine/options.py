@@ -18,6 +18,7 @@ class EngineOptions:
     max_running: int  # requests that run at once; more wait
     max_context_tokens: int  # at most the model's own
     eos_token_ids: frozenset[int]
+    packed_bytes: int = 0  # for copies of weights that a CPU reads faster, beside the cache
     max_step_tokens: int = 512  # prompt and output tokens computed in one step
     unit_timeout_s: float = 600.0  # how long a step may wait for one unit of weights
     kv_tokens: int | None = None  # cache slots, the same on every stage; None: what kv_bytes hold

@@ -17,6 +17,7 @@ from services.worker.engine.context import StepContext
 from services.worker.engine.decoder import DecoderLayer, load_layer
 from services.worker.engine.embedding import Embedding, Head, load_embedding, load_head
 from services.worker.engine.kv_cache import KvCache
+from services.worker.engine.linear import Linear
 from services.worker.engine.weights import UnitKey, UnitReader, WeightSource
 
 
@@ -76,6 +77,20 @@ class Stage:
         """`[rows, hidden]` of sampled positions to `[rows, vocabulary]`; entry stage only."""
         head = self._head or self._load_head()
         return head(hidden)
+
+    @property
+    def is_loaded(self) -> bool:
+        is_head_there = self._head is not None or not self.is_entry
+        return is_head_there and all(layer is not None for layer in self._loaded_layers)
+
+    @property
+    def matrices(self) -> Iterator[Linear]:
+        """Of all layers and the head, as far as they are loaded."""
+        for layer in self._loaded_layers:
+            if layer is not None:
+                yield from layer.matrices
+        if self._head is not None:
+            yield self._head.matrix
 
     def _load_layer(self, position: int) -> DecoderLayer:
         layer_index = self.layers[position]

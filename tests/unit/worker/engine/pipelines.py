@@ -66,6 +66,7 @@ class EntryRing:
 class Pipeline:
     engine: Engine
     lanes: list[Lane]  # lane i leads from stage i to the next
+    followers: list[Follower]
 
 
 def make_pipeline(
@@ -73,7 +74,7 @@ def make_pipeline(
 ) -> Pipeline:
     num_stages = len(layers)
     if num_stages == 1:
-        return Pipeline(tiny.engine(**options), [])
+        return Pipeline(tiny.engine(**options), [], [])
     settings = tiny.engine_options(**({"kv_tokens": 512} | options))
     lanes = [Lane() for _ in layers]
     ring = EntryRing(lanes[-1], lanes[0], chance)
@@ -88,7 +89,7 @@ def make_pipeline(
         )
         for index in range(1, num_stages)
     ]
-    return Pipeline(engine, lanes)
+    return Pipeline(engine, lanes, ring.followers)
 
 
 def layers_of(cuts: tuple[int, ...], num_layers: int) -> list[range]:

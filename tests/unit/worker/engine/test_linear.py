@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from services.worker.engine.linear import linear
+from services.worker.engine.linear import Linear, linear
+from services.worker.engine.packing import PIECE_BYTES, Packer
 
 IN, OUT = 576, 300
 SUREST = 6.0  # an error beyond its bound has probability 2·exp(-SUREST² / 2), 3e-8
@@ -20,10 +21,13 @@ class Problem:
     bias: torch.Tensor | None = None  # [OUT]
 
     @classmethod
-    def random(cls, dtype: torch.dtype, num_rows: int, *, has_bias: bool = False) -> "Problem":
+    def random(
+        cls, dtype: torch.dtype, num_rows: int, *, has_bias: bool = False, num_out: int = OUT
+    ) -> "Problem":
         torch.manual_seed(3)
-        inputs, weight = torch.randn(num_rows, IN, dtype=dtype), torch.randn(OUT, IN, dtype=dtype)
-        return cls(inputs, weight, torch.randn(OUT, dtype=dtype) if has_bias else None)
+        inputs, weight = torch.randn(num_rows, IN), torch.randn(num_out, IN)
+        bias = torch.randn(num_out).to(dtype) if has_bias else None
+        return cls(inputs.to(dtype), weight.to(dtype), bias)
 
     def worst(self, product: torch.Tensor) -> float:
         """The largest error of any element, as a share of what it is allowed.
@@ -61,6 +65,23 @@ def test_every_kernel_is_as_exact_as_its_types_allow(
 
     assert product.shape == (num_rows, OUT)
     assert product.dtype is dtype
+    assert problem.worst(product) <= 1
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 40])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("num_out", [OUT, PIECE_BYTES // (2 * IN) + 77], ids=["one", "pieces"])
+def test_a_packed_matrix_is_as_exact(num_rows: int, has_bias: bool, num_out: int) -> None:
+    problem = Problem.random(torch.bfloat16, num_rows, has_bias=has_bias, num_out=num_out)
+    matrix = Linear(problem.weight, problem.bias)
+    packer = Packer([matrix], budget_bytes=2**30)
+    while packer.improve():
+        continue
+    assert matrix.packed is not None
+
+    product = matrix(problem.inputs)
+
+    assert product.shape == (num_rows, num_out)
     assert problem.worst(product) <= 1
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from services.worker.engine.packing import Packer
 from services.worker.engine.spans import Span
+from services.worker.engine.stage import Stage
 from tests.unit.worker.engine.tiny import Shape, Tiny
 
 MAX_RATIO = 1.04  # ours are within 1 % of theirs
@@ -31,13 +33,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.mark.parametrize("together", [1, NUM_SEQUENCES], ids=["alone", "in company"])
-def test_the_error_of_bfloat16_is_that_of_transformers(tiny: Tiny, together: int) -> None:
+@pytest.mark.parametrize("is_packed", [False, True], ids=["zero-copy", "packed"])
+def test_the_error_of_bfloat16_is_that_of_transformers(
+    tiny: Tiny, together: int, is_packed: bool
+) -> None:
     prompts = [tiny.prompt(PROMPT + DECODED, seed) for seed in range(NUM_SEQUENCES)]
     exact = torch.stack([tiny.reference_logits(ids) for ids in prompts])
     theirs = logits_of(in_bfloat16(tiny.reference), prompts)
 
     groups = [prompts[i : i + together] for i in range(0, NUM_SEQUENCES, together)]
-    ours = torch.cat([decoded(tiny, group) for group in groups])
+    stage = loaded_stage(tiny, is_packed=is_packed)
+    ours = torch.cat([decoded(tiny, stage, group) for group in groups])
 
     ratio = rms(ours - exact) / rms(theirs - exact)
     assert 1 / MAX_RATIO <= ratio <= MAX_RATIO
@@ -62,10 +68,20 @@ def logits_of(model: PreTrainedModel, prompts: list[tuple[int, ...]]) -> torch.T
     return logits
 
 
-@torch.inference_mode()
-def decoded(tiny: Tiny, prompts: list[tuple[int, ...]]) -> torch.Tensor:
-    """`[sequences, tokens, vocabulary]`: a prefill of all, then one token of each at a time."""
+def loaded_stage(tiny: Tiny, *, is_packed: bool) -> Stage:
     stage = tiny.stage(range(SHAPE.num_layers), is_entry=True)
+    for _ in stage.load_units():
+        continue
+    packer = Packer(stage.matrices, budget_bytes=2**30 if is_packed else 0)
+    while packer.improve():
+        continue
+    assert all((matrix.packed is not None) is is_packed for matrix in stage.matrices)
+    return stage
+
+
+@torch.inference_mode()
+def decoded(tiny: Tiny, stage: Stage, prompts: list[tuple[int, ...]]) -> torch.Tensor:
+    """`[sequences, tokens, vocabulary]`: a prefill of all, then one token of each at a time."""
     cache = tiny.cache(SHAPE.num_layers, num_slots=len(prompts) * (PROMPT + DECODED))
     rows, start = [], 0
     for length in (PROMPT, *[1] * DECODED):
