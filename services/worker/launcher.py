@@ -26,6 +26,10 @@ _INHERITED = (
 # One thread each while many workers start on few cores; the runtime raises it when it is ready.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
+# A thread that waits for the others of its team spins this often, then sleeps: some microseconds.
+# The default is milliseconds, which cores that are shared with other processes must not lose.
+SHORT_SPIN = {"GOMP_SPINCOUNT": "2000"}
+
 
 class WorkerHandle(Protocol):
     """A started worker process and the agent's end of its socketpair."""
@@ -89,6 +93,7 @@ def worker_environment(environ: Mapping[str, str], device: DeviceSettings | None
     return {
         **inherited,
         **_ONE_THREAD,
+        **SHORT_SPIN,
         "PYTHONUNBUFFERED": "1",
         "CUDA_VISIBLE_DEVICES": _visible_gpu(environ, device),
     }

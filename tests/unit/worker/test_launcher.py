@@ -44,6 +44,7 @@ def test_a_worker_inherits_only_what_is_on_the_list() -> None:
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
+        "GOMP_SPINCOUNT",
     }
 
 
