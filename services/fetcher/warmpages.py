@@ -64,8 +64,10 @@ class WarmPages:
 
         Raises OSError with ENOSPC when others took the memory. Stops when somebody takes a file.
         """
+        self._give_up_unwanted()
         with self._lock:
-            size_bytes = self._first_missing(room_bytes)
+            missing = self._wanted() - self._have()
+            size_bytes = next((size for size in missing if size <= room_bytes), None)
             self._is_wanted, self._making_bytes = True, size_bytes or 0
         if size_bytes is None:
             return False
@@ -89,14 +91,28 @@ class WarmPages:
             raise
         return file
 
-    def _first_missing(self, room_bytes: int) -> int | None:
-        """What the newest sizes lack, within the limits of this pool and of the room beside it."""
-        have = Counter(file.size_bytes for file in self._files)
-        used_bytes = sum(file.size_bytes for file in self._files)
+    def _give_up_unwanted(self) -> None:
+        """What only older units had: its room is needed for what the newest have."""
+        with self._lock:
+            unwanted = self._have() - self._wanted()
+            given_up = []
+            for file in list(self._files):
+                if unwanted[file.size_bytes]:
+                    unwanted[file.size_bytes] -= 1
+                    self._files.remove(file)
+                    given_up.append(file)
+        for file in given_up:
+            file.discard()
+
+    def _have(self) -> Counter[int]:
+        return Counter(file.size_bytes for file in self._files)
+
+    def _wanted(self) -> Counter[int]:
+        """By size, the newest first, as many as the limit allows."""
+        wanted, wanted_bytes = Counter[int](), 0
         for size_bytes in reversed(self._sizes):
-            if have[size_bytes]:
-                have[size_bytes] -= 1
-                continue
-            is_within = used_bytes + size_bytes <= self._max_bytes
-            return size_bytes if is_within and size_bytes <= room_bytes else None
-        return None
+            wanted_bytes += size_bytes
+            if wanted_bytes > self._max_bytes:
+                break
+            wanted[size_bytes] += 1
+        return wanted

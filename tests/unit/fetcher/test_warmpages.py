@@ -38,6 +38,17 @@ def test_the_newest_sizes_are_kept_within_the_limit(tmp_path: Path) -> None:
     assert warm.take(3 * SIZE) is None
 
 
+def test_what_only_older_units_had_gives_way(tmp_path: Path) -> None:
+    warm = filled(tmp_path, SIZE, SIZE, SIZE, SIZE)
+    warm.expect([3 * SIZE])
+
+    while warm.fill(ROOM):
+        pass
+
+    assert warm.used_bytes == 4 * SIZE
+    assert warm.take(3 * SIZE) is not None
+
+
 def test_what_was_taken_is_made_again(tmp_path: Path) -> None:
     warm = filled(tmp_path, SIZE, SIZE)
     warm.take(SIZE)
