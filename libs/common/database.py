@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from libs.common.errors import DatabaseUnavailable
+from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_S = 5.0
@@ -26,6 +26,10 @@ POOL_WAIT_S = 5.0
 MIGRATION_LOCK = 0x6879_6472_616D  # "hydram"; the leader's lock is another number
 MIGRATION_TIMEOUT_S = 60.0
 
+# SQLSTATE classes that speak of the values: data, integrity, a limit of the program.
+_REFUSALS = ("22", "23", "54")
+# Those that pass by themselves: deadlocks and the like, no room, locks, operators, the system.
+_PASSING = ("40", "53", "55", "57", "58")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -102,23 +106,44 @@ class unavailability:
             raise DatabaseUnavailable(f"Postgres does not answer: {_first_line(exc)}") from exc
 
 
+class row_refusals:
+    """Map the drivers' ways of saying that values cannot be stored to RowsRefused."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
+        if exc is not None and is_refusal(exc):
+            raise RowsRefused(f"Postgres refuses it: {_first_line(exc)}") from exc
+
+
 def is_unavailability(exc: BaseException) -> bool:
+    if is_refusal(exc):
+        return False
     if isinstance(exc, DBAPIError) and exc.connection_invalidated:
         return True
     if isinstance(exc, (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError)):
         return True
-    origin = exc.orig.__cause__ if isinstance(exc, DBAPIError) and exc.orig else exc
-    return isinstance(
-        origin,
-        (
-            asyncpg.PostgresConnectionError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.AdminShutdownError,
-            asyncpg.CrashShutdownError,
-            asyncpg.InterfaceError,
-            OSError,
-        ),
-    )
+    origin = _origin(exc)
+    if isinstance(origin, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)):
+        return True
+    return _sqlstate(origin).startswith(_PASSING)
+
+
+def is_refusal(exc: BaseException) -> bool:
+    origin = _origin(exc)
+    if isinstance(origin, asyncpg.InterfaceError) and isinstance(origin, ValueError):
+        return True  # asyncpg itself could not encode a value
+    return _sqlstate(origin).startswith(_REFUSALS)
+
+
+def _origin(exc: BaseException) -> BaseException | None:
+    """asyncpg's own error beneath SQLAlchemy's."""
+    return exc.orig.__cause__ if isinstance(exc, DBAPIError) and exc.orig else exc
+
+
+def _sqlstate(exc: BaseException | None) -> str:
+    return (exc.sqlstate or "") if isinstance(exc, asyncpg.PostgresError) else ""
 
 
 def _first_line(exc: BaseException) -> str:

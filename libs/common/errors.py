@@ -19,7 +19,8 @@ HydraError
 │   ├── ObjectTooLarge     more bytes than the caller allows
 │   ├── ObjectStoreRefused the store answers, and says no (credentials, ranges): do not repeat
 │   └── ObjectStoreDown    the store cannot be reached or answers 5xx (try again)
-└── DatabaseUnavailable    Postgres cannot be reached (try again)
+├── DatabaseUnavailable    Postgres cannot be reached (try again)
+└── RowsRefused            Postgres refuses what rows hold (do not repeat)
 """
 
 
@@ -118,4 +119,8 @@ class ObjectStoreDown(ObjectStoreError):
 
 
 class DatabaseUnavailable(HydraError):
+    pass
+
+
+class RowsRefused(HydraError):
     pass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from libs.common.clock import Clock
-from libs.common.errors import DatabaseUnavailable
+from libs.common.errors import DatabaseUnavailable, RowsRefused
 from services.gateway.store.requests import BegunRow, EndedRow
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ TellEnded = Callable[[tuple[str, ...]], Awaitable[None]]  # ids whose ends are w
 
 class RowWriter(Protocol):
     async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
-        """All or nothing. Raises DatabaseUnavailable."""
+        """All or nothing. Raises DatabaseUnavailable, or RowsRefused for some row among them."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class Journal:
         self._kept.pop(row.id, None)
         self._kept[row.id] = _Noted(row, self._clock.monotonic_s())
         if len(self._kept) > MAX_KEPT:
-            lost = next(iter(self._kept))
-            del self._kept[lost]
-            self.num_lost += 1
-            logger.error("the row of request %s is lost: Postgres was away too long", lost)
+            self._lose(next(iter(self._kept)), "Postgres was away too long")
         self._wake.set()
 
     @property
@@ -77,17 +74,37 @@ class Journal:
     async def flush(self) -> None:
         """Write what is kept. Raises DatabaseUnavailable; what was not written stays."""
         while self._kept:
-            batch = dict(list(self._kept.items())[:_MAX_BATCH])
-            rows = [self._aged(noted) for noted in batch.values()]
-            ended = tuple(row for row in rows if isinstance(row, EndedRow))
-            begun = tuple(row for row in rows if not isinstance(row, EndedRow))
-            await self._writer.write(begun, ended)
-            for request_id, noted in batch.items():
-                if self._kept.get(request_id) is noted:  # else its end came meanwhile
-                    del self._kept[request_id]
-            if ended:
-                await self._tell_ended(tuple(row.id for row in ended))
+            await self._write(list(self._kept.values())[:_MAX_BATCH])
         self._wake.clear()
+
+    async def _write(self, batch: list[_Noted]) -> None:
+        """A batch that is refused is halved until the row that is to blame is alone, and lost."""
+        rows = [self._aged(noted) for noted in batch]
+        ended = tuple(row for row in rows if isinstance(row, EndedRow))
+        begun = tuple(row for row in rows if not isinstance(row, EndedRow))
+        try:
+            await self._writer.write(begun, ended)
+        except RowsRefused as exc:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._write(batch[:middle])
+                await self._write(batch[middle:])
+            elif self._is_latest(batch[0]):
+                self._lose(batch[0].row.id, str(exc))
+            return
+        for noted in filter(self._is_latest, batch):
+            del self._kept[noted.row.id]
+        if ended:
+            await self._tell_ended(tuple(row.id for row in ended))
+
+    def _is_latest(self, noted: _Noted) -> bool:
+        """Else its request's end came meanwhile."""
+        return self._kept.get(noted.row.id) is noted
+
+    def _lose(self, request_id: str, cause: str) -> None:
+        del self._kept[request_id]
+        self.num_lost += 1
+        logger.error("the row of request %s is lost: %s", request_id, cause)
 
     async def close(self, timeout_s: float) -> None:
         try:

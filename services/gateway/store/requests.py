@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import text
 
-from libs.common.database import Database
+from libs.common.database import Database, row_refusals
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,13 @@ class RequestStore:
     database: Database
 
     async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
-        """All or nothing. Raises DatabaseUnavailable."""
-        async with self.database.transaction() as session:
-            if begun:
-                await session.execute(_BEGIN, {"rows": _encode(begun)})
-            if ended:
-                await session.execute(_END, {"rows": _encode(ended)})
+        """All or nothing. Raises DatabaseUnavailable, or RowsRefused for some row among them."""
+        with row_refusals():
+            async with self.database.transaction() as session:
+                if begun:
+                    await session.execute(_BEGIN, {"rows": _encode(begun)})
+                if ended:
+                    await session.execute(_END, {"rows": _encode(ended)})
 
 
 def _encode(rows: tuple[BegunRow, ...] | tuple[EndedRow, ...]) -> str:

@@ -5,8 +5,8 @@ from alembic import command
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from libs.common.database import Database, alembic_config, migrate
-from libs.common.errors import DatabaseUnavailable
+from libs.common.database import Database, alembic_config, migrate, row_refusals
+from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.settings import DatabaseSettings
 from tests.integration.servers import TestDatabase
 
@@ -87,6 +87,37 @@ async def test_a_server_that_is_away_is_named_as_unavailable() -> None:
         async with store.transaction() as session:
             await session.execute(text("SELECT 1"))
     assert "secret-word" not in str(caught.value)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("SELECT CAST(:value AS text)", "a\x00b"),
+        ("SELECT CAST(:value AS jsonb)", '{"text": "a\\u0000b"}'),
+        ("SELECT CAST(:value AS jsonb)", "NaN"),
+        ("SELECT CAST(CAST(:value AS text) AS bigint)", str(2**63)),
+        ("SELECT CAST(:value AS bigint)", 2**63),
+        ("SELECT CAST(:value AS bigint)", "many"),
+        ("INSERT INTO nodes (id) SELECT CAST(:value AS text) FROM generate_series(1, 2)", "node-x"),
+    ],
+    ids=["NUL", "NUL in JSON", "no JSON", "out of range", "driver: range", "driver: type", "twice"],
+)
+async def test_values_that_cannot_be_stored_are_refused_and_not_called_an_outage(
+    database: TestDatabase, statement: str, value: object
+) -> None:
+    store = Database.open(database.owner)
+    with pytest.raises(RowsRefused), row_refusals():
+        async with store.transaction() as session:
+            await session.execute(text(statement), {"value": value})
+    await store.close()
+
+
+async def test_what_passes_by_itself_is_named_as_unavailable(database: TestDatabase) -> None:
+    store = Database.open(database.owner, parameters={"statement_timeout": "20ms"})
+    with pytest.raises(DatabaseUnavailable, match="statement timeout"), row_refusals():
+        async with store.transaction() as session:
+            await session.execute(text("SELECT pg_sleep(5)"))
     await store.close()
 
 

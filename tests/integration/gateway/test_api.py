@@ -1,5 +1,6 @@
 """The project's own API over real Postgres: models, keys, and what can be observed."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from libs.common.tables import (
     UsageRow,
     WorkerRow,
 )
+from services.gateway.store.requests import EndedRow, RequestStore
 from tests.integration.gateway.conftest import RunningGateway
 from tests.support.waiting import eventually
 
@@ -200,20 +202,43 @@ async def test_a_requests_row_and_usage_are_written_once(running: RunningGateway
     assert usage.num_generated_tokens == 45
 
 
+def ended_row(request_id: str = "req-1") -> EndedRow:
+    return EndedRow(
+        id=request_id, tenant="default", model_id="model-1", gateway_id="gateway-1",
+        api_key_id="key-1", attempt=2, endpoint_id="ep-2", num_prompt_tokens=10, max_tokens=20,
+        arrived_age_s=3.0, assigned_age_s=None, remaining_s=100.0, num_generated_tokens=7,
+        first_token_age_s=1.0, ended_age_s=0.0, outcome="stop", error=None, is_slo_met=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"error": "a\x00b"}, {"error": "\ud800"}, {"attempt": 2**63}, {"ended_age_s": 1e300}],
+    ids=["NUL", "half a character", "number out of range", "time out of range"],
+)
+async def test_a_row_that_postgres_refuses_takes_no_other_with_it(
+    running: RunningGateway, bad: dict[str, Any]
+) -> None:
+    journal = running.gateway.journal
+    for number in range(8):
+        journal.note(replace(ended_row(f"req-{number}"), **(bad if number == 5 else {})))
+
+    await eventually(lambda: journal.num_kept == 0)
+
+    async with running.owner.transaction() as session:
+        written = set(await session.scalars(select(RequestRow.id)))
+    assert written == {f"req-{number}" for number in range(8)} - {"req-5"}
+    assert journal.num_lost == 1
+    assert (await running.client.get("/readyz")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("state", "outcome"), [("ASSIGNED", None), ("ENDED", "gateway_lost")], ids=["open", "lost"]
 )
 async def test_an_end_written_twice_counts_once_and_completes_the_schedulers_row(
     running: RunningGateway, state: str, outcome: str | None
 ) -> None:
-    from services.gateway.store.requests import EndedRow, RequestStore
-
-    row = EndedRow(
-        id="req-1", tenant="default", model_id="model-1", gateway_id="gateway-1",
-        api_key_id="key-1", attempt=2, endpoint_id="ep-2", num_prompt_tokens=10, max_tokens=20,
-        arrived_age_s=3.0, assigned_age_s=None, remaining_s=100.0, num_generated_tokens=7,
-        first_token_age_s=1.0, ended_age_s=0.0, outcome="stop", error=None, is_slo_met=False,
-    )  # fmt: skip
+    row = ended_row()
     async with running.owner.transaction() as session:
         await session.execute(
             insert(RequestRow).values(

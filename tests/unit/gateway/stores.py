@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from libs.common.errors import DatabaseUnavailable
+from libs.common.errors import DatabaseUnavailable, RowsRefused
 from services.gateway.auth import hash_key
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.models import ModelEntry
@@ -47,10 +47,15 @@ class FakeWriter:
     begun: list[BegunRow] = field(default_factory=list)
     ended: list[EndedRow] = field(default_factory=list)
     is_down: bool = False
+    refused: frozenset[str] = frozenset()  # ids of rows that cannot be stored
+    num_writes: int = 0
 
     async def write(self, begun: tuple[BegunRow, ...], ended: tuple[EndedRow, ...]) -> None:
         if self.is_down:
             raise DatabaseUnavailable("down")
+        self.num_writes += 1
+        if any(row.id in self.refused for row in (*begun, *ended)):
+            raise RowsRefused("a value out of range")
         self.begun += begun
         self.ended += ended
 

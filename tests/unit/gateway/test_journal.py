@@ -2,7 +2,7 @@
 
 import pytest
 
-from libs.common.errors import DatabaseUnavailable
+from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.testing import FakeClock
 from services.gateway import journal as module
 from services.gateway.journal import Journal
@@ -103,3 +103,39 @@ async def test_the_oldest_are_lost_and_counted_when_it_is_away_too_long() -> Non
 
     assert journal.num_kept == module.MAX_KEPT
     assert journal.num_lost == 3
+
+
+async def test_a_row_that_is_refused_is_lost_alone_with_the_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writer, told = FakeWriter(refused=frozenset({"req-3", "req-71"})), Told()
+    journal = Journal(writer, FakeClock(), told.append_ids)
+    for number in range(100):
+        journal.note(ended(f"req-{number}"))
+
+    await journal.flush()
+
+    written = {row.id for row in writer.ended}
+    assert written == {f"req-{number}" for number in range(100)} - writer.refused
+    assert sorted(told.ids) == sorted(written)
+    assert (journal.num_kept, journal.num_lost) == (0, 2)
+    assert "the row of request req-71 is lost: a value out of range" in caplog.text
+    assert writer.num_writes < 50, "halves, not one by one"
+
+
+async def test_the_end_that_comes_while_its_beginning_is_refused_is_written() -> None:
+    class Ending(FakeWriter):
+        async def write(self, begun: tuple[BegunRow, ...], ended_: tuple[EndedRow, ...]) -> None:
+            if begun:
+                journal.note(ended("req-1"))
+                raise RowsRefused("a value out of range")
+            await super().write(begun, ended_)
+
+    writer = Ending()
+    journal = Journal(writer, FakeClock(), Told().append_ids)
+    journal.note(begun("req-1"))
+
+    await journal.flush()
+
+    assert [row.id for row in writer.ended] == ["req-1"]
+    assert (journal.num_kept, journal.num_lost) == (0, 0)
