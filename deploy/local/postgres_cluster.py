@@ -74,7 +74,8 @@ class Cluster:
             )
         )
         try:
-            code = await asyncio.wait_for(child.wait(), _INITDB_TIMEOUT_S)
+            async with asyncio.timeout(_INITDB_TIMEOUT_S):
+                code = await child.wait()
         finally:
             child.kill_now()
         if code != 0:

@@ -81,7 +81,8 @@ class ChildProcess:
         """Asks it to end, kills it after its deadline, returns its exit code."""
         self.send_signal(self.spec.stop_signal)
         try:
-            return await asyncio.wait_for(self.wait(), self.spec.stop_timeout_s)
+            async with asyncio.timeout(self.spec.stop_timeout_s):
+                return await self.wait()
         except TimeoutError:
             self.send_signal(signal.SIGKILL)
             return await self.wait()

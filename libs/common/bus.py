@@ -7,6 +7,7 @@ possible at any time, so whoever needs an effect repeats or reconciles; nothing 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar, cast
 
 import nats.errors
@@ -15,6 +16,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from libs.common import telemetry
+from libs.common.cancellation import heeding_cancellation
 from libs.common.errors import (
     BusError,
     BusNoResponders,
@@ -32,6 +34,7 @@ M = TypeVar("M", bound=Message)
 Handler = Callable[[M], Awaitable[Message | None]]
 
 CONNECT_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 5.0
 RECONNECT_WAIT_S = 0.25
 PENDING_MESSAGES = 65_536  # past it nats-py drops silently; consumers of token streams check gaps
 PENDING_BYTES = 256 * 2**20
@@ -158,7 +161,7 @@ class NatsBus:
         await self._send(name, self._encode(name, message))
 
     async def _send(self, name: str, data: bytes) -> None:
-        with as_bus_error(name):
+        with heeding_cancellation(), as_bus_error(name):
             await self.client.publish(name, data, headers=telemetry.outgoing_headers() or None)
 
     async def request(
@@ -168,9 +171,10 @@ class NatsBus:
         name = subject.of(token)
         data = self._encode(name, message)
         try:
-            answer = await self.client.request(
-                name, data, timeout=timeout_s, headers=telemetry.outgoing_headers() or None
-            )
+            with heeding_cancellation():
+                answer = await self.client.request(
+                    name, data, timeout=timeout_s, headers=telemetry.outgoing_headers() or None
+                )
         except nats.errors.NoRespondersError as exc:
             raise BusNoResponders(name) from exc
         except (nats.errors.TimeoutError, TimeoutError) as exc:
@@ -217,12 +221,15 @@ class NatsBus:
         return NatsListening(name, subscription)
 
     async def close(self) -> None:
-        """Flush what was published and disconnect, within 5 s."""
+        """Flush what was published, for at most 5 s, and disconnect."""
         try:
-            await asyncio.wait_for(self.client.drain(), 5)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.client.drain()
         except (TimeoutError, nats.errors.Error, OSError) as exc:
             logger.warning("the bus was closed without draining: %s", exc or type(exc).__name__)
-            await self.client.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.client.close()
 
     def _encode(self, name: str, message: Message) -> bytes:
         data = encode(message)

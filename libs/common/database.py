@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from libs.common.cancellation import heeding_cancellation
 from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.settings import DatabaseSettings
 
@@ -86,7 +87,7 @@ class Database:
         Raises DatabaseUnavailable if Postgres cannot be reached, restarts or is too slow; whether
         the commit took place is then unknown, so every write must bear repetition.
         """
-        with unavailability():
+        with heeding_cancellation(), unavailability():
             async with AsyncSession(self.engine, expire_on_commit=False) as session:
                 async with session.begin():
                     yield session
@@ -160,7 +161,7 @@ async def migrate(settings: DatabaseSettings) -> None:
         connect_args={"timeout": CONNECT_TIMEOUT_S},
     )
     try:
-        with unavailability():
+        with heeding_cancellation(), unavailability():
             async with asyncio.timeout(MIGRATION_TIMEOUT_S), engine.begin() as connection:
                 # Released with the transaction, also when this process dies.
                 await connection.execute(

@@ -79,8 +79,6 @@ class OutboxRelay:
             try:
                 sent = await self.relay_once()
             except (DatabaseUnavailable, BusError) as exc:
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError from exc  # the driver's error hid it
                 logger.warning("the outbox waits: %s", exc)
                 sent = 0
             if sent < BATCH_ROWS:

@@ -119,7 +119,8 @@ class S3ObjectStore:
     ) -> _Result:
         work = asyncio.get_running_loop().run_in_executor(self._pool, call)
         try:
-            return await asyncio.wait_for(work, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await work
         except TimeoutError as exc:
             raise ObjectStoreDown(f"{key}: no answer within {timeout_s:.0f} s") from exc
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as exc:

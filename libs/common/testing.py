@@ -140,7 +140,8 @@ class MemoryBus:
         if self._send(name, message, answer) == 0:
             raise BusNoResponders(name)
         try:
-            return decode(subject.reply, await asyncio.wait_for(answer, timeout_s))
+            async with asyncio.timeout(timeout_s):
+                return decode(subject.reply, await answer)
         except TimeoutError as exc:
             raise BusTimeout(name, timeout_s) from exc
 

@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType,
 from pydantic import ValidationError
 
 from libs.common import telemetry
+from libs.common.cancellation import heeding_cancellation
 from libs.common.errors import BusError, BusTimeout
 from libs.common.messages import ImportModel
 from libs.common.subjects import (
@@ -83,7 +84,8 @@ class NatsJob:
 
     async def _answer(self, answer: "asyncio.Future[Msg] | object") -> None:
         try:
-            await answer  # type: ignore[misc]  # three coroutine types with nothing in common
+            with heeding_cancellation():
+                await answer  # type: ignore[misc]  # three coroutine types with nothing in common
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             # The job comes again after the acknowledgement wait; it is idempotent.
             logger.warning("an import job was not acknowledged: %s", exc or type(exc).__name__)
@@ -109,7 +111,7 @@ class NatsWorkQueue:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=IMPORT_ACK_WAIT_S,
         )
-        with _mapped():
+        with heeding_cancellation(), _mapped():
             try:
                 await self._js.add_stream(stream)
             except nats.js.errors.BadRequestError:  # exists with another configuration
@@ -119,7 +121,7 @@ class NatsWorkQueue:
     async def put(self, message: ImportModel, message_id: str) -> None:
         headers = {"Nats-Msg-Id": message_id, **telemetry.outgoing_headers()}
         data = message.model_dump_json().encode()
-        with _mapped():
+        with heeding_cancellation(), _mapped():
             await self._js.publish(
                 IMPORT_REQUESTED.of(), data, timeout=self._put_timeout_s, headers=headers
             )
@@ -138,7 +140,10 @@ class NatsWorkQueue:
         try:
             # Old style is an inbox of its own: a pulled message carries its stream's subject, by
             # which the shared inbox would not find the waiting call.
-            raw = await self._client.request(subject, body, timeout=timeout_s + 1, old_style=True)
+            with heeding_cancellation():
+                raw = await self._client.request(
+                    subject, body, timeout=timeout_s + 1, old_style=True
+                )
         except (nats.errors.Error, TimeoutError, OSError):
             return None
         if raw.headers and raw.headers.get("Status"):

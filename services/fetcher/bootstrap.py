@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from libs.common import telemetry
 from libs.common.bus import NatsBus
+from libs.common.cancellation import cancel_all
 from libs.common.clock import SystemClock
 from libs.common.ids import new_id
 from libs.common.nicledger import LEDGER_NAME, NicLedger
@@ -178,9 +179,7 @@ async def _run_until(stop: asyncio.Event, loops: list[Coroutine[None, None, None
             if task.done():
                 task.result()
     finally:
-        for task in (stopping, *tasks):
-            task.cancel()
-        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+        await cancel_all((stopping, *tasks))
 
 
 async def _stopped(stop: asyncio.Event) -> None:

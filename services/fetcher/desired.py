@@ -1,6 +1,7 @@
 """What the scheduler wants of this node, and a signal for whoever waits for a change."""
 
 import asyncio
+from contextlib import suppress
 
 from libs.common.messages import DesiredReply, NodeDesired, WorkerSpec
 
@@ -21,10 +22,9 @@ class Signal:
         """Return when something changed since `seen_version`, or after the timeout."""
         if self.version != seen_version:
             return
-        try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
 
 
 class Desired:

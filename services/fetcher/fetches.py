@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.common import telemetry
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
 from libs.common.errors import HydraError, ManifestError
 from libs.common.manifest import Manifest, UnitEntry
@@ -116,10 +117,8 @@ class Fetches:
         return None
 
     async def close(self) -> None:
-        tasks = [record.task for record in self._records.values() if record.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Their threads let go of the files first, if they do so in time."""
+        await cancel_all(record.task for record in self._records.values() if record.task)
 
     def _start(self, spec: FetchSpec) -> None:
         self._num_started += 1

@@ -52,8 +52,8 @@ async def _publish(
         return  # a buffered heartbeat would be old news when it arrives
     message = observe()
     try:
-        publishing = bus.publish(NODE_FETCHER_HEARTBEAT, message.node_id, message)
-        await asyncio.wait_for(publishing, _PUBLISH_TIMEOUT_S)
+        async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+            await bus.publish(NODE_FETCHER_HEARTBEAT, message.node_id, message)
     except (BusError, TimeoutError) as exc:
         logger.warning("a heartbeat was not sent: %s", exc or "timeout")
         return

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from libs.common.cancellation import cancel_all
 from libs.common.errors import HydraError, UnitsRefused
 from libs.common.ids import is_id
 from libs.common.messages import WorkerSpec
@@ -69,10 +70,7 @@ class UnitServer:
             try:
                 yield
             finally:
-                tasks = {accepting, *self._tasks}
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await cancel_all({accepting, *self._tasks})
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -174,8 +172,8 @@ def _refusal(code: str, message: str) -> dict[str, object]:
 
 
 async def _read_request(connection: socket.socket) -> _Request:
-    receiving = asyncio.get_running_loop().sock_recv(connection, MAX_PACKET_BYTES)
-    data = await asyncio.wait_for(receiving, _REQUEST_TIMEOUT_S)
+    async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+        data = await asyncio.get_running_loop().sock_recv(connection, MAX_PACKET_BYTES)
     if not data:
         raise ConnectionResetError("closed before it asked")
     try:
@@ -198,9 +196,7 @@ async def _until_done_or_gone(work: "asyncio.Task[None]", connection: socket.soc
             raise ConnectionResetError("closed while it waited")
         work.result()
     finally:
-        for task in (work, gone):
-            task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)
+        await cancel_all((work, gone))
 
 
 async def _hang_up(connection: socket.socket) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from libs.common import telemetry
 from libs.common.bus import Bus, NatsBus
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
 from libs.common.database import Database
 from libs.common.errors import DatabaseUnavailable
@@ -190,6 +191,4 @@ async def _running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(tasks)

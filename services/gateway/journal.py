@@ -108,7 +108,8 @@ class Journal:
 
     async def close(self, timeout_s: float) -> None:
         try:
-            await asyncio.wait_for(self.flush(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self.flush()
         except (TimeoutError, DatabaseUnavailable) as exc:
             logger.error("%d request rows are lost at the end: %s", self.num_kept, exc)
 

@@ -5,6 +5,7 @@ A warm request must not wait for Postgres, so answers come from memory and survi
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Protocol
 
 from libs.common.bus import Bus
@@ -105,10 +106,9 @@ class Registry:
         self._changed.set()
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._changed.wait(), REFRESH_S)
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_S):
+                await self._changed.wait()
 
     async def _look_again(self) -> bool:
         """Another gateway may have registered it just now: only a read that begins after the

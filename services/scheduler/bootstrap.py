@@ -5,10 +5,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 
 from libs.common.bus import Bus, NatsBus
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
 from libs.common.database import Database, migrate
 from libs.common.errors import BusError, DatabaseUnavailable
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 EXIT_STOPPED = 0
 EXIT_PATIENCE_S = 3.0
+STOP_TIMEOUT_S = 10.0
 EXIT_LEADERSHIP_LOST = 75  # "try again": whoever watches this process starts it as a standby
 
 
@@ -122,16 +124,18 @@ def _exit_soon(code: int) -> None:
     timer.start()
 
 
-async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
     """Cancel the work when stop is set; its own errors are raised."""
-    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+        await cancel_all({working}, STOP_TIMEOUT_S)
+    if not working.done():
+        _exit_soon(EXIT_STOPPED)
+    elif not working.cancelled():
+        working.result()
 
 
 async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> None:

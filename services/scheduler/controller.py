@@ -42,13 +42,6 @@ SUBMIT_CONCURRENCY = 32
 MIN_PAUSE_S = 0.02
 
 
-def raise_if_cancelled() -> None:
-    """A cancelled statement may end in the driver's own error, which hides the cancellation."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 @dataclass
 class Controller:
     bus: Bus
@@ -149,11 +142,9 @@ class Controller:
             except LeadershipLost:
                 raise
             except DatabaseUnavailable as exc:
-                raise_if_cancelled()
                 logger.warning("waiting for Postgres: %s", exc)
                 await asyncio.sleep(self.interval_s)
             except Exception:
-                raise_if_cancelled()
                 # A bug in one decision must not end the others' service; health tells if it stays.
                 logger.exception("a round failed and is repeated")
                 await asyncio.sleep(self.interval_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from libs.common.bus import Bus
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from libs.common.messages import AgentHeartbeat, DesiredReply, FetcherHeartbeat, NodeDesired, Step
@@ -78,10 +79,7 @@ class DesiredSender:
                 self._start(follower)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(self._tasks.values())
 
     def _version_of(self, node_id: str) -> int | None:
         desired = self._desired.get(node_id)

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from libs.common.bus import Bus, Subscription
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
 from libs.common.messages import (
     AgentHeartbeat,
@@ -29,6 +30,9 @@ from services.worker.watchdog import PATIENCE, Patience
 logger = logging.getLogger(__name__)
 
 EXPIRE_INTERVAL_S = 0.2
+CLOSE_TIMEOUT_S = (
+    8.0  # a process that the kernel holds does not end; it gets its signal all the same
+)
 DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
@@ -75,13 +79,16 @@ class Agent:
         self._spawn(self._expire_regularly(), "expire")
 
     async def close(self) -> None:
-        """Take no more orders, stop every worker, stop listening for requests."""
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
-        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Take no more orders, stop every worker, stop listening for requests; in bounded time."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                if self._subscription is not None:
+                    await self._subscription.unsubscribe()
+                await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        except TimeoutError:
+            left = [w.spec.worker_id for w in self._workers.values() if not w.is_finished]
+            logger.error("left behind, killed but not ended: %s", ", ".join(left))
+        await cancel_all(self._tasks)
         await asyncio.gather(*(bridge.close() for bridge in self._bridges))
 
     # ------------------------------------------------------- the desired state

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from libs.common.bus import Bus, Subscription
+from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from libs.common.messages import (
@@ -88,8 +89,7 @@ class Bridge:
         while self._subscriptions:
             await self._unsubscribe(self._subscriptions.pop())
         if self._publishing is not None:
-            self._publishing.cancel()
-            await asyncio.wait({self._publishing})
+            await cancel_all({self._publishing})
 
     async def _stop_intake(self) -> None:
         if self._intake is not None:

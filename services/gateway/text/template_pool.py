@@ -35,7 +35,8 @@ class TemplatePool:
     async def render(self, template: str, variables: dict[str, Any]) -> str:
         """Raises TemplateFailed, or Overloaded when every process is busy for 10 s."""
         try:
-            slot = await asyncio.wait_for(self._idle.get(), WAIT_TIMEOUT_S)
+            async with asyncio.timeout(WAIT_TIMEOUT_S):
+                slot = await self._idle.get()
         except TimeoutError as exc:
             message = "too many chat templates are being rendered, try again"
             raise Overloaded(message, code="template_busy", retry_after_s=1) from exc

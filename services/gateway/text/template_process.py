@@ -74,7 +74,8 @@ class TemplateProcess:
     async def _death(self) -> str:
         """Its pipe may close a moment before its status is known; a kill would hide that."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_S)
+            async with asyncio.timeout(_EXIT_TIMEOUT_S):
+                await self._process.wait()
         await self.kill()
         if self._process.returncode == -signal.SIGXCPU:
             return "it used more than a second of CPU time"

@@ -43,7 +43,8 @@ class TokenizerThreads:
         future = asyncio.get_running_loop().run_in_executor(self._threads, _guarded, call)
         future.add_done_callback(self._ended)  # also long after our own deadline
         try:
-            return await asyncio.wait_for(asyncio.shield(future), CALL_TIMEOUT_S)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return await asyncio.shield(future)
         except TimeoutError as exc:
             raise TokenizerFailed(f"no result within {CALL_TIMEOUT_S:g} s") from exc
 
