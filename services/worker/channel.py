@@ -10,6 +10,7 @@ import queue
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
@@ -108,6 +109,9 @@ class Channel:
             self.fail(f"the agent broke the protocol: {exc}")
         except WorkerError as exc:
             self.fail(str(exc))
+        except BaseException as exc:  # else the process would be deaf
+            traceback.print_exc()
+            self.fail(f"reading from the agent failed: {type(exc).__name__}: {exc}")
 
     def _take(self, frame: ToWorker) -> None:
         if isinstance(frame, ConnectPeers):

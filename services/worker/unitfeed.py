@@ -5,6 +5,7 @@ Stdlib only. What becomes of the mapped bytes is decided in `parameters.py`.
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,10 +90,16 @@ class UnitFeed:
             self._map()
             self._watch()
         except HydraError as exc:
-            with self._changed:
-                self._cause = str(exc)
-                self._changed.notify_all()
-            self._failed(f"the weights cannot be had: {exc}")
+            self._give_up(f"the weights cannot be had: {exc}")
+        except BaseException as exc:  # else the worker would wait for this thread for ever
+            traceback.print_exc()
+            self._give_up(f"mapping the weights failed: {type(exc).__name__}: {exc}")
+
+    def _give_up(self, cause: str) -> None:
+        with self._changed:
+            self._cause = cause
+            self._changed.notify_all()
+        self._failed(cause)
 
     def _map(self) -> None:
         with self._steps.step("map_units"):
