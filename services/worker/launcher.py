@@ -63,7 +63,10 @@ class ProcessLauncher:
 
     async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerProcess:
         log = new_log(self._run_dir, worker_id)
-        agent_end, worker_end = socket.socketpair()
+        try:
+            agent_end, worker_end = socket.socketpair()
+        except OSError as exc:
+            raise LaunchError(f"no worker process could be started: {exc}") from exc
         try:
             process = self._spawn(worker_end.fileno(), device)
         except OSError as exc:

@@ -79,9 +79,11 @@ class SupervisedWorker:
             await self._finish(str(exc))
         except Exception as exc:  # a bug of ours must not leave a process that nobody watches
             logger.exception("%s: following it failed", self.spec.worker_id)
-            if self._handle is not None:
-                await self._handle.stop()
-            await self._finish(f"internal error of the agent: {exc!r}")
+            try:
+                if self._handle is not None:
+                    await self._handle.stop()
+            finally:
+                await self._finish(f"internal error of the agent: {exc!r}")
         finally:
             self._ended.set()
 
@@ -124,9 +126,12 @@ class SupervisedWorker:
         watching = asyncio.create_task(self._watch(handle))
         try:
             await asyncio.wait(
-                {reading, exiting := asyncio.create_task(handle.wait())},
+                {reading, watching, exiting := asyncio.create_task(handle.wait())},
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            for task in (reading, watching):
+                if task.done():
+                    task.result()  # a bug of ours: nobody reads, or watches, from here on
             if not exiting.done():  # it closed its socket, or sent nonsense: of no use any more
                 await self._end_unusable(handle, exiting)
             ended = await exiting

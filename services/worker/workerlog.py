@@ -1,8 +1,13 @@
 """What a worker process writes to its standard error: bounded on disk, its last lines in memory."""
 
 import asyncio
+import logging
 from collections import deque
+from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 MAX_LOG_BYTES = 2**20  # per worker; then the file starts again, the former half is kept beside it
 MAX_LOGS = 40  # of ended workers; the oldest go
@@ -20,16 +25,34 @@ class WorkerLog:
         self._size_bytes = 0
 
     async def follow(self, pipe: asyncio.StreamReader) -> None:
-        with self._path.open("wb", buffering=0) as file:
+        """A file that cannot be written costs the file alone: a worker whose pipe nobody reads
+        would stand still."""
+        with ExitStack() as stack:
+            file = self._open(stack)
             while data := await pipe.read(65_536):
-                if self._size_bytes + len(data) > MAX_LOG_BYTES:
-                    self._path.with_suffix(".old").write_bytes(self._path.read_bytes())
-                    file.seek(0)
-                    file.truncate()
-                    self._size_bytes = 0
-                file.write(data)
-                self._size_bytes += len(data)
                 self._remember(data)
+                if file is not None:
+                    file = self._write(file, data)
+
+    def _open(self, stack: ExitStack) -> FileIO | None:
+        try:
+            return stack.enter_context(FileIO(self._path, "w"))
+        except OSError as exc:
+            logger.warning("what a worker says is not written: %s", exc)
+            return None
+
+    def _write(self, file: FileIO, data: bytes) -> FileIO | None:
+        try:
+            if self._size_bytes + len(data) > MAX_LOG_BYTES:
+                self._path.with_suffix(".old").write_bytes(self._path.read_bytes())
+                file.seek(0)
+                file.truncate()
+                self._size_bytes = 0
+            self._size_bytes += file.write(data)
+        except OSError as exc:
+            logger.warning("what a worker says is not written any more: %s", exc)
+            return None
+        return file
 
     @property
     def last_lines(self) -> tuple[str, ...]:

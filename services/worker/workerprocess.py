@@ -1,6 +1,7 @@
 """A worker process as a child of the agent: its end is noticed, what it says is logged."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -9,7 +10,10 @@ from typing import IO, Protocol
 
 from services.worker.workerlog import WorkerLog
 
+logger = logging.getLogger(__name__)
+
 STOP_GRACE_S = 2.0
+REAP_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,13 @@ class Exit:
 
     code: int
     last_lines: tuple[str, ...] = ()
+    unwatched: str | None = None  # why it was killed: nobody would have noticed its end
 
     @property
     def cause(self) -> str:
-        if self.code >= 0:
+        if self.unwatched is not None:
+            how = f"the worker process could not be watched: {self.unwatched}"
+        elif self.code >= 0:
             how = f"the worker process exited with code {self.code}"
         else:
             how = f"the worker process was killed by {_signal_name(-self.code)}"
@@ -44,7 +51,10 @@ class Child(Protocol):
 
 
 class WorkerProcess:
-    """Takes over the agent's end of its socketpair and the pipe that is its standard error."""
+    """Takes over the agent's end of its socketpair and the pipe that is its standard error.
+
+    A process that cannot be watched is killed.
+    """
 
     def __init__(
         self, child: Child, stderr: IO[bytes], agent_end: socket.socket, log: WorkerLog
@@ -79,12 +89,20 @@ class WorkerProcess:
 
     async def _follow(self) -> Exit:
         following = asyncio.create_task(_follow_pipe(self._stderr, self._log))
-        await has_ended(self._child.pid)
-        self._reap_group()
+        unwatched = None
+        try:
+            await has_ended(self._child.pid)
+        except OSError as exc:  # no descriptor is left, above all
+            unwatched = str(exc)
+            logger.error("process %d is killed unwatched: %s", self._child.pid, exc)
+        finally:
+            self._reap_group()
+        if unwatched is not None:
+            await _dead(self._child.pid)
         code = self._child.wait()
         await asyncio.wait({following}, timeout=1.0)
         following.cancel()
-        return Exit(code, self._log.last_lines)
+        return Exit(code, self._log.last_lines, unwatched)
 
     def _reap_group(self) -> None:
         """What the worker may have started goes with it; its id is not reused before wait()."""
@@ -96,12 +114,19 @@ async def has_ended(pid: int) -> None:
     loop = asyncio.get_running_loop()
     descriptor = os.pidfd_open(pid)
     ended = asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
     try:
+        loop.add_reader(descriptor, ended.set)
         await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def _dead(pid: int) -> None:
+    """Of a child that was killed: the same as `has_ended`, without a descriptor."""
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.waitid(os.P_PID, pid, options) is None:  # noqa: ASYNC110, ASYNC222 - no wait
+        await asyncio.sleep(REAP_POLL_S)
 
 
 async def _follow_pipe(pipe: IO[bytes], log: WorkerLog) -> None:

@@ -47,6 +47,11 @@ class FakeProcess:
         if not self._exit.done():
             self._exit.set_result(Exit(code, last_lines))
 
+    def lose_watch(self, error: Exception) -> None:
+        """Whoever waits for its end hears of the error, until it is stopped."""
+        self._exit.set_exception(error)
+        self._exit = asyncio.get_running_loop().create_future()
+
     async def wait(self) -> Exit:
         return await asyncio.shield(self._exit)
 

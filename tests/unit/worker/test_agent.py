@@ -306,6 +306,19 @@ async def test_a_worker_that_cannot_be_started_has_failed(node: Node) -> None:
     await node.until(lambda h: not h.workers)
 
 
+async def test_a_worker_whose_end_cannot_be_waited_for_is_stopped_and_has_failed(
+    node: Node,
+) -> None:
+    await node.desire(worker_spec())
+    process = await node.ready_process()
+
+    process.lose_watch(OSError("no descriptor is left"))
+
+    failed = await node.until_worker(WorkerState.FAILED)
+    assert "no descriptor is left" in (failed.cause or "")
+    assert process.num_stops == 1
+
+
 async def test_a_worker_for_a_device_that_is_not_there_has_failed(node: Node) -> None:
     await node.desire(worker_spec(device_index=2))
     observed = await node.until_worker(WorkerState.FAILED)

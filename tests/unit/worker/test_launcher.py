@@ -1,5 +1,9 @@
 import asyncio
+import resource
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +71,33 @@ async def test_a_process_that_cannot_be_started_is_a_launch_error(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     with pytest.raises(LaunchError, match="no worker process"):
         await ProcessLauncher(tmp_path).launch("worker-a", CPU)
+
+
+async def test_a_process_that_cannot_be_watched_is_killed_and_says_why(tmp_path: Path) -> None:
+    process = await ProcessLauncher(tmp_path).launch("worker-a", CPU)
+    with no_descriptors_left():
+        exit_ = await asyncio.wait_for(process.wait(), 10)
+
+    assert exit_.code == -signal.SIGKILL
+    assert exit_.cause.startswith("the worker process could not be watched: [Errno 24]")
+    await asyncio.wait_for(process.stop(), 1)
+    process.socket.close()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_pipe_is_read_to_its_end_where_its_file_cannot_be_written(tmp_path: Path) -> None:
+    log = WorkerLog(tmp_path / "no such folder" / "worker.log")
+    await follow(log, b"the last words\n")
+    assert log.last_lines == ("the last words",)
 
 
 async def follow(log: WorkerLog, *pieces: bytes) -> None:
