@@ -36,7 +36,8 @@ def nodes(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         terminal.show_json(reply.content)
         return
-    headings = ("NODE", "HEARD", "DEVICES", "MEMORY HELD", "NETWORK", "CACHED", "WORKERS")
+    held = ("DEVICES", "MEMORY HELD", "NETWORK", "CACHED", "WORKERS", "STANDBYS")
+    headings = ("NODE", "HEARD", *held)
     now = datetime.now(UTC)
     terminal.show(listing(headings, [_row(node, now) for node in reply.view(list[Node])]))
 
@@ -66,6 +67,7 @@ def _row(node: Node, now: datetime) -> tuple[str, ...]:
         network,
         _of(node.cache_used_bytes, node.cache_capacity_bytes),
         str(len(node.workers)),
+        str(node.num_standbys),
     )
 
 

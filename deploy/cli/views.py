@@ -62,6 +62,7 @@ class Node(_View):
     id: str
     agent_heard_at: datetime | None
     fetcher_heard_at: datetime | None
+    num_standbys: int
     nic_bytes_per_s: int
     cache_capacity_bytes: int
     cache_used_bytes: int

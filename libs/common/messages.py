@@ -307,6 +307,7 @@ class AgentHeartbeat(Message):
     accepted_version: int
     devices: tuple[DeviceObserved, ...]
     workers: tuple[WorkerObserved, ...]
+    num_standbys: int = 0  # processes that wait, ready, for a worker to be launched
 
 
 class FetchObserved(Message):

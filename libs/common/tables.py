@@ -94,6 +94,7 @@ class NodeRow(Base):
     agent_boot_id: Mapped[str | None]
     agent_accepted_version: Mapped[int] = mapped_column(server_default=text("0"))
     agent_heard_at: Mapped[datetime | None]
+    num_standbys: Mapped[int] = mapped_column(server_default=text("0"))  # ready ones
     fetcher_boot_id: Mapped[str | None]
     fetcher_accepted_version: Mapped[int] = mapped_column(server_default=text("0"))
     fetcher_heard_at: Mapped[datetime | None]

@@ -22,6 +22,7 @@ def usable_cluster(
     """For a model that failed on the suspect nodes lately; `holdings` are those of each node."""
     known = {worker.id for endpoint in fleet for worker in endpoint.workers}
     unheard = _unheard_fetches(round_.observed, fleet)
+    launches = _unheard_launches(round_.observed, fleet)
     node_ids = sorted({device.node_id for device in devices})
     usable = (
         _node(round_.observed, node_id, devices)
@@ -35,6 +36,7 @@ def usable_cluster(
                 is_suspect=node.id in suspects,
                 holdings=holdings.get(node.id, ()),
                 num_fetches=node.num_fetches + unheard[node.id],
+                num_standbys=max(0, node.num_standbys - launches[node.id]),
             )
             for node in usable
         )
@@ -50,6 +52,18 @@ def _unheard_fetches(observed: Observed, fleet: tuple[Endpoint, ...]) -> Counter
         if worker.is_desired
         and worker.state in _BEFORE_READY
         and observed.fetch(worker.node_id, worker.id) is None
+    )
+
+
+def _unheard_launches(observed: Observed, fleet: tuple[Endpoint, ...]) -> Counter[str]:
+    """Per node: launches that its agent has not spoken of yet; each may take a standby."""
+    workers = [worker for endpoint in fleet for worker in endpoint.workers]
+    return Counter(
+        worker.node_id
+        for worker in workers
+        if worker.is_desired
+        and worker.state in _BEFORE_READY
+        and observed.worker(worker.node_id, worker.id) is None
     )
 
 
@@ -80,7 +94,7 @@ def _is_usable(round_: Round, node_id: str, known_workers: set[str]) -> bool:
 def _node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:
     heard = observed.fetchers.of(node_id)
     assert heard is not None, "a usable node's fetcher was heard"
-    heartbeat = heard.heartbeat
+    heartbeat, agent = heard.heartbeat, observed.agents.of(node_id)
     is_running = (FetchState.QUEUED, FetchState.FETCHING)
     return Node(
         id=node_id,
@@ -89,4 +103,5 @@ def _node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node
         num_fetches=sum(fetch.state in is_running for fetch in heartbeat.fetches),
         cached_units=frozenset(heartbeat.cached_units),
         cache_bytes=heartbeat.cache_capacity_bytes,
+        num_standbys=agent.heartbeat.num_standbys if agent is not None else 0,
     )

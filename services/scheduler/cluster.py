@@ -107,6 +107,7 @@ class Node:
     is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
     cache_bytes: int | None = None  # host cache; None: not known
     holdings: tuple[Holding, ...] = ()
+    num_standbys: int = 0  # starts that need no import, as far as is known and planned
 
     @cached_property
     def held_units(self) -> Mapping[str, int]:

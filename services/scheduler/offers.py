@@ -27,7 +27,7 @@ class Offer(NamedTuple):
     room_bytes: float  # the scarcer of the two
 
 
-Rank = tuple[bool, float, float, str, int]
+Rank = tuple[bool, float, bool, float, str, int]
 Room = Callable[[Offer], float]
 
 
@@ -74,7 +74,8 @@ def best_per_node(offers: Sequence[Offer]) -> list[Offer]:
 def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Offer]:
     """Where a fetch of that many bytes would end first; suspect nodes come last.
 
-    Among equals the emptiest devices, so that neighbours disturb each other least.
+    Among equals those that need no import, then the emptiest devices, so that neighbours disturb
+    each other least.
     """
 
     def rank(offer: Offer) -> Rank:
@@ -83,6 +84,7 @@ def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Off
         return (
             offer.node.is_suspect,
             fetch_s,
+            offer.node.num_standbys == 0,
             -offer.room_bytes,
             device.node_id,
             device.index,

@@ -8,6 +8,8 @@ from services.scheduler.cluster import Deployable
 from services.scheduler.memory import stage_kv_bytes
 from services.scheduler.offers import Offer
 
+LAUNCH_S = 2.0  # of a process that has to import torch first, on a machine with a core for it
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -20,6 +22,12 @@ class StagePlan:
     kv_bytes: int
     cores: int
     fetch_s: float  # predicted, at the node's present share of its network
+    has_standby: bool = False  # a process that has imported everything waits there
+
+    @property
+    def start_s(self) -> float:
+        """Until it can compute, if nothing else is slow: fetch and launch go side by side."""
+        return self.fetch_s if self.has_standby else max(self.fetch_s, LAUNCH_S)
 
     @property
     def unit_digests(self) -> tuple[str, ...]:
@@ -41,6 +49,10 @@ class Plan:
     @property
     def fetch_s(self) -> float:
         return max(stage.fetch_s for stage in self.stages)
+
+    @property
+    def start_s(self) -> float:
+        return max(stage.start_s for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ def plan_stage(
         kv_bytes=kv_bytes,
         cores=min(device.cores, max(1, ceil(device.cores * share))),
         fetch_s=fetch_s,
+        has_standby=offer.node.num_standbys > 0,
     )
 
 

@@ -66,8 +66,14 @@ async def begin_start(
     await coldstarts.record_steps(round_.session, steps)
     round_.after_commit.append(lambda: _trace(steps, traceparent))
     round_.changed_nodes.update(worker.node_id for worker in workers)
-    nodes = ", ".join(worker.node_id for worker in workers)
-    logger.info("endpoint %s of model %s starts on %s", endpoint_id, start.model.id, nodes)
+    nodes = ", ".join(
+        f"{stage.node_id} (standby)" if stage.has_standby else stage.node_id
+        for stage in plan.stages
+    )
+    logger.info(
+        "endpoint %s of model %s starts on %s, expected to take %.1f s",
+        *(endpoint_id, start.model.id, nodes, plan.start_s),
+    )
 
 
 def _spec(

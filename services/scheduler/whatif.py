@@ -84,7 +84,11 @@ def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
         taken[stage.device_index] += stage.device_bytes
     planned = [Holding("", {unit.digest: file_bytes(unit) for unit in s.units}) for s in stages]
     changed = _changed(node, taken, (*node.holdings, *planned))
-    return replace(changed, num_fetches=node.num_fetches + len(stages))
+    return replace(
+        changed,
+        num_fetches=node.num_fetches + len(stages),
+        num_standbys=max(0, node.num_standbys - len(stages)),
+    )
 
 
 def _changed(node: Node, taken: dict[int, int], holdings: tuple[Holding, ...]) -> Node:

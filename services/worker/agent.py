@@ -165,6 +165,7 @@ class Agent:
             sequence=self._sequence,
             accepted_version=self._log.version,
             devices=self._capacities,
+            num_standbys=self._launcher.num_standbys,
             workers=(
                 *(worker.observed() for worker in self._workers.values()),
                 *self._refused.values(),

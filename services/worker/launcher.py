@@ -48,6 +48,10 @@ class WorkerHandle(Protocol):
 
 
 class Launcher(Protocol):
+    @property
+    def num_standbys(self) -> int:
+        """How many launches would find a process that has imported everything."""
+
     async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerHandle:
         """Raises LaunchError."""
 

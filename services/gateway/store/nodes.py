@@ -40,6 +40,7 @@ class NodeView:
     id: str
     agent_heard_at: datetime | None
     fetcher_heard_at: datetime | None
+    num_standbys: int  # processes that wait, ready, for a worker to be launched
     nic_bytes_per_s: int
     measured_bytes_per_s: float | None
     cache_capacity_bytes: int

@@ -66,9 +66,15 @@ async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbe
         "agent_boot_id": bindparam("boot"),
         "agent_accepted_version": bindparam("accepted"),
         "agent_heard_at": func.now(),
+        "num_standbys": bindparam("standbys"),
     }
     rows = [
-        {"node": item.node_id, "boot": item.boot_id, "accepted": item.accepted_version}
+        {
+            "node": item.node_id,
+            "boot": item.boot_id,
+            "accepted": item.accepted_version,
+            "standbys": item.num_standbys,
+        }
         for item in heartbeats
     ]
     await _update_many(session, values, rows)

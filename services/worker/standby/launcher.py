@@ -29,6 +29,10 @@ class StandbyLauncher:
         self._pool, self._run_dir, self._environ = pool, run_dir, environ
         self._ordinary = ProcessLauncher(run_dir, environ)
 
+    @property
+    def num_standbys(self) -> int:
+        return self._pool.num_ready
+
     async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerProcess:
         standby = self._pool.take()
         if standby is not None:

@@ -125,6 +125,7 @@ async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: Running
     assert endpoints[0]["workers"][0]["node_id"] == "node-1"
     node = (await client.get("/api/v1/nodes")).json()[0]
     device = node["devices"][0]
+    assert node["num_standbys"] == 2
     assert (device["memory_bytes"], device["reserved_bytes"], device["free_bytes"]) == (100, 30, 70)
     assert [worker["id"] for worker in node["workers"]] == ["worker-1"]
 
@@ -139,7 +140,7 @@ async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: Running
 async def _write_history(running: RunningGateway, model_id: str, tenant: str) -> None:
     now = func.now()
     rows: list[tuple[Any, dict[str, Any]]] = [
-        (NodeRow, {"id": "node-1"}),
+        (NodeRow, {"id": "node-1", "num_standbys": 2}),
         (GpuRow, {"node_id": "node-1", "index": 0, "kind": "cpu", "memory_bytes": 100, "cores": 1}),
         (
             EndpointRow,

@@ -103,6 +103,7 @@ async def test_a_standby_becomes_the_worker_and_says_what_any_worker_says(
     observed = await started(cluster, "worker-a")
 
     assert (observed.pid, origin(observed)) == (standby, "standby")
+    await cluster.until(lambda h: h.num_standbys == 1)
     await send(cluster, request_for("worker-a"))
     tokens = [i for part in await cluster.until_ended("request-a") for i in part.ids]
     assert tokens == expected_tokens(model, (3, 5, 7), tmp_path)[: len(tokens)]

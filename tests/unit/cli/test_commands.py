@@ -13,6 +13,7 @@ NODE: dict[str, Any] = {
     "id": "node-0",
     "agent_heard_at": "2026-01-01T00:00:00Z",
     "fetcher_heard_at": "2026-01-01T00:00:00Z",
+    "num_standbys": 1,
     "nic_bytes_per_s": 50_000_000,
     "cache_capacity_bytes": 1_000_000_000,
     "cache_used_bytes": 269_000_000,
@@ -289,7 +290,8 @@ def test_a_full_queue_is_told_before_the_answer_begins() -> None:
 def test_nodes_say_what_they_hold() -> None:
     result = run("nodes", Server({"GET /api/v1/nodes": [[NODE]]}))
 
-    row = result.stdout.splitlines()[1]
+    headings, row = result.stdout.splitlines()
+    assert (headings.split()[-1], row.split()[-1]) == ("STANDBYS", "1")
     assert row.startswith("node-0") and "d ago" in row
     assert "500.0 MB of 2.0 GB" in row and "50.0 MB/s" in row and "269.0 MB of 1.0 GB" in row
 

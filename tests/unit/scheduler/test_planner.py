@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from services.scheduler.cluster import Cluster, DeviceSize, Node
 from services.scheduler.memory import full_bytes
 from services.scheduler.planner import fits_in, plan
-from services.scheduler.plans import NoRoom, Plan
-from services.scheduler.whatif import with_fetches
+from services.scheduler.plans import LAUNCH_S, NoRoom, Plan
+from services.scheduler.whatif import with_fetches, with_plan
 from tests.unit.scheduler.values import (
     cluster,
     deployable,
@@ -19,6 +19,7 @@ from tests.unit.scheduler.values import (
 
 # summary() has 510 bytes of weights; KV: one byte for each of 4 slots of 512 tokens = 2048.
 NEEDED = 2558
+A = device("a", memory=9999)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,19 @@ NEEDED = 2558
             (node(device("a", memory=9999), num_fetches=1), node(device("b", memory=9999))),
             "b",
             "nobody shares its network",
+        ),
+        (
+            (node(device("a", memory=9999)), node(device("b", memory=5000), num_standbys=1)),
+            "b",
+            "a process waits there",
+        ),
+        (
+            (
+                node(device("a", memory=9999), nic=1001),
+                node(device("b", memory=9999), num_standbys=1),
+            ),
+            "a",
+            "a process waits elsewhere, but the bytes are there sooner",
         ),
         (
             (
@@ -140,6 +154,34 @@ def test_a_plan_never_takes_more_than_is_free_and_is_found_whenever_one_exists(
         assert 1 <= chosen.stages[0].cores <= 4
     else:
         assert all(bytes_ < needed for bytes_ in free.values())
+
+
+@pytest.mark.parametrize(
+    ("nic", "num_standbys", "start_s"),
+    [
+        pytest.param(51, 1, 10.0, id="the network takes longer anyhow"),
+        pytest.param(51, 0, 10.0, id="longer than an import"),
+        pytest.param(510, 0, LAUNCH_S, id="an import takes longer"),
+        pytest.param(510, 1, 1.0, id="no import"),
+    ],
+)
+def test_a_start_takes_as_long_as_its_fetch_or_its_import(
+    nic: int, num_standbys: int, start_s: float
+) -> None:
+    found = plan(cluster(node(A, nic=nic, num_standbys=num_standbys)), deployable())
+
+    assert isinstance(found, Plan)
+    assert found.start_s == start_s
+
+
+def test_a_plan_takes_the_standbys_that_it_starts_from() -> None:
+    there = cluster(node(A, num_standbys=1), node(device("b", memory=9999)))
+    found = plan(there, deployable())
+    assert isinstance(found, Plan)
+
+    after = with_plan(with_plan(there, found), found)
+
+    assert [n.num_standbys for n in after.nodes] == [0, 0]
 
 
 def test_a_start_of_the_same_round_is_expected_to_share_the_network() -> None:

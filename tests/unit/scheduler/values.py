@@ -87,9 +87,14 @@ def device(
 
 
 def node(
-    *devices: Device, nic: int = 1000, num_fetches: int = 0, cached: frozenset[str] = frozenset()
+    *devices: Device,
+    nic: int = 1000,
+    num_fetches: int = 0,
+    cached: frozenset[str] = frozenset(),
+    num_standbys: int = 0,
 ) -> Node:
-    return Node(devices[0].node_id, devices, nic, num_fetches, cached)
+    node_id = devices[0].node_id
+    return Node(node_id, devices, nic, num_fetches, cached, num_standbys=num_standbys)
 
 
 def cluster(*nodes: Node) -> Cluster:

@@ -74,6 +74,7 @@ class FakeLauncher:
     processes: dict[str, FakeProcess] = field(default_factory=dict)
     devices: dict[str, DeviceSettings] = field(default_factory=dict)
     num_launches: int = 0
+    num_standbys: int = 0
     may_launch: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
