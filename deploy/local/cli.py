@@ -116,9 +116,9 @@ def _add_stack_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--standby-runtimes",
         type=int,
-        default=0,
+        default=1,
         metavar="N",
-        help="each node's processes that wait ready-made for a worker (default 0)",
+        help="each node's processes that wait ready-made for a worker (default 1; 0: none)",
     )
     add(
         "--start-mode",

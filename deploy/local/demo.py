@@ -16,7 +16,7 @@ from deploy.local.demoreport import cold_start_report, megabytes
 from deploy.local.errors import DemoFailed, LocalStackError
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.workerprocesses import descendants
+from deploy.local.workerprocesses import worker_processes
 
 _QUESTION = "What is the capital of France?"
 _EXPECTED = "Paris"
@@ -62,7 +62,7 @@ def _shown(stack: LocalStack) -> ShownStack:
 
     async def count_workers() -> int:
         names = [name for name in stack.processes if name.startswith("agent-")]
-        return len(descendants(pid for name in names if (pid := stack.pid(name))))
+        return len(worker_processes(pid for name in names if (pid := stack.pid(name))))
 
     rates = {node.node_id: node.nic_bytes_per_s for node in stack.options.nodes}
     return ShownStack(rates, count_workers, "processes in the process table")

@@ -25,7 +25,7 @@ class StackOptions:
     num_schedulers: int = 1
     num_gateways: int = 1
     start_mode: StartMode = StartMode.HYDRA
-    standby_runtimes: int = 0  # of each node
+    standby_runtimes: int = 1  # of each node
     min_cached_bytes: int = 0  # what the host caches must hold together, or nothing is started
     import_roots: tuple[Path, ...] = ()  # besides the state folder's `sources`
     service_env: Mapping[str, str] = field(default_factory=dict)

@@ -28,6 +28,13 @@ def process_status(pid: int) -> ProcessStatus | None:
     return None
 
 
+def process_name(pid: int) -> str | None:
+    """As `ps -o comm` shows it; None when there is no such process."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    return None
+
+
 def is_running(pid: int) -> bool:
     status = process_status(pid)
     return status is not None and status.is_running

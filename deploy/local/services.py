@@ -48,7 +48,7 @@ class ServiceSpecs:
     connections: Connections
     modules: Mapping[str, str] = field(default_factory=lambda: MODULES)
     start_mode: StartMode = StartMode.HYDRA
-    standby_runtimes: int = 0
+    standby_runtimes: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def scheduler(self, index: int) -> ProcessSpec:

@@ -3,7 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from deploy.local.procfs import all_pids, process_status
+from deploy.local.procfs import all_pids, process_name, process_status
+from services.worker.processnames import STANDBY, ZYGOTE
+
+
+def worker_processes(agent_pids: Iterable[int]) -> list[int]:
+    """What the agents run but for those that wait for work."""
+    found = ((pid, process_name(pid)) for pid in descendants(agent_pids))
+    return [pid for pid, name in found if name not in (None, STANDBY, ZYGOTE)]
 
 
 def descendants(pids: Iterable[int]) -> list[int]:

@@ -3,17 +3,26 @@
 import os
 from pathlib import Path
 
+from deploy.local.procfs import process_name
 from deploy.local.stack import LocalStack
 from deploy.local.strays import has_variable
+from services.worker.processnames import WORKER
 from tests.acceptance.client import Client, Json
 from tests.support.waiting import eventually
 
 _RUNTIME = "services.worker.runtime"
+_STANDBY = "services.worker.standby"
 
 
 def worker_pids(stack: LocalStack) -> set[int]:
     """Worker processes of this stack's agents, also of agents that are dead by now."""
-    return {pid for pid in _all_pids() if _RUNTIME in _arguments(pid) and _is_of(stack, pid)}
+    return {pid for pid in _all_pids() if _is_worker(pid) and _is_of(stack, pid)}
+
+
+def _is_worker(pid: int) -> bool:
+    """A standby keeps its zygote's command line when it becomes a worker, but not its name."""
+    arguments = _arguments(pid)
+    return _RUNTIME in arguments or (_STANDBY in arguments and process_name(pid) == WORKER)
 
 
 def _all_pids() -> list[int]:
@@ -60,6 +69,16 @@ def stack_pids(stack: LocalStack) -> set[int]:
 async def nodes(client: Client) -> list[Json]:
     found: list[Json] = await client.get("/api/v1/nodes")
     return found
+
+
+async def pools_filled(stack: LocalStack, client: Client, *, timeout_s: float = 60) -> None:
+    """Every node's agent has said that its standby processes are ready."""
+    wanted = stack.options.standby_runtimes
+
+    async def is_filled() -> bool:
+        return all(node["num_standbys"] >= wanted for node in await nodes(client))
+
+    await eventually(is_filled, timeout_s=timeout_s, poll_s=0.1, what="standbys on every node")
 
 
 async def reserved_bytes(client: Client) -> int:

@@ -1,16 +1,6 @@
 """Looking for processes by their name and their parent."""
 
-from pathlib import Path
-
-from deploy.local.procfs import all_pids, process_status
-
-
-def process_name(pid: int) -> str | None:
-    """As `ps -o comm` shows it; None when there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+from deploy.local.procfs import all_pids, process_name, process_status
 
 
 def children(parent_pid: int, name: str) -> set[int]:

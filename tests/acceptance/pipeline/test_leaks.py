@@ -17,7 +17,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
 from deploy.local.workerprocesses import descendants
 from tests.acceptance.client import Client
-from tests.acceptance.observing import known_agent_pids
+from tests.acceptance.observing import known_agent_pids, pools_filled
 from tests.acceptance.pipeline.leftovers import nothing_left
 from tests.support.checkpoints import make_tiny_llama
 
@@ -104,11 +104,13 @@ async def test_cold_starts_and_reclaims_leave_everything_as_it_was(
         await client.ready(model, str(folder), **settings)
     for number in range(num_before):
         await start_and_reclaim(tight_stack, client, models[number % 2])
+    await pools_filled(tight_stack, client)
     before = held(tight_stack)
 
     for number in range(num_starts):
         await start_and_reclaim(tight_stack, client, models[number % 2])
 
+    await pools_filled(tight_stack, client)
     after = held(tight_stack)
     starts = await client.get(f"/api/v1/cold-starts?model={models[0]}")
     assert all(start["bytes_from_cache"] < start["weight_bytes"] for start in starts), "all fetched"

@@ -16,7 +16,7 @@ def test_without_options_there_are_four_nodes_on_a_free_port() -> None:
     assert (options.host, options.port) == ("127.0.0.1", None)
     assert (options.num_gateways, options.num_schedulers) == (1, 1)
     assert options.start_mode is StartMode.HYDRA
-    assert options.standby_runtimes == 0
+    assert options.standby_runtimes == 1
 
 
 def test_options_describe_equal_nodes() -> None:
