@@ -7,6 +7,7 @@ on the wire. Delivery is asynchronous and in order per subscription, as with NAT
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -174,7 +175,7 @@ class MemoryJob:
         return None
 
     async def retry_later(self, delay_s: float) -> None:
-        self.queue.jobs.append(self.message)
+        asyncio.get_running_loop().call_later(delay_s, self.queue.add, self.message, self.headers)
 
     async def in_progress(self) -> None:
         return None
@@ -182,11 +183,13 @@ class MemoryJob:
 
 @dataclass
 class MemoryWorkQueue:
-    """Jobs in memory; `is_down` makes `put` raise as the real one does without its server."""
+    """Jobs in memory; `is_down` does what the real one does without its server."""
 
     jobs: "deque[ImportModel]" = field(default_factory=deque)
     message_ids: set[str] = field(default_factory=set)
     is_down: bool = False
+    _headers: dict[ImportModel, Mapping[str, str]] = field(default_factory=dict)
+    _added: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ensure(self) -> None:
         if self.is_down:
@@ -196,10 +199,19 @@ class MemoryWorkQueue:
         await self.ensure()
         if message_id not in self.message_ids:
             self.message_ids.add(message_id)
-            self.jobs.append(message)
+            self.add(message, telemetry.outgoing_headers())
+
+    def add(self, message: ImportModel, headers: Mapping[str, str]) -> None:
+        self.jobs.append(message)
+        self._headers[message] = headers
+        self._added.set()
 
     async def take(self, *, timeout_s: float) -> MemoryJob | None:
-        if self.jobs:
-            return MemoryJob(self.jobs.popleft(), self)
-        await asyncio.sleep(min(timeout_s, 0.01))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self.jobs or self.is_down:
+                    self._added.clear()
+                    await self._added.wait()
+                message = self.jobs.popleft()
+                return MemoryJob(message, self, self._headers[message])
         return None

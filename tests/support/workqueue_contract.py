@@ -1,0 +1,98 @@
+"""What every work queue does; run on the double and on JetStream by subclasses with fixtures."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from libs.common import telemetry
+from libs.common.errors import BusError
+from libs.common.messages import ImportModel
+from libs.common.workqueue import WorkQueue
+
+GoAway = Callable[[], Awaitable[None]]
+
+
+def job(number: int) -> ImportModel:
+    return ImportModel(model_id=f"model-{number}", import_id="import-1", source="/models/x")
+
+
+class WorkQueueContract:
+    """Subclasses give `scheduler` (ensured, impatient) and `fetcher`: the two ends of one queue,
+    and `go_away`, which takes the server from both."""
+
+    async def test_a_job_is_taken_once_and_gone_when_done(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        await scheduler.put(job(1), "import-1.1")
+
+        taken = await fetcher.take(timeout_s=5)
+        assert taken is not None and taken.message == job(1)
+        await taken.in_progress()
+        await taken.done()
+        assert await fetcher.take(timeout_s=0.2) is None
+
+    async def test_jobs_come_in_order_and_to_one_taker_each(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        for number in range(3):
+            await scheduler.put(job(number), f"import-{number}.1")
+
+        taken = [await fetcher.take(timeout_s=5) for _ in range(3)]
+
+        assert [found and found.message for found in taken] == [job(0), job(1), job(2)]
+        assert await fetcher.take(timeout_s=0.2) is None
+
+    async def test_whoever_waits_gets_what_is_put_meanwhile(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        taking = asyncio.create_task(fetcher.take(timeout_s=10))
+        await scheduler.put(job(1), "import-1.1")
+
+        taken = await asyncio.wait_for(taking, 5)
+
+        assert taken is not None and taken.message == job(1)
+
+    async def test_a_repeated_put_with_the_same_id_is_one_job(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1), "import-1.1")
+
+        assert await fetcher.take(timeout_s=5) is not None
+        assert await fetcher.take(timeout_s=0.2) is None
+
+    async def test_a_job_given_back_comes_again_after_the_delay(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        await scheduler.put(job(1), "import-1.1")
+        first = await fetcher.take(timeout_s=5)
+        assert first is not None
+        await first.retry_later(0.5)
+
+        assert await fetcher.take(timeout_s=0.1) is None
+        again = await fetcher.take(timeout_s=5)
+        assert again is not None and again.message == job(1)
+
+    async def test_a_job_carries_the_trace_of_whoever_put_it(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        with TracerProvider().get_tracer("test").start_as_current_span("put"):
+            traceparent = telemetry.current_traceparent()
+            await scheduler.put(job(1), "import-1.1")
+
+        taken = await fetcher.take(timeout_s=5)
+
+        assert taken is not None and traceparent is not None
+        assert taken.headers["traceparent"] == traceparent
+
+    async def test_without_its_server_it_takes_no_job_and_gives_none(
+        self, scheduler: WorkQueue, fetcher: WorkQueue, go_away: GoAway
+    ) -> None:
+        await scheduler.put(job(1), "import-1.1")
+        await go_away()
+
+        with pytest.raises(BusError):
+            await scheduler.put(job(2), "import-2.1")
+        assert await fetcher.take(timeout_s=0.1) is None
