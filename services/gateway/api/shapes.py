@@ -56,7 +56,8 @@ class NewModel(_Body):
         default=None, ge=1, le=_TIB, description="None: by slots and context"
     )
     public: bool = Field(
-        default=False, description="Its weights may be shared with other tenants' caches"
+        default=False,
+        description="Its weights may be shared with other tenants; recorded, not enforced yet",
     )
 
     def columns(self) -> dict[str, Any]:
