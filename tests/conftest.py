@@ -3,8 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]  # the library has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # nor here
+
+pytest_plugins = ["tests.support.figures"]
+
+# How long an example takes says more of the machine, which others use too, than of the code.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 # Tests of one such folder share a running stack, which is expensive to start twice.
 _SHARED_STACKS = ("tests/acceptance/pipeline", "tests/acceptance/compose", "tests/acceptance")

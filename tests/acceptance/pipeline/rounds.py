@@ -16,6 +16,7 @@ from tests.acceptance.pipeline.leftovers import nothing_left
 from tests.acceptance.pipeline.record import Record
 from tests.acceptance.pipeline.undisturbed import Undisturbed, undisturbed
 from tests.support.checkpoints import make_tiny_llama
+from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
 FRESH_SHARE = 0.5  # of rounds with weights that no node has seen
@@ -58,6 +59,7 @@ class Rounds:
     random: Random
     victims: Sequence[Victim]
     longest_freeze_s: float
+    figure: Figure
     ends: Counter[str] = field(default_factory=Counter)
     _targets: list[Target] = field(default_factory=list)
 
@@ -71,7 +73,7 @@ class Rounds:
         asked = await asyncio.gather(*(self._ask(sent) for sent in questions))
         struck = await striking
         story = f"round {number}, {target.name}, {'; '.join(map(str, struck))}"
-        print(f"{story}: {_summary(asked)}")
+        self.figure(f"{story}: {_summary(asked)}")
         await self._check(story, questions, asked, struck)
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from tests.acceptance.pipeline.bursts import (
 )
 from tests.acceptance.pipeline.conftest import NUM_NODES
 from tests.acceptance.pipeline.leftovers import nothing_left
+from tests.support.figures import Figure
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -43,7 +44,7 @@ def eight(sources: Path) -> list[BurstModel]:
 
 @pytest.mark.parametrize("count", [1, 5, 25, pytest.param(100, marks=pytest.mark.long)])
 async def test_a_burst_to_one_cold_model_starts_it_once(
-    wide_client: Client, wide_stack: LocalStack, one: BurstModel, count: int
+    wide_client: Client, wide_stack: LocalStack, one: BurstModel, count: int, figure: Figure
 ) -> None:
     name = f"burst-of-{count}"
     await wide_client.ready(name, str(one.folder), keep_alive_s=1, max_pipeline_size=NUM_NODES)
@@ -52,14 +53,14 @@ async def test_a_burst_to_one_cold_model_starts_it_once(
     check_answers(burst)
     await check_one_start(wide_client, name)
     assert all(asked.is_right for asked in burst), "its queue has room for all"
-    print(f"\n{count:4} to one model: {Figures.of(burst)}")
+    figure(f"{Figures.of(burst)}")
     await wide_client.delete(name)
     await nothing_left(wide_stack, wide_client)
 
 
 @pytest.mark.long
 async def test_a_burst_beyond_the_queue_is_refused_in_part_and_starts_the_model_once(
-    wide_client: Client, wide_stack: LocalStack, one: BurstModel
+    wide_client: Client, wide_stack: LocalStack, one: BurstModel, figure: Figure
 ) -> None:
     settings = {"max_queue": 20, "max_slots": 4, "max_pipeline_size": NUM_NODES}
     await wide_client.ready("narrow-burst", str(one.folder), keep_alive_s=1, **settings)
@@ -69,7 +70,7 @@ async def test_a_burst_beyond_the_queue_is_refused_in_part_and_starts_the_model_
     await check_one_start(wide_client, "narrow-burst")
     figures = Figures.of(burst)
     assert figures.num_refused > 0 and figures.num_answered >= 20
-    print(f"\n 100 to a queue of 20: {figures}")
+    figure(f"{figures}")
     await wide_client.delete("narrow-burst")
     await nothing_left(wide_stack, wide_client)
 
@@ -79,10 +80,17 @@ async def test_a_burst_beyond_the_queue_is_refused_in_part_and_starts_the_model_
     [
         (16, FITS_ONE_NODE_BYTES),
         pytest.param(100, FITS_NO_NODE_BYTES, marks=pytest.mark.long),
+        pytest.param(8 * 25, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
+        pytest.param(8 * 100, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
     ],
 )
 async def test_a_burst_to_eight_cold_models_that_do_not_all_fit_starts_each_once(
-    wide_client: Client, wide_stack: LocalStack, eight: list[BurstModel], count: int, kv_bytes: int
+    wide_client: Client,
+    wide_stack: LocalStack,
+    eight: list[BurstModel],
+    count: int,
+    kv_bytes: int,
+    figure: Figure,
 ) -> None:
     names = [f"eight-{count}-{i}" for i in range(NUM_MODELS)]
     settings = {"keep_alive_s": 1, "kv_cache_bytes": kv_bytes, "max_pipeline_size": NUM_NODES}
@@ -95,7 +103,7 @@ async def test_a_burst_to_eight_cold_models_that_do_not_all_fit_starts_each_once
     check_answers(burst)
     for name in names:
         await check_one_start(wide_client, name)
-    print(f"\n{count:4} to eight models: {Figures.of(burst)}")
+    figure(f"{Figures.of(burst)}")
     await asyncio.gather(*(wide_client.delete(name) for name in names))
     await nothing_left(wide_stack, wide_client)
 

@@ -10,6 +10,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.observing import reserved_bytes, worker_pids
 from tests.acceptance.pipeline.disturbing import Models, Stream
 from tests.acceptance.pipeline.processes import processor_s
+from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -72,6 +73,7 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     wide_stack: LocalStack,
     phase: Callable[[Models], Awaitable[Stream]],
     free_within_s: float,
+    figure: Figure,
 ) -> None:
     stream = await phase(models)
     assert await reserved_bytes(wide_client) and worker_pids(wide_stack)
@@ -84,7 +86,7 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
 
     await eventually(is_free, timeout_s=30, what="free memory")
     took_s = time.monotonic() - left_s
-    print(f"\nfree {took_s:.2f} s after the client left {phase.__name__}")
+    figure(f"free {took_s:.2f} s after the client left")
     assert took_s < free_within_s
     assert await models.record.value(_ENDED_AS, model_id=stream.model.id) == "cancelled"
     await stream.model.gone()

@@ -22,6 +22,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.conftest import model_cache
 from tests.acceptance.pipeline.talking import Said, Talk, talk_with
 from tests.support.equality import TokenEquality, is_greedy_near_tie
+from tests.support.figures import Figure
 from tests.support.smollm2 import Reference, converted
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -81,16 +82,18 @@ async def test_twenty_prompts_in_company_during_and_after_a_cold_start_give_tran
     stage_counts: Sequence[int],
     num_tokens: int,
     weights_like: torch.dtype,
+    equality: TokenEquality,
+    figure: Figure,
 ) -> None:
     reference = Reference(checkpoint, torch.float32, weights_like=weights_like)
     logits_along = cache(reference.logits_along)  # nearly always the same, whatever the stages
-    equality, name = TokenEquality(), f"float32-{len(stage_counts)}"
+    name = f"float32-{len(stage_counts)}"
     source = reference.save(sources / name)
     async with talk_with(wide_client, wide_stack, name, source, reference) as talk:
         for num_stages in stage_counts:  # downwards: one node with all units needs no other
             said = await ask_cold_and_warm(talk, num_stages, num_tokens)
             check_all(equality, logits_along, f"{num_stages} stages", said)
-    print(f"\nfloat32, {num_tokens} tokens, stages {stage_counts}: {equality}: {equality.ties}")
+    figure(f"{num_tokens} tokens, stages {stage_counts}: {equality}: {equality.ties}")
     equality.check()
 
 
@@ -121,7 +124,13 @@ def check_all(
 
 @pytest.mark.long
 async def test_twenty_prompts_in_turn_give_transformers_tokens_also_in_bfloat16(
-    wide_client: Client, wide_stack: LocalStack, gguf: Path, checkpoint: Path, sources: Path
+    wide_client: Client,
+    wide_stack: LocalStack,
+    gguf: Path,
+    checkpoint: Path,
+    sources: Path,
+    equality: TokenEquality,
+    figure: Figure,
 ) -> None:
     reference, num_tokens = Reference(checkpoint, torch.bfloat16), 32
     source = shutil.copy(gguf, sources)  # so that the import converts it
@@ -135,10 +144,9 @@ async def test_twenty_prompts_in_turn_give_transformers_tokens_also_in_bfloat16(
 
     for num_stages in (4, 3, 2):
         assert answers[num_stages] == answers[1], "hidden states travel as they are"
-    equality = TokenEquality()
     for question, said in zip(QUESTIONS, answers[1], strict=True):
         expected = reference.greedy(question, num_tokens)
         is_near_tie = [is_greedy_near_tie(row) for row in expected.logits]
         equality.compare(question, said.token_ids, expected.token_ids, is_near_tie.__getitem__)
-    print(f"\nbfloat16, {num_tokens} tokens, 4, 3, 2 and 1 stages: {equality}: {equality.ties}")
+    figure(f"bfloat16, {num_tokens} tokens, 4, 3, 2 and 1 stages: {equality}: {equality.ties}")
     equality.check()

@@ -10,6 +10,7 @@ import pytest
 from deploy.local.stack import LocalStack
 from tests.acceptance.pipeline.disturbing import NUM_STAGES, Models
 from tests.acceptance.pipeline.record import StageRow
+from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -48,7 +49,7 @@ SAMPLE = {"planned", "linked"}
     ],
 )
 async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing_starts_twice(
-    models: Models, wide_stack: LocalStack, state: str
+    models: Models, wide_stack: LocalStack, state: str, figure: Figure
 ) -> None:
     model, record = await models.fresh(), models.record
     stream = model.stream("go", NUM_TOKENS)
@@ -69,7 +70,7 @@ async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing
 
     await eventually(is_taken_over, timeout_s=30, what="the next leader")
     takeover_s = time.monotonic() - killed_s
-    print(f"\ntakeover when {state}: {takeover_s:.2f} s")
+    figure(f"takeover after {takeover_s:.2f} s")
     await stream.is_exact()
 
     assert takeover_s < TAKEOVER_S

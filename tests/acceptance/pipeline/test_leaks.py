@@ -20,6 +20,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids, pools_filled
 from tests.acceptance.pipeline.leftovers import nothing_left
 from tests.support.checkpoints import make_tiny_llama
+from tests.support.figures import Figure
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(3600)]
 
@@ -93,7 +94,7 @@ async def start_and_reclaim(stack: LocalStack, client: Client, model: str) -> No
     ids=["a sample", "all"],
 )
 async def test_cold_starts_and_reclaims_leave_everything_as_it_was(
-    tight_stack: LocalStack, sources: Path, num_before: int, num_starts: int
+    tight_stack: LocalStack, sources: Path, num_before: int, num_starts: int, figure: Figure
 ) -> None:
     client = Client(tight_stack.gateway_url, tight_stack.api_key)
     known_agent_pids(tight_stack)
@@ -117,8 +118,10 @@ async def test_cold_starts_and_reclaims_leave_everything_as_it_was(
     for name, now in after.items():
         then = before[name]
         grown_bytes = now.anonymous_bytes - then.anonymous_bytes
-        print(f"{name}: {then.num_descriptors} -> {now.num_descriptors} descriptors, ", end="")
-        print(f"{then.anonymous_bytes / 1e6:.1f} MB {grown_bytes / 1e6:+.1f}")
+        figure(
+            f"{name}: {then.num_descriptors} -> {now.num_descriptors} descriptors, "
+            f"{then.anonymous_bytes / 1e6:.1f} MB {grown_bytes / 1e6:+.1f}"
+        )
         assert (now.pid, now.num_children) == (then.pid, then.num_children), name
         assert now.num_descriptors <= then.num_descriptors + DESCRIPTOR_SLACK, name
         assert grown_bytes <= MEMORY_SLACK_BYTES, name

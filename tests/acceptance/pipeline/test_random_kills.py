@@ -18,6 +18,7 @@ from tests.acceptance.pipeline.faults import SERVICES, Victim
 from tests.acceptance.pipeline.leftovers import nothing_left
 from tests.acceptance.pipeline.record import Record
 from tests.acceptance.pipeline.rounds import Rounds
+from tests.support.figures import Figure
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -57,14 +58,16 @@ async def test_random_cold_starts_under_random_kills_end_right_and_leave_nothing
     victims: Sequence[Victim],
     longest_freeze_s: float,
     seed: int,
+    figure: Figure,
 ) -> None:
     seed = int(os.environ.get(SEED_VARIABLE, seed))
-    print(f"\nseed {seed}")
     folder = sources / f"random-{num_rounds}"
-    rounds = Rounds(wide_stack, gateways, record, folder, Random(seed), victims, longest_freeze_s)
+    rounds = Rounds(
+        wide_stack, gateways, record, folder, Random(seed), victims, longest_freeze_s, figure
+    )
     for number in range(num_rounds):
         await rounds.play(number)
-    print(f"{num_rounds} rounds: {dict(rounds.ends)}")
+    figure(f"seed {seed}, {num_rounds} rounds: {dict(rounds.ends)}")
 
     assert rounds.ends["right"] >= sum(rounds.ends.values()) // 2
     await rounds.close()

@@ -14,6 +14,7 @@ from tests.acceptance.pipeline.disturbing import (
     Stream,
 )
 from tests.acceptance.pipeline.processes import processor_s, worker_of_node
+from tests.support.figures import Tally
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -84,11 +85,12 @@ SAMPLE = {(before_registered, 2), (before_ready, 0), (during_prefill, 1), (mid_d
     ],
 )
 async def test_a_killed_stage_leaves_the_stream_exact_and_nothing_behind(
-    models: Models, wide_stack: LocalStack, phase: Phase, index: int
+    models: Models, wide_stack: LocalStack, phase: Phase, index: int, tally: Tally
 ) -> None:
     model = await models.fresh()
 
     stream = await phase(model, wide_stack, index)
 
     await stream.is_exact()
+    tally("killed stages", streams_exact=1)
     await model.gone()

@@ -11,6 +11,7 @@ from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import live_endpoints, settled
 from tests.acceptance.pipeline.conftest import NUM_NODES
 from tests.acceptance.pipeline.disturbing import Models
+from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -49,7 +50,7 @@ async def gone(client: Client, stack: LocalStack, model: str) -> None:
 
 @pytest.mark.long
 async def test_four_stages_say_what_one_says(
-    wide_client: Client, wide_stack: LocalStack, layered: Path
+    wide_client: Client, wide_stack: LocalStack, layered: Path, figure: Figure
 ) -> None:
     texts = {}
     for num_stages in (4, 3, 2, 1):
@@ -63,7 +64,7 @@ async def test_four_stages_say_what_one_says(
         sum(ours != theirs for ours, theirs in zip(texts[s], texts[1], strict=True))
         for s in (2, 3, 4)
     ]
-    print(f"\nparted from one stage's text, of {NUM_PROMPTS}, at 2, 3, 4 stages: {num_parted}")
+    figure(f"parted from one stage's text, of {NUM_PROMPTS}, at 2, 3, 4 stages: {num_parted}")
     assert max(num_parted) <= NUM_PROMPTS // 5
 
 

@@ -73,9 +73,12 @@ def alone() -> Callable[[Tiny, Request], list[int]]:
 
 @pytest.mark.parametrize("num_stages", [1, 2, 3])
 def test_company_and_stages_change_no_token(
-    tiny: Tiny, alone: Callable[[Tiny, Request], list[int]], num_stages: int
+    tiny: Tiny,
+    alone: Callable[[Tiny, Request], list[int]],
+    num_stages: int,
+    equality: TokenEquality,
 ) -> None:
-    asked, equality = requests(tiny), TokenEquality()
+    asked = requests(tiny)
     layers = layers_of(tuple(range(1, num_stages)), tiny.config.num_layers)
     pipeline = make_pipeline(tiny, layers, random.Random(1), max_step_tokens=40)
 
@@ -90,9 +93,11 @@ def test_company_and_stages_change_no_token(
 
 @pytest.mark.parametrize("num_before", [1, 7, 20])
 def test_a_request_that_starts_again_goes_on_as_if_nothing_had_happened(
-    tiny: Tiny, alone: Callable[[Tiny, Request], list[int]], num_before: int
+    tiny: Tiny,
+    alone: Callable[[Tiny, Request], list[int]],
+    num_before: int,
+    equality: TokenEquality,
 ) -> None:
-    equality = TokenEquality()
     for each in requests(tiny):
         expected = alone(tiny, each)
         before = tuple(expected[:num_before])

@@ -43,9 +43,9 @@ def cuda_engine(tiny: Tiny, dtype: torch.dtype, **changes: object) -> Engine:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_greedy_tokens_in_float32_equal_those_of_transformers(
-    make_tiny: MakeTiny, shape: Shape
+    make_tiny: MakeTiny, shape: Shape, equality: TokenEquality
 ) -> None:
-    tiny, equality = make_tiny(shape), TokenEquality()
+    tiny = make_tiny(shape)
     sampling = Sampling(24, seed=0, temperature=0, ignore_eos=True)
     requests = [Request(f"{n}", 1, tiny.prompt(n), sampling) for n in (1, 2, 17, 64, 130)]
 

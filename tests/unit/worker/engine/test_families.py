@@ -99,10 +99,10 @@ def test_a_split_at_any_layer_boundary_changes_nothing(
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 @pytest.mark.parametrize("num_stages", [1, 3])
 def test_requests_in_a_pipeline_get_the_tokens_of_transformers(
-    make: Make, family: Family, num_stages: int
+    make: Make, family: Family, num_stages: int, equality: TokenEquality
 ) -> None:
     """Chunked, together, over an engine and its followers."""
-    model, equality = make(family, next(iter(family.shapes))), TokenEquality()
+    model = make(family, next(iter(family.shapes)))
     cuts = tuple(range(1, num_stages))
     pipeline = make_pipeline(
         model, layers_of(cuts, model.config.num_layers), random.Random(3), max_step_tokens=24

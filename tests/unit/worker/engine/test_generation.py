@@ -40,8 +40,10 @@ def near_tie(tiny: Tiny, request: Request, expected: list[int]) -> Callable[[int
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_greedy_tokens_equal_those_of_transformers(make_tiny: MakeTiny, shape: Shape) -> None:
-    tiny, equality = make_tiny(shape), TokenEquality()
+def test_greedy_tokens_equal_those_of_transformers(
+    make_tiny: MakeTiny, shape: Shape, equality: TokenEquality
+) -> None:
+    tiny = make_tiny(shape)
     for length in (1, 2, 17, 64, 130):
         request = greedy(f"length {length}", tiny.prompt(length))
         expected = tiny.reference_tokens(request.prompt_ids, 24)
@@ -52,9 +54,11 @@ def test_greedy_tokens_equal_those_of_transformers(make_tiny: MakeTiny, shape: S
     equality.check()
 
 
-def test_a_request_in_company_gives_the_tokens_it_gives_alone(tiny: Tiny) -> None:
+def test_a_request_in_company_gives_the_tokens_it_gives_alone(
+    tiny: Tiny, equality: TokenEquality
+) -> None:
     """Random arrivals and lengths; half greedy, half seeded; chunked prefill; a small cache."""
-    chance, equality = random.Random(5), TokenEquality()
+    chance = random.Random(5)
     requests = []
     for number in range(24):
         prompt = tiny.prompt(chance.randint(1, 120), number)
@@ -83,11 +87,10 @@ def test_a_request_in_company_gives_the_tokens_it_gives_alone(tiny: Tiny) -> Non
     "make", [greedy, lambda name, prompt: seeded(name, prompt, 11)], ids=["greedy", "seeded"]
 )
 def test_a_later_attempt_continues_where_the_earlier_one_stopped(
-    tiny: Tiny, make: Callable[[str, tuple[int, ...]], Request]
+    tiny: Tiny, make: Callable[[str, tuple[int, ...]], Request], equality: TokenEquality
 ) -> None:
     whole = make("whole", tiny.prompt(30))
     expected = generate(tiny.engine(), whole)["whole"].token_ids
-    equality = TokenEquality()
     for cut in range(1, 24):
         done = tuple(expected[:cut])
         request = Request(f"cut {cut}", 2, whole.prompt_ids, whole.sampling, done)

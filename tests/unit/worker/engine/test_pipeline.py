@@ -39,8 +39,10 @@ def requests_of(tiny: Tiny, number: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("cuts", SPLITS, ids=str)
-def test_every_split_gives_the_tokens_of_the_whole_model(tiny: Tiny, cuts: tuple[int, ...]) -> None:
-    equality, requests = TokenEquality(), requests_of(tiny, 0)
+def test_every_split_gives_the_tokens_of_the_whole_model(
+    tiny: Tiny, cuts: tuple[int, ...], equality: TokenEquality
+) -> None:
+    requests = requests_of(tiny, 0)
     alone = {r.request_id: generate(tiny.engine(), r)[r.request_id].token_ids for r in requests}
     pipeline = make_pipeline(
         tiny, layers_of(cuts, NUM_LAYERS), random.Random(1), max_step_tokens=40
@@ -59,9 +61,9 @@ def test_every_split_gives_the_tokens_of_the_whole_model(tiny: Tiny, cuts: tuple
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_two_stages_give_the_tokens_of_transformers(
-    make_tiny: Callable[[Shape], Tiny], shape: Shape
+    make_tiny: Callable[[Shape], Tiny], shape: Shape, equality: TokenEquality
 ) -> None:
-    tiny, equality = make_tiny(shape), TokenEquality()
+    tiny = make_tiny(shape)
     layers = layers_of((shape.num_layers // 2,), shape.num_layers)
     for length in (1, 17, 64):
         request = greedy(f"length {length}", tiny.prompt(length), 16)
