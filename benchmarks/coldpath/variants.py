@@ -33,6 +33,9 @@ MAIN = (
     Variant("s1", num_stages=1),
     Variant("s2", num_stages=2),
     Variant("s4", starts_twice=True),
+    Variant("s1_standby", num_stages=1, standby_runtimes=1),
+    Variant("s2_standby", num_stages=2, standby_runtimes=1),
+    Variant("s4_standby", standby_runtimes=1, starts_twice=True),
     Variant(
         "sequential_100mbit",
         mode=StartMode.SEQUENTIAL,
@@ -52,6 +55,10 @@ GROWTH_BYTES = {
 }
 GROWTH_STAGES = tuple(range(1, 9))
 GROWTH = (
-    *(Variant(f"growth_{model}", model=model) for model in GROWTH_BYTES),
-    *(Variant(f"growth_s{count}", num_stages=count, num_nodes=8) for count in GROWTH_STAGES),
+    # With standbys: what many workers import at once on few cores is no matter of the network.
+    *(Variant(f"growth_{model}", model=model, standby_runtimes=1) for model in GROWTH_BYTES),
+    *(
+        Variant(f"growth_s{count}", num_stages=count, num_nodes=8, standby_runtimes=1)
+        for count in GROWTH_STAGES
+    ),
 )
