@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from libs.common.bus import Bus
@@ -13,7 +14,7 @@ from libs.common.subjects import NODE_AGENT_HEARTBEAT
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
-COALESCE_S = 0.02  # changes come in swarms; one heartbeat tells them all
+COALESCE_S = 0.02  # changes come in swarms; the second heartbeat tells all but the first
 PUBLISH_TIMEOUT_S = 2.0
 
 
@@ -31,14 +32,12 @@ async def send_heartbeats(
     """
     while True:
         health_file.touch()  # noqa: ASYNC240 - one system call on a local file
+        changed.clear()  # what changes from here on is told by the next one
         await _publish(observe, sent, bus)
-        try:
+        await asyncio.sleep(COALESCE_S)  # after it: what changes first is told at once
+        with suppress(TimeoutError):  # nothing changed for an interval
             async with asyncio.timeout(INTERVAL_S):
                 await changed.wait()
-            await asyncio.sleep(COALESCE_S)
-        except TimeoutError:
-            pass  # nothing changed for an interval
-        changed.clear()
 
 
 async def _publish(
