@@ -80,7 +80,7 @@ class Reconciler:
             records = await nodes.load(session)
             versions = {node_id: record.desired_version for node_id, record in records.items()}
             epoch, unknown = self.ledger.epoch, self.sender.unknown(round_.observed, versions)
-            wanted = [await desired.load(session, node_id, epoch) for node_id in unknown]
+            wanted = await desired.load(session, {id_: versions[id_] for id_ in unknown}, epoch)
         for remember in round_.after_commit:
             remember()
         self.sender.ensure(round_.observed, wanted, versions)

@@ -68,8 +68,8 @@ async def begin(session: AsyncSession, start: ColdStart) -> None:
             num_stages=len(start.workers),
         )
     )
-    for worker in start.workers:
-        await _insert_worker(session, worker)
+    await session.execute(insert(WorkerRow).values([_worker(w) for w in start.workers]))
+    await session.execute(insert(ReservationRow).values([_reservation(w) for w in start.workers]))
     await session.execute(
         insert(ColdStartRow).values(
             id=start.id,
@@ -83,29 +83,29 @@ async def begin(session: AsyncSession, start: ColdStart) -> None:
     )
 
 
-async def _insert_worker(session: AsyncSession, worker: PlannedWorker) -> None:
+def _worker(worker: PlannedWorker) -> dict[str, object]:
     spec = worker.spec
-    await session.execute(
-        insert(WorkerRow).values(
-            id=spec.worker_id,
-            endpoint_id=spec.endpoint_id,
-            node_id=worker.node_id,
-            device_index=spec.device_index,
-            stage_index=spec.stage_index,
-            state=WorkerState.PLANNED.value,
-            spec=spec.model_dump(mode="json"),
-            fetch_class=FetchClass.INTERACTIVE.value,
-            is_launch_due=worker.is_launch_due,
-        )
-    )
-    await session.execute(
-        insert(ReservationRow).values(
-            worker_id=spec.worker_id,
-            node_id=worker.node_id,
-            device_index=spec.device_index,
-            device_bytes=spec.device_bytes,
-        )
-    )
+    return {
+        "id": spec.worker_id,
+        "endpoint_id": spec.endpoint_id,
+        "node_id": worker.node_id,
+        "device_index": spec.device_index,
+        "stage_index": spec.stage_index,
+        "state": WorkerState.PLANNED.value,
+        "spec": spec.model_dump(mode="json"),
+        "fetch_class": FetchClass.INTERACTIVE.value,
+        "is_launch_due": worker.is_launch_due,
+    }
+
+
+def _reservation(worker: PlannedWorker) -> dict[str, object]:
+    spec = worker.spec
+    return {
+        "worker_id": spec.worker_id,
+        "node_id": worker.node_id,
+        "device_index": spec.device_index,
+        "device_bytes": spec.device_bytes,
+    }
 
 
 @dataclass(frozen=True)

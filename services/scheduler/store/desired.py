@@ -1,24 +1,48 @@
 """What a node shall run and hold, computed from the rows of its workers."""
 
-from sqlalchemy import select
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import FetchSpec, NodeDesired, WorkerSpec
 from libs.common.states import EndpointState, FetchClass
-from libs.common.tables import EndpointRow, NodeRow, WorkerRow
+from libs.common.tables import EndpointRow, WorkerRow
 
-
-async def load(session: AsyncSession, node_id: str, leader_epoch: int) -> NodeDesired:
-    """The whole desired state of a node that has a row, under its version."""
-    found = await session.scalars(select(NodeRow.desired_version).where(NodeRow.id == node_id))
-    version = found.one()
-    query = (
-        select(WorkerRow.spec, WorkerRow.fetch_class, WorkerRow.is_launch_due, EndpointRow.state)
-        .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
-        .where(WorkerRow.node_id == node_id, WorkerRow.is_desired)
-        .order_by(WorkerRow.created_at, WorkerRow.id)
+_WORKERS = (
+    select(
+        WorkerRow.node_id,
+        WorkerRow.spec,
+        WorkerRow.fetch_class,
+        WorkerRow.is_launch_due,
+        EndpointRow.state,
     )
-    rows = (await session.execute(query)).all()
+    .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
+    .where(WorkerRow.is_desired)
+    .order_by(WorkerRow.created_at, WorkerRow.id)
+)
+
+
+async def load(
+    session: AsyncSession, versions: Mapping[str, int], leader_epoch: int
+) -> list[NodeDesired]:
+    """The whole desired state of each of these nodes, under its version."""
+    if not versions:
+        return []
+    rows = defaultdict(list)
+    for row in await session.execute(_WORKERS.where(WorkerRow.node_id.in_(list(versions)))):
+        rows[row.node_id].append(row)
+    return [
+        _desired(node_id, version, leader_epoch, rows[node_id])
+        for node_id, version in versions.items()
+    ]
+
+
+def _desired(
+    node_id: str, version: int, leader_epoch: int, rows: Sequence[Row[Any]]
+) -> NodeDesired:
     workers = [_worker(row.spec, EndpointState(row.state)) for row in rows]
     classes = [FetchClass(row.fetch_class) for row in rows]
     return NodeDesired(
