@@ -40,6 +40,7 @@ from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
 from services.gateway.text.models import TextModels
+from services.gateway.text.preloading import Preloading
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
@@ -137,10 +138,16 @@ def _background(
         _work_on_database(settings, world, gateway),
         gateway.journal.run(),
         send_heartbeats(world.bus, gateway.dispatcher, settings.gateway_id, interval_s),
+        _preloading(settings, gateway).run(),
     ]
     if settings.health_file is not None:
         tasks.append(touch_health_file(settings.health_file))
     return tasks
+
+
+def _preloading(settings: GatewaySettings, gateway: Gateway) -> Preloading:
+    texts, limit = gateway.preparer.texts, settings.limits.max_cached_tokenizers
+    return Preloading(gateway.registry.ready_summaries, texts, limit)
 
 
 async def _work_on_database(settings: GatewaySettings, world: World, gateway: Gateway) -> None:

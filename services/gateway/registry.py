@@ -11,7 +11,7 @@ from typing import Protocol
 from libs.common.bus import Bus
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
-from libs.common.messages import ModelsChanged
+from libs.common.messages import ModelsChanged, ModelSummary
 from libs.common.states import ModelState
 from libs.common.subjects import MODELS_CHANGED
 from services.gateway.errors import NotFound, Unavailable
@@ -49,6 +49,11 @@ class Registry:
         if not self.is_loaded:
             raise _unavailable()
         return tuple(entry for (owner, _), entry in self._entries.items() if owner == tenant)
+
+    def ready_summaries(self) -> tuple[ModelSummary, ...]:
+        """Of every model that can be asked."""
+        entries = (entry for entry in self._entries.values() if entry.state is ModelState.READY)
+        return tuple(entry.summary for entry in entries if entry.summary is not None)
 
     async def find(self, tenant: str, name: str) -> ModelEntry:
         """The tenant's model of that name. Raises NotFound, or Unavailable when nobody can tell."""

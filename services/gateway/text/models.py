@@ -29,13 +29,11 @@ class TextModels:
         self._files = files
         self._threads = threads
         self._max_cached = max_cached
-        self._loading: OrderedDict[tuple[tuple[str, str], ...], asyncio.Task[TextModel]] = (
-            OrderedDict()
-        )
+        self._loading: OrderedDict[_Files, asyncio.Task[TextModel]] = OrderedDict()
 
     async def get(self, summary: ModelSummary) -> TextModel:
         """Raises TokenizerFailed, or Unavailable when the object store does not answer."""
-        key = tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
+        key = files_of(summary)
         task = self._loading.get(key)
         if task is None or has_failed(task):
             task = self._loading[key] = asyncio.create_task(self._load(summary))
@@ -56,6 +54,11 @@ class TextModels:
             message = f"the model's tokenizer cannot be read now: {exc}"
             raise Unavailable(message, code="object_store_unavailable", retry_after_s=2) from exc
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
+
+
+def files_of(summary: ModelSummary) -> _Files:
+    """What makes a tokenizer that of a model; models may share one."""
+    return tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
 
 
 def has_failed(task: "asyncio.Task[TextModel]") -> bool:
