@@ -54,3 +54,15 @@ async def test_a_node_that_fetches_makes_none(tmp_path: Path) -> None:
         await eventually(lambda: node.warm_bytes == FILE_BYTES)
 
     assert while_busy == 0
+
+
+async def test_memory_that_others_took_ends_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "units"
+    async with warmed(folder, num_files=1) as node:
+        node.is_idle = False
+        folder.rename(tmp_path / "gone")
+        node.is_idle = True
+        await asyncio.sleep(10 * PERIOD_S)
+
+        (tmp_path / "gone").rename(folder)
+        await eventually(lambda: node.warm_bytes == FILE_BYTES)
