@@ -227,7 +227,7 @@ class NatsBus:
                 await self.client.drain()
         except (TimeoutError, nats.errors.Error, OSError) as exc:
             logger.warning("the bus was closed without draining: %s", exc or type(exc).__name__)
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, nats.errors.Error, OSError):  # its server may be gone
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self.client.close()
 
