@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from libs.common import telemetry
 from libs.common.messages import Step
 from services.scheduler.cluster import Endpoint, Worker
 from services.scheduler.round import Round
@@ -24,11 +25,12 @@ class Timeline:
     _written: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by actor
     _deliveries: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by worker
 
-    def delivered(self, worker_id: str, step: Step) -> None:
+    def delivered(self, worker_id: str, step: Step, traceparent: str | None) -> None:
         """A node accepted a worker; only its first acceptance is a step of the start."""
         known = self._deliveries.get(worker_id, ())
         if all(step.name != other.name for other in known):
             self._deliveries[worker_id] = (*known, step)
+            _trace(worker_id, step, traceparent)
 
     async def record(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
         steps = [step for endpoint in fleet for step in self._news(round_, endpoint)]
@@ -64,3 +66,14 @@ class Timeline:
             del self._deliveries[worker_id]
         for actor in [a for a in self._written if a.rpartition("/")[2] not in worker_ids]:
             del self._written[actor]
+
+
+def _trace(worker_id: str, step: Step, traceparent: str | None) -> None:
+    assert step.ended_at is not None, "it was told"
+    telemetry.record_span(
+        f"{SCHEDULER_ACTOR}.{step.name}",
+        traceparent,
+        step.started_at,
+        step.ended_at,
+        {"worker_id": worker_id},
+    )

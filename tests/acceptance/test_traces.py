@@ -8,7 +8,7 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
 from tests.acceptance.observing import settled
 from tests.support.checkpoints import make_tiny_llama
-from tests.support.spans import SpanRecord, read_spans
+from tests.support.spans import SpanRecord, trace_of
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -18,12 +18,6 @@ _START_SPANS = {
     "fetcher": {"fetch"},
     "worker": {"worker.spawn", "worker.import", "worker.load", "worker.ready"},
 }
-
-
-def trace_of(request_id: str, folder: Path) -> list[SpanRecord]:
-    spans = read_spans(folder)
-    ids = {s.trace_id for s in spans if s.attributes.get("hydra.request_id") == request_id}
-    return [span for span in spans if span.trace_id in ids]
 
 
 async def test_a_cold_requests_trace_has_every_service_under_the_right_parent(

@@ -24,6 +24,13 @@ def read_spans(folder: Path) -> list[SpanRecord]:
     return [span for path in folder.glob("*.jsonl") for span in _spans_of(path)]
 
 
+def trace_of(request_id: str, folder: Path) -> list[SpanRecord]:
+    """All spans of the traces that name the request."""
+    spans = read_spans(folder)
+    ids = {s.trace_id for s in spans if s.attributes.get("hydra.request_id") == request_id}
+    return [span for span in spans if span.trace_id in ids]
+
+
 def _spans_of(path: Path) -> Iterator[SpanRecord]:
     for line in path.read_text().splitlines(keepends=True):
         if line.endswith("\n"):

@@ -12,6 +12,7 @@ from tests.acceptance.observing import live_endpoints, settled
 from tests.acceptance.pipeline.conftest import NUM_NODES
 from tests.acceptance.pipeline.disturbing import Models
 from tests.support.figures import Figure
+from tests.support.spans import SpanRecord, trace_of
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -69,23 +70,71 @@ async def test_four_stages_say_what_one_says(
 
 
 async def test_a_cold_start_shows_every_step_of_every_stage_and_what_it_waited_for(
-    models: Models,
+    models: Models, wide_stack: LocalStack
 ) -> None:
+    """In the API, and as spans of the trace that began with the HTTP request."""
     model = await models.fresh()
-    await model.stream("go", NUM_TOKENS).is_exact()
-    (listed,) = await models.client.get(f"/api/v1/cold-starts?model={model.name}")
+    stream = model.stream("go", NUM_TOKENS)
+    await stream.is_exact()
+    start = await whole_start(models.client, model.name)
+    assert len({step["node_id"] for step in start["steps"]} - {None}) == NUM_NODES
 
-    async def told() -> Json | None:
-        """The last steps are told with the next heartbeats."""
-        start: Json = await models.client.get(f"/api/v1/cold-starts/{listed['id']}")
-        return start if has_all_steps(start["steps"]) else None
-
-    start: Json = await eventually(told, timeout_s=30, what="every step")  # type: ignore[assignment]  # what `told` returns
     path = start["critical_path"]
     assert path[-1]["name"] == "first_token"
     assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(path))
     assert abs(sum(part["fraction"] for part in start["shares"]) - 1) < 1e-6
+    assert stream.answer.request_id is not None
+    await has_every_step(wide_stack.options.state.traces, stream.answer.request_id, start)
     await model.gone()
+
+
+async def whole_start(client: Client, model: str) -> Json:
+    """The model's only cold start, once all is told: the last steps come with heartbeats."""
+    (listed,) = await client.get(f"/api/v1/cold-starts?model={model}")
+
+    async def told() -> Json | None:
+        start: Json = await client.get(f"/api/v1/cold-starts/{listed['id']}")
+        return start if has_all_steps(start["steps"]) else None
+
+    start: Json = await eventually(told, timeout_s=30, what="every step")  # type: ignore[assignment]  # what `told` returns
+    return start
+
+
+async def has_every_step(traces: Path, request_id: str, start: Json) -> None:
+    """Each step of the record is a child of the cold start's span, which the request began."""
+    wanted = {span_of(step) for step in start["steps"] if "." not in step["name"]}
+
+    def whole() -> list[SpanRecord]:  # processes write theirs once a second
+        trace = trace_of(request_id, traces)
+        names = {"cold start", "worker.generate"} <= {span.name for span in trace}
+        return trace if names and wanted <= set(map(identity, trace)) else []
+
+    try:
+        trace: list[SpanRecord] = await eventually(whole, timeout_s=30, poll_s=0.2)  # type: ignore[assignment]  # what `whole` returns
+    except AssertionError as exc:
+        found = set(map(identity, trace_of(request_id, traces)))
+        raise AssertionError(f"no spans of {sorted(wanted - found)}") from exc
+    by_id = {span.span_id: span for span in trace}
+    roots = [span for span in trace if span.parent_id not in by_id]
+    assert [(root.service, root.parent_id) for root in roots] == [("gateway", None)]
+    (cold_start,) = [span for span in trace if span.name == "cold start"]
+    parents = {span.parent_id for span in trace if identity(span) in wanted}
+    assert parents == {cold_start.span_id}
+
+
+def span_of(step: Json) -> tuple[str, str]:
+    """The name and the worker of the span that says the same as a step."""
+    actor, _, worker_id = step["actor"].rpartition("/")
+    if actor == "fetch":
+        return step["name"], worker_id
+    if step["actor"].startswith("scheduler"):
+        return f"scheduler.{step['name']}", worker_id if actor else ""
+    return f"worker.{step['name']}", worker_id
+
+
+def identity(span: SpanRecord) -> tuple[str, str]:
+    of_fetch = span.attributes.get("hydra.fetch_id", "")
+    return span.name, span.attributes.get("worker_id", of_fetch)
 
 
 def has_all_steps(steps: list[Json]) -> bool:
