@@ -171,6 +171,33 @@ async def test_the_openai_clients_exceptions_say_what_was_wrong(client: Client, 
         await ask(max_tokens=0)
 
 
+async def test_the_openai_client_meets_a_full_queue_as_a_rate_limit(
+    client: Client, stack: LocalStack, tiny: Path
+) -> None:
+    await client.ready("full", str(tiny), keep_alive_s=1, max_queue=1, max_slots=1, max_endpoints=1)
+    messages: Any = [{"role": "user", "content": "hello"}]
+    async with openai.AsyncOpenAI(
+        base_url=f"{client.url}/v1", api_key=client.api_key, max_retries=0
+    ) as ai:
+        asked = (
+            ai.chat.completions.create(model="full", messages=messages, max_tokens=20)
+            for _ in range(12)
+        )
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [result for result in results if isinstance(result, openai.RateLimitError)]
+        answered = [result for result in results if not isinstance(result, BaseException)]
+        patient = ai.with_options(max_retries=8)
+        again = await patient.chat.completions.create(model="full", messages=messages, max_tokens=2)
+
+    assert refused and answered and len(refused) + len(answered) == 12, results
+    for error in refused:
+        assert error.code == "queue_full"
+        assert int(error.response.headers["retry-after"]) >= 1
+    assert again.choices[0].finish_reason
+    await client.delete("full")
+    await settled(stack, client)
+
+
 async def test_a_full_queue_is_answered_with_429_and_when_to_come_back(
     client: Client, stack: LocalStack, tiny: Path
 ) -> None:

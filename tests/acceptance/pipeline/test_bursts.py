@@ -80,8 +80,8 @@ async def test_a_burst_beyond_the_queue_is_refused_in_part_and_starts_the_model_
     [
         (16, FITS_ONE_NODE_BYTES),
         pytest.param(100, FITS_NO_NODE_BYTES, marks=pytest.mark.long),
-        pytest.param(8 * 25, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
-        pytest.param(8 * 100, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
+        pytest.param(8 * NUM_MODELS, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
+        pytest.param(25 * NUM_MODELS, FITS_ONE_NODE_BYTES, marks=pytest.mark.long),
     ],
 )
 async def test_a_burst_to_eight_cold_models_that_do_not_all_fit_starts_each_once(

@@ -92,18 +92,29 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     await stream.model.gone()
 
 
-async def test_who_leaves_the_queue_leaves_nothing_and_disturbs_nobody(models: Models) -> None:
+@pytest.mark.parametrize(
+    "free_within_s",
+    [SHARED_FREE_WITHIN_S, pytest.param(FREE_WITHIN_S, marks=pytest.mark.long)],
+)
+async def test_who_leaves_the_queue_leaves_nothing_and_disturbs_nobody(
+    models: Models, free_within_s: float, figure: Figure
+) -> None:
     model = await models.fresh(max_slots=1, max_endpoints=1)
     first = model.stream("go", 600)
     await first.until_text()
     waiting = model.stream("go", MANY_TOKENS)
     await waiting.until(lambda: models.record.value(_NUM_QUEUED, model_id=model.id), "queued")
 
+    left_s = time.monotonic()
     await waiting.left()
 
     await first.until(
         lambda: models.record.value(_ENDED_AS, model_id=model.id), "the end of the one that left"
     )
+    took_s = time.monotonic() - left_s
+    figure(f"out of the queue {took_s:.2f} s after the client left")
+    assert took_s < free_within_s
+    assert await models.record.value(_NUM_QUEUED, model_id=model.id) == 0
     assert await models.record.value(_ENDED_AS, model_id=model.id) == "cancelled"
     await first.is_exact()
     await model.gone()
