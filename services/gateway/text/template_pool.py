@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, Self
 
 from services.gateway.errors import Overloaded, TemplateFailed
@@ -78,4 +79,5 @@ class _Slot:
 
     async def close(self) -> None:
         if self._starting is not None:
-            await (await self._starting).kill()
+            with suppress(OSError):  # it could not be started: there is nothing to end
+                await (await self._starting).kill()
