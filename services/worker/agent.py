@@ -30,9 +30,6 @@ from services.worker.watchdog import PATIENCE, Patience
 logger = logging.getLogger(__name__)
 
 EXPIRE_INTERVAL_S = 0.2
-CLOSE_TIMEOUT_S = (
-    8.0  # a process that the kernel holds does not end; it gets its signal all the same
-)
 DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
@@ -81,7 +78,7 @@ class Agent:
     async def close(self) -> None:
         """Take no more orders, stop every worker, stop listening for requests; in bounded time."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(self._patience.end_s):
                 if self._subscription is not None:
                     await self._subscription.unsubscribe()
                 await asyncio.gather(*(worker.stop() for worker in self._workers.values()))

@@ -18,6 +18,9 @@ class Patience:
     silence_s: float = 15.0  # a process that runs says something each second
     # A ready worker's engine notes progress each second, in a long step after each layer.
     engine_s: float = 30.0
+    # An agent that ends waits so long for its workers. One that the kernel holds in a call does not
+    # end by its signals either, but will when that call returns.
+    end_s: float = 8.0
 
 
 PATIENCE = Patience()

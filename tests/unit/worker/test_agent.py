@@ -453,3 +453,17 @@ async def test_closing_the_agent_stops_every_worker(node: Node) -> None:
     await node.agent.close()
 
     assert [process.num_stops for process in node.launcher.processes.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("patience", [Patience(end_s=0.1)])
+async def test_closing_the_agent_does_not_wait_for_ever_for_a_process_that_does_not_end(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.launcher.obeys_stop = False
+    await node.desire(worker_spec())
+    process = await node.ready_process()
+
+    await asyncio.wait_for(node.agent.close(), 5)
+
+    assert process.num_stops == 1
+    assert "left behind, killed but not ended: worker-a" in caplog.text
