@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from libs.common.manifest import Manifest
-from libs.common.modelconfig.config import ModelConfig
+from libs.common.modelconfig.config import AttentionConfig, ModelConfig
+from services.worker.engine.attention import has_packed_kernel
 from services.worker.engine.config import parse_config
 from services.worker.engine.engine import Engine
 from services.worker.engine.follower import Follower
+from services.worker.engine.graphs import GraphBackend
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.place import Place
 from services.worker.engine.ring import Loopback, Ring
@@ -53,7 +55,7 @@ def build_engine(
     manifest = feed.manifest()
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
-    options = _options(start, manifest, progress)
+    options = _options(start, manifest, config, progress)
     placement = _placement(feed, loading, options.device)
     source = ParameterManager(feed, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
@@ -102,19 +104,36 @@ def _place(start: StartWorker, config: ModelConfig) -> Place:
     return Place(start.stage_index, num_stages, range(first, last))
 
 
-def _options(start: StartWorker, manifest: Manifest, progress: Progress) -> EngineOptions:
+def _options(
+    start: StartWorker, manifest: Manifest, config: ModelConfig, progress: Progress
+) -> EngineOptions:
+    dtype, device = DTYPES[manifest.dtype], torch.device(start.device)
     return EngineOptions(
-        dtype=DTYPES[manifest.dtype],
-        device=torch.device(start.device),
+        dtype=dtype,
+        device=device,
         kv_bytes=start.kv_bytes,
         kv_tokens=start.kv_tokens or None,
         max_running=start.max_slots,
         max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
         eos_token_ids=frozenset(manifest.eos_token_ids),
         packed_bytes=start.device_bytes - start.kv_bytes if start.device == "cpu" else 0,
+        graphs=_graphs(config.attention, dtype, device),
         unit_timeout_s=start.start_timeout_ms / 1000,
         layer_done=progress.note,
     )
+
+
+def _graphs(
+    attention: AttentionConfig, dtype: torch.dtype, device: torch.device
+) -> GraphBackend | None:
+    if device.type == "cpu":
+        return None
+    if attention.score_cap is not None or not has_packed_kernel(attention.head_dim, dtype, device):
+        logger.warning("decodes of this model run step by step: their kernels depend on lengths")
+        return None
+    from services.worker.engine.cudagraph import CudaGraphs
+
+    return CudaGraphs()
 
 
 def _socket_ring(plane: "DataPlane", config: ModelConfig, options: EngineOptions) -> Ring:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from services.worker.engine.packedattention import PackedAttention
+from services.worker.engine.packedattention import PackedAttention, PackedRanges
 from services.worker.engine.spanattention import SpanAttention
 from services.worker.engine.spans import Scores, Span
 
@@ -24,7 +24,12 @@ def build_attention(
     device: torch.device,
 ) -> Attention:
     """What every layer of one step calls that has these scores."""
-    has_kernel = dtype.itemsize == 2 and head_dim % 8 == 0 and head_dim <= 256
-    if device.type == "cuda" and has_kernel and scores.cap is None:
-        return PackedAttention(spans, scores, device)
+    if has_packed_kernel(head_dim, dtype, device) and scores.cap is None:
+        return PackedAttention(PackedRanges.of_spans(spans, device), scores)
     return SpanAttention(spans, scores, dtype, device)
+
+
+def has_packed_kernel(head_dim: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """For scores without a cap."""
+    is_supported = dtype.itemsize == 2 and head_dim % 8 == 0 and head_dim <= 256
+    return device.type == "cuda" and is_supported

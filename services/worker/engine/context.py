@@ -1,6 +1,6 @@
 """What all layers of one step share, and how it is made of the step's chunks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,25 @@ class StepContexts:
     def make(self, spans: tuple[Span, ...], positions: list[int], slots: list[int]) -> StepContext:
         """`positions` and `slots` of every row."""
         inputs = torch.tensor((positions, slots)).to(self._device)
-        return StepContext(
-            rotation=None if self._rope is None else self._rope.at(inputs[0]),
-            slots=inputs[1],
-            attention={window: self._attention(spans, window) for window in self._windows},
-        )
 
-    def _attention(self, spans: tuple[Span, ...], window: int | None) -> Attention:
+        def attention(scores: Scores) -> Attention:
+            return build_attention(spans, scores, self._config.head_dim, self._dtype, self._device)
+
+        return self.at(inputs[0], inputs[1], attention)
+
+    def at(
+        self,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        attention: Callable[[Scores], Attention],
+    ) -> StepContext:
+        """Two `[tokens]` int64, on the compute device."""
         config = self._config
-        scores = Scores(config.score_scale, config.score_cap, window)
-        return build_attention(spans, scores, config.head_dim, self._dtype, self._device)
+        return StepContext(
+            rotation=None if self._rope is None else self._rope.at(positions),
+            slots=slots,
+            attention={
+                window: attention(Scores(config.score_scale, config.score_cap, window))
+                for window in self._windows
+            },
+        )

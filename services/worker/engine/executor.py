@@ -6,6 +6,7 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.context import StepContexts
+from services.worker.engine.decodegraphs import DecodeGraphs
 from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.microbatch import MicroBatch, Room
 from services.worker.engine.options import (
@@ -47,15 +48,32 @@ class Executor:
             layer_done=options.layer_done,
         )
         self._packer = Packer(self._stage.matrices, options.packed_bytes)
-        self._cache = KvCache(
-            config,
-            num_layers=len(place.layers),
-            num_slots=num_slots,
-            dtype=dtype,
-            device=self._device,
-        )
+        self._cache = self._new_cache(config, options, num_slots)
         self._contexts = StepContexts(
             config.attention, place.layers, self.room.max_context_tokens, dtype, self._device
+        )
+        self._graphs = self._new_graphs(config, options)
+
+    def _new_cache(self, config: ModelConfig, options: EngineOptions, num_slots: int) -> KvCache:
+        return KvCache(
+            config,
+            num_layers=len(self.place.layers),
+            num_slots=num_slots,
+            dtype=options.dtype,
+            device=options.device,
+        )
+
+    def _new_graphs(self, config: ModelConfig, options: EngineOptions) -> DecodeGraphs | None:
+        if options.graphs is None or not self.place.layers:
+            return None
+        return DecodeGraphs(
+            options.graphs,
+            self._stage,
+            self._contexts,
+            cache=self._cache,
+            scratch=self._new_cache(config, options, num_slots=1),
+            max_rows=options.max_running,
+            max_length=self.room.max_context_tokens,
         )
 
     @torch.inference_mode()
@@ -69,7 +87,9 @@ class Executor:
 
         Nothing happens before all weights are there.
         """
-        return self._stage.is_loaded and self._packer.improve()
+        if not self._stage.is_loaded:
+            return False
+        return self._packer.improve() or (self._graphs is not None and self._graphs.improve())
 
     def embed(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
         """`[tokens, hidden]`; entry stage only."""
@@ -79,16 +99,24 @@ class Executor:
     def run(self, batch: MicroBatch, hidden: torch.Tensor) -> torch.Tensor:
         """`[tokens, hidden]` in and out; of the last stage, the sampled rows come out.
 
-        Carries out the moves and fills the cache slots of every piece.
+        Carries out the moves and fills the cache slots of every piece. What comes out is good
+        until the next call.
         """
         for move in batch.moves:
             self._cache.apply(move)
         if self.place.layers:
-            context = self._contexts.make(_spans(batch), batch.positions, batch.slots)
-            hidden = self._stage.run_layers(hidden, context, self._cache)
+            hidden = self._run_layers(batch, hidden)
         if self.place.is_last and batch.num_sampled < hidden.shape[0]:
             hidden = hidden[batch.sampled_rows]
         return hidden
+
+    def _run_layers(self, batch: MicroBatch, hidden: torch.Tensor) -> torch.Tensor:
+        if self._graphs is not None:
+            replayed = self._graphs.run(batch, hidden)
+            if replayed is not None:
+                return replayed
+        context = self._contexts.make(_spans(batch), batch.positions, batch.slots)
+        return self._stage.run_layers(hidden, context, self._cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[rows, hidden]` of sampled tokens to `[rows, vocabulary]`; entry stage only."""

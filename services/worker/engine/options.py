@@ -7,6 +7,7 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.errors import EngineError
+from services.worker.engine.graphs import GraphBackend
 from services.worker.engine.kv_cache import kv_bytes_per_token
 
 
@@ -19,6 +20,7 @@ class EngineOptions:
     max_context_tokens: int  # at most the model's own
     eos_token_ids: frozenset[int]
     packed_bytes: int = 0  # for copies of weights that a CPU reads faster, beside the cache
+    graphs: GraphBackend | None = None  # captures decode steps once the first tokens are out
     max_step_tokens: int = 512  # prompt and output tokens computed in one step
     unit_timeout_s: float = 600.0  # how long a step may wait for one unit of weights
     kv_tokens: int | None = None  # cache slots, the same on every stage; None: what kv_bytes hold

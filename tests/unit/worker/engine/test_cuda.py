@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from services.worker.engine.cudagraph import CudaGraphs
 from services.worker.engine.engine import Engine
-from services.worker.engine.packedattention import PackedAttention
+from services.worker.engine.executor import Executor
+from services.worker.engine.microbatch import MicroBatch, Piece
+from services.worker.engine.packedattention import PackedAttention, PackedRanges
+from services.worker.engine.place import Place
 from services.worker.engine.request import Request, Sampling
 from services.worker.engine.spanattention import SpanAttention
 from services.worker.engine.spans import Scores, Span
@@ -81,11 +85,39 @@ def test_the_packed_kernel_agrees_with_the_plain_one(
         for window in (None, 1, 33):
             scores = Scores(head_dim**-0.5, window=window)
 
-            packed = PackedAttention(spans, scores, CUDA)(queries, keys, values)
+            packed = PackedAttention(PackedRanges.of_spans(spans, CUDA), scores)(
+                queries, keys, values
+            )
 
             plain = SpanAttention(spans, scores, torch.float32, CUDA)
             expected = plain(queries.float(), keys.float(), values.float())
             assert (packed.float() - expected).abs().max() <= 0.02
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("num_rows", [1, 3, 8])
+def test_a_captured_decode_agrees_with_one_step_by_step(
+    tiny: Tiny, dtype: torch.dtype, num_rows: int
+) -> None:
+    outputs = []
+    for graphs in (None, CudaGraphs()):
+        options = tiny.engine_options(device=CUDA, dtype=dtype, graphs=graphs)
+        whole = Place.whole(tiny.config.num_layers)
+        executor = Executor(tiny.config, OnDevice(tiny, dtype), options, whole)
+        for _ in executor.load_units():
+            pass
+        prompts = tuple(Piece(64 * row, 0, 5 + 3 * row, True) for row in range(num_rows))
+        decodes = tuple(Piece(64 * row, 5 + 3 * row, 1, True) for row in range(num_rows))
+        for number, pieces in enumerate((prompts, decodes)):
+            batch = MicroBatch(number, (), pieces)
+            token_ids = list(tiny.prompt(batch.num_tokens))
+            hidden = executor.run(batch, executor.embed(token_ids, batch.positions))
+            while executor.improve():  # between the prompts and the decodes
+                pass
+        outputs.append(hidden.float().clone())
+    eager, replayed = outputs
+    assert (eager - replayed).abs().max() <= 0.03 * eager.abs().max()
 
 
 def test_bfloat16_runs_many_requests_at_once(tiny: Tiny) -> None:
