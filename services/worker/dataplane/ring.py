@@ -3,6 +3,7 @@
 import torch
 
 from services.worker.dataplane.errors import WireError
+from services.worker.dataplane.hostbuffer import HostBuffer
 from services.worker.dataplane.plane import DataPlane
 from services.worker.engine.microbatch import MicroBatch
 from services.worker.engine.ring import Arrival
@@ -24,13 +25,13 @@ class SocketRing:
         self._plane, self._device, self._link_timeout_s = plane, device, link_timeout_s
         self._hidden_size, self._dtype = hidden_size, dtype
         self._row_bytes = hidden_size * dtype.itemsize
-        self._received_host = torch.empty(0, dtype=torch.uint8)  # grows to the largest message
+        self._sent, self._received = HostBuffer(device), HostBuffer(device)
 
     def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
         """Raises LinkTimedOut, NeighbourLost or SendTimedOut."""
         self._plane.wait_linked(self._link_timeout_s)
-        hidden_host = hidden.contiguous().cpu().view(torch.uint8).flatten()
-        self._plane.send(batch, hidden_host.numpy().data, self._row_bytes)
+        data_host = self._sent.from_device(hidden)
+        self._plane.send(batch, data_host.numpy().data, self._row_bytes)
 
     def receive(self, timeout_s: float) -> Arrival | None:
         """Raises NeighbourLost, or WireError for rows of another width."""
@@ -40,15 +41,10 @@ class SocketRing:
         if hop.row_bytes != self._row_bytes:
             raise WireError(f"rows of {hop.row_bytes} bytes, this model's have {self._row_bytes}")
         # A copy: in the message the bytes may begin at any address.
-        data_host = self._host_bytes(hop.hidden.nbytes)
+        data_host = self._received.take(hop.hidden.nbytes)
         data_host.numpy().data[:] = hop.hidden
         hidden_host = data_host.view(self._dtype).view(-1, self._hidden_size)
-        return Arrival(hop.batch, hidden_host.to(self._device))
+        return Arrival(hop.batch, self._received.to_device(hidden_host, self._device))
 
     def wake(self) -> None:
         self._plane.wake()
-
-    def _host_bytes(self, num_bytes: int) -> torch.Tensor:
-        if num_bytes > len(self._received_host):
-            self._received_host = torch.empty(num_bytes, dtype=torch.uint8)
-        return self._received_host[:num_bytes]
