@@ -57,6 +57,8 @@ def build_engine(
     place = _place(start, config)
     options = _options(start, manifest, config, progress)
     placement = _placement(feed, loading, options.device)
+    if options.device.type == "cuda":
+        _limit_memory(start, loading)
     source = ParameterManager(feed, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
     engine: Engine | Follower
@@ -90,6 +92,16 @@ def _placement(feed: UnitFeed, loading: "DeviceLoading | None", device: torch.de
     if loading is not None:
         return SlabPlacement(loading)
     return HostPlacement(feed) if device.type == "cpu" else DevicePlacement(feed, device)
+
+
+def _limit_memory(start: StartWorker, loading: "DeviceLoading | None") -> None:
+    """What was planned for others on this GPU stays theirs."""
+    from services.worker.cuda.memory import torch_share
+
+    slab_bytes = 0 if loading is None else loading.slab().layout.size_bytes
+    total_bytes = torch.cuda.mem_get_info()[1]
+    share = torch_share(start.device_bytes, slab_bytes, total_bytes)
+    torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _place(start: StartWorker, config: ModelConfig) -> Place:
