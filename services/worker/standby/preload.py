@@ -13,6 +13,7 @@ MODULES = (
     "services.worker.linking",
     "services.worker.serving",
     "services.worker.dataplane.ring",
+    "encodings.idna",  # by the first address that is given to a socket
 )
 
 

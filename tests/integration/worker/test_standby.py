@@ -17,9 +17,9 @@ from services.worker.processnames import STANDBY, WORKER, ZYGOTE
 from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
 from tests.integration.worker.processes import expected_tokens
+from tests.integration.worker.standbys import of, origin, standby_of
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
-from tests.support.processtable import children
 from tests.support.waiting import eventually
 
 NUM_STANDBYS = 1
@@ -57,17 +57,6 @@ async def agent(
         agent.kill()
 
 
-def of(agent: RunningAgent, name: str) -> set[int]:
-    return children(agent.process.pid, name)
-
-
-async def standby_of(agent: RunningAgent) -> int:
-    """The full pool's only process."""
-    await eventually(lambda: of(agent, STANDBY), timeout_s=60, poll_s=0.02, what="a standby")
-    (pid,) = of(agent, STANDBY)
-    return pid
-
-
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
@@ -77,10 +66,6 @@ async def all_gone(pids: set[int]) -> None:
         return not any(map(is_running, pids))
 
     await eventually(is_gone, timeout_s=10, poll_s=0.02, what=f"the end of {sorted(pids)}")
-
-
-def origin(observed: WorkerObserved) -> str:
-    return next(step.detail for step in observed.steps if step.name == "spawn")
 
 
 async def started(cluster: Cluster, worker_id: str) -> WorkerObserved:
