@@ -12,7 +12,7 @@ from tests.acceptance.compose.running import readable, running_project
 from tests.support.checkpoints import make_tiny_llama
 
 NUM_NODES = 4
-KEEP_ALIVE_S = 30
+KEEP_ALIVE_S = 3
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,15 @@ async def test_it_comes_back_and_a_pipeline_answers_everything_accepted(
 async def _kill_under_streams(
     project: Project, client: Client, model: str, num_stages: int, service: str
 ) -> None:
+    async def is_whole() -> bool:
+        await client.stream(model, "hello", max_tokens=1)
+        return [e["num_stages"] for e in await live_endpoints(client, model)] == [num_stages]
+
+    # A node that has just failed a model is avoided for a minute.
+    await eventually(is_whole, timeout_s=180, poll_s=5, what=f"{num_stages} stages")
     answers = [Answer() for _ in range(NUM_STREAMS)]
     streams = [asyncio.create_task(_ask(client, model, i, answers)) for i in range(NUM_STREAMS)]
     await eventually(lambda: _num_flowing(answers) >= 3, timeout_s=120, what="streams that flow")
-    assert [e["num_stages"] for e in await live_endpoints(client, model)] == [num_stages]
     pid = project.pid(service)
 
     os.kill(pid, signal.SIGKILL)
