@@ -17,18 +17,15 @@ class Driver(Protocol):
     def allocate_device(self, num_bytes: int) -> int: ...
 
     def allocate_host(self, num_bytes: int) -> int:
-        """Page-locked host memory, which copies read without a detour."""
+        """Page-locked host memory, which copies read without a detour.
 
-    def free_host(self, pointer: int) -> None: ...
+        Never given back: that waits for the whole device.
+        """
 
     def create_stream(self, *, is_urgent: bool) -> int:
         """One that never waits for the default stream, nor makes that wait."""
 
-    def destroy_stream(self, stream: int) -> None: ...
-
     def create_event(self) -> int: ...
-
-    def destroy_event(self, event: int) -> None: ...
 
     def copy_to_device(self, target: int, source: int, num_bytes: int, stream: int) -> None:
         """Begin a copy; `source` must stay as it is until an event recorded after it is there."""

@@ -22,11 +22,8 @@ _SIGNATURES = {
     "cuCtxGetStreamPriorityRange": (POINTER(c_int), POINTER(c_int)),
     "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
     "cuMemHostAlloc": (POINTER(c_void_p), c_size_t, c_uint),
-    "cuMemFreeHost": (c_void_p,),
     "cuStreamCreateWithPriority": (POINTER(c_void_p), c_uint, c_int),
-    "cuStreamDestroy_v2": (c_void_p,),
     "cuEventCreate": (POINTER(c_void_p), c_uint),
-    "cuEventDestroy_v2": (c_void_p,),
     "cuEventRecord": (c_void_p, c_void_p),
     "cuEventSynchronize": (c_void_p,),
     "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
@@ -63,9 +60,6 @@ class LibCuda:
         self._call("cuMemHostAlloc", byref(pointer), num_bytes, _HOST_PORTABLE)
         return pointer.value or 0
 
-    def free_host(self, pointer: int) -> None:
-        self._call("cuMemFreeHost", pointer)
-
     def create_stream(self, *, is_urgent: bool) -> int:
         least, greatest, stream = c_int(), c_int(), c_void_p()
         self._call("cuCtxGetStreamPriorityRange", byref(least), byref(greatest))
@@ -73,16 +67,10 @@ class LibCuda:
         self._call("cuStreamCreateWithPriority", byref(stream), _STREAM_NON_BLOCKING, priority)
         return stream.value or 0
 
-    def destroy_stream(self, stream: int) -> None:
-        self._call("cuStreamDestroy_v2", stream)
-
     def create_event(self) -> int:
         event = c_void_p()
         self._call("cuEventCreate", byref(event), _EVENT_SLEEPING_WITHOUT_TIMES)
         return event.value or 0
-
-    def destroy_event(self, event: int) -> None:
-        self._call("cuEventDestroy_v2", event)
 
     def copy_to_device(self, target: int, source: int, num_bytes: int, stream: int) -> None:
         self._call("cuMemcpyHtoDAsync_v2", target, source, num_bytes, stream)

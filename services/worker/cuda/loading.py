@@ -166,7 +166,6 @@ class DeviceLoading:
                 staging.finish()
                 self._sleep(self._pace.rest_ratio * (time.monotonic() - started_s))
         staging.finish()
-        staging.close()
 
     def _next(self, pieces: Pieces, staging: Staging) -> Piece | None:
         if (piece := pieces.take_ready()) is None:

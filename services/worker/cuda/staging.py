@@ -1,7 +1,9 @@
 """One copying thread's way to the device: a few page-locked buffers, a stream of its own.
 
 Bytes of unit files are pageable: copies straight from there would hold back every kernel of the
-process. So they go through the buffers, which are filled in turn while earlier ones are copied.
+process. So they go through the buffers, which are filled in turn while earlier ones are copied. The
+buffers stay until the process ends: to give them back would wait for the device, just when it
+computes the first tokens.
 """
 
 import ctypes
@@ -48,14 +50,6 @@ class Staging:
         """Until every copy that was begun is on the device."""
         for buffer in self._buffers:
             self._finish(buffer)
-
-    def close(self) -> None:
-        """After `finish`."""
-        for buffer in self._buffers:
-            assert buffer.done is None, "a copy still reads it"
-            self._driver.destroy_event(buffer.copied)
-            self._driver.free_host(buffer.pointer)
-        self._driver.destroy_stream(self._stream)
 
     def _finish(self, buffer: _Buffer) -> None:
         if (done := buffer.done) is not None:

@@ -45,7 +45,7 @@ async def test_weights_that_nobody_waits_for_are_copied_in_the_background(
     feed, driver = FeedDouble(4096), FakeDriver()
     feed.arrive()
     begin(replace(frame(feed), fetch_class=fetch_class), feed, driver)
-    await eventually(lambda: driver.num_calls["destroy_stream"] == num_threads)
+    await eventually(lambda: driver.num_calls["create_stream"] == num_threads)
     assert driver.priorities == [fetch_class is FetchClass.INTERACTIVE] * num_threads
 
 
