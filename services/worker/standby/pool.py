@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 INTERVAL_S = 0.25
 NUM_QUIET_INTERVALS = 2  # in a row, before the machine's cores are used for what nobody waits for
 FORK_TIMEOUT_S = 60.0  # the first time the zygote imports, on cores that others use
-_FIRST_PAUSE_S = 1.0
+FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class StandbyPool:
@@ -28,7 +29,6 @@ class StandbyPool:
         self._ready: dict[Standby, asyncio.Task[None]] = {}  # with what watches each
         self._discards: set[asyncio.Task[None]] = set()
         self._orphans = OrphanReaper()
-        self._pause_s = _FIRST_PAUSE_S
 
     @property
     def num_ready(self) -> int:
@@ -52,35 +52,48 @@ class StandbyPool:
         """Until cancelled. `is_quiet` says whether no worker of the node is starting."""
         if self._size == 0:
             return
-        adopt_orphans()
-        num_quiet = 0
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            self._orphans.look()
-            num_quiet = num_quiet + 1 if is_quiet() else 0
-            if num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size:
-                await self._add_or_pause()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reap_orphans(), name="reap-orphans")
+            group.create_task(self._fill(is_quiet), name="fill-standbys")
 
     async def close(self) -> None:
         """End all that are unbound, and the zygote. Bound ones are not the pool's any more."""
         while (standby := self.take()) is not None:
             self.discard(standby)
-        await asyncio.gather(*self._discards)
-        await self._end_zygote()
-
-    async def _add_or_pause(self) -> None:
         try:
-            await self._add()
-            self._pause_s = _FIRST_PAUSE_S
-        except (StandbyLost, OSError) as exc:
-            logger.warning("no standby process: %s; again in %g s", exc, self._pause_s)
-            await self._end_zygote()
-            await asyncio.sleep(self._pause_s)
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.gather(*self._discards, self._end_zygote())
+        except OSError as exc:  # they have been sent SIGKILL, and get it again when the agent ends
+            logger.warning("standby processes may end after the agent: %r", exc)
+
+    async def _reap_orphans(self) -> None:
+        """Beside the filling, which waits long for a zygote that is busy or cannot be started."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            try:
+                self._orphans.look()
+            except Exception:
+                logger.exception("orphans were not reaped")
+
+    async def _fill(self, is_quiet: Callable[[], bool]) -> None:
+        num_quiet, pause_s = 0, FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            try:
+                num_quiet = num_quiet + 1 if is_quiet() else 0
+                if num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size:
+                    await self._add()
+                    pause_s = FIRST_PAUSE_S
+            except Exception as exc:  # else the node would have no standbys for good
+                _log_failure(exc, pause_s)
+                await self._try_to_end_zygote()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _add(self) -> None:
         if self._zygote is None or not self._zygote.is_running:
             await self._end_zygote()
+            adopt_orphans()
             self._zygote = Zygote(self._environment)
             logger.info("the zygote is process %d", self._zygote.pid)
         standby = await Standby.expect(self._zygote.fork(), FORK_TIMEOUT_S)
@@ -94,7 +107,18 @@ class StandbyPool:
         del self._ready[standby]
         await standby.discard()
 
+    async def _try_to_end_zygote(self) -> None:
+        try:
+            await self._end_zygote()
+        except OSError as exc:
+            logger.warning("the end of the zygote was not awaited: %s", exc)
+
     async def _end_zygote(self) -> None:
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
             await zygote.end()
+
+
+def _log_failure(exc: Exception, pause_s: float) -> None:
+    bug = None if isinstance(exc, StandbyLost | OSError) else exc
+    logger.warning("no standby process: %s; again in %g s", exc, pause_s, exc_info=bug)

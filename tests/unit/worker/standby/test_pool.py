@@ -1,0 +1,97 @@
+"""The pool is filled whatever goes wrong meanwhile, and orphans are reaped beside that."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.worker.standby import pool as pools
+from services.worker.standby.pool import StandbyPool
+from tests.support.waiting import eventually
+from tests.unit.worker.standby.zygotes import Fork, ZygoteDouble, break_down, fail, hang
+
+
+class Refusing:
+    """Adopting orphans, refused at first."""
+
+    def __init__(self, num_refusals: int) -> None:
+        self._num_refusals = num_refusals
+
+    def __call__(self) -> None:
+        if self._num_refusals:
+            self._num_refusals -= 1
+            raise PermissionError(1, "prctl: Operation not permitted")
+
+
+class CountingReaper:
+    def __init__(self) -> None:
+        self.num_looks = 0
+
+    def look(self) -> None:
+        self.num_looks += 1
+        if self.num_looks % 2:
+            raise RuntimeError("a bug")
+
+
+@pytest.fixture(autouse=True)
+def reaper(monkeypatch: pytest.MonkeyPatch) -> CountingReaper:
+    reaper = CountingReaper()
+    monkeypatch.setattr(pools, "OrphanReaper", lambda: reaper)
+    monkeypatch.setattr(pools, "adopt_orphans", Refusing(0))
+    for name in ("INTERVAL_S", "FIRST_PAUSE_S"):
+        monkeypatch.setattr(pools, name, 0.001)
+    return reaper
+
+
+@asynccontextmanager
+async def filling(
+    zygote: ZygoteDouble, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StandbyPool]:
+    monkeypatch.setattr(pools, "Zygote", zygote.start)
+    pool = StandbyPool(1, {})
+    task = asyncio.create_task(pool.keep_full(lambda: True))
+    try:
+        yield pool
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await pool.close()
+        zygote.close()
+
+
+@pytest.mark.parametrize(
+    ("num_refusals", "forks"),
+    [
+        pytest.param(2, [], id="adopting orphans is refused"),
+        pytest.param(0, [fail, fail], id="forks fail"),
+        pytest.param(0, [break_down, break_down], id="a bug"),
+    ],
+)
+async def test_the_pool_is_filled_after_any_failure(
+    monkeypatch: pytest.MonkeyPatch, num_refusals: int, forks: list[Fork]
+) -> None:
+    monkeypatch.setattr(pools, "adopt_orphans", Refusing(num_refusals))
+    async with filling(ZygoteDouble(*forks), monkeypatch) as pool:
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+
+
+async def test_orphans_are_reaped_while_a_zygote_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, reaper: CountingReaper
+) -> None:
+    zygote = ZygoteDouble(hang)
+    async with filling(zygote, monkeypatch):
+        await eventually(lambda: zygote.num_forks == 1, what="a question")
+        num_before = reaper.num_looks
+        await eventually(lambda: reaper.num_looks > num_before + 2, what="some looks")
+
+
+async def test_closing_the_pool_takes_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Immortal(ZygoteDouble):
+        async def end(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(pools, "CLOSE_TIMEOUT_S", 0.01)
+    async with filling(Immortal(), monkeypatch) as pool:
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+        await asyncio.wait_for(pool.close(), 5)
