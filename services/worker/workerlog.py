@@ -67,14 +67,20 @@ class WorkerLog:
 
 
 def new_log(run_dir: Path, worker_id: str) -> WorkerLog:
-    """In the agent's folder, from which the oldest go."""
+    """In the agent's folder, from which the oldest go.
+
+    Trouble with the folder is logged: it costs files, and no worker its start.
+    """
     folder = run_dir / "workers"
-    prepare_log_folder(folder)
+    try:
+        prepare_log_folder(folder)
+    except OSError as exc:
+        logger.warning("the folder of the workers' logs: %s", exc)
     return WorkerLog(folder / f"{worker_id}.log")
 
 
 def prepare_log_folder(folder: Path) -> None:
-    """Make the folder and drop the logs of all but the latest workers."""
+    """Make the folder and drop the logs of all but the latest workers. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in logs[MAX_LOGS:]:

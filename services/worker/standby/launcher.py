@@ -46,8 +46,9 @@ class StandbyLauncher:
         self, standby: Standby, worker_id: str, device: DeviceSettings
     ) -> WorkerProcess:
         """Raises StandbyLost, OSError; the standby is then discarded."""
-        environment = worker_environment(self._environ, device)
         try:
+            environment = worker_environment(self._environ, device)
+            log = new_log(self._run_dir, worker_id)  # once it is bound, nothing may fail
             ends = _Ends.open()
             try:
                 with ends.worker_end, ends.stderr:
@@ -61,7 +62,6 @@ class StandbyLauncher:
         except BaseException:
             self._pool.discard(standby)
             raise
-        log = new_log(self._run_dir, worker_id)
         return WorkerProcess(standby.child, ends.said, ends.agent_end, log)
 
 

@@ -73,6 +73,16 @@ async def test_a_process_that_cannot_be_started_is_a_launch_error(
         await ProcessLauncher(tmp_path).launch("worker-a", CPU)
 
 
+async def test_a_folder_that_cannot_be_made_costs_the_logs_alone(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.write_text("a file is in the way")
+
+    process = await ProcessLauncher(run_dir).launch("worker-a", CPU)
+
+    process.socket.close()  # it ends without its agent
+    await asyncio.wait_for(process.wait(), 30)
+
+
 async def test_a_process_that_cannot_be_watched_is_killed_and_says_why(tmp_path: Path) -> None:
     process = await ProcessLauncher(tmp_path).launch("worker-a", CPU)
     with no_descriptors_left():
