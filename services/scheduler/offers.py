@@ -12,6 +12,8 @@ from services.scheduler.cluster import Cluster, Device, Node
 from services.scheduler.memory import file_bytes, files_bytes
 from services.scheduler.split import Place
 
+LAUNCH_S = 1.25  # of a process that has to import torch first, on a machine with a core for it
+SAME_S = 0.05  # what ends within this time of each other ends at the same time
 UNCAPPED_BYTES_PER_S = 1.25e9  # assumed of a NIC without a configured cap: 10 Gbit/s
 
 
@@ -27,7 +29,7 @@ class Offer(NamedTuple):
     room_bytes: float  # the scarcer of the two
 
 
-Rank = tuple[bool, float, bool, float, str, int]
+Rank = tuple[bool, int, bool, float, float, str, int]
 Room = Callable[[Offer], float]
 
 
@@ -41,6 +43,11 @@ def device_room(offer: Offer) -> float:
 
 def cache_room(offer: Offer) -> float:
     return offer.cache_free_bytes
+
+
+def ready_s(fetch_s: float, has_standby: bool) -> float:
+    """Until a stage can compute, if nothing else is slow: fetch and launch go side by side."""
+    return fetch_s if has_standby else max(fetch_s, LAUNCH_S)
 
 
 def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
@@ -72,19 +79,21 @@ def best_per_node(offers: Sequence[Offer]) -> list[Offer]:
 
 
 def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Offer]:
-    """Where a fetch of that many bytes would end first; suspect nodes come last.
+    """Where a stage of that many bytes would be ready first; suspect nodes come last.
 
-    Among equals those that need no import, then the emptiest devices, so that neighbours disturb
-    each other least.
+    Among equals those that need no import, then those that have the bytes first, then the emptiest
+    devices, so that neighbours disturb each other least.
     """
 
     def rank(offer: Offer) -> Rank:
         fetch_s = max(0.0, share_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
+        has_standby = offer.node.num_standbys > 0
         device = offer.device
         return (
             offer.node.is_suspect,
+            round(ready_s(fetch_s, has_standby) / SAME_S),
+            not has_standby,
             fetch_s,
-            offer.node.num_standbys == 0,
             -offer.room_bytes,
             device.node_id,
             device.index,

@@ -1,7 +1,7 @@
 """Where a model's stages go. Pure: a decision from values, to be reserved by somebody else.
 
 As many stages as the model allows, on different nodes, because each fetches its part at the same
-time; one when a single node has the bytes just as soon, as after an earlier start.
+time; one when a single node can compute just as soon, as after an earlier start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from libs.common.messages import LayerRange, ModelSummary
 from services.scheduler.cluster import Cluster, Deployable, DeviceSize, Model
 from services.scheduler.memory import files_bytes, full_bytes, kv_budget_bytes
 from services.scheduler.offers import (
+    SAME_S,
     Offer,
     as_places,
     best_per_node,
@@ -29,7 +30,6 @@ from services.scheduler.split import Split, Weights, split
 from services.scheduler.whatif import empty_cluster
 
 MAX_STAGES = 8
-SAME_S = 0.05  # fetches that end within this time of each other end at the same time
 
 
 def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
@@ -59,12 +59,18 @@ def fits_in(
 def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Plan | None:
     whole = _whole_model(offers, deployable)
     num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
-    if num_stages == 1 or (whole is not None and whole.fetch_s <= SAME_S):
+    if num_stages == 1 or (whole is not None and whole.start_s <= SAME_S):
         return whole
     pipeline = _pipeline(offers, deployable, num_stages)
     if whole is None or pipeline is None:
         return whole or pipeline
-    return whole if whole.fetch_s <= pipeline.fetch_s + SAME_S else pipeline
+    return whole if _is_as_soon(whole, pipeline) else pipeline
+
+
+def _is_as_soon(whole: Plan, pipeline: Plan) -> bool:
+    """Launches are predicted less well than fetches: where only a launch makes both start at the
+    same time, the one that has its bytes first is the better."""
+    return whole.start_s <= pipeline.start_s + SAME_S and whole.fetch_s <= pipeline.fetch_s + SAME_S
 
 
 def _num_stages(model: Model, summary: ModelSummary, max_stages: int) -> int:
@@ -91,7 +97,8 @@ def _whole_model(offers: list[Offer], deployable: Deployable) -> Plan | None:
     (offer,) = best
     fetch_s = (summary.weight_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
     layers = LayerRange(first_layer=0, last_layer=summary.num_layers)
-    return Plan((plan_stage(offer, deployable, 0, layers, fetch_s),))
+    has_standby = offer.node.num_standbys > 0
+    return Plan((plan_stage(offer, deployable, 0, layers, fetch_s, has_standby),))
 
 
 def _pipeline(offers: list[Offer], deployable: Deployable, num_stages: int) -> Plan | None:
@@ -130,13 +137,16 @@ def _orders(chosen: list[Offer]) -> Iterator[list[Offer]]:
 
 
 def _as_plan(offers: list[Offer], found: Split, deployable: Deployable) -> Plan:
-    """Without the stages that would have nothing to do."""
+    """Without the stages that would have nothing to do. A standby process starts one stage."""
     stages = []
+    standbys = {offer.node.id: offer.node.num_standbys for offer in offers}
     cuts = zip(offers, pairwise(found.bounds), found.fetch_s, strict=True)
     for index, (offer, (start, end), fetch_s) in enumerate(cuts):
         if index == 0 or end > start:
             layers = LayerRange(first_layer=start, last_layer=end)
-            stages.append(plan_stage(offer, deployable, index, layers, fetch_s))
+            has_standby = standbys[offer.node.id] > 0
+            standbys[offer.node.id] -= has_standby
+            stages.append(plan_stage(offer, deployable, index, layers, fetch_s, has_standby))
     return Plan(tuple(stages))
 
 

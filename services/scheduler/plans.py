@@ -6,9 +6,7 @@ from math import ceil
 from libs.common.messages import LayerRange, UnitSummary
 from services.scheduler.cluster import Deployable
 from services.scheduler.memory import stage_kv_bytes
-from services.scheduler.offers import Offer
-
-LAUNCH_S = 2.0  # of a process that has to import torch first, on a machine with a core for it
+from services.scheduler.offers import Offer, ready_s
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class StagePlan:
 
     @property
     def start_s(self) -> float:
-        """Until it can compute, if nothing else is slow: fetch and launch go side by side."""
-        return self.fetch_s if self.has_standby else max(self.fetch_s, LAUNCH_S)
+        """Predicted, until it can compute."""
+        return ready_s(self.fetch_s, self.has_standby)
 
     @property
     def unit_digests(self) -> tuple[str, ...]:
@@ -65,7 +63,12 @@ class NoRoom:
 
 
 def plan_stage(
-    offer: Offer, deployable: Deployable, index: int, layers: LayerRange, fetch_s: float
+    offer: Offer,
+    deployable: Deployable,
+    index: int,
+    layers: LayerRange,
+    fetch_s: float,
+    has_standby: bool,
 ) -> StagePlan:
     model, summary, device = deployable.model, deployable.summary, offer.device
     units = [unit for unit in summary.units if _is_of(unit, index, layers)]
@@ -83,7 +86,7 @@ def plan_stage(
         kv_bytes=kv_bytes,
         cores=min(device.cores, max(1, ceil(device.cores * share))),
         fetch_s=fetch_s,
-        has_standby=offer.node.num_standbys > 0,
+        has_standby=has_standby,
     )
 
 

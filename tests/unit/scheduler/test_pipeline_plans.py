@@ -1,3 +1,5 @@
+import pytest
+
 from services.scheduler.cluster import DeviceSize, Node
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import Plan
@@ -32,6 +34,33 @@ def test_one_node_that_has_everything_serves_alone() -> None:
     there = node(device("has-it", memory=5000), cached=cached)
 
     assert [stage.node_id for stage in planned(*equal_nodes(4), there).stages] == ["has-it"]
+
+
+@pytest.mark.parametrize(
+    ("nic", "num_standbys", "num_stages", "reason"),
+    [
+        (1000, 0, 1, "everybody has to import: who has the bytes serves alone"),
+        (1000, 1, 4, "the others fetch their parts before it has imported"),
+        (100, 1, 1, "the others would still fetch when it has imported"),
+    ],
+)
+def test_who_has_everything_but_no_standby_serves_alone_if_nobody_is_sooner(
+    nic: int, num_standbys: int, num_stages: int, reason: str
+) -> None:
+    cached = frozenset(unit.digest for unit in SUMMARY.units)
+    others = [
+        node(device(f"node-{i}", memory=5000), nic=nic, num_standbys=num_standbys) for i in range(4)
+    ]
+
+    chosen = planned(*others, node(device("has-it", memory=5000), cached=cached))
+
+    assert len(chosen.stages) == num_stages, reason
+
+
+def test_a_standby_starts_one_stage_only() -> None:
+    there = node(device("a", memory=600), device("a", memory=600, index=1), num_standbys=1)
+
+    assert [stage.has_standby for stage in planned(there).stages] == [True, False]
 
 
 def test_a_model_too_large_for_one_device_lies_on_several() -> None:

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from services.scheduler.cluster import Cluster, DeviceSize, Node
 from services.scheduler.memory import full_bytes
+from services.scheduler.offers import LAUNCH_S
 from services.scheduler.planner import fits_in, plan
-from services.scheduler.plans import LAUNCH_S, NoRoom, Plan
+from services.scheduler.plans import NoRoom, Plan
 from services.scheduler.whatif import with_fetches, with_plan
 from tests.unit.scheduler.values import (
     cluster,
@@ -59,8 +60,25 @@ A = device("a", memory=9999)
                 node(device("a", memory=9999), nic=1001),
                 node(device("b", memory=9999), num_standbys=1),
             ),
+            "b",
+            "a process waits there, while elsewhere the bytes would wait for an import",
+        ),
+        (
+            (
+                node(device("a", memory=9999), nic=400),
+                node(device("b", memory=9999), nic=200, num_standbys=1),
+            ),
             "a",
-            "a process waits elsewhere, but the bytes are there sooner",
+            "a process waits elsewhere, but the bytes are there much sooner",
+        ),
+        (
+            (
+                node(device("a", memory=9999), nic=100),
+                node(device("b", memory=9999), nic=101),
+                node(device("c", memory=9999), nic=100, num_standbys=1),
+            ),
+            "b",
+            "imports end before the bytes are there: the network decides",
         ),
         (
             (
