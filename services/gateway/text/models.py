@@ -12,7 +12,7 @@ from services.gateway.text.tokenizer_files import FileStore
 
 LOAD_TIMEOUT_S = 30.0
 
-_Files = tuple[tuple[str, str], ...]  # names and digests
+Files = tuple[tuple[str, str], ...]  # names and digests
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TextModels:
         self._files = files
         self._threads = threads
         self._max_cached = max_cached
-        self._loading: OrderedDict[_Files, asyncio.Task[TextModel]] = OrderedDict()
+        self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
 
     async def get(self, summary: ModelSummary) -> TextModel:
         """Raises TokenizerFailed, or Unavailable when the object store does not answer."""
@@ -56,7 +56,7 @@ class TextModels:
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
 
 
-def files_of(summary: ModelSummary) -> _Files:
+def files_of(summary: ModelSummary) -> Files:
     """What makes a tokenizer that of a model; models may share one."""
     return tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
 

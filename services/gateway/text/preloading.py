@@ -5,23 +5,24 @@ import logging
 from collections.abc import Callable, Iterable
 
 from libs.common.messages import ModelSummary
-from services.gateway.errors import ApiError, TokenizerFailed
-from services.gateway.text.models import TextModels, files_of
+from services.gateway.errors import GatewayError
+from services.gateway.text.models import Files, TextModels, files_of
 
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.5
+MAX_BYTES = 64 * 2**20  # of files; in memory a tokenizer takes several times that
 
 
 class Preloading:
-    """Of at most `max_models`, so that none in use gives way. Each is tried once: whoever asks for
-    a model whose tokenizer could not be loaded tries again."""
+    """Of at most `max_models`, so that none in use gives way, and of at most MAX_BYTES of files.
+    Each is tried once: whoever asks for a model whose tokenizer was not loaded tries again."""
 
     def __init__(
         self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModels, max_models: int
     ) -> None:
         self._ready, self._texts, self._max_models = ready, texts, max_models
-        self._tried: set[object] = set()
+        self._tried: dict[Files, int] = {}  # and the bytes of its files
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -30,13 +31,18 @@ class Preloading:
             await asyncio.sleep(PERIOD_S)
 
     async def load_new(self) -> None:
-        """One after the other: requests need the same threads."""
-        for summary in self._ready():
-            files = files_of(summary)
-            if files in self._tried or len(self._tried) >= self._max_models:
+        """One after the other: requests need the same threads. Models that are gone make room."""
+        ready = {files_of(summary): summary for summary in self._ready()}
+        self._tried = {files: size for files, size in self._tried.items() if files in ready}
+        for files, summary in ready.items():
+            size = sum(size for _, size in summary.tokenizer_files.values())
+            is_full = len(self._tried) >= self._max_models
+            if files in self._tried or is_full or sum(self._tried.values()) + size > MAX_BYTES:
                 continue
-            self._tried.add(files)
+            self._tried[files] = size
             try:
                 await self._texts.get(summary)
-            except (ApiError, TokenizerFailed) as exc:
+            except GatewayError as exc:
                 logger.warning("a tokenizer was not loaded ahead of requests: %s", exc)
+            except Exception:  # a model's files must not end a gateway that nobody asked for them
+                logger.exception("a tokenizer was not loaded ahead of requests")

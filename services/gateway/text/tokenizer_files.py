@@ -6,6 +6,7 @@ Files are named by digest, so a cached one is never stale; one that does not mat
 
 import asyncio
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from libs.common.manifest import tokenizer_key
 from libs.common.messages import ModelSummary
 from libs.common.objectstore import ObjectStore
 from services.gateway.errors import TokenizerFailed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,21 @@ class FileStore:
     async def _cached(self, digest: str) -> bytes | None:
         if self.folder is None:
             return None
-        return await asyncio.to_thread(_read_checked, self.folder / digest, digest)
+        try:
+            return await asyncio.to_thread(_read_checked, self.folder / digest, digest)
+        except OSError as exc:
+            logger.warning("a cached file cannot be read, so it is fetched again: %s", exc)
+            return None
 
     async def _fetched(self, name: str, digest: str, size_bytes: int) -> bytes:
         data = await self.objects.get(tokenizer_key(digest), max_bytes=size_bytes)
         if blake3(data).hexdigest() != digest:
             raise TokenizerFailed(f"{name} does not match its digest {digest}")
         if self.folder is not None:
-            await asyncio.to_thread(_write_atomically, self.folder, digest, data)
+            try:
+                await asyncio.to_thread(_write_atomically, self.folder, digest, data)
+            except OSError as exc:
+                logger.warning("a file cannot be cached, so the next start fetches it: %s", exc)
         return data
 
 
@@ -86,8 +96,12 @@ def _read_checked(path: Path, digest: str) -> bytes | None:
 def _write_atomically(folder: Path, digest: str, data: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / new_id("part")
-    temporary.write_bytes(data)
-    os.replace(temporary, folder / digest)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, folder / digest)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -104,8 +118,8 @@ def _template_of(config: dict[str, Any]) -> str | None:
     """Older files hold the template itself, or a list of named ones."""
     value = config.get("chat_template")
     if isinstance(value, list):
-        named = {e.get("name"): e.get("template") for e in value if isinstance(e, dict)}
-        value = named.get("default")
+        named = [e for e in value if isinstance(e, dict) and e.get("name") == "default"]
+        value = named[-1].get("template") if named else None
     return value if isinstance(value, str) else None
 
 
