@@ -52,10 +52,10 @@ class Reference:
     ) -> None:
         """Computes in `dtype`, with weights rounded to `weights_like` before."""
         self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
-        for parameter in self._model.parameters():
+        self.model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+        for parameter in self.model.parameters():
             parameter.data = parameter.data.to(weights_like or dtype).to(dtype)
-        self.end_id: int = self._model.generation_config.eos_token_id
+        self.end_id: int = self.model.generation_config.eos_token_id
         to_unicode: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]  # transformers'
         byte_of = {character: byte for byte, character in to_unicode.items()}
         self._id_of_bytes = {
@@ -65,7 +65,7 @@ class Reference:
 
     def save(self, folder: Path) -> Path:
         """As a checkpoint in the reference's own dtype."""
-        self._model.save_pretrained(folder)
+        self.model.save_pretrained(folder)
         self._tokenizer.save_pretrained(folder)
         return folder
 
@@ -84,14 +84,14 @@ class Reference:
     def greedy(self, question: str, num_tokens: int) -> Greedy:
         """What `generate` says, with the end token where it ends by itself."""
         prompt_ids = self.prompt_ids(question)
-        output = self._model.generate(
+        output = self.model.generate(
             torch.tensor([prompt_ids]),
             max_new_tokens=num_tokens,
             do_sample=False,
             return_dict_in_generate=True,
             output_logits=True,
         )
-        logits = torch.cat(output.logits).to(self._model.dtype)  # `generate` widens them
+        logits = torch.cat(output.logits).to(self.model.dtype)  # `generate` widens them
         return Greedy(output.sequences[0, len(prompt_ids) :].tolist(), logits)
 
     @torch.inference_mode()
@@ -103,5 +103,5 @@ class Reference:
         """
         prompt_ids = self.prompt_ids(question)
         inputs = torch.tensor([[*prompt_ids, *token_ids[:-1]]])
-        logits: torch.Tensor = self._model(inputs, logits_to_keep=len(token_ids)).logits[0]
+        logits: torch.Tensor = self.model(inputs, logits_to_keep=len(token_ids)).logits[0]
         return logits
