@@ -6,6 +6,8 @@ round trip each; with and without encryption.
 
 import multiprocessing
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 
@@ -21,16 +23,19 @@ PATIENCE_S = 30.0
 
 def main() -> None:
     for security in Security:
-        for num_rows in (1, 16, 512):
-            times_s = _measure(security, num_rows)
-            p99_s = quantiles(times_s, n=100)[98]
-            print(
-                f"{security:8} {num_rows:4} rows {num_rows * ROW_BYTES:7} bytes  "
-                f"median {median(times_s) * 1e6:6.0f} us  p99 {p99_s * 1e6:6.0f} us"
-            )
+        with echoing(security) as plane:
+            for num_rows in (1, 16, 512):
+                times_s = hop_times_s(plane, num_rows, NUM_HOPS)
+                p99_s = quantiles(times_s, n=100)[98]
+                print(
+                    f"{security:8} {num_rows:4} rows {num_rows * ROW_BYTES:7} bytes  "
+                    f"median {median(times_s) * 1e6:6.0f} us  p99 {p99_s * 1e6:6.0f} us"
+                )
 
 
-def _measure(security: Security, num_rows: int) -> list[float]:
+@contextmanager
+def echoing(security: Security) -> Iterator[DataPlane]:
+    """A stage whose only neighbour, another process, sends back whatever comes."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     other = context.Process(target=_echo, args=(theirs, security), daemon=True)
@@ -38,7 +43,7 @@ def _measure(security: Security, num_rows: int) -> list[float]:
     try:
         with DataPlane(stage=0, host="127.0.0.1", security=security) as plane:
             _link(plane, 1, ours)
-            return _round_trips(plane, num_rows)[NUM_WARM_UP:]
+            yield plane
     finally:
         other.kill()
         other.join()
@@ -51,16 +56,17 @@ def _link(plane: DataPlane, other_stage: int, pipe: Connection) -> None:
     plane.wait_linked(PATIENCE_S)
 
 
-def _round_trips(plane: DataPlane, num_rows: int) -> list[float]:
+def hop_times_s(plane: DataPlane, num_rows: int, num_hops: int) -> list[float]:
+    """Half of each round trip of so many rows to an echo."""
     batch = MicroBatch(0, (), (Piece(0, 0, num_rows, True),))
     hidden = memoryview(bytes(num_rows * ROW_BYTES))
     times_s = []
-    for _ in range(NUM_WARM_UP + NUM_HOPS):
+    for _ in range(NUM_WARM_UP + num_hops):
         started_s = time.perf_counter()
         plane.send(batch, hidden, ROW_BYTES)
         assert plane.receive(PATIENCE_S) is not None
         times_s.append((time.perf_counter() - started_s) / 2)
-    return times_s
+    return times_s[NUM_WARM_UP:]
 
 
 def _echo(pipe: Connection, security: Security) -> None:
