@@ -76,5 +76,5 @@ class Samples:
 
 
 def _sample(body: dict[str, object]) -> Sample:
-    path = tuple(PathPart(**part) for part in body.pop("path"))  # type: ignore[arg-type, attr-defined]
+    path = tuple(PathPart(**part) for part in body.pop("path"))  # type: ignore[attr-defined]
     return Sample(**body, path=path)  # type: ignore[arg-type]

@@ -14,13 +14,13 @@ from deploy.local.apitypes import ColdStartInfo
 from deploy.local.fetchbounds import fetch_took_s
 from deploy.local.nodes import equal_nodes
 from deploy.local.options import StackOptions
+from deploy.local.procfs import process_name
 from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
 from deploy.local.workerprocesses import descendants
 from libs.common.criticalpath import critical_path
 from libs.common.timeshares import share_of
 from services.worker.processnames import STANDBY
-from tests.support.processtable import process_name
 from tests.support.waiting import eventually
 
 QUESTION = "What is the capital of France?"
