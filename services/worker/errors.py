@@ -3,7 +3,8 @@
 WorkerError
 ├── FrameError           bytes on the socketpair that are no frame of ours
 ├── LaunchError          a worker process could not be started; `cause` is for people
-├── StandbyLost          a standby process has ended, or does not answer; another start is needed
+├── StandbyLost          a standby process has ended; another start is needed
+│   └── StandbySilent    it, or the zygote that is to fork it, does not answer
 ├── DeviceError          a device that the settings name is not there or cannot be asked
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
@@ -26,6 +27,10 @@ class LaunchError(WorkerError):
 
 
 class StandbyLost(WorkerError):
+    pass
+
+
+class StandbySilent(StandbyLost):
     pass
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from services.worker.errors import StandbyLost
+from services.worker.errors import StandbySilent
 from services.worker.standby.wire import socket_pair
 from services.worker.workerprocess import has_ended
 
@@ -48,7 +48,7 @@ class Zygote:
     def fork(self) -> socket.socket:
         """Ask for a standby: our end of its socket, closed by the other side if there is none.
 
-        Raises StandbyLost, OSError.
+        Raises StandbySilent, OSError.
         """
         ours, theirs = socket_pair()
         ours.setblocking(False)
@@ -56,7 +56,7 @@ class Zygote:
             socket.send_fds(self._control, [_ASK], [theirs.fileno()])
         except OSError as exc:
             ours.close()
-            raise StandbyLost(f"the zygote cannot be asked: {exc}") from exc
+            raise StandbySilent(f"the zygote cannot be asked: {exc}") from exc
         finally:
             theirs.close()
         return ours

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from services.worker.errors import StandbyLost
+from services.worker.errors import StandbyLost, StandbySilent
 from services.worker.prctl import adopt_orphans
 from services.worker.standby.orphans import OrphanReaper
 from services.worker.standby.parent import Zygote
@@ -86,7 +86,8 @@ class StandbyPool:
                     pause_s = FIRST_PAUSE_S
             except Exception as exc:  # else the node would have no standbys for good
                 _log_failure(exc, pause_s)
-                await self._try_to_end_zygote()
+                if isinstance(exc, StandbySilent):  # else it is good, and was long in the making
+                    await self._try_to_end_zygote()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

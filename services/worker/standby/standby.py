@@ -6,7 +6,7 @@ import signal
 import socket
 from contextlib import suppress
 
-from services.worker.errors import StandbyLost
+from services.worker.errors import StandbyLost, StandbySilent
 from services.worker.standby.wire import (
     BOUND,
     MAX_PACKET_BYTES,
@@ -82,12 +82,12 @@ class Standby:
 
 
 async def _receive(channel: socket.socket, timeout_s: float) -> bytes:
-    """The next packet, empty at the end of the stream. Raises StandbyLost when none has come."""
+    """The next packet, empty at the end of the stream. Raises StandbySilent when none has come."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
             return await loop.sock_recv(channel, MAX_PACKET_BYTES)
     except TimeoutError as exc:
-        raise StandbyLost(f"it said nothing for {timeout_s:g} s") from exc
+        raise StandbySilent(f"it said nothing for {timeout_s:g} s") from exc
     except ConnectionError:
         return b""

@@ -24,17 +24,23 @@ def run(descriptor: int, agent_pid: int) -> None:
     """Until the agent closes its end; each packet asks for one standby, and brings its socket."""
     die_with_agent(agent_pid)
     set_process_name(ZYGOTE)
-    control = socket.socket(fileno=descriptor)
-    preload()
-    while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not packet:
-            return
-        with socket.socket(fileno=descriptors[0]) as channel:
-            try:
-                _fork_standby(control, channel, agent_pid)
-            except OSError as exc:  # its socket is closed without a word: that is the answer
-                print(f"no standby process could be forked: {exc}", file=sys.stderr, flush=True)
+    with socket.socket(fileno=descriptor) as control:
+        preload()
+        while _serve(control, agent_pid):
+            pass
+
+
+def _serve(control: socket.socket, agent_pid: int) -> bool:
+    """One request; False when there will be none."""
+    packet, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+    if not packet:
+        return False
+    with socket.socket(fileno=descriptors[0]) as channel:
+        try:
+            _fork_standby(control, channel, agent_pid)
+        except OSError as exc:  # its socket is closed without a word: that is the answer
+            print(f"no standby process could be forked: {exc}", file=sys.stderr, flush=True)
+    return True
 
 
 def _fork_standby(control: socket.socket, channel: socket.socket, agent_pid: int) -> None:
@@ -48,12 +54,9 @@ def _fork_standby(control: socket.socket, channel: socket.socket, agent_pid: int
         stand_by(channel, agent_pid)
 
     try:
-        parent = _fork(lambda: _fork(become_standby))
+        os.waitpid(_fork(lambda: _fork(become_standby)), 0)
     finally:
         os.close(adopted)
-    try:
-        os.waitpid(parent, 0)
-    finally:
         os.close(gate)
 
 

@@ -76,6 +76,23 @@ async def test_the_pool_is_filled_after_any_failure(
         await eventually(lambda: pool.num_ready == 1, what="a standby")
 
 
+@pytest.mark.parametrize(
+    ("fork", "num_zygotes"),
+    [
+        pytest.param(fail, 1, id="a fork that failed"),
+        pytest.param(hang, 2, id="no answer"),
+    ],
+)
+async def test_only_a_zygote_that_does_not_answer_is_ended(
+    monkeypatch: pytest.MonkeyPatch, fork: Fork, num_zygotes: int
+) -> None:
+    monkeypatch.setattr(pools, "FORK_TIMEOUT_S", 0.05)
+    zygote = ZygoteDouble(fork)
+    async with filling(zygote, monkeypatch) as pool:
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+        assert zygote.num_started == num_zygotes
+
+
 async def test_orphans_are_reaped_while_a_zygote_says_nothing(
     monkeypatch: pytest.MonkeyPatch, reaper: CountingReaper
 ) -> None:
