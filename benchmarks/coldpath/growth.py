@@ -31,6 +31,7 @@ class Line:
 class Point:
     variant: str
     x_s: float  # bytes / (stages * rate)
+    largest_stage_s: float  # the same of the largest stage: no layer is cut, nor the embedding
     ttft_s: float
     fetch_s: float
 
@@ -40,7 +41,8 @@ class Point:
 
 
 def growth(samples: Samples) -> dict[str, object]:
-    """Over bytes/(s*b): with the model's size in four stages, and with the number of stages."""
+    """Over bytes/(s*b) and over the largest stage's time on its link: with the model's size in
+    four stages, and with the number of stages."""
     by_size = [_point(samples, f"growth_{model}", 4) for model in GROWTH_BYTES]
     by_stages = [_point(samples, f"growth_s{count}", count) for count in GROWTH_STAGES]
     series = {"model_size": by_size, "stages": by_stages}
@@ -52,17 +54,25 @@ def _point(samples: Samples, variant: str, num_stages: int) -> Point | None:
     if sample is None:
         return None
     x_s = sample.weight_bytes / (num_stages * FAST_NIC)
+    largest_s = sample.largest_stage_bytes / FAST_NIC
     # The path's length: a random model's first token need not be text that a client can be sent.
-    return Point(variant, x_s, sum(part.seconds for part in sample.path), sample.fetch_s)
+    ttft_s = sum(part.seconds for part in sample.path)
+    return Point(variant, x_s, largest_s, ttft_s, sample.fetch_s)
 
 
 def _fits(points: Sequence[Point]) -> dict[str, object]:
     """Slopes of 1 say that the wait is the network's and nothing else grows with it."""
     if len(points) < 3:
         return {"points": [asdict(point) for point in points]}
-    xs = [point.x_s for point in points]
     return {
         "points": [asdict(point) for point in points],
+        "over_even_stages": _lines([point.x_s for point in points], points),
+        "over_largest_stage": _lines([point.largest_stage_s for point in points], points),
+    }
+
+
+def _lines(xs: Sequence[float], points: Sequence[Point]) -> dict[str, object]:
+    return {
         "ttft_s": asdict(Line.through(xs, [point.ttft_s for point in points])),
         "fetch_s": asdict(Line.through(xs, [point.fetch_s for point in points])),
         "rest_s": asdict(Line.through(xs, [point.rest_s for point in points])),
