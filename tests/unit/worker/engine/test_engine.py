@@ -201,13 +201,14 @@ def test_what_every_request_needs_and_never_comes_ends_the_step_with_an_error(ti
         engine.step()
 
 
+@pytest.mark.parametrize("num_requests", [150, pytest.param(1_000, marks=pytest.mark.long)])
 def test_under_random_arrivals_and_cancellations_every_request_ends_and_no_kv_leaks(
-    tiny: Tiny,
+    tiny: Tiny, num_requests: int
 ) -> None:
     chance = random.Random(3)
     engine = tiny.engine(kv_bytes=300 * BYTES_PER_TOKEN, max_step_tokens=64)
     ended: dict[str, FinishReason] = {}
-    names = [f"r{number}" for number in range(150)]
+    names = [f"r{number}" for number in range(num_requests)]
     for name in names:
         prompt = tiny.prompt(chance.randint(1, 90), len(name))
         engine.add_request(request(name, prompt, max_tokens=chance.randint(1, 60)))
