@@ -3,23 +3,27 @@
 The embedded stack, real processes, nodes with capped links; each start on a fresh stack that has
 served another model before. Kinds of starts take turns. Raw figures are kept in
 `benchmarks/out/cold/samples.jsonl`: a call adds the runs that are missing there and writes
-`benchmarks/out/cold.json` of all of them; `--fresh` begins anew.
+`benchmarks/out/cold.json` of all that the same code made on this kind of processor; `--fresh`
+begins anew. The fetcher's own benchmark runs first unless it has measured this code.
 """
 
 import argparse
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.coldpath import models, report, vllmserver
 from benchmarks.coldpath.samples import Samples
 from benchmarks.coldpath.starts import Bench
+from benchmarks.coldpath.summary import is_of_this_code
 from benchmarks.coldpath.variants import GROWTH, MAIN, VLLM
+from benchmarks.report import OUT
 from deploy.local.statefolder import StateFolder
 
-FOLDER = Path(__file__).parent / "out" / "cold"
+FOLDER = OUT / "cold"
 SAMPLES = FOLDER / "samples.jsonl"
 
 
@@ -32,6 +36,8 @@ def main() -> None:
     names = options.only.split(",") if options.only else [VLLM, *(v.name for v in MAIN)]
     if options.growth:
         names = [variant.name for variant in GROWTH]
+    elif not options.only and not is_of_this_code(OUT / "fetch.json"):
+        subprocess.run([sys.executable, "-m", "benchmarks.fetching", str(options.runs)], check=True)
     deadline_s = time.monotonic() + options.minutes * 60
     _measure(names, options.runs, samples, deadline_s)
     report.write(samples)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from benchmarks.machine import code_digest, processor
+
 
 @dataclass(frozen=True)
 class PathPart:
@@ -31,6 +33,8 @@ class Sample:
     fetched_bytes: int = 0
     fetch_s: float = 0.0  # first fetch's beginning to the last one's end, by the nodes' clocks
     path: tuple[PathPart, ...] = ()
+    code: str = field(default_factory=code_digest)
+    processor: str = field(default_factory=processor)
     load_average: float = field(default_factory=lambda: os.getloadavg()[0])
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat("T", "seconds"))
 
@@ -41,14 +45,17 @@ class Sample:
 
 
 class Samples:
-    """Of all variants, in `path`."""
+    """Of all variants, in `path`. Only those of this code and this kind of processor count."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: dict[str, list[Sample]] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
-                self._keep(_sample(json.loads(line)))
+            bodies = [json.loads(line) for line in path.read_text().splitlines()]
+            here = (code_digest(), processor())
+            for body in bodies:
+                if (body.get("code"), body.get("processor")) == here:
+                    self._keep(_sample(body))
 
     def add(self, samples: Iterable[Sample]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

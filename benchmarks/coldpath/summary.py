@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.coldpath.samples import PathPart, Sample, Samples
 from benchmarks.coldpath.variants import FAST_NIC, VLLM
+from benchmarks.machine import code_digest, processor
 
 FETCH_FIGURES = (
     "fetch_goodput_ratio_400mbit",
@@ -79,7 +80,15 @@ def _ratios(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
     }
 
 
+def is_of_this_code(report: Path) -> bool:
+    """And of this kind of processor."""
+    if not report.exists():
+        return False
+    found = json.loads(report.read_text())["machine"]
+    return (found.get("code"), found["processor"]) == (code_digest(), processor())
+
+
 def _of_the_fetcher(report: Path) -> dict[str, float | None]:
     """As its own benchmark found them."""
-    found = json.loads(report.read_text())["summary"] if report.exists() else {}
+    found = json.loads(report.read_text())["summary"] if is_of_this_code(report) else {}
     return {name: found.get(name) for name in FETCH_FIGURES}
