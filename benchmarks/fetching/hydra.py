@@ -47,7 +47,7 @@ def _make_pages(fetcher: bootstrap.Fetcher, job: Job) -> float:
     size_bytes = job.size_bytes // len(job.unit_digests)
     file_bytes = size_bytes + header_bytes(size_bytes, CHUNK_SIZE_BYTES)
     fetcher.cache.expect([file_bytes] * len(job.unit_digests))
-    while fetcher.cache.fill_warm(fetcher.cache.free_bytes):
+    while fetcher.cache.warm_filling()():
         pass
     return time.process_time() - started_cpu_s
 

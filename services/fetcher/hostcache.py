@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from libs.common.errors import UnitFileError
@@ -67,12 +68,12 @@ class HostCache:
         """What neither units nor warm pages take."""
         return self.capacity_bytes - self.used_bytes - self._warm.used_bytes
 
-    def fill_warm(self, free_bytes: int) -> bool:
-        """Make pages for one more unit; False when there are enough. For a thread of its own.
+    def warm_filling(self) -> Callable[[], bool]:
+        """What makes pages for one more unit; False when there are enough. For a thread of its own.
 
-        Raises OSError when others took the memory.
+        It raises OSError when others took the memory.
         """
-        return self._warm.fill(free_bytes)
+        return partial(self._warm.fill, self.free_bytes, self._warm.turn)
 
     @property
     def complete_digests(self) -> tuple[str, ...]:
@@ -192,6 +193,7 @@ class HostCache:
     async def _create(self, unit: UnitEntry) -> CachedUnit:
         path, needed = self._folder / unit.digest, file_size_bytes(unit)
         while True:
+            await self._stop_warming(needed)
             self._evict_for(needed)
             try:
                 pages = self._warm_pages(needed)
@@ -215,6 +217,13 @@ class HostCache:
         )
         self._units[unit.digest] = cached
         return cached
+
+    async def _stop_warming(self, needed_bytes: int) -> None:
+        """What is being made counts as room, but cannot be given up before it is made or left."""
+        self._warm.stop()
+        making_bytes = self._warm.making_bytes
+        if making_bytes and self.free_bytes < needed_bytes + making_bytes:
+            await asyncio.to_thread(self._warm.wait_stopped)
 
     def _warm_pages(self, needed_bytes: int) -> SharedPages | None:
         """Pages for a new unit; without fitting ones the others make room where there is none."""

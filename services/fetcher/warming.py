@@ -36,7 +36,7 @@ async def keep_warm(
 async def _fill(cache: HostCache, is_idle: Callable[[], bool], pool: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
     try:
-        while is_idle() and await loop.run_in_executor(pool, cache.fill_warm, cache.free_bytes):
+        while is_idle() and await loop.run_in_executor(pool, cache.warm_filling()):
             pass
     except OSError as exc:  # others took the memory: fetches do without
         logger.info("no pages for the next fetch: %s", exc.strerror)

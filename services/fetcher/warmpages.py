@@ -6,10 +6,10 @@ the units that were made last are kept. What is kept is given up as soon as the 
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from libs.common.sharedpages import SharedPages
+from libs.common.sharedpages import NotWanted, SharedPages
 
 NAME_PREFIX = ".warm-"  # of files that an earlier process may have left
 _MAX_SIZES = 512
@@ -22,15 +22,37 @@ class WarmPages:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = threading.Lock()
+        self._has_ended = threading.Condition(self._lock)  # of making one
         self._sizes: deque[int] = deque(maxlen=_MAX_SIZES)  # of files, the latest last
         self._files: list[SharedPages] = []
-        self._making_bytes = self._num_made = 0
-        self._is_wanted = False
+        self._making_bytes = self._num_made = self._turn = 0
 
     @property
     def used_bytes(self) -> int:
         with self._lock:
             return self._making_bytes + sum(file.size_bytes for file in self._files)
+
+    @property
+    def making_bytes(self) -> int:
+        """Of the file that is being made: not all of it is there, and it cannot be given up."""
+        with self._lock:
+            return self._making_bytes
+
+    @property
+    def turn(self) -> int:
+        """For `fill`: it ends with the next stop."""
+        with self._lock:
+            return self._turn
+
+    def stop(self) -> None:
+        """No file is made any more in this turn; one that is being made is left after a step."""
+        with self._lock:
+            self._turn += 1
+
+    def wait_stopped(self) -> None:
+        """After `stop`: until no file is being made, some milliseconds."""
+        with self._has_ended:
+            self._has_ended.wait_for(lambda: not self._making_bytes)
 
     def expect(self, sizes_bytes: Iterable[int]) -> None:
         """Files of these sizes were made; the next ones may be alike."""
@@ -40,7 +62,7 @@ class WarmPages:
     def take(self, size_bytes: int) -> SharedPages | None:
         """The smallest that is large enough and not much larger; it is the caller's then."""
         with self._lock:
-            self._is_wanted = False
+            self._turn += 1
             fitting = [f for f in self._files if size_bytes <= f.size_bytes]
             found = min(fitting, key=lambda file: file.size_bytes, default=None)
             if found is None or found.size_bytes > _MAX_EXCESS * size_bytes:
@@ -51,7 +73,7 @@ class WarmPages:
     def give_up(self) -> bool:
         """Free the largest file; False when there is none."""
         with self._lock:
-            self._is_wanted = False
+            self._turn += 1
             largest = max(self._files, key=lambda file: file.size_bytes, default=None)
             if largest is None:
                 return False
@@ -59,33 +81,37 @@ class WarmPages:
         largest.discard()
         return True
 
-    def fill(self, room_bytes: int) -> bool:
+    def fill(self, room_bytes: int, turn: int) -> bool:
         """Make one file that is missing and fits. False when nothing is missing.
 
-        Raises OSError with ENOSPC when others took the memory. Stops when somebody takes a file.
+        Raises OSError with ENOSPC when others took the memory. The turn, of when the room was
+        counted, ends when somebody takes a file.
         """
         self._give_up_unwanted()
         with self._lock:
-            missing = self._wanted() - self._have()
+            missing = self._wanted() - self._have() if turn == self._turn else Counter[int]()
             size_bytes = next((size for size in missing if size <= room_bytes), None)
-            self._is_wanted, self._making_bytes = True, size_bytes or 0
+            self._making_bytes = size_bytes or 0
         if size_bytes is None:
             return False
         file = None
         try:
-            file = self._made(size_bytes)
+            file = self._made(size_bytes, lambda: turn == self._turn)
+        except NotWanted:
+            pass
         finally:
             with self._lock:
                 self._making_bytes = 0
                 self._files += [file] if file else []
+                self._has_ended.notify_all()
         return True
 
-    def _made(self, size_bytes: int) -> SharedPages:
+    def _made(self, size_bytes: int, is_wanted: Callable[[], bool]) -> SharedPages:
         self._num_made += 1
         path = self._folder / f"{NAME_PREFIX}{self._num_made}"
-        file = SharedPages(path, size_bytes)
+        file = SharedPages(path, size_bytes, is_wanted)
         try:
-            file.make(lambda: self._is_wanted)
+            file.make(is_wanted)
         except BaseException:
             file.discard()
             raise

@@ -2,10 +2,11 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -278,7 +279,7 @@ def warmed(folder: Path, num_units: int) -> HostCache:
 
 def fill_up(cache: HostCache) -> int:
     """The number of files made."""
-    return sum(1 for _ in iter(lambda: cache.fill_warm(cache.free_bytes), False))
+    return sum(1 for _ in iter(lambda: cache.warm_filling()(), False))
 
 
 def sizes(folder: Path) -> dict[int, int]:
@@ -311,6 +312,41 @@ async def test_warm_pages_take_no_room_from_units(tmp_path: Path) -> None:
 
     assert unit(0).digest in cache.complete_digests
     assert sum(sizes(tmp_path).values()) == FILE_BYTES + file_size_bytes(large)
+
+
+async def test_a_unit_waits_for_the_end_of_what_is_being_made_in_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = warmed(tmp_path, num_units=2)
+    await put(cache, 0)
+    with making(cache, monkeypatch) as go_on:
+        asyncio.get_running_loop().call_later(0.02, go_on)
+        await put(cache, 1)
+
+        assert len(cache.complete_digests) == 2, "nothing was evicted"
+        assert sum(sizes(tmp_path).values()) <= cache.max_bytes
+
+
+@contextmanager
+def making(cache: HostCache, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Another thread is about to allocate a file, until it is told to go on."""
+    allocate, has_begun, may_go_on = os.posix_fallocate, Event(), Event()
+
+    def allocate_late(*arguments: int) -> None:
+        if not has_begun.is_set():
+            has_begun.set()
+            assert may_go_on.wait(10)
+        allocate(*arguments)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate_late)
+    thread = Thread(target=cache.warm_filling())
+    thread.start()
+    assert has_begun.wait(10)
+    try:
+        yield may_go_on.set
+    finally:
+        may_go_on.set()
+        thread.join()
 
 
 async def test_warm_pages_of_an_earlier_process_are_removed(tmp_path: Path) -> None:

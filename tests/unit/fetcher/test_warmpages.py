@@ -14,7 +14,7 @@ ROOM = 100 * SIZE
 def filled(folder: Path, *sizes: int, max_bytes: int = 4 * SIZE) -> WarmPages:
     warm = WarmPages(folder, max_bytes)
     warm.expect(sizes)
-    while warm.fill(ROOM):
+    while warm.fill(ROOM, warm.turn):
         pass
     return warm
 
@@ -42,7 +42,7 @@ def test_what_only_older_units_had_gives_way(tmp_path: Path) -> None:
     warm = filled(tmp_path, SIZE, SIZE, SIZE, SIZE)
     warm.expect([3 * SIZE])
 
-    while warm.fill(ROOM):
+    while warm.fill(ROOM, warm.turn):
         pass
 
     assert warm.used_bytes == 4 * SIZE
@@ -54,8 +54,8 @@ def test_what_was_taken_is_made_again(tmp_path: Path) -> None:
     warm.take(SIZE)
     assert warm.used_bytes == SIZE
 
-    assert warm.fill(ROOM)
-    assert not warm.fill(ROOM)
+    assert warm.fill(ROOM, warm.turn)
+    assert not warm.fill(ROOM, warm.turn)
 
     assert warm.used_bytes == 2 * SIZE
 
@@ -79,8 +79,39 @@ def test_nothing_is_made_without_room_or_without_a_limit(tmp_path: Path) -> None
     warm = WarmPages(tmp_path, SIZE)
     warm.expect([SIZE])
 
-    assert not warm.fill(SIZE - 1)
+    assert not warm.fill(SIZE - 1, warm.turn)
     assert not filled(tmp_path, SIZE, max_bytes=0).used_bytes
+
+
+def test_a_turn_that_has_ended_makes_nothing(tmp_path: Path) -> None:
+    warm = WarmPages(tmp_path, SIZE)
+    warm.expect([SIZE])
+    turn = warm.turn
+    assert warm.take(SIZE) is None
+
+    assert not warm.fill(ROOM, turn)
+
+    assert warm.used_bytes == 0
+
+
+def test_a_file_is_left_in_the_midst_when_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = WarmPages(tmp_path, 100 * SIZE)
+    warm.expect([100 * SIZE])
+    allocated_bytes = []
+
+    def allocate(_descriptor: int, _offset: int, length: int) -> None:
+        allocated_bytes.append(length)
+        warm.stop()
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    assert warm.fill(ROOM, warm.turn)
+    warm.wait_stopped()
+
+    assert len(allocated_bytes) == 1
+    assert warm.used_bytes == warm.making_bytes == 0
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_is_given_up_is_gone(tmp_path: Path) -> None:
