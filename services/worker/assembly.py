@@ -56,9 +56,9 @@ def build_engine(
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
     options = _options(start, manifest, config, progress)
-    placement = _placement(feed, loading, options.device)
+    placement = placement_on(options.device, feed, loading)
     if options.device.type == "cuda":
-        _limit_memory(start, loading)
+        _limit_memory(start, placement)
     source = ParameterManager(feed, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
     engine: Engine | Follower
@@ -88,17 +88,20 @@ def warm_up_or_say_why(
         logger.warning("no warm-up, the first tokens will take longer: %s", exc)
 
 
-def _placement(feed: UnitFeed, loading: "DeviceLoading | None", device: torch.device) -> Placement:
-    if loading is not None:
-        return SlabPlacement(loading)
+def placement_on(
+    device: torch.device, feed: UnitFeed, loading: "DeviceLoading | None"
+) -> Placement:
+    """Waits until it is known whether `loading` has a slab. Raises WeightsUnavailable."""
+    if loading is not None and (slab := loading.slab()) is not None:
+        return SlabPlacement(loading, slab)
     return HostPlacement(feed) if device.type == "cpu" else DevicePlacement(feed, device)
 
 
-def _limit_memory(start: StartWorker, loading: "DeviceLoading | None") -> None:
+def _limit_memory(start: StartWorker, placement: Placement) -> None:
     """What was planned for others on this GPU stays theirs."""
     from services.worker.cuda.memory import torch_share
 
-    slab_bytes = 0 if loading is None else loading.slab().layout.size_bytes
+    slab_bytes = placement.size_bytes if isinstance(placement, SlabPlacement) else 0
     total_bytes = torch.cuda.mem_get_info()[1]
     share = torch_share(start.device_bytes, slab_bytes, total_bytes)
     torch.cuda.set_per_process_memory_fraction(share)

@@ -2,8 +2,8 @@
 
 On CPU a tensor is a view of the mapping, without a copy; the mapping is read-only, so a stray
 write to a weight ends the process instead of changing the weight for everybody. On CUDA all units
-lie in one allocation, which threads fill while the bytes arrive; where the driver lacks something,
-torch copies them.
+lie in one allocation, which threads fill while the bytes arrive; where the driver lacks something
+or gives no page-locked memory, torch copies them.
 """
 
 import time
@@ -21,7 +21,7 @@ from services.worker.errors import WeightsUnavailable
 from services.worker.unitfeed import UnitFeed
 
 if TYPE_CHECKING:  # a CPU loads no driver
-    from services.worker.cuda.loading import DeviceLoading
+    from services.worker.cuda.loading import DeviceLoading, Slab
 
 COPY_BYTES = 64 * 2**20  # of one copy by torch: large enough for full rate
 
@@ -69,15 +69,14 @@ class SlabPlacement:
     """The allocation that `loading` fills."""
 
     def __init__(
-        self, loading: "DeviceLoading", view: Callable[[int, int], torch.Tensor] | None = None
+        self,
+        loading: "DeviceLoading",
+        slab: "Slab",
+        view: Callable[[int, int], torch.Tensor] | None = None,
     ) -> None:
-        """`view` makes a tensor of device bytes at (pointer, size), on a GPU if it is not given.
-
-        Waits until the slab is allocated. Raises WeightsUnavailable.
-        """
+        """`view` makes a tensor of device bytes at (pointer, size), on a GPU if it is not given."""
         self._loading = loading
-        slab = loading.slab()
-        self._offsets = slab.layout.offsets
+        self._offsets, self.size_bytes = slab.layout.offsets, slab.layout.size_bytes
         self._bytes = (view or gpu_bytes)(slab.pointer, slab.layout.size_bytes)
 
     def place(self, unit: UnitEntry, deadline_s: float) -> torch.Tensor:

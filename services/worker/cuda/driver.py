@@ -9,7 +9,10 @@ from typing import Protocol
 
 class Driver(Protocol):
     def open_context(self) -> None:
-        """Make the primary context of the visible GPU, which torch will share, once a process."""
+        """Make the primary context of the visible GPU, which torch will share, once a process.
+
+        It is current in the calling thread then.
+        """
 
     def enter(self) -> None:
         """Make the context current in the calling thread."""

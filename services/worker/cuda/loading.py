@@ -1,9 +1,12 @@
 """The weights of a stage on their way to the GPU, beside the import of torch. Stdlib only.
 
 A few threads follow the unit files while these arrive and copy them into one allocation of exactly
-the stage's bytes. When an error ends that, the process is told to fail with the driver's words.
+the stage's bytes. When an error ends that, the process is told to fail with the driver's words. One
+is no error: where page-locked memory is scarce, such as in a container with a low limit, fewer
+threads copy, and where not even the first one gets its buffers, all is left to torch.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +21,10 @@ from services.worker.cuda.driver import Driver
 from services.worker.cuda.layout import SlabLayout, plan_slab
 from services.worker.cuda.pieces import Arriving, Piece, Pieces
 from services.worker.cuda.staging import BUFFER_BYTES, Staging
-from services.worker.errors import WeightsUnavailable
+from services.worker.errors import DriverError, WeightsUnavailable
 from services.worker.startsteps import StartSteps
+
+logger = logging.getLogger(__name__)
 
 
 class Feed(Protocol):
@@ -72,7 +77,8 @@ class DeviceLoading:
         self._driver, self._feed, self._unit_digests = driver, feed, unit_digests
         self._pace, self._steps, self._failed = pace, steps, failed
         self._buffer_bytes, self._sleep = buffer_bytes, sleep
-        self._settled = threading.Event()  # the slab is there, or never will be
+        self._settled = threading.Event()  # the slab is there, or it is known that it never will be
+        self._is_left_to_torch = False
         self._slab: Slab | None = None
         self._arrivals: DeviceArrivals | None = None
         self._cause = ""
@@ -86,17 +92,20 @@ class DeviceLoading:
         """Whether everything is on the device."""
         return self._arrivals is not None and self._arrivals.is_complete
 
-    def slab(self) -> Slab:
-        """Waits until it is allocated, not until it is filled. Raises WeightsUnavailable."""
+    def slab(self) -> Slab | None:
+        """Waits until it is allocated, not until it is filled. Raises WeightsUnavailable.
+
+        None where nothing will be copied here: torch has to.
+        """
         self._settled.wait(max(0.0, self._feed.deadline_s - time.monotonic()))
-        if self._slab is None:
+        if self._slab is None and not self._is_left_to_torch:
             raise WeightsUnavailable(self._cause or "the GPU was not ready before the deadline")
         return self._slab
 
     def wait(self, unit: UnitEntry, deadline_s: float) -> None:
-        """Until the unit is on the device. Raises WeightsUnavailable."""
+        """Until the unit is in the slab. Raises WeightsUnavailable."""
         self.slab()
-        assert self._arrivals is not None
+        assert self._arrivals is not None, "there is a slab"
         self._arrivals.wait(unit, deadline_s)
 
     # ---------------------------------------------------------------- its threads
@@ -122,11 +131,36 @@ class DeviceLoading:
     def _load(self) -> None:
         with self._steps.step("device_context"):
             self._driver.open_context()
+        try:
+            staging = self._open_staging()
+        except DriverError as exc:
+            self._leave_to_torch(exc)
+            return
         units = self._units()
         pieces = self._open_slab(units)
         for index in range(1, self._pace.num_threads):
-            self._spawn(partial(self._copy, pieces), index)
-        self._copy(pieces)
+            self._spawn(partial(self._help, pieces), index)
+        self._copy(pieces, staging)
+
+    def _help(self, pieces: Pieces) -> None:
+        """Of the threads beside the first: the copy goes on without them."""
+        self._driver.enter()
+        try:
+            staging = self._open_staging()
+        except DriverError as exc:
+            logger.warning("one thread less copies the weights: %s", exc)
+            return
+        self._copy(pieces, staging)
+
+    def _open_staging(self) -> Staging:
+        return Staging(
+            self._driver, is_urgent=self._pace.is_urgent, buffer_bytes=self._buffer_bytes
+        )
+
+    def _leave_to_torch(self, cause: DriverError) -> None:
+        logger.warning("torch will copy the weights, there are no buffers for it here: %s", cause)
+        self._is_left_to_torch = True
+        self._settled.set()
 
     def _units(self) -> tuple[UnitEntry, ...]:
         known = self._feed.manifest().units_by_digest
@@ -154,11 +188,7 @@ class DeviceLoading:
     def _open_unit(self, unit: UnitEntry) -> Arriving:
         return self._feed.mapped(unit, self._feed.deadline_s - time.monotonic())
 
-    def _copy(self, pieces: Pieces) -> None:
-        self._driver.enter()
-        staging = Staging(
-            self._driver, is_urgent=self._pace.is_urgent, buffer_bytes=self._buffer_bytes
-        )
+    def _copy(self, pieces: Pieces, staging: Staging) -> None:
         while (piece := self._next(pieces, staging)) is not None:
             started_s = time.monotonic()
             self._begin(piece, staging)

@@ -16,6 +16,7 @@ import torch
 from libs.common.manifest import UnitKind
 from libs.common.modelconfig.parts import Weight
 from libs.common.unitheader import UnitError
+from services.worker.assembly import placement_on
 from services.worker.cuda.driver import Driver
 from services.worker.cuda.libcuda import LibCuda
 from services.worker.cuda.loading import AT_ONCE, DeviceLoading
@@ -89,11 +90,25 @@ def copied_by_torch(device: str) -> Placing:
 
 
 def in_a_slab(fed: Fed) -> Placement:
-    return SlabPlacement(loading(fed, FakeDriver()), host_view)
+    return slab_of(loading(fed, FakeDriver()), host_view)
 
 
 def in_a_slab_of_the_gpu(fed: Fed) -> Placement:
-    return SlabPlacement(loading(fed, LibCuda()))
+    return slab_of(loading(fed, LibCuda()))
+
+
+def slab_of(
+    loading: DeviceLoading, view: Callable[[int, int], torch.Tensor] | None = None
+) -> Placement:
+    slab = loading.slab()
+    assert slab is not None
+    return SlabPlacement(loading, slab, view)
+
+
+def left_to_torch(fed: Fed) -> Placement:
+    """Shared memory, as there is no slab and this device is a CPU."""
+    loading_without_buffers = loading(fed, FakeDriver(failing="allocate_host"))
+    return placement_on(torch.device("cpu"), fed.feed, loading_without_buffers)
 
 
 def loading(fed: Fed, driver: Driver) -> DeviceLoading:
@@ -113,6 +128,7 @@ PLACEMENTS = [
     pytest.param(in_shared_memory, id="shared memory"),
     pytest.param(in_a_slab, id="a slab"),
     pytest.param(copied_by_torch("cpu"), id="a copy"),
+    pytest.param(left_to_torch, id="no page-locked memory"),
     pytest.param(in_a_slab_of_the_gpu, id="a slab of the GPU", marks=pytest.mark.gpu),
     pytest.param(copied_by_torch("cuda:0"), id="a copy on the GPU", marks=pytest.mark.gpu),
 ]

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from services.worker.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Pace
+from services.worker.cuda.staging import NUM_BUFFERS
 from services.worker.errors import WeightsUnavailable
 from services.worker.frames import StepTaken
 from services.worker.startsteps import StartSteps
@@ -16,6 +17,7 @@ from tests.support.waiting import eventually
 from tests.unit.worker.cuda.arriving import FeedDouble
 
 BUFFER_BYTES = 8192
+OF_BUFFERS = {"create_stream", "allocate_host", "create_event"}
 SIZES = (20_000, 4096, 1, 33_333)
 
 
@@ -49,6 +51,7 @@ class Loaded:
     def wait(self, index: int, timeout_s: float = 5.0) -> bytes:
         """What the device has of a unit that is said to be there."""
         unit, slab = self.feed.units[index], self.loading.slab()
+        assert slab is not None
         self.loading.wait(unit, time.monotonic() + timeout_s)
         return self.driver.bytes_at(
             slab.pointer + slab.layout.offsets[unit.digest], unit.size_bytes
@@ -111,13 +114,41 @@ async def test_the_timeline_has_the_context_the_copy_and_each_quarter() -> None:
     assert len({step.started_at_s for step in ended[1:]}) == 1
 
 
-@pytest.mark.parametrize("method", FUNCTIONS)
-def test_any_call_that_fails_ends_the_start_by_the_drivers_words(method: str) -> None:
+@pytest.mark.parametrize("method", sorted(FUNCTIONS.keys() - OF_BUFFERS))
+def test_any_other_call_that_fails_ends_the_start_by_the_drivers_words(method: str) -> None:
     feed = FeedDouble(*SIZES)
     feed.arrive()
     loaded = Loaded(feed, FakeDriver(failing=method))
     assert loaded.failed.wait(5)
     assert f"{FUNCTIONS[method]}: {ERROR_NAME}" in loaded.failures[0]
+
+
+@pytest.mark.parametrize("method", sorted(OF_BUFFERS))
+def test_without_buffers_for_one_thread_the_copy_is_left_to_torch(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = Loaded(FeedDouble(*SIZES), FakeDriver(failing=method))
+    assert loaded.loading.slab() is None
+    assert (
+        f"torch will copy the weights, there are no buffers for it here: {FUNCTIONS[method]}"
+        in (caplog.text)
+    )
+    assert loaded.failures == []
+    assert loaded.driver.num_calls["allocate_device"] == 0, "memory that torch needs now"
+
+
+@pytest.mark.parametrize("method", sorted(OF_BUFFERS))
+async def test_a_thread_without_buffers_leaves_the_copy_to_the_others(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = FeedDouble(*SIZES)
+    of_the_first = 1 if method == "create_stream" else NUM_BUFFERS
+    loaded = Loaded(feed, FakeDriver(failing=method, failing_call=of_the_first + 1))
+    await eventually(lambda: "one thread less copies the weights" in caplog.text)
+    feed.arrive()
+    for index, reader in enumerate(feed.readers):
+        assert loaded.wait(index) == reader.content
+    assert loaded.failures == []
 
 
 @pytest.mark.parametrize("method", ["open_context", "allocate_device"])
