@@ -31,6 +31,7 @@ def warmed(engine: Engine, *, is_packed: bool) -> Engine:
     for _ in engine.load_units():
         continue
     engine.add_request(request(0, num_tokens=2))
+    engine.step()  # only now it knows of the request
     while not engine.is_idle:
         engine.step()
     while is_packed and engine.improve():
