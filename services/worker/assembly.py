@@ -13,6 +13,7 @@ from services.worker.engine.config import parse_config
 from services.worker.engine.engine import Engine
 from services.worker.engine.follower import Follower
 from services.worker.engine.graphs import GraphBackend
+from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.place import Place
 from services.worker.engine.ring import Loopback, Ring
@@ -74,16 +75,20 @@ def build_engine(
     if isinstance(placement, SlabPlacement):
         with steps.step("warm_up"):
             unfilled = ParameterManager(feed, UnfilledPlacement(placement))
-            warm_up_or_say_why(config, unfilled, options, place)
+            warm_up_or_say_why(config, unfilled, options, place, engine.cache)
     return engine
 
 
 def warm_up_or_say_why(
-    config: ModelConfig, unfilled: WeightSource, options: EngineOptions, place: Place
+    config: ModelConfig,
+    unfilled: WeightSource,
+    options: EngineOptions,
+    place: Place,
+    cache: KvCache,
 ) -> None:
     """Not worth a start: if the device is broken, the next step says so again."""
     try:
-        warm_up(config, unfilled, options, place)
+        warm_up(config, unfilled, options, place, cache)
     except RuntimeError as exc:
         logger.warning("no warm-up, the first tokens will take longer: %s", exc)
 

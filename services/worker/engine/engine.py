@@ -20,7 +20,7 @@ from services.worker.engine.batch import Chunk
 from services.worker.engine.draw import Draw
 from services.worker.engine.executor import Executor
 from services.worker.engine.inbox import Add, Cancel, Command, Inbox
-from services.worker.engine.kv_cache import kv_bytes_per_token
+from services.worker.engine.kv_cache import KvCache, kv_bytes_per_token
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.pipeline import Pipeline, Returned
 from services.worker.engine.place import Place
@@ -71,6 +71,11 @@ class Engine:
     def stats(self) -> EngineStats:
         """As of the end of the last step."""
         return self._stats
+
+    @property
+    def cache(self) -> KvCache:
+        """For a warm-up before the first step: no slot is in use by then."""
+        return self._executor.cache
 
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit; steps may be taken in between.

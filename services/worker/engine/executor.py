@@ -27,12 +27,22 @@ class Executor:
 
     @torch.inference_mode()
     def __init__(
-        self, config: ModelConfig, source: WeightSource, options: EngineOptions, place: Place
+        self,
+        config: ModelConfig,
+        source: WeightSource,
+        options: EngineOptions,
+        place: Place,
+        cache: KvCache | None = None,
     ) -> None:
-        """Raises EngineError when the budget holds less than two tokens."""
+        """`cache` is one of these layers that somebody lends; without it one is allocated.
+
+        Raises EngineError when the budget holds less than two tokens.
+        """
         dtype, self._device = options.dtype, options.device
-        num_slots = num_cache_slots(config, options, len(place.layers))
-        self.place = place
+        num_slots = (
+            cache.num_slots if cache else num_cache_slots(config, options, len(place.layers))
+        )
+        self.place, self.hidden_size = place, config.hidden_size
         self.room = Room(
             num_slots=num_slots,
             max_context_tokens=context_limit(config, options, num_slots),
@@ -48,14 +58,14 @@ class Executor:
             layer_done=options.layer_done,
         )
         self._packer = Packer(self._stage.matrices, options.packed_bytes)
-        self._cache = self._new_cache(config, options, num_slots)
+        self.cache = cache or self._new_cache(config, options, num_slots)
         self._contexts = StepContexts(
             config.attention, place.layers, self.room.max_context_tokens, dtype, self._device
         )
         self._graphs = self._new_graphs(config, options)
 
     def _new_cache(self, config: ModelConfig, options: EngineOptions, num_slots: int) -> KvCache:
-        return KvCache(
+        return KvCache.allocate(
             config,
             num_layers=len(self.place.layers),
             num_slots=num_slots,
@@ -70,7 +80,7 @@ class Executor:
             options.graphs,
             self._stage,
             self._contexts,
-            cache=self._cache,
+            cache=self.cache,
             scratch=self._new_cache(config, options, num_slots=1),
             max_rows=options.max_running,
             max_length=self.room.max_context_tokens,
@@ -103,7 +113,7 @@ class Executor:
         until the next call.
         """
         for move in batch.moves:
-            self._cache.apply(move)
+            self.cache.apply(move)
         if self.place.layers:
             hidden = self._run_layers(batch, hidden)
         if self.place.is_last and batch.num_sampled < hidden.shape[0]:
@@ -116,7 +126,7 @@ class Executor:
             if replayed is not None:
                 return replayed
         context = self._contexts.make(_spans(batch), batch.positions, batch.slots)
-        return self._stage.run_layers(hidden, context, self._cache)
+        return self._stage.run_layers(hidden, context, self.cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """`[rows, hidden]` of sampled tokens to `[rows, vocabulary]`; entry stage only."""

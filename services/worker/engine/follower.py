@@ -9,6 +9,7 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.executor import Executor
+from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.microbatch import check_micro_batch
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.place import Place
@@ -30,6 +31,11 @@ class Follower:
         self._executor = Executor(config, source, options, place)
         self._ring = ring
         self._is_warm = False  # the first tokens are out
+
+    @property
+    def cache(self) -> KvCache:
+        """For a warm-up before the first step: no slot is in use by then."""
+        return self._executor.cache
 
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit; steps may be taken in between.

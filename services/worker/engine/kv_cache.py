@@ -18,21 +18,35 @@ def kv_bytes_per_token(config: ModelConfig, num_layers: int, dtype: torch.dtype)
 
 
 class KvCache:
-    def __init__(
-        self,
+    def __init__(self, storage: torch.Tensor) -> None:
+        """`storage` is `[layers, 2, slots, kv_heads, head_dim]`."""
+        self._storage = storage
+        self.num_slots = storage.shape[2]
+        # Views of each layer, made once: [num_slots, kv_heads, head_dim].
+        self.keys = tuple(storage[:, 0].unbind())
+        self.values = tuple(storage[:, 1].unbind())
+
+    @classmethod
+    def allocate(
+        cls,
         config: ModelConfig,
         *,
         num_layers: int,
         num_slots: int,
         dtype: torch.dtype,
         device: torch.device,
-    ) -> None:
+    ) -> "KvCache":
         shape = (num_layers, 2, num_slots, config.num_kv_heads, config.head_dim)
         # Not zeroed: on CPU the pages are taken as tokens arrive. No slot is read before written.
-        self._storage = torch.empty(shape, dtype=dtype, device=device)
-        # Views of each layer, made once: [num_slots, kv_heads, head_dim].
-        self.keys = tuple(self._storage[:, 0].unbind())
-        self.values = tuple(self._storage[:, 1].unbind())
+        return cls(torch.empty(shape, dtype=dtype, device=device))
+
+    def part(self, num_layers: int, num_slots: int) -> "KvCache":
+        """The first slots of the first layers: a view, which allocates nothing."""
+        return KvCache(self._storage[:num_layers, :, :num_slots])
+
+    def clear(self) -> None:
+        """Write zeros to all slots."""
+        self._storage.zero_()
 
     def apply(self, move: SlotMove) -> None:
         """Copy a sequence's slots in all layers; source and target do not overlap."""

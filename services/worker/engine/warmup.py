@@ -12,6 +12,7 @@ import torch
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.draw import Draw
 from services.worker.engine.executor import Executor
+from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.microbatch import MicroBatch, Piece
 from services.worker.engine.options import EngineOptions, step_tokens
 from services.worker.engine.place import Place
@@ -25,26 +26,37 @@ _DRAWN = Sampling(max_tokens=1, seed=0, top_p=0.9)
 
 @torch.inference_mode()
 def warm_up(
-    config: ModelConfig, unfilled: WeightSource, options: EngineOptions, place: Place
+    config: ModelConfig,
+    unfilled: WeightSource,
+    options: EngineOptions,
+    place: Place,
+    cache: KvCache,
 ) -> None:
     """A full prompt chunk and one decode, through as few layers as use every kernel.
 
-    `unfilled` has all tensors at once, whatever is in them. Stage, cache and results of this are
-    its own: nothing that is computed from such weights is left. Before any real token, because it
-    takes the device. Raises RuntimeError where the device cannot.
+    `unfilled` has all tensors at once, whatever is in them. `cache` is the one that the stage will
+    use: a second one was not planned for. Before any real token, because it takes the device and
+    the cache. Raises RuntimeError where the device cannot.
     """
-    num_tokens = min(
-        step_tokens(options), options.max_context_tokens, config.max_context_tokens - 1
-    )
+    most_tokens = min(options.max_context_tokens, config.max_context_tokens - 1, cache.num_slots)
+    num_tokens = min(step_tokens(options), most_tokens)
     place = replace(place, layers=_sample_of(place.layers, config.attention.windows))
-    executor = Executor(config, unfilled, replace(options, kv_tokens=max(2, num_tokens)), place)
-    for length in (num_tokens, 1):
-        batch = MicroBatch(0, (), (Piece(0, 0, length, True),))
-        hidden = executor.run(batch, _inputs(executor, batch, config, options))
-        if place.is_entry:
-            _sample(executor.logits(hidden[-1:]))
-        else:
-            hidden.cpu()  # as it leaves the stage
+    lent = cache.part(len(place.layers), num_tokens)
+    executor = Executor(config, unfilled, replace(options, graphs=None), place, lent)
+    try:
+        for length in (num_tokens, 1):
+            _run(executor, length, options)
+    finally:  # a kernel may weigh a slot by nought, and what is left there need not be a number
+        lent.clear()
+
+
+def _run(executor: Executor, length: int, options: EngineOptions) -> None:
+    batch = MicroBatch(0, (), (Piece(0, 0, length, True),))
+    hidden = executor.run(batch, _inputs(executor, batch, options))
+    if executor.place.is_entry:
+        _sample(executor.logits(hidden[-1:]))
+    else:
+        hidden.cpu()  # as it leaves the stage
 
 
 def _sample_of(layers: range, windows: tuple[int | None, ...]) -> range:
@@ -56,12 +68,10 @@ def _sample_of(layers: range, windows: tuple[int | None, ...]) -> range:
     return layers[:length]
 
 
-def _inputs(
-    executor: Executor, batch: MicroBatch, config: ModelConfig, options: EngineOptions
-) -> torch.Tensor:
+def _inputs(executor: Executor, batch: MicroBatch, options: EngineOptions) -> torch.Tensor:
     if executor.place.is_entry:
         return executor.embed([0] * batch.num_tokens, batch.positions)
-    shape = (batch.num_tokens, config.hidden_size)
+    shape = (batch.num_tokens, executor.hidden_size)
     return torch.zeros(shape, dtype=options.dtype, device=options.device)
 
 

@@ -23,6 +23,7 @@ def test_a_warm_up_that_fails_ends_no_start_and_is_told(
     tiny = Tiny(SHAPES[0], tmp_path_factory.mktemp("tiny"))
     whole = Place.whole(tiny.config.num_layers)
 
-    warm_up_or_say_why(tiny.config, NoKernels(), tiny.engine_options(), whole)
+    cache = tiny.cache(tiny.config.num_layers)
+    warm_up_or_say_why(tiny.config, NoKernels(), tiny.engine_options(), whole, cache)
 
     assert "no kernel image" in caplog.text and "first tokens will take longer" in caplog.text

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from libs.common.manifest import UnitKind
+from services.worker.engine.kv_cache import KvCache
 from services.worker.engine.place import Place
+from services.worker.engine.request import Request, Sampling
 from services.worker.engine.warmup import warm_up
 from services.worker.engine.weights import UnitKey
 from tests.unit.worker.engine.families import FAMILIES, Family
 from tests.unit.worker.engine.imported import Imported
-from tests.unit.worker.engine.tiny import Subject, Tiny
+from tests.unit.worker.engine.tiny import Subject, Tiny, generate
 
 FAMILY_NAMES = [family.name for family in FAMILIES]
 
@@ -40,7 +42,7 @@ def test_every_family_bears_garbage_for_weights(family: Family, tmp_path: Path) 
     garbage = Garbage(model)
     whole = Place.whole(model.config.num_layers)
 
-    warm_up(model.config, garbage, model.engine_options(), whole)
+    warm_up(model.config, garbage, model.engine_options(), whole, model.engine().cache)
 
     windows = model.config.attention.windows
     assert {windows[layer or 0] for layer in garbage.layers} == set(windows)
@@ -59,7 +61,8 @@ def test_every_family_bears_garbage_for_weights(family: Family, tmp_path: Path) 
 def test_every_stage_runs_a_part_of_its_own_only(tiny: Tiny, place: Place) -> None:
     garbage = Garbage(tiny)
 
-    warm_up(tiny.config, garbage, tiny.engine_options(kv_tokens=128), place)
+    cache = tiny.cache(len(place.layers), num_slots=128)
+    warm_up(tiny.config, garbage, tiny.engine_options(kv_tokens=128), place, cache)
 
     assert garbage.layers == set(place.layers[:1])
     assert (UnitKey(UnitKind.FINAL_NORM) in garbage.touched) is place.is_entry
@@ -67,4 +70,28 @@ def test_every_stage_runs_a_part_of_its_own_only(tiny: Tiny, place: Place) -> No
 
 def test_a_context_of_few_tokens_is_enough(tiny: Tiny) -> None:
     options = tiny.engine_options(max_context_tokens=1)
-    warm_up(tiny.config, Garbage(tiny), options, Place.whole(tiny.config.num_layers))
+    num_layers = tiny.config.num_layers
+    warm_up(tiny.config, Garbage(tiny), options, Place.whole(num_layers), tiny.cache(num_layers))
+
+
+def test_a_cache_of_few_slots_is_enough(tiny: Tiny) -> None:
+    num_layers = tiny.config.num_layers
+    cache = tiny.cache(num_layers, num_slots=2)
+    warm_up(tiny.config, Garbage(tiny), tiny.engine_options(), Place.whole(num_layers), cache)
+
+
+def test_the_engines_cache_is_used_and_nothing_of_it_is_left(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tiny.engine()
+    monkeypatch.setattr(KvCache, "allocate", lambda *_, **__: pytest.fail("a second cache"))
+
+    whole = Place.whole(tiny.config.num_layers)
+    warm_up(tiny.config, Garbage(tiny), tiny.engine_options(), whole, engine.cache)
+
+    num_written = min(engine.cache.num_slots, tiny.engine_options().max_context_tokens - 1)
+    assert not engine.cache.keys[0][:num_written].any()
+    assert not engine.cache.values[0][:num_written].any()
+    prompt = tiny.prompt(9)
+    request = Request("a", 1, prompt, Sampling(8, seed=0, temperature=0.0, ignore_eos=True))
+    assert generate(engine, request)["a"].token_ids == tiny.reference_tokens(prompt, 8)

@@ -152,7 +152,7 @@ class Subject:
         )
 
     def cache(self, num_layers: int, num_slots: int = 512) -> KvCache:
-        return KvCache(
+        return KvCache.allocate(
             self.config, num_layers=num_layers, num_slots=num_slots, dtype=self.dtype, device=CPU
         )
 
