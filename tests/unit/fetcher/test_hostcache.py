@@ -323,8 +323,8 @@ async def test_a_unit_waits_for_the_end_of_what_is_being_made_in_its_room(
         asyncio.get_running_loop().call_later(0.02, go_on)
         await put(cache, 1)
 
-        assert len(cache.complete_digests) == 2, "nothing was evicted"
-        assert sum(sizes(tmp_path).values()) <= cache.max_bytes
+    assert len(cache.complete_digests) == 2, "nothing was evicted"
+    assert sum(sizes(tmp_path).values()) <= cache.max_bytes
 
 
 @contextmanager
