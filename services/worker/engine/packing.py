@@ -17,8 +17,8 @@ PIECE_BYTES: Final = 8 * 2**20
 _BLOCK: Final = 64  # the kernel's blocks fill up to this many rows and columns
 _ROWS_HINT: Final = 16  # the layout is the same for any number of rows on the processors tried
 
-_pack = torch.ops.mkldnn._reorder_linear_weight.default
-_multiply = torch.ops.mkldnn._linear_pointwise.default
+# Of torch's own, not of its public interface: a version of it may be without them.
+_OPERATORS: Final = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
 
 
 class Packable(Protocol):
@@ -33,10 +33,11 @@ class PackedMatrix:
     def __init__(self, pieces: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Of each piece the packed rows, opaque to all other operations, and their bias."""
         self._pieces = pieces
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """`[rows, in]` to `[rows, out]`, a new tensor."""
-        products = [_multiply(inputs, w, bias, "none", [], "") for w, bias in self._pieces]
+        products = [self._multiply(inputs, w, bias, "none", [], "") for w, bias in self._pieces]
         return products[0] if len(products) == 1 else torch.cat(products, -1)
 
 
@@ -63,12 +64,13 @@ class Packer:
 def _pack_matrix(matrix: Packable) -> Iterator[bool]:
     """Its old kernel serves until all of it is packed."""
     num_rows, num_columns = matrix.weight.shape
+    pack = torch.ops.mkldnn._reorder_linear_weight.default
     rows = max(_BLOCK, PIECE_BYTES // (num_columns * matrix.weight.itemsize) // _BLOCK * _BLOCK)
     pieces = []
     for start in range(0, num_rows, rows):
         end = min(start + rows, num_rows)
         bias = None if matrix.bias is None else matrix.bias[start:end]
-        pieces.append((_pack(matrix.weight[start:end], _ROWS_HINT), bias))
+        pieces.append((pack(matrix.weight[start:end], _ROWS_HINT), bias))
         if end == num_rows:
             matrix.packed = PackedMatrix(pieces)
         yield True
@@ -76,6 +78,8 @@ def _pack_matrix(matrix: Packable) -> Iterator[bool]:
 
 def is_packable(weight: torch.Tensor) -> bool:
     if weight.device.type != "cpu" or weight.dtype is not torch.bfloat16:
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS):
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -64,6 +64,16 @@ def test_other_types_than_bfloat16_stay_as_they_are() -> None:
     assert not is_packable(torch.ones(64, 64, dtype=torch.bfloat16, device="meta"))
 
 
+def test_nothing_is_packed_by_a_torch_without_the_operators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    large = matrix(1024)
+
+    assert not Packer([large], budget_bytes=2**30).improve()
+    assert large.packed is None
+
+
 def test_nothing_is_packed_before_the_weights_are_there_and_the_first_tokens_out(
     tiny: Tiny,
 ) -> None:
