@@ -7,10 +7,13 @@ only what the plan's memory has room for: on a CPU the plan reserves the weights
 cache, and the weights themselves lie in the host cache. Other types than bfloat16 gain nothing.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 # Packed at once, in some milliseconds: no request waits longer for it.
 PIECE_BYTES: Final = 8 * 2**20
@@ -50,8 +53,12 @@ class Packer:
         self._work = self._pack(matrices)
 
     def improve(self) -> bool:
-        """Pack one more piece; False when there is none."""
-        return next(self._work, False)
+        """Pack one more piece; False when there is none, and ever after a piece that failed."""
+        try:
+            return next(self._work, False)
+        except (RuntimeError, MemoryError) as exc:  # the matrices serve as they lie
+            logger.warning("no more weights are packed: %s", exc)
+            return False
 
     def _pack(self, matrices: Iterable[Packable]) -> Iterator[bool]:
         for matrix in matrices:

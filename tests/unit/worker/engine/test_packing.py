@@ -1,13 +1,15 @@
 """Weights are packed when an endpoint is warm, a little at a time, as far as the plan allows."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from services.worker.engine import packing
 from services.worker.engine.engine import Engine
 from services.worker.engine.linear import Linear
-from services.worker.engine.packing import PIECE_BYTES, Packer, is_packable, packed_bytes
+from services.worker.engine.packing import PIECE_BYTES, Packable, Packer, is_packable, packed_bytes
 from services.worker.engine.request import Request, Sampling
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.tiny import Shape, Tiny, generate
@@ -72,6 +74,24 @@ def test_nothing_is_packed_by_a_torch_without_the_operators(
 
     assert not Packer([large], budget_bytes=2**30).improve()
     assert large.packed is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive"), MemoryError()])
+def test_a_piece_that_fails_ends_the_packing_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    matrices = [matrix(64), matrix(128)]
+    packer = Packer(matrices, budget_bytes=2**30)
+
+    def fail(matrix: Packable) -> Iterator[bool]:
+        yield True
+        raise error
+
+    monkeypatch.setattr(packing, "_pack_matrix", fail)
+
+    assert packer.improve()
+    assert not packer.improve() and not packer.improve()
+    assert [one.packed for one in matrices] == [None, None]
 
 
 def test_nothing_is_packed_before_the_weights_are_there_and_the_first_tokens_out(
