@@ -11,18 +11,23 @@ from libs.common.ids import is_id
 from libs.common.settings import parse_size_bytes
 
 MAX_NODES = 64
-_KEYS = frozenset({"node_id", "nic", "memory", "cores", "host_cache"})
+_KEYS = frozenset({"node_id", "nic", "memory", "cores", "host_cache", "gpu"})
 
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """One emulated server: its network link is a token bucket, its device a share of memory."""
+    """One emulated server: its network link is a token bucket, its device a share of memory.
+
+    The device is a part of this machine's processor, or of the GPU that the driver counts as `gpu`,
+    which several nodes may share.
+    """
 
     node_id: str
     nic_bytes_per_s: int = 50_000_000
     device_memory_bytes: int = 2 * 2**30
     cores: int = 1
     host_cache_bytes: int = 2**30
+    gpu: int | None = None
 
     def __post_init__(self) -> None:
         if not is_id(self.node_id):
@@ -30,6 +35,14 @@ class NodeOptions:
         for key in ("nic_bytes_per_s", "device_memory_bytes", "cores", "host_cache_bytes"):
             if getattr(self, key) < 1:
                 raise NodeOptionsError(key, getattr(self, key), "at least 1")
+        if self.gpu is not None and self.gpu < 0:
+            raise NodeOptionsError("gpu", self.gpu, "at least 0")
+
+    @property
+    def device(self) -> str:
+        """As the agent is told of it."""
+        kind = "cpu" if self.gpu is None else f"cuda:{self.gpu}"
+        return f"{kind}:{self.device_memory_bytes}:{self.cores}"
 
 
 def equal_nodes(count: int, common: Mapping[str, object]) -> tuple[NodeOptions, ...]:
@@ -57,7 +70,7 @@ def read_nodes(path: Path) -> tuple[NodeOptions, ...]:
 
 
 def parse_node(table: object) -> NodeOptions:
-    """One table: `node_id`, and `nic`, `memory`, `host_cache` as sizes, `cores` as a number."""
+    """One table: `node_id`; `nic`, `memory`, `host_cache` as sizes; `cores`, `gpu` as numbers."""
     if not isinstance(table, dict) or "node_id" not in table:
         raise NodeOptionsError("nodes", table, "tables with a node_id")
     if unknown := table.keys() - _KEYS:
@@ -69,6 +82,7 @@ def parse_node(table: object) -> NodeOptions:
         device_memory_bytes=_size(table, "memory", defaults.device_memory_bytes),
         cores=_count(table, "cores", defaults.cores),
         host_cache_bytes=_size(table, "host_cache", defaults.host_cache_bytes),
+        gpu=_count(table, "gpu", 0) if "gpu" in table else None,
     )
 
 

@@ -88,7 +88,7 @@ class ServiceSpecs:
     def agent(self, node: NodeOptions) -> ProcessSpec:
         variables = {
             **self._node(node),
-            "DEVICES": f"cpu:{node.device_memory_bytes}:{node.cores}",
+            "DEVICES": node.device,
             "RUN_DIR": str(self.state.node(node.node_id) / "agent"),
             "STANDBY_RUNTIMES": str(self.standby_runtimes),
         }

@@ -30,6 +30,14 @@ def test_options_describe_equal_nodes() -> None:
     assert options.standby_runtimes == 2
 
 
+def test_nodes_may_share_a_gpu() -> None:
+    arguments = "up --nodes 2 --gpu 0 --memory 17Gi --cores 3".split()
+
+    options = parse_stack_options(arguments, {})
+
+    assert [node.device for node in options.nodes] == [f"cuda:0:{17 * 2**30}:3"] * 2
+
+
 def test_a_file_describes_nodes_that_differ(tmp_path: Path) -> None:
     file = tmp_path / "nodes.toml"
     file.write_text('[[nodes]]\nnode_id = "fast"\nnic = "1G"\n[[nodes]]\nnode_id = "slow"\n')

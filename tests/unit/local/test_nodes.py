@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local.errors import NodeOptionsError
 from deploy.local.nodes import MAX_NODES, NodeOptions, equal_nodes, parse_node, read_nodes
+from services.worker.settings import parse_device
 
 
 def test_equal_nodes_differ_only_by_their_id() -> None:
@@ -30,13 +31,28 @@ def test_a_file_describes_each_node(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "device"),
+    [
+        ({"memory": "1Gi", "cores": 2}, f"cpu:{2**30}:2"),
+        ({"memory": "1Gi", "cores": 2, "gpu": 0}, f"cuda:0:{2**30}:2"),
+        ({"gpu": 3}, f"cuda:3:{2 * 2**30}:1"),
+    ],
+)
+def test_a_device_is_what_the_agent_understands(table: dict[str, object], device: str) -> None:
+    node = parse_node({"node_id": "a", **table})
+    assert node.device == device
+    parsed = parse_device(0, device)
+    assert (parsed.ordinal, parsed.memory_bytes) == (node.gpu, node.device_memory_bytes)
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
         ("", "nodes is None"),  # no table at all
         ("nodes = 3", "nodes is 3"),  # not tables
         ("[[nodes]]\nnic = '1G'", "node_id"),  # which node?
         ("[[nodes]]\nnode_id = 'a'\n[[nodes]]\nnode_id = 'a'", "different"),
-        ("[[nodes]]\nnode_id = 'a'\ngpu = 1", "gpu"),  # a misspelt key is not ignored
+        ("[[nodes]]\nnode_id = 'a'\ngpus = 1", "gpus"),  # a misspelt key is not ignored
         ("[[nodes]", "TOML"),  # not TOML
     ],
 )
@@ -66,6 +82,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("cores", True),  # TOML's true is no number
         ("cores", 0),
         ("host_cache", "0"),
+        ("gpu", -1),
+        ("gpu", "all"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key(key: str, value: object) -> None:
