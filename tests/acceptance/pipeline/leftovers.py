@@ -8,6 +8,8 @@ from sqlalchemy import text
 
 from deploy.local.stack import LocalStack
 from libs.common.database import Database
+from libs.common.settings import Environment
+from services.fetcher.settings import FetcherSettings
 from services.fetcher.warmpages import NAME_PREFIX
 from tests.acceptance.client import Client
 from tests.acceptance.observing import nodes, worker_pids
@@ -29,6 +31,7 @@ class Leftovers:
     rows: tuple[str, ...]  # open ones, each with its table
     leases: tuple[str, ...]  # unit files that somebody still holds
     unknown_bytes: tuple[str, ...]  # nodes whose shared memory is not what their fetcher says
+    warm_bytes: tuple[str, ...]  # fetchers that keep more pages for units to come than they may
 
     @property
     def are_none(self) -> bool:
@@ -58,6 +61,7 @@ async def leftovers(stack: LocalStack, client: Client, database: Database) -> Le
         rows=await _open_rows(database),
         leases=tuple(str(path) for path in _unit_files(stack) if _is_leased(path)),
         unknown_bytes=await _unknown_bytes(stack, client),
+        warm_bytes=_excess_warm_bytes(stack),
     )
 
 
@@ -69,14 +73,33 @@ async def _open_rows(database: Database) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _shared_folder(stack: LocalStack, node_id: str) -> Path:
-    return Path(stack.processes[f"fetcher-{node_id}"].spec.env["HYDRA_SHM_DIR"])
+def _settings(stack: LocalStack, node_id: str) -> FetcherSettings:
+    return FetcherSettings.read(Environment(stack.processes[f"fetcher-{node_id}"].spec.env))
 
 
-def _node_files(stack: LocalStack, node_id: str) -> list[Path]:
-    """All but the pages that a fetcher keeps for units to come, and may keep."""
-    paths = sorted(_shared_folder(stack, node_id).iterdir())
-    return [path for path in paths if path.is_file() and not path.name.startswith(NAME_PREFIX)]
+def _node_files(stack: LocalStack, node_id: str, *, are_warm: bool = False) -> list[Path]:
+    """Of units; or the pages that a fetcher keeps for units to come."""
+    paths = sorted(_settings(stack, node_id).shm_dir.iterdir())
+    files = [path for path in paths if path.is_file()]
+    return [path for path in files if path.name.startswith(NAME_PREFIX) == are_warm]
+
+
+def _excess_warm_bytes(stack: LocalStack) -> tuple[str, ...]:
+    found = []
+    for node in stack.options.nodes:
+        limit_bytes = _settings(stack, node.node_id).warm_bytes
+        size_bytes = sum(map(_size_bytes, _node_files(stack, node.node_id, are_warm=True)))
+        if size_bytes > limit_bytes:
+            found.append(f"{node.node_id}: {size_bytes} bytes of at most {limit_bytes}")
+    return tuple(found)
+
+
+def _size_bytes(path: Path) -> int:
+    """Of what its fetcher may give up, or make a unit of, at any time."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _unit_files(stack: LocalStack) -> list[Path]:

@@ -16,11 +16,13 @@ from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
 from deploy.local.workerprocesses import descendants
+from services.worker.processnames import ZYGOTE
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids, pools_filled
 from tests.acceptance.pipeline.leftovers import nothing_left
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.figures import Figure
+from tests.support.processtable import children
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(3600)]
 
@@ -57,7 +59,7 @@ async def tight_stack(
 
 @dataclass(frozen=True)
 class Held:
-    """By one of our services, and what runs below it."""
+    """By one of our services or a zygote, and what runs below it."""
 
     pid: int
     num_children: int
@@ -77,8 +79,12 @@ class Held:
 
 
 def held(stack: LocalStack) -> Mapping[str, Held]:
-    """By service."""
+    """By service, and by the zygote of each agent: what it leaks its forks inherit."""
     pids = {name: stack.pid(name) for name in stack.processes if name not in SERVERS}
+    agents = {name: pid for name, pid in pids.items() if pid and name.startswith("agent-")}
+    zygotes = {f"zygote of {name}": children(pid, ZYGOTE) for name, pid in agents.items()}
+    assert {len(found) for found in zygotes.values()} == {1}, zygotes
+    pids |= {name: pid for name, (pid,) in zygotes.items()}
     return {name: Held.by(pid) for name, pid in pids.items() if pid is not None}
 
 
