@@ -8,6 +8,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.strays import has_variable
 from services.worker.processnames import WORKER
 from tests.acceptance.client import Client, Json
+from tests.support.processtable import arguments_of
 from tests.support.waiting import eventually
 
 _RUNTIME = "services.worker.runtime"
@@ -21,7 +22,7 @@ def worker_pids(stack: LocalStack) -> set[int]:
 
 def _is_worker(pid: int) -> bool:
     """A standby keeps its zygote's command line when it becomes a worker, but not its name."""
-    arguments = _arguments(pid)
+    arguments = arguments_of(pid)
     return _RUNTIME in arguments or (_STANDBY in arguments and process_name(pid) == WORKER)
 
 
@@ -29,21 +30,14 @@ def _all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _arguments(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-    except OSError:
-        return []
-
-
 def worker_arguments(pid: int) -> list[str]:
     """Its command line, empty once it is gone; the last argument is its agent's pid."""
-    return _arguments(pid)
+    return arguments_of(pid)
 
 
 def _is_of(stack: LocalStack, pid: int) -> bool:
     """A worker is named by its agent's pid (its last argument); agents that died left theirs."""
-    arguments = _arguments(pid)
+    arguments = arguments_of(pid)
     agents = known_agent_pids(stack)
     return bool(arguments) and arguments[-1].isdigit() and int(arguments[-1]) in agents
 

@@ -20,6 +20,7 @@ from tests.integration.worker.processes import expected_tokens
 from tests.integration.worker.standbys import of, origin, standby_of
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
+from tests.support.processtable import started_for
 from tests.support.waiting import eventually
 
 NUM_STANDBYS = 1
@@ -209,14 +210,13 @@ async def test_an_agent_killed_while_its_pool_fills_leaves_no_process(
 ) -> None:
     random = Random(num_rounds)
     for _ in range(num_rounds):
-        await eventually(lambda: descendants([agent.process.pid]), what="the zygote")
+        await eventually(lambda: started_for(agent.process.pid), what="the zygote")
         if random.random() < 0.5:  # while it forks, rather than while it imports
             await standby_of(agent)
             kill(*of(agent, STANDBY))
         await asyncio.sleep(random.uniform(0, 0.6))
-        pids = set(descendants([agent.process.pid]))
 
         agent.kill()
 
-        await all_gone(pids)
+        await eventually(lambda: not started_for(agent.process.pid), what="the end of all")
         agent.restart()
