@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
-.PHONY: bench-burst bench-cold bench-engine bench-fetch lint clean
+.PHONY: bench-burst bench-cold bench-cold-gpu bench-engine bench-fetch lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -50,6 +50,9 @@ bench-burst: install ## measure bursts of requests to cold models
 
 bench-cold: $(BENCH_INSTALLED) ## measure how long first requests wait, by kind of start
 	@$(PY) -m benchmarks.cold $(ARGS)
+
+bench-cold-gpu: $(BENCH_INSTALLED) ## measure the same on a GPU, with weights of a 7B model's shape
+	@$(PY) -m benchmarks.coldgpu $(ARGS)
 
 bench-engine: model $(BENCH_INSTALLED) ## measure the engine on this machine's processors
 	@$(PY) -W ignore -m benchmarks.engine $(ARGS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,23 @@ REST_S = 2.0  # before each start: nothing else goes on, and what nodes keep rea
 PATIENCE_S = 120.0
 
 
+def small_node(variant: Variant) -> Mapping[str, object]:
+    """A node's table for the demo's model, or one of its size."""
+    return {
+        "nic": variant.nic_bytes_per_s,
+        "memory": "4Gi",
+        "host_cache": "2560Mi" if variant.num_stages == 1 else "1Gi",
+        "cores": 1,
+    }
+
+
 @dataclass(frozen=True)
 class Bench:
-    """Where the stacks keep what they have imported, and the models by name."""
+    """Where the stacks keep what they have imported, the models by name, what a node has."""
 
     state: StateFolder
     sources: Mapping[str, Path]
+    node: Callable[[Variant], Mapping[str, object]] = small_node
 
     async def measure(self, variant: Variant) -> list[Sample]:
         """The cold start and, where the variant asks for it, the one after it."""
@@ -57,15 +68,9 @@ class Bench:
             return found
 
     def _options(self, variant: Variant) -> StackOptions:
-        node = {
-            "nic": variant.nic_bytes_per_s,
-            "memory": "4Gi",
-            "host_cache": "2560Mi" if variant.num_stages == 1 else "1Gi",
-            "cores": 1,
-        }
         return StackOptions(
             state=self.state,
-            nodes=equal_nodes(variant.num_nodes, node),
+            nodes=equal_nodes(variant.num_nodes, self.node(variant)),
             standby_runtimes=variant.standby_runtimes,
             # Nodes are not avoided for what became of workers when an earlier call was broken off.
             service_env={"HYDRA_SUSPECT_S": "0.1"},

@@ -14,10 +14,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def byte_tokenizer() -> Tokenizer:
-    """One token per byte, then the special ones: every id decodes, nothing needs training."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {symbol: index for index, symbol in enumerate(alphabet)}
+def byte_tokenizer(vocab_size: int = 0) -> Tokenizer:
+    """One token per byte, then the special ones: every id decodes, nothing needs training.
+
+    Words that no text is made of fill it up to `vocab_size`.
+    """
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    symbols += [f"word{i}" for i in range(vocab_size - len(symbols) - len(_SPECIAL))]
+    vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -61,7 +65,12 @@ def make_tiny_llama(
     torch.manual_seed(seed)
     model: torch.nn.Module = LlamaForCausalLM(config)
     model.to(dtype).save_pretrained(folder)  # type: ignore[operator]  # a mixin's method
+    save_tokenizer(tokenizer, folder, chat_template)
+    return folder
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
+    """As transformers lays it down in a checkpoint's folder."""
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"chat_template": chat_template, "eos_token": "<|end|>", "bos_token": None}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
