@@ -129,7 +129,8 @@ def _head(name: str, help_text: str, kind: str) -> Iterator[str]:
 def _sample(name: str, label_names: tuple[str, ...], labels: Labels, value: float) -> str:
     pairs = zip(label_names, labels, strict=True)
     inner = ",".join(f'{key}="{_escape(text)}"' for key, text in pairs)
-    return f"{name}{{{inner}}} {value:g}" if inner else f"{name} {value:g}"
+    number = f"{value:.15g}"  # all digits of a count: what is cut off would seem to stand still
+    return f"{name}{{{inner}}} {number}" if inner else f"{name} {number}"
 
 
 def _escape(text: str) -> str:
