@@ -294,6 +294,8 @@ class WorkerObserved(Message):
     num_waiting: int = 0  # requests held until a slot or the weights are there
     # Of an entry stage or a whole model; the others follow it and do not know who is done.
     kv_used_bytes: int = 0
+    kv_capacity_bytes: int = 0
+    step_us: int = 0  # mean time of a step, the latest ones weigh most; 0: none yet
     idle_ms: int = 0  # since the last request ended, or since ready
     steps: tuple[Step, ...] = ()
 
@@ -402,10 +404,21 @@ class ModelSummary(Message):
 # ---------------------------------------------------------------------- routes
 
 
+class EngineLoad(Message):
+    """Of an endpoint's entry stage, as its WorkerObserved says."""
+
+    num_running: int
+    num_waiting: int
+    kv_used_bytes: int
+    kv_capacity_bytes: int
+    step_us: int
+
+
 class Route(Message):
     endpoint_id: Id
     epoch: int
     max_slots: int
+    load: EngineLoad | None = None  # for people's eyes, up to 5 s old; None: not heard of yet
 
 
 class RoutesPublished(Message):

@@ -1,5 +1,6 @@
 """What the routes need of the process: built once by bootstrap, found on the app's state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -7,6 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from libs.common.bus import Bus
+from libs.common.messages import EngineLoad
 from libs.common.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, Caller
 from services.gateway.generation.dispatcher import Dispatcher
@@ -77,6 +79,22 @@ class Gateway:
             "1 while NATS is connected",
             lambda: int(self.bus.is_connected),
         )
+        self._watch_loads()
+
+    def _watch_loads(self) -> None:
+        """Of each endpoint that has a route, by its entry stage."""
+
+        def watch(name: str, help_text: str, value: Callable[[EngineLoad], float]) -> None:
+            self.metrics.watch_each(
+                *(name, help_text, ("model", "endpoint")),
+                lambda: {labels: value(load) for labels, load in self.routes.loads.items()},
+            )
+
+        watch("hydra_endpoint_running", "Requests being executed", lambda x: x.num_running)
+        watch("hydra_endpoint_waiting", "Requests that wait for a slot", lambda x: x.num_waiting)
+        watch("hydra_endpoint_kv_used_bytes", "KV cache in use", lambda x: x.kv_used_bytes)
+        watch("hydra_endpoint_kv_capacity_bytes", "KV cache", lambda x: x.kv_capacity_bytes)
+        watch("hydra_endpoint_step_seconds", "Mean time of a step", lambda x: x.step_us / 1e6)
 
 
 async def gateway_of(request: Request) -> Gateway:

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms in the Prometheus text format, kept in plain dictionaries."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from services.gateway.store.requests import EndedRow
@@ -59,11 +59,13 @@ class Histogram:
 class Gauge:
     name: str
     help: str
-    read: Callable[[], float]
+    label_names: tuple[str, ...]
+    read: Callable[[], Mapping[Labels, float]]
 
     def lines(self) -> Iterator[str]:
         yield from _head(self.name, self.help, "gauge")
-        yield _sample(self.name, (), (), self.read())
+        for labels, value in sorted(self.read().items()):
+            yield _sample(self.name, self.label_names, labels, value)
 
 
 Metric = Counter | Histogram | Gauge
@@ -94,7 +96,17 @@ class Metrics:
         self._gauges: list[Gauge] = []
 
     def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        self._gauges.append(Gauge(name, help_text, read))
+        self.watch_each(name, help_text, (), lambda: {(): read()})
+
+    def watch_each(
+        self,
+        name: str,
+        help_text: str,
+        label_names: tuple[str, ...],
+        read: Callable[[], Mapping[Labels, float]],
+    ) -> None:
+        """A gauge whose labelled values come and go with what `read` returns."""
+        self._gauges.append(Gauge(name, help_text, label_names, read))
 
     def count_ended(self, row: EndedRow) -> None:
         """Token times are ages at the end of the request, so TTFT is a difference of ages."""

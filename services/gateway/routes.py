@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from libs.common.clock import Clock
-from libs.common.messages import Route, RoutesPublished
+from libs.common.messages import EngineLoad, Route, RoutesPublished
 
 _REFUSED_S = 0.5  # an endpoint that refused is not asked again for so long
 
@@ -53,6 +53,16 @@ class Routes:
         free = [route for route in routes if self._has_room(route)]
         random.shuffle(free)
         return tuple(sorted(free, key=lambda route: self._num_running[route.endpoint_id]))
+
+    @property
+    def loads(self) -> dict[tuple[str, str], EngineLoad]:
+        """What was last said of the engines, by model and endpoint."""
+        return {
+            (model_id, route.endpoint_id): route.load
+            for model_id, routes in self._published.routes.items()
+            for route in routes
+            if route.load is not None
+        }
 
     def refused(self, endpoint_id: str) -> None:
         self._refused_at_s[endpoint_id] = self._clock.monotonic_s()

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from libs.common.messages import RequestAssigned, WorkerObserved
+from libs.common.messages import RequestAssigned
 from libs.common.states import EndpointState
 from libs.common.subjects import REQUEST_ASSIGNED
 from services.scheduler.cluster import Demand, Endpoint
@@ -71,18 +71,11 @@ def _is_open(round_: Round, endpoint: Endpoint, doubts: Doubts) -> bool:
     if not all(worker.is_launch_due for worker in endpoint.workers[:1]):
         return False  # nobody would listen before its weights are there
     # Who serves was seen by this leader; what has just been planned cannot have been.
-    return endpoint.state is EndpointState.STARTING or _entry(round_, endpoint) is not None
+    return endpoint.state is EndpointState.STARTING or round_.observed.entry(endpoint) is not None
 
 
 def _slots(round_: Round, endpoint: Endpoint) -> Slots:
-    entry = _entry(round_, endpoint)
+    entry = round_.observed.entry(endpoint)
     num_observed = entry.num_running + entry.num_waiting if entry is not None else 0
     num_free = endpoint.max_slots - max(endpoint.num_assigned, num_observed)
     return Slots(endpoint.id, endpoint.state.is_serving, max(num_free, 0))
-
-
-def _entry(round_: Round, endpoint: Endpoint) -> WorkerObserved | None:
-    if not endpoint.workers:
-        return None
-    entry = endpoint.workers[0]
-    return round_.observed.worker(entry.node_id, entry.id)

@@ -14,6 +14,7 @@ from libs.common.messages import (
     GatewayHeartbeat,
     WorkerObserved,
 )
+from services.scheduler.cluster import Endpoint
 from services.scheduler.hearing import Hearing
 
 RETIRED_BOOTS = 16  # of one process; older ones cannot still be on their way
@@ -114,6 +115,13 @@ class Observed:
         heard = self.agents.of(node_id)
         workers = heard.heartbeat.workers if heard else ()
         return next((worker for worker in workers if worker.worker_id == worker_id), None)
+
+    def entry(self, endpoint: Endpoint) -> WorkerObserved | None:
+        """The worker that runs its requests."""
+        if not endpoint.workers:
+            return None
+        entry = endpoint.workers[0]
+        return self.worker(entry.node_id, entry.id)
 
     def fetch(self, node_id: str, worker_id: str) -> FetchObserved | None:
         """The fetch for a worker carries the worker's id."""

@@ -142,7 +142,7 @@ class Reconciler:
 
     async def _publish(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""
-        routes = self.routes.due(routes_of(fleet, self.doubts), round_.now_s)
+        routes = self.routes.due(routes_of(fleet, self.doubts, round_.observed), round_.now_s)
         for outgoing in [*round_.outgoing, *([routes] if routes else [])]:
             await self._publish_one(outgoing)
 

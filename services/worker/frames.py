@@ -137,6 +137,9 @@ class StatsChanged:
     num_running: int
     num_waiting: int
     kv_used_bytes: int
+    kv_capacity_bytes: int = 0
+    # The mean time of a step. No part of the load: it changes with each step.
+    step_us: int = field(default=0, compare=False)
     # What the engine's thread has done so far; the channel fills it in. No part of the load.
     progress: int = field(default=0, compare=False)
 

@@ -23,6 +23,7 @@ from services.worker.prefill import PrefillStep
 from services.worker.startsteps import StartSteps
 
 STATS_INTERVAL_S = 0.2  # at most this often
+STEP_TIME_INTERVAL_S = 1.0  # while only the time of the steps changes
 IDLE_WAIT_S = 1.0
 LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
 
@@ -117,12 +118,18 @@ class Serving:
     @property
     def _load_now(self) -> StatsChanged:
         stats = self._engine.stats
-        return StatsChanged(stats.num_running, stats.num_waiting, stats.kv_used_bytes)
+        return StatsChanged(
+            *(stats.num_running, stats.num_waiting, stats.kv_used_bytes, stats.kv_capacity_bytes),
+            step_us=round(stats.mean_step_s * 1e6),
+        )
 
     def _report(self) -> None:
-        """Tell the load when it changed, a few times a second at most."""
+        """Tell the load when it changed, a few times a second at most; the time of steps rarer."""
         current, now_s = self._load_now, time.monotonic()
-        if current != self._reported and now_s - self._reported_at_s >= STATS_INTERVAL_S:
+        silent_s = now_s - self._reported_at_s
+        is_load_due = current != self._reported and silent_s >= STATS_INTERVAL_S
+        has_new_time = current.step_us != self._reported.step_us
+        if is_load_due or (has_new_time and silent_s >= STEP_TIME_INTERVAL_S):
             self._channel.send(current)
             self._reported, self._reported_at_s = current, now_s
 

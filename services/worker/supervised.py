@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.common.clock import Clock
 from libs.common.messages import WorkerObserved, WorkerSpec
@@ -41,6 +41,8 @@ class Load:
 
     num_running: int = 0
     kv_used_bytes: int = 0
+    kv_capacity_bytes: int = 0
+    step_us: int = field(default=0, compare=False)  # never the same, and no reason for a heartbeat
 
 
 class SupervisedWorker:
@@ -187,7 +189,7 @@ class SupervisedWorker:
                 self._take_tokens(frame)
                 return
             case StatsChanged():
-                self._take_load(Load(frame.num_running, frame.kv_used_bytes))
+                self._take_load(_load_of(frame))
                 return
             case StepTaken():
                 self._steps.take(step_message(frame))
@@ -209,8 +211,9 @@ class SupervisedWorker:
 
     def _take_load(self, load: Load) -> None:
         """Comes each second, whether it has changed or not."""
-        if load != self._load:
-            self._load = load
+        has_changed = load != self._load
+        self._load = load
+        if has_changed:
             self._changed()
 
     def _take_tokens(self, frame: TokensProduced) -> None:
@@ -246,6 +249,8 @@ class SupervisedWorker:
             num_running=num_running,
             num_waiting=num_unfinished - num_running,
             kv_used_bytes=max(0, self._load.kv_used_bytes),
+            kv_capacity_bytes=max(0, self._load.kv_capacity_bytes),
+            step_us=max(0, self._load.step_us),
             idle_ms=bridge.idle_ms if bridge is not None else 0,
             steps=self._steps.all(),
         )
@@ -254,3 +259,7 @@ class SupervisedWorker:
         if self.spec.is_draining and not self._state.is_finished:
             return WorkerState.DRAINING
         return self._state
+
+
+def _load_of(frame: StatsChanged) -> Load:
+    return Load(frame.num_running, frame.kv_used_bytes, frame.kv_capacity_bytes, frame.step_us)

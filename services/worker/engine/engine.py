@@ -33,6 +33,7 @@ from services.worker.engine.stats import EngineStats
 from services.worker.engine.weights import WeightSource
 
 COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
+_STEP_WEIGHT: Final = 1 / 16  # of the latest step in the mean of their times
 
 
 class Engine:
@@ -235,8 +236,14 @@ class Engine:
             num_tokens_computed=last.num_tokens_computed + sum(c.length for c in chunks),
             num_tokens_generated=last.num_tokens_generated
             + sum(len(output.token_ids) for output in outputs),
-            last_step_s=step_s if chunks else last.last_step_s,
+            mean_step_s=_mean_step_s(last, step_s) if chunks else last.mean_step_s,
         )
+
+
+def _mean_step_s(before: EngineStats, step_s: float) -> float:
+    if before.num_steps == 0:
+        return step_s
+    return before.mean_step_s + _STEP_WEIGHT * (step_s - before.mean_step_s)
 
 
 def _output(sequence: Sequence, *, finish: FinishReason, error: str | None = None) -> Output:

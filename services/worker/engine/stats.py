@@ -12,4 +12,4 @@ class EngineStats:
     num_steps: int = 0  # that ran tokens, since the start
     num_tokens_computed: int = 0  # prompt and output tokens, since the start
     num_tokens_generated: int = 0  # since the start
-    last_step_s: float = 0.0
+    mean_step_s: float = 0.0  # of steps that ran tokens, the latest ones weigh most

@@ -85,8 +85,10 @@ async def test_a_request_sent_with_the_launch_is_answered(cluster: Cluster) -> N
     names = {step.name for step in observed.steps}
     assert {"spawn", "import", "map_units", "weights", "build_engine", "load", "ready"} <= names
     assert all(step.ended_at and step.ended_at >= step.started_at for step in observed.steps)
-    observed = (await cluster.until(lambda h: h.workers[0].idle_ms > 0)).workers[0]
+    idle = await cluster.until(lambda h: h.workers[0].idle_ms > 0 and h.workers[0].step_us > 0)
+    observed = idle.workers[0]
     assert (observed.num_running, observed.num_waiting) == (0, 0)
+    assert 0 < observed.kv_capacity_bytes <= 2**22
 
 
 @pytest.mark.usefixtures("agent")

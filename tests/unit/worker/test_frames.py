@@ -83,6 +83,7 @@ TO_AGENT: list[Frame] = [
     TokensProduced("request-a", 1, 1, (6,), (TokenLogprob(-0.5, ((6, -0.5), (7, -1.25))),)),
     TokensProduced("request-a", 1, 2, (), None, FinishReason.ERROR, "out of memory"),
     StatsChanged(1, 2, 3),
+    StatsChanged(1, 2, 3, 4, step_us=5, progress=6),
     WorkerFailed("no weights"),
 ]
 
@@ -133,6 +134,12 @@ def test_a_frame_over_the_limit_is_not_sent() -> None:
             b'{"kind":"StatsChanged","body":{"num_running":true,"num_waiting":0,"kv_used_bytes":0}}',
             "num_running",
             id="a truth value is no number",
+        ),
+        pytest.param(
+            b'{"kind":"StatsChanged","body":{"num_running":0,"num_waiting":0,"kv_used_bytes":0,'
+            b'"step_us":1.5}}',
+            "step_us",
+            id="a fraction is no whole number",
         ),
         pytest.param(
             b'{"kind":"StepTaken","body":{"name":"a","started_at_s":NaN,"ended_at_s":null}}',

@@ -255,4 +255,20 @@ def test_stats_count_steps_and_tokens(tiny: Tiny) -> None:
     assert (stats.num_steps, stats.num_tokens_generated) == (3 + 3, 4)
     assert stats.num_tokens_computed == 40 + 3
     assert stats.kv_capacity_bytes == 4 * 2**20 // BYTES_PER_TOKEN * BYTES_PER_TOKEN
-    assert stats.last_step_s > 0
+    assert stats.mean_step_s > 0
+
+
+def test_the_mean_time_of_steps_follows_the_latest_and_forgets_the_idle_ones(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, times_s = tiny.engine(), iter([0.0, 1.6, 2.0, 3.6, 4.0, 4.0, 5.0, 9.0])
+    monkeypatch.setattr("services.worker.engine.engine.perf_counter", lambda: next(times_s))
+    engine.add_request(request("r", tiny.prompt(10), max_tokens=3))
+
+    means_s = []
+    for _ in range(4):  # of 1.6, 1.6 and 0 s, and one that has nothing to do
+        engine.step()
+        means_s.append(engine.stats.mean_step_s)
+
+    assert engine.is_idle and engine.stats.num_steps == 3
+    assert means_s == pytest.approx([1.6, 1.6, 1.5, 1.5])
