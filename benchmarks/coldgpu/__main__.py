@@ -26,6 +26,7 @@ from services.worker.errors import DeviceError
 
 FOLDER = OUT / "cold-gpu"
 GPU = 0
+S3_PROCESSES = 8  # four links of 16 Gbit are 8 GB/s
 PACKAGES = ("torch", "nats-py", "pyzmq", "uvloop", "sqlalchemy", "asyncpg", "blake3")
 _NO_GPU = 2
 
@@ -56,7 +57,12 @@ def _measure(suite: Suite, only: Sequence[str], num_runs: int, samples: Samples)
     models = FOLDER / "models"
     shape = suite.shape
     source = {shape.name: ensure_checkpoint(models / shape.name, shape)}
-    bench = Bench(StateFolder(FOLDER / "state"), {**sources(models, ()), **source}, suite.node)
+    bench = Bench(
+        StateFolder(FOLDER / "state"),
+        {**sources(models, ()), **source},
+        suite.node,
+        s3_processes=S3_PROCESSES,
+    )
     for run in range(num_runs):
         for variant in suite.variants:
             if len(samples.of(variant.name)) > run or (only and variant.name not in only):

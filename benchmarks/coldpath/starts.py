@@ -48,6 +48,7 @@ class Bench:
     state: StateFolder
     sources: Mapping[str, Path]
     node: Callable[[Variant], Mapping[str, object]] = small_node
+    s3_processes: int = 1
 
     async def measure(self, variant: Variant) -> list[Sample]:
         """The cold start and, where the variant asks for it, the one after it."""
@@ -75,6 +76,7 @@ class Bench:
             # Nodes are not avoided for what became of workers when an earlier call was broken off.
             service_env={"HYDRA_SUSPECT_S": "0.1"},
             start_mode=variant.mode,
+            s3_processes=self.s3_processes,
             import_roots=tuple({path.parent for path in self.sources.values()}),
         )
 

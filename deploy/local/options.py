@@ -26,6 +26,7 @@ class StackOptions:
     num_gateways: int = 1
     start_mode: StartMode = StartMode.HYDRA
     standby_runtimes: int = 1  # of each node
+    s3_processes: int = 1  # of the object store: more for links that are faster than one serves
     min_cached_bytes: int = 0  # what the host caches must hold together, or nothing is started
     import_roots: tuple[Path, ...] = ()  # besides the state folder's `sources`
     service_env: Mapping[str, str] = field(default_factory=dict)

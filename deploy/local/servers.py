@@ -27,7 +27,7 @@ class Servers:
     credentials: Credentials
 
     @classmethod
-    def describe(cls, state: StateFolder) -> "Servers":
+    def describe(cls, state: StateFolder, *, s3_processes: int = 1) -> "Servers":
         """Chooses ports and generates the credentials that are missing; starts nothing."""
         credentials = Credentials(state.credentials)
         nats_port, postgres_port, s3_port = free_ports(3)
@@ -45,7 +45,14 @@ class Servers:
             roles=_database_roles(credentials),
             database=DATABASE,
         )
-        s3 = S3Options(state.path / "s3", state.log("s3"), s3_port, _s3_keys(credentials), BUCKET)
+        s3 = S3Options(
+            state.path / "s3",
+            state.log("s3"),
+            s3_port,
+            _s3_keys(credentials),
+            BUCKET,
+            num_processes=s3_processes,
+        )
         return cls(NatsServer(nats), PostgresServer(postgres), S3Server(s3), credentials)
 
     @property

@@ -116,7 +116,7 @@ class LocalStack:
 
     async def _start_all(self, folder: Path) -> None:
         self._make_folders(folder)
-        self.servers = Servers.describe(self._state)
+        self.servers = Servers.describe(self._state, s3_processes=self.options.s3_processes)
         self._assembly = Assembly(self.options, self.servers, folder)
         await self._assembly.prepare_servers()
         await self._start_together(self._assembly.servers())

@@ -48,7 +48,8 @@ async def test_a_start_of_random_weights_is_measured(
 ) -> None:
     models = tmp_path / "models"
     source = {SHAPE.name: ensure_checkpoint(models / SHAPE.name, SHAPE)}
-    bench = Bench(StateFolder(tmp_path / "state"), {**sources(models, ()), **source}, suite.node)
+    known = {**sources(models, ()), **source}
+    bench = Bench(StateFolder(tmp_path / "state"), known, suite.node, s3_processes=2)
     samples = Samples(tmp_path / "samples.jsonl")
     variant = next(variant for variant in suite.variants if variant.name == name)
 

@@ -1,6 +1,9 @@
 """The three embedded servers let in whom they should, for what they should, and nobody else."""
 
+import asyncio
 import io
+from pathlib import Path
+from random import Random
 
 import asyncpg
 import nats
@@ -10,9 +13,16 @@ from minio import Minio
 from minio.error import S3Error
 from nats.aio.client import Client
 
+from deploy.bootstrap.names import REGION
+from deploy.local.ports import free_ports
+from deploy.local.procfs import is_running
+from deploy.local.s3 import S3Options, S3Server
+from deploy.local.workerprocesses import descendants
+from libs.common.s3store import S3ObjectStore
 from libs.common.settings import DatabaseSettings, ObjectStoreSettings
 from libs.common.subjects import Service
-from tests.integration.servers import RunningNats, TestDatabase
+from tests.integration.servers import WRITER, RunningNats, TestDatabase
+from tests.support.waiting import eventually
 
 
 async def connect_database(settings: DatabaseSettings) -> "asyncpg.Connection[asyncpg.Record]":
@@ -135,3 +145,30 @@ def test_a_read_only_key_reads_but_does_not_write(
         reader.put_object(object_store.bucket, "unit", io.BytesIO(b"changed"), 7)
     with pytest.raises(S3Error, match="AccessDenied"):
         reader.remove_object(object_store.bucket, "unit")
+
+
+async def test_processes_of_one_s3_server_have_the_same_objects_and_end_together(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    server = S3Server(
+        S3Options(tmp_path / "s3", tmp_path / "log", port, (WRITER,), "units", num_processes=3)
+    )
+    child = await server.start()
+    try:
+        processes = descendants([child.pid])
+        assert len(processes) >= 3
+        settings = ObjectStoreSettings(
+            server.endpoint, "units", REGION, WRITER.access_key, WRITER.secret_key
+        )
+        # Two parts each, four at a time: parts of one object come over several connections.
+        contents = {f"unit-{i}": Random(i).randbytes(20 * 2**20) for i in range(4)}
+        async with S3ObjectStore(settings) as store, asyncio.TaskGroup() as group:
+            for key, content in contents.items():
+                group.create_task(store.put_bytes(key, content, digest=key))
+        for key, content in contents.items():
+            async with S3ObjectStore(settings) as store:  # a connection of its own
+                assert await store.get(key, max_bytes=len(content)) == content
+    finally:
+        await child.stop()
+    await eventually(lambda: not any(is_running(pid) for pid in processes), what="their end")
