@@ -4,7 +4,8 @@ Zero-copy weights lie as the checkpoint has them, and the kernel rearranges them
 packed copy is read up to twice as fast, at any number of rows, but costs private memory and
 time to make. So nothing is packed before an endpoint is warm, then a little between two steps, and
 only what the plan's memory has room for: on a CPU the plan reserves the weights' bytes beside the
-cache, and the weights themselves lie in the host cache. Other types than bfloat16 gain nothing.
+cache, and the weights themselves lie in the host cache. Only bfloat16 is packed: float32 gains
+nothing at one row. At four or more it would, some matrices 1.6 times, which is not used today.
 """
 
 import logging
