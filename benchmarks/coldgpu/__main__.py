@@ -62,6 +62,7 @@ def _measure(suite: Suite, only: Sequence[str], num_runs: int, samples: Samples)
         {**sources(models, ()), **source},
         suite.node,
         s3_processes=S3_PROCESSES,
+        max_slots=1,  # the cache of more would leave a quarter of the card too small
     )
     for run in range(num_runs):
         for variant in suite.variants:

@@ -25,6 +25,7 @@ from tests.support.waiting import eventually
 
 QUESTION = "What is the capital of France?"
 MAX_TOKENS = 12
+MAX_CONTEXT_TOKENS = 2048
 WARM_UP = "warm-up"  # a tiny model: what it starts is not what is measured
 KEEP_ALIVE_S = 1.0
 REST_S = 2.0  # before each start: nothing else goes on, and what nodes keep ready is refilled
@@ -49,6 +50,7 @@ class Bench:
     sources: Mapping[str, Path]
     node: Callable[[Variant], Mapping[str, object]] = small_node
     s3_processes: int = 1
+    max_slots: int = 16  # requests at once that an endpoint has memory for; one is sent
 
     async def measure(self, variant: Variant) -> list[Sample]:
         """The cold start and, where the variant asks for it, the one after it."""
@@ -84,7 +86,8 @@ class Bench:
         settings = {
             "keep_alive_s": KEEP_ALIVE_S,
             "max_pipeline_size": variant.num_stages,
-            "max_context_tokens": 2048,
+            "max_context_tokens": MAX_CONTEXT_TOKENS,
+            "max_slots": self.max_slots,
         }
         await api.ensure_model(name, self.sources[name], settings)
         async for _ in api.wait_imported(name, 10 * PATIENCE_S):

@@ -10,7 +10,7 @@ from benchmarks.coldgpu.checkpoint import LLAMA_2_7B, Shape, ensure_checkpoint
 from benchmarks.coldgpu.suite import Suite
 from benchmarks.coldpath.models import sources
 from benchmarks.coldpath.samples import Sample, Samples
-from benchmarks.coldpath.starts import QUESTION, Bench
+from benchmarks.coldpath.starts import MAX_CONTEXT_TOKENS, QUESTION, Bench
 from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
 from services.worker.errors import DeviceError
@@ -49,7 +49,7 @@ async def test_a_start_of_random_weights_is_measured(
     models = tmp_path / "models"
     source = {SHAPE.name: ensure_checkpoint(models / SHAPE.name, SHAPE)}
     known = {**sources(models, ()), **source}
-    bench = Bench(StateFolder(tmp_path / "state"), known, suite.node, s3_processes=2)
+    bench = Bench(StateFolder(tmp_path / "state"), known, suite.node, s3_processes=2, max_slots=1)
     samples = Samples(tmp_path / "samples.jsonl")
     variant = next(variant for variant in suite.variants if variant.name == name)
 
@@ -77,13 +77,16 @@ def test_the_summary_has_the_bound_and_the_ratios_of_what_was_measured(tmp_path:
 def test_the_nodes_have_equal_shares_of_one_gpu_and_room_for_what_they_get() -> None:
     suite = Suite(LLAMA_2_7B, 2 * 10**9, device_bytes=80 * 2**30, gpu=0)
 
-    assert suite.shape.weight_bytes == 13_476_831_232
+    shape = suite.shape
+    assert shape.weight_bytes == 13_476_831_232
+    kv_bytes = 4 * shape.num_layers * shape.hidden_size * MAX_CONTEXT_TOKENS  # bfloat16, two each
     for variant in suite.variants:
         node = suite.node(variant)
         assert (node["gpu"], node["memory"]) == (0, 17 * 2**30)
+        assert shape.weight_bytes + kv_bytes < 17 * 2**30
         host_cache_bytes = node["host_cache"]
         assert isinstance(host_cache_bytes, int)
-        assert host_cache_bytes * variant.num_stages > suite.shape.weight_bytes
+        assert host_cache_bytes * variant.num_stages > shape.weight_bytes
 
 
 def test_without_a_gpu_it_says_so_and_ends_with_a_code_of_its_own(
