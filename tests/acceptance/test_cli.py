@@ -74,7 +74,7 @@ async def test_what_a_request_waited_for_is_in_its_view(client: Client, model: s
     request = await client.get(f"/api/v1/requests/{starts[-1]['request_id']}")
 
     assert request["cold_start_id"] == starts[-1]["id"]
-    assert request["waited"]["for_cold_start_s"] > 0.1
+    assert request["waited"]["for_cold_start_s"] > 0
     assert request["waited"]["for_endpoint_s"] >= 0
 
 

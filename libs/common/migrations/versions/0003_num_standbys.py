@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column(
         "nodes",
-        sa.Column("num_standbys", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("num_standbys", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
     )
 
 
