@@ -59,7 +59,7 @@ async def start_stream(client: Client, model: str) -> tuple[Answer, "asyncio.Tas
     task = asyncio.create_task(
         client.stream(model, "go", into=answer, max_tokens=LONG, temperature=0)
     )
-    await eventually(lambda: answer.num_chunks > 50 or task.done(), timeout_s=60, what="streaming")
+    await eventually(lambda: answer.num_chunks > 5 or task.done(), timeout_s=60, what="streaming")
     assert not task.done(), answer
     return answer, task
 
