@@ -96,7 +96,7 @@ class Stream:
 
         return await eventually(found, timeout_s=PATIENCE_S, poll_s=FAST_POLL_S, what=what)
 
-    async def until_text(self, num_chunks: int = 5) -> None:
+    async def until_text(self, num_chunks: int = 20) -> None:
         await self.until(lambda: self.answer.num_chunks >= num_chunks, "streaming")
 
     async def stage(self, index: int, condition: Callable[[StageRow], bool], what: str) -> StageRow:
