@@ -142,11 +142,13 @@ async def test_twenty_prompts_in_turn_give_transformers_tokens_also_in_bfloat16(
             answers[num_stages] = await talk.ask_in_turn(QUESTIONS, num_tokens)
             await talk.check_stages(num_stages)
 
-    for num_stages in (4, 3, 2):
-        assert answers[num_stages] == answers[1], "hidden states travel as they are"
-    for question, said in zip(QUESTIONS, answers[1], strict=True):
+    # A warm stage packs its weights while it answers, which rounds bfloat16 products otherwise.
+    for question, *said in zip(QUESTIONS, *answers.values(), strict=True):
         expected = reference.greedy(question, num_tokens)
         is_near_tie = [is_greedy_near_tie(row) for row in expected.logits]
-        equality.compare(question, said.token_ids, expected.token_ids, is_near_tie.__getitem__)
+        for num_stages, answer in zip(answers, said, strict=True):
+            where = f"{num_stages} stages, {question}"
+            tie = is_near_tie.__getitem__
+            equality.compare(where, answer.token_ids, expected.token_ids, tie)
     figure(f"bfloat16, {num_tokens} tokens, 4, 3, 2 and 1 stages: {equality}: {equality.ties}")
     equality.check()
