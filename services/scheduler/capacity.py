@@ -1,11 +1,11 @@
 """The cluster as the planner may use it: only nodes that were heard lately and hold no strays."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from libs.common.states import FetchState, WorkerState
-from services.scheduler.cluster import Cluster, Device, Endpoint, Holding, Node
+from services.scheduler.cluster import Cluster, Device, Endpoint, Holding, Node, Worker
 from services.scheduler.observed import Observed
 from services.scheduler.round import Round
 
@@ -20,12 +20,15 @@ def usable_cluster(
     holdings: Mapping[str, tuple[Holding, ...]],
 ) -> Cluster:
     """For a model that failed on the suspect nodes lately; `holdings` are those of each node."""
-    known = {worker.id for endpoint in fleet for worker in endpoint.workers}
-    unheard = _unheard_fetches(round_.observed, fleet)
-    launches = _unheard_launches(round_.observed, fleet)
+    workers = [worker for endpoint in fleet for worker in endpoint.workers]
+    known = {worker.id for worker in workers}
+    observed = round_.observed
+    fetches = _unheard_per_node(workers, lambda w: observed.fetch(w.node_id, w.id) is not None)
+    # Each may take a standby.
+    launches = _unheard_per_node(workers, lambda w: observed.worker(w.node_id, w.id) is not None)
     node_ids = sorted({device.node_id for device in devices})
     usable = (
-        _node(round_.observed, node_id, devices)
+        _node(observed, node_id, devices)
         for node_id in node_ids
         if _is_usable(round_, node_id, known)
     )
@@ -35,7 +38,7 @@ def usable_cluster(
                 node,
                 is_suspect=node.id in suspects,
                 holdings=holdings.get(node.id, ()),
-                num_fetches=node.num_fetches + unheard[node.id],
+                num_fetches=node.num_fetches + fetches[node.id],
                 num_standbys=max(0, node.num_standbys - launches[node.id]),
             )
             for node in usable
@@ -43,27 +46,14 @@ def usable_cluster(
     )
 
 
-def _unheard_fetches(observed: Observed, fleet: tuple[Endpoint, ...]) -> Counter[str]:
-    """Per node: fetches that were planned, and that its fetcher has not spoken of yet."""
-    workers = [worker for endpoint in fleet for worker in endpoint.workers]
+def _unheard_per_node(
+    workers: Iterable[Worker], is_heard: Callable[[Worker], bool]
+) -> Counter[str]:
+    """Of those that are to start, and that their node has not spoken of yet."""
     return Counter(
         worker.node_id
         for worker in workers
-        if worker.is_desired
-        and worker.state in _BEFORE_READY
-        and observed.fetch(worker.node_id, worker.id) is None
-    )
-
-
-def _unheard_launches(observed: Observed, fleet: tuple[Endpoint, ...]) -> Counter[str]:
-    """Per node: launches that its agent has not spoken of yet; each may take a standby."""
-    workers = [worker for endpoint in fleet for worker in endpoint.workers]
-    return Counter(
-        worker.node_id
-        for worker in workers
-        if worker.is_desired
-        and worker.state in _BEFORE_READY
-        and observed.worker(worker.node_id, worker.id) is None
+        if worker.is_desired and worker.state in _BEFORE_READY and not is_heard(worker)
     )
 
 
