@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,41 +19,7 @@ from libs.common.states import FinishReason, WorkerState
 from libs.common.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_RESEND
 from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import WAIT_S, Cluster, RunningAgent, request_for, send
-from tests.integration.worker.tiny import TinyModel, UnitFolder
-from tests.integration.worker.unitservers import UnitServerDouble
 from tests.support.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def model() -> TinyModel:
-    return TinyModel()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
-    folder = UnitFolder(tmp_path / "units", model)
-    folder.fill()
-    with UnitServerDouble(tmp_path, folder):
-        yield folder
-
-
-@pytest.fixture
-async def cluster(nats_server: RunningNats, model: TinyModel) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.open(nats_server, model)
-    yield cluster
-    await cluster.close()
-
-
-@pytest.fixture
-async def agent(
-    tmp_path: Path, nats_server: RunningNats, cluster: Cluster, folder: UnitFolder
-) -> AsyncIterator[RunningAgent]:
-    agent = RunningAgent(tmp_path, nats_server)
-    try:
-        await cluster.until(lambda _heartbeat: True)
-        yield agent
-    finally:
-        agent.kill()
 
 
 async def gone(pid: int) -> None:

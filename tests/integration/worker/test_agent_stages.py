@@ -2,24 +2,18 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from libs.common.nicledger import NicLedger
 from libs.common.states import FinishReason, WorkerState
-from tests.integration.servers import RunningNats
-from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
+from tests.integration.worker.agents import Cluster, request_for, send
 from tests.integration.worker.pipelines import introduce, stages
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 from tests.support.frozenthread import FrozenThread
-
-
-@pytest.fixture(scope="module")
-def model() -> TinyModel:
-    return TinyModel()
 
 
 @pytest.fixture
@@ -32,22 +26,8 @@ def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
 
 
 @pytest.fixture
-async def cluster(nats_server: RunningNats, model: TinyModel) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.open(nats_server, model)
-    yield cluster
-    await cluster.close()
-
-
-@pytest.fixture
-async def agent(
-    tmp_path: Path, nats_server: RunningNats, cluster: Cluster, folder: UnitFolder
-) -> AsyncIterator[RunningAgent]:
-    agent = RunningAgent(tmp_path, nats_server, HYDRA_ENGINE_PATIENCE_S="8")
-    try:
-        await cluster.until(lambda _heartbeat: True)
-        yield agent
-    finally:
-        agent.kill()
+def agent_settings() -> dict[str, str]:
+    return {"HYDRA_ENGINE_PATIENCE_S": "8"}
 
 
 @pytest.mark.usefixtures("agent")

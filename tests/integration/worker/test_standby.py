@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
 
@@ -14,48 +13,19 @@ from deploy.local.workerprocesses import descendants
 from libs.common.messages import WorkerObserved
 from libs.common.states import WorkerState
 from services.worker.processnames import STANDBY, WORKER, ZYGOTE
-from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
 from tests.integration.worker.processes import expected_tokens
 from tests.integration.worker.standbys import of, origin, standby_of
-from tests.integration.worker.tiny import TinyModel, UnitFolder
-from tests.integration.worker.unitservers import UnitServerDouble
+from tests.integration.worker.tiny import TinyModel
 from tests.support.processtable import started_for
 from tests.support.waiting import eventually
 
 NUM_STANDBYS = 1
 
 
-@pytest.fixture(scope="module")
-def model() -> TinyModel:
-    return TinyModel()
-
-
 @pytest.fixture
-def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
-    folder = UnitFolder(tmp_path / "units", model)
-    folder.fill()
-    with UnitServerDouble(tmp_path, folder):
-        yield folder
-
-
-@pytest.fixture
-async def cluster(nats_server: RunningNats, model: TinyModel) -> AsyncIterator[Cluster]:
-    cluster = await Cluster.open(nats_server, model)
-    yield cluster
-    await cluster.close()
-
-
-@pytest.fixture
-async def agent(
-    tmp_path: Path, nats_server: RunningNats, cluster: Cluster, folder: UnitFolder
-) -> AsyncIterator[RunningAgent]:
-    agent = RunningAgent(tmp_path, nats_server, HYDRA_STANDBY_RUNTIMES=str(NUM_STANDBYS))
-    try:
-        await cluster.until(lambda _heartbeat: True)
-        yield agent
-    finally:
-        agent.kill()
+def agent_settings() -> dict[str, str]:
+    return {"HYDRA_STANDBY_RUNTIMES": str(NUM_STANDBYS)}
 
 
 def kill(pid: int) -> None:
