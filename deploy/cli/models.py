@@ -49,7 +49,9 @@ def add(
     max_endpoints: EndpointsOption = None,
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
-    public: Annotated[bool, typer.Option("--public", help="Share cached weights.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Share equal weights with other tenants.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is imported.")] = True,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 600.0,
     as_json: JsonOption = False,
@@ -123,9 +125,6 @@ def change(
     max_endpoints: EndpointsOption = None,
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
-    public: Annotated[
-        bool | None, typer.Option("--public/--private", help="Share cached weights, or not.")
-    ] = None,
     default_context: Annotated[
         bool, typer.Option("--default-context", help="The context as the checkpoint has it.")
     ] = False,
@@ -146,7 +145,6 @@ def change(
             "max_endpoints": max_endpoints,
             "max_context_tokens": max_context_tokens,
             "kv_cache_bytes": kv_cache_bytes,
-            "public": public,
         }
     )
     settings |= {"max_context_tokens": None} if default_context else {}

@@ -361,6 +361,7 @@ class ImportModel(Message):
     model_id: Id
     import_id: Id  # one per try; a new one makes older tries stale
     source: str  # path of a folder or a .gguf file
+    owner: str | None  # the tenant that alone may use the units; None: public
 
 
 class ImportProgressed(Message):

@@ -4,9 +4,10 @@ A file is a little-endian u64 header length, the header (JSON), then the tensors
 holes. Format: https://github.com/huggingface/safetensors#format. Stdlib only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 
 from libs.common.errors import SafetensorsError
 from libs.common.strict_json import JsonFieldError, JsonObject, canonical_bytes, parse_object
@@ -14,6 +15,7 @@ from libs.common.strict_json import JsonFieldError, JsonObject, canonical_bytes,
 LENGTH_FIELD_BYTES = 8
 MAX_HEADER_BYTES = 32 * 2**20
 PADDING_PREFIX = "__padding_"
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 DTYPE_SIZE_BYTES = {
     "BOOL": 1,
@@ -122,12 +124,14 @@ def _check_extent(tensors: Sequence[PlacedTensor], data_start: int, file_size_by
         raise SafetensorsError(f"{file_size_bytes - end} unused bytes at the end of the file")
 
 
-def plan_layout(specs: Sequence[TensorSpec], *, alignment: int) -> Layout:
+def plan_layout(
+    specs: Sequence[TensorSpec], *, alignment: int, metadata: Mapping[str, str] = _NO_METADATA
+) -> Layout:
     """Place tensors in the given order, each at a multiple of `alignment` bytes.
 
     The format allows no holes, so gaps become U8 tensors whose names begin with PADDING_PREFIX.
     """
-    members: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    members: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     offsets: list[int] = []
     position = 0  # within the data
     for spec in specs:

@@ -2,7 +2,7 @@
 
 Everything is validated before the first byte is stored. Each unit is repacked, hashed and, if the
 store does not have it yet, uploaded; so an import that was interrupted goes on where it was, and
-models that share units share their storage.
+models of one owner that share units share their storage.
 """
 
 import asyncio
@@ -57,11 +57,11 @@ class Importer:
     def __init__(self, uploader: Uploader, settings: ImportSettings) -> None:
         self._uploader, self._settings = uploader, settings
 
-    async def run(self, source: Path, *, report: Report) -> ImportedModel:
-        """Raises ImportRefused, with a code and what to do next."""
+    async def run(self, source: Path, *, owner: str | None, report: Report) -> ImportedModel:
+        """`owner`: see `layout_of`. Raises ImportRefused, with a code and what to do next."""
         try:
             async with self._folder(source) as folder:
-                return await self._import(folder, report)
+                return await self._import(folder, owner, report)
         except ObjectStoreError as exc:
             raise ImportRefused("store_refused", f"the object store says no: {exc}") from exc
         except OSError as exc:
@@ -82,9 +82,12 @@ class Importer:
             with opened_folder(converted, [converted]) as folder:
                 yield folder
 
-    async def _import(self, folder: SourceFolder, report: Report) -> ImportedModel:
-        checked = await asyncio.to_thread(_check, folder)
-        tally = _Tally(report, sum(layout_of(unit).size_bytes for unit in checked.plan.units))
+    async def _import(
+        self, folder: SourceFolder, owner: str | None, report: Report
+    ) -> ImportedModel:
+        checked = await asyncio.to_thread(_check, folder, owner)
+        sizes = (layout_of(unit, owner).size_bytes for unit in checked.plan.units)
+        tally = _Tally(report, sum(sizes))
         units = [await self._store_unit(unit, checked, tally) for unit in checked.plan.units]
         manifest = Manifest(
             architecture=checked.plan.architecture,
@@ -106,7 +109,11 @@ class Importer:
         self, unit: PlannedUnit, checked: "_Checked", tally: "_Tally"
     ) -> UnitEntry:
         packed = await asyncio.to_thread(
-            pack_unit, unit, checked.checkpoint, self._settings.scratch_dir
+            pack_unit,
+            unit,
+            checked.checkpoint,
+            self._settings.scratch_dir,
+            owner=checked.owner,
         )
         with packed.file:
             entry = packed.entry
@@ -129,15 +136,16 @@ class _Checked:
     checkpoint: Checkpoint
     plan: ModelPlan
     companions: Companions
+    owner: str | None
 
 
-def _check(folder: SourceFolder) -> _Checked:
+def _check(folder: SourceFolder, owner: str | None) -> _Checked:
     """Blocking. All that can be known to be wrong without reading the weights themselves."""
     checkpoint = read_checkpoint(folder)
     plan = plan_model(checkpoint.config, checkpoint.dtype)
     checkpoint.check_against(plan)
     companions = read_companions(folder, checkpoint.config, plan.vocab_size)
-    return _Checked(checkpoint, plan, companions)
+    return _Checked(checkpoint, plan, companions, owner)
 
 
 def _checked_bytes(manifest: Manifest) -> bytes:

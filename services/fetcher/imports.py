@@ -75,7 +75,7 @@ class ImportWorker:
 
         telling = asyncio.create_task(tell())
         try:
-            imported = await self._importer.run(Path(job.source), report=report)
+            imported = await self._importer.run(Path(job.source), owner=job.owner, report=report)
         except ImportRefused as exc:
             logger.warning("import of %s refused: %s", job.model_id, exc)
             cause = f"{exc} [{exc.code}]"

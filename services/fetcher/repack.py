@@ -23,6 +23,7 @@ from services.fetcher.architectures import PlannedUnit
 from services.fetcher.checkpoint import Checkpoint, StoredTensor
 
 _PIECE_BYTES = 1 << 20
+_OWNER_FIELD = "hydraserve.owner"
 
 
 class DigestingWriter:
@@ -63,16 +64,24 @@ class PackedUnit:
     file: BinaryIO  # positioned at its start; its bytes are the unit
 
 
-def layout_of(unit: PlannedUnit) -> Layout:
-    return plan_layout(unit.tensors, alignment=TENSOR_ALIGNMENT_BYTES)
+def layout_of(unit: PlannedUnit, owner: str | None) -> Layout:
+    """`owner` is the tenant that alone may use the unit, None where everybody may.
+
+    It is part of the unit's bytes and so of its digest, by which units are stored, cached and
+    leased: equal weights of two owners are different units everywhere.
+    """
+    metadata = {} if owner is None else {_OWNER_FIELD: owner}
+    return plan_layout(unit.tensors, alignment=TENSOR_ALIGNMENT_BYTES, metadata=metadata)
 
 
-def pack_unit(planned: PlannedUnit, checkpoint: Checkpoint, scratch_dir: Path) -> PackedUnit:
+def pack_unit(
+    planned: PlannedUnit, checkpoint: Checkpoint, scratch_dir: Path, *, owner: str | None
+) -> PackedUnit:
     """Blocking. Uses one megabyte of memory and the unit's size of disk; close the file after use.
 
     Raises ImportRefused when the source changes or cannot be read, OSError for the scratch disk.
     """
-    layout = layout_of(planned)
+    layout = layout_of(planned, owner)
     file = tempfile.TemporaryFile(dir=scratch_dir)
     try:
         digest, chunk_digests = _write(layout, checkpoint, file)

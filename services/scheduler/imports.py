@@ -114,7 +114,12 @@ async def _job(session: AsyncSession, pending: PendingImport) -> ImportModel:
     if import_id is None:
         import_id = new_id("import")
         await models.set_import_id(session, pending.model_id, import_id)
-    return ImportModel(model_id=pending.model_id, import_id=import_id, source=pending.source)
+    return ImportModel(
+        model_id=pending.model_id,
+        import_id=import_id,
+        source=pending.source,
+        owner=pending.owner,
+    )
 
 
 async def _write(session: AsyncSession, report: ImportProgressed) -> None:

@@ -15,7 +15,9 @@ GoAway = Callable[[], Awaitable[None]]
 
 
 def job(number: int) -> ImportModel:
-    return ImportModel(model_id=f"model-{number}", import_id="import-1", source="/models/x")
+    return ImportModel(
+        model_id=f"model-{number}", import_id="import-1", source="/models/x", owner=None
+    )
 
 
 class WorkQueueContract:

@@ -7,8 +7,13 @@ from fastapi import APIRouter
 from libs.common.ids import new_id
 from services.gateway.api.shapes import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
-from services.gateway.errors import NotFound
+from services.gateway.errors import Conflict, NotFound
 from services.gateway.possible import check_kv_cache
+
+_FIXED_OWNER = (
+    "who may share a model's weights is decided when it is registered, because it is part of how"
+    " they are stored; delete the model and register it again"
+)
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
@@ -39,6 +44,8 @@ async def change_model(
     context replaces the endpoints that have a shorter one, once they have answered what they run.
     """
     known = await gateway.registry.find(caller.tenant, name)
+    if body.public not in (None, known.is_public):
+        raise Conflict(_FIXED_OWNER, code="public_is_fixed", param="public")
     values = body.columns()
     check_kv_cache(replace(known, **values))
     entry = await gateway.models.change(known.model_id, values) if values else known

@@ -57,7 +57,7 @@ class NewModel(_Body):
     )
     public: bool = Field(
         default=False,
-        description="Its weights may be shared with other tenants; recorded, not enforced yet",
+        description="Its units may be shared with other tenants; part of how they are stored",
     )
 
     def columns(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class ModelChange(_Body):
     max_queue: int | None = Field(default=None, ge=1, le=100_000)
     max_slots: int | None = Field(default=None, ge=1, le=1024)
     max_endpoints: int | None = Field(default=None, ge=1, le=1024)
-    public: bool | None = None
+    public: bool | None = Field(default=None, description="As it was registered; cannot change")
     max_context_tokens: ContextTokens | None = None
     kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
 
@@ -87,8 +87,6 @@ class ModelChange(_Body):
         nullable = ("max_context_tokens", "kv_cache_bytes")
         given = self.model_dump(exclude_unset=True, exclude={"slo", "public"})
         values = {k: v for k, v in given.items() if v is not None or k in nullable}
-        if self.public is not None:
-            values["is_public"] = self.public
         slo = SloChange() if self.slo is None else self.slo
         targets = {"slo_ttft_ms": slo.ttft_ms, "slo_tpot_ms": slo.tpot_ms}
         return values | {k: v for k, v in targets.items() if v is not None}

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,6 +42,7 @@ class PendingImport:
     model_id: str
     import_id: str | None
     source: str
+    owner: str | None  # its tenant, unless the model is public
 
 
 async def find(session: AsyncSession, model_id: str) -> Model | None:
@@ -89,10 +90,15 @@ async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[P
         update(ModelRow)
         .where(ModelRow.state == ModelState.IMPORTING, is_silent)
         .values(import_heard_at=func.now())
-        .returning(ModelRow.id, ModelRow.import_id, ModelRow.source)
+        .returning(
+            ModelRow.id.label("model_id"),
+            ModelRow.import_id,
+            ModelRow.source,
+            case((ModelRow.is_public, None), else_=ModelRow.tenant).label("owner"),
+        )
         .execution_options(synchronize_session=False)
     )
-    return [PendingImport(row.id, row.import_id, row.source) for row in rows]
+    return [PendingImport(**row._mapping) for row in rows]
 
 
 async def load_import_ids(session: AsyncSession) -> frozenset[str]:

@@ -70,7 +70,7 @@ async def imported(
     store = MemoryObjectStore()
     uploader = Uploader(store, NicGovernor(0), RetryPolicy())
     settings = ImportSettings((folder,), folder / "scratch", limits)
-    return await Importer(uploader, settings).run(source, report=lambda _progress: None)
+    return await Importer(uploader, settings).run(source, owner=None, report=lambda _progress: None)
 
 
 async def test_a_gguf_file_becomes_a_model_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ async def own_s3(tmp_path: Path) -> AsyncIterator[OwnS3]:
 async def imported(root: Path, store: S3ObjectStore, told: list[ImportProgress]) -> ImportedModel:
     uploader = Uploader(store, NicGovernor(SLOW_BYTES_PER_S), PATIENT)
     settings = ImportSettings((root,), root / "scratch", ConversionLimits(1 << 30, 10))
-    return await Importer(uploader, settings).run(root / "model", report=told.append)
+    return await Importer(uploader, settings).run(root / "model", owner=None, report=told.append)
 
 
 async def test_an_import_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: OwnS3) -> None:

@@ -59,6 +59,11 @@ async def test_a_model_is_registered_listed_changed_and_deleted(running: Running
     assert changed.json()["keep_alive_s"] == 0
     assert changed.json()["max_queue"] == 7
 
+    unchanged = await client.patch(f"/api/v1/models/{NEW['name']}", json={"public": False})
+    assert unchanged.status_code == 200
+    refused = await client.patch(f"/api/v1/models/{NEW['name']}", json={"public": True})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "public_is_fixed")
+
     assert (await client.delete(f"/api/v1/models/{NEW['name']}")).status_code == 202
     assert (await client.get(f"/api/v1/models/{NEW['name']}")).status_code == 404
     assert (await client.post("/api/v1/models", json=NEW)).status_code == 202, "its name is free"

@@ -109,7 +109,7 @@ def test_a_model_is_added_with_all_its_settings() -> None:
                 "keep_alive_s": 5.0,
             },
         ),
-        ("--tpot-ms 50 --private", {"slo": {"tpot_ms": 50}, "public": False}),
+        ("--tpot-ms 50", {"slo": {"tpot_ms": 50}}),
         (
             "--default-context --default-kv-cache",
             {"max_context_tokens": None, "kv_cache_bytes": None},

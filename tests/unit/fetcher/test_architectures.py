@@ -90,7 +90,7 @@ async def test_a_model_that_ends_without_a_norm_is_imported_whole(tmp_path: Path
         ImportSettings((tmp_path,), tmp_path / "scratch", ConversionLimits(1 << 30, 10)),
     )
 
-    imported = await importer.run(tmp_path / "opt", report=lambda _progress: None)
+    imported = await importer.run(tmp_path / "opt", owner=None, report=lambda _progress: None)
 
     data = await store.get(f"manifests/{imported.manifest_digest}", max_bytes=1 << 20)
     manifest = decode_manifest(data)

@@ -37,7 +37,7 @@ def import_from(root: Path) -> str:
     limits = ConversionLimits(1 << 30, 10)
     importer = Importer(uploader, ImportSettings((root,), root / "scratch", limits))
     try:
-        asyncio.run(importer.run(root / "tiny", report=lambda _progress: None))
+        asyncio.run(importer.run(root / "tiny", owner=None, report=lambda _progress: None))
     except ImportRefused as exc:
         assert exc.code and str(exc)
         return exc.code

@@ -36,12 +36,12 @@ class ImportWorld:
         self.report: Callable[[ImportProgress], None] = self.progress.append
         self.retry = QUICK
 
-    async def run(self, source: Path | None = None) -> ImportedModel:
+    async def run(self, source: Path | None = None, *, owner: str | None = None) -> ImportedModel:
         uploader = Uploader(self.store, NicGovernor(0), self.retry)
         limits = ConversionLimits(memory_bytes=1 << 30, timeout_s=10)
         settings = ImportSettings((self.root,), self.scratch, limits)
         importer = Importer(uploader, settings)
-        return await importer.run(source or self.source, report=self.report)
+        return await importer.run(source or self.source, owner=owner, report=self.report)
 
     async def refused(self, source: Path | None = None) -> ImportRefused:
         with pytest.raises(ImportRefused) as caught:
@@ -187,6 +187,18 @@ async def test_models_share_equal_units(world: ImportWorld) -> None:
     imported = await world.run(world.root / "longer")
 
     assert imported.num_units_sent == 1  # the third layer
+
+
+async def test_equal_units_of_two_owners_are_stored_cached_and_leased_apart(
+    world: ImportWorld,
+) -> None:
+    TinyCheckpoint().write(world.source)
+    imported = [await world.run(owner=owner) for owner in ("ann", "bob", None)]
+
+    keys = [{unit.key for unit in one.manifest.units} for one in imported]
+    assert len(set.union(*keys)) == 3 * len(keys[0])
+    assert len({one.manifest_digest for one in imported}) == 3
+    assert (await world.run(owner="ann")).num_units_sent == 0
 
 
 async def test_progress_counts_up_to_the_total(world: ImportWorld) -> None:

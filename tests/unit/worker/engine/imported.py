@@ -63,7 +63,7 @@ class Imported(Subject):
             self.plan = plan_model(checkpoint.config, checkpoint.dtype)
             checkpoint.check_against(self.plan)
             for planned in self.plan.units:
-                packed = pack_unit(planned, checkpoint, folder)
+                packed = pack_unit(planned, checkpoint, folder, owner=None)
                 with packed.file:
                     weights.add(packed.entry, packed.file.fileno())
         document = json.loads((folder / "config.json").read_text())
