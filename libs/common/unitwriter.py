@@ -96,6 +96,11 @@ class UnitWriter:
         index = bytes(self._header.chunk_states).find(ChunkState.ABSENT)
         return None if index < 0 else index
 
+    @property
+    def is_written_to(self) -> bool:
+        """Some thread has begun a chunk and not yet committed or abandoned it."""
+        return ChunkState.WRITING in self._header.chunk_states
+
     def begin_chunk(self, index: int) -> None:
         self._header.chunk_states[index] = ChunkState.WRITING
 

@@ -48,6 +48,11 @@ class CachedUnit:
     def has_all(self) -> bool:
         return self.is_complete if self.writer is None else self.writer.is_complete
 
+    @property
+    def has_failed(self) -> bool:
+        """Under the writer that it has."""
+        return self.writer is not None and self.writer.state is UnitState.FAILED
+
     def touch(self, age: float) -> None:
         """It is used, now and at this age of the cache."""
         os.utime(self.path)

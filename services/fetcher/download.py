@@ -177,6 +177,7 @@ class Fetch:
             claim.download.writer.abandon_chunk(claim.index)
             claim.download.writer.fail(failure.unit_error)
             claim.download.failure = failure
+            self.failure = self.failure or failure
             self._changed.notify_all()
 
     def note_commit(self, nbytes: int) -> None:

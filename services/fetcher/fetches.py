@@ -197,12 +197,19 @@ class Fetches:
     async def _add_units(self, fetch: Fetch, units: tuple[UnitEntry, ...]) -> None:
         """Create the files one after the other; the first ones fill while the last are made."""
         for unit in units:
-            writer = await self._parts.cache.open(unit)
-            download = self._downloads.get(unit.digest)
-            if download is None or download.failure or download.writer is not writer:
-                download = self._downloads[unit.digest] = UnitDownload(writer)
-            fetch.add(download)
+            fetch.add(await self._download(unit))
             self._on_change()
+
+    async def _download(self, unit: UnitEntry) -> UnitDownload:
+        """The one on its way, or a new one."""
+        while True:
+            writer = await self._parts.cache.open(unit)
+            with self._changed:
+                download = self._downloads.get(unit.digest)
+                if download is None or download.writer is not writer:
+                    download = self._downloads[unit.digest] = UnitDownload(writer)
+                if download.failure is None:
+                    return download  # otherwise it failed just now: open gives another writer
 
     def _forget_downloads(self, units: tuple[UnitEntry, ...]) -> None:
         unused = [

@@ -17,7 +17,6 @@ from pathlib import Path
 from libs.common.errors import UnitFileError
 from libs.common.manifest import UnitEntry
 from libs.common.sharedpages import SharedPages
-from libs.common.unitheader import UnitState
 from libs.common.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.cachedunit import CachedUnit
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
@@ -131,11 +130,13 @@ class HostCache:
 
     async def _opened(self, unit: UnitEntry) -> UnitWriter:
         cached = self._present(unit.digest)
+        if cached is not None and cached.has_failed:
+            cached = self._after_failure(cached)
         if cached is not None and not cached.is_checked:
             cached = await self._recheck(cached, unit)
         if cached is None:
             cached = await self._create(unit)
-        if cached.writer is None or cached.writer.state is UnitState.FAILED:
+        if cached.writer is None:
             cached.writer = UnitWriter.reopen(cached.path, unit)
         cached.num_uses += 1
         cached.touch(self._age)
@@ -176,6 +177,18 @@ class HostCache:
             logger.error("unit %s vanished from shared memory", digest)
             self._drop(cached)
             return None
+        return cached
+
+    def _after_failure(self, cached: CachedUnit) -> CachedUnit | None:
+        """The unit for another try; None while threads that have not noticed yet may write to it.
+
+        They keep their mapping, and the unit gets a file that they cannot reach.
+        """
+        assert cached.writer is not None
+        if cached.writer.is_written_to:
+            self._drop(cached)
+            return None
+        cached.writer = None
         return cached
 
     async def _recheck(self, cached: CachedUnit, unit: UnitEntry) -> CachedUnit | None:

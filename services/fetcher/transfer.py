@@ -93,6 +93,7 @@ class Transfer:
                 except FetchFailed as exc:
                     logger.warning("fetch failed: %s", exc, extra={"fetch_id": fetch.fetch_id})
                     fetch.fail(claim, exc)
+                    self._stop(fetch)  # nobody needs what the other threads still bring
                 except BaseException:
                     fetch.abandon(claim)
                     fetch.cancel()  # the other threads must not wait for this one
