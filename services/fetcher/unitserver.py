@@ -33,7 +33,7 @@ MAX_WORKERS = 64  # connections at once
 ACCEPT_PAUSE_S = 0.1  # after a connection that could not be accepted
 _REQUEST_TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 1.0
-_MAX_DEADLINE_MS = 3_600_000
+_MAX_WAIT_MS = 3_600_000  # for files, which come long before their bytes
 
 
 @dataclass(frozen=True)
@@ -179,12 +179,12 @@ async def _read_request(connection: socket.socket) -> _Request:
     try:
         body = parse_object(data, name="request")
         worker_id = body.text("worker_id", max_length=63)
-        deadline_ms = body.integer("deadline_ms", maximum=_MAX_DEADLINE_MS)
+        wait_ms = min(body.integer("deadline_ms"), _MAX_WAIT_MS)
     except JsonFieldError as exc:
         raise UnitsRefused("bad_request", str(exc)) from exc
     if not is_id(worker_id):
         raise UnitsRefused("bad_request", "worker_id is not an id")
-    return _Request(worker_id, time.monotonic() + deadline_ms / 1000)
+    return _Request(worker_id, time.monotonic() + wait_ms / 1000)
 
 
 async def _until_done_or_gone(work: "asyncio.Task[None]", connection: socket.socket) -> None:

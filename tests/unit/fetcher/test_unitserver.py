@@ -55,6 +55,14 @@ async def test_a_worker_gets_its_units_in_order(tmp_path: Path, store: MemoryObj
     assert content == model.data
 
 
+async def test_a_start_may_take_days(tmp_path: Path, store: MemoryObjectStore) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch(), workers=(model.worker(),))
+
+        assert len(await taken(node, timeout_s=3 * 86_400)) == len(model.units)
+
+
 async def test_a_worker_that_asks_first_waits_for_the_desired_state(
     tmp_path: Path, store: MemoryObjectStore
 ) -> None:
