@@ -11,7 +11,7 @@ from deploy.bootstrap.natsconfig import render_config
 from deploy.bootstrap.postgres_roles import create_database, create_roles
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.storeusers import make_users
-from libs.common.database import migrate
+from libs.common.migrating import migrate
 
 logger = logging.getLogger(__name__)
 

@@ -1,21 +1,16 @@
-"""Postgres access: an engine with deadlines, transactions, and migrations at start.
+"""Postgres access: an engine with deadlines, and transactions.
 
 The caller sees `DatabaseUnavailable` whenever trying again later may help.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
 
 from libs.common.cancellation import heeding_cancellation
 from libs.common.errors import DatabaseUnavailable, RowsRefused
@@ -24,17 +19,15 @@ from libs.common.settings import DatabaseSettings
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 POOL_WAIT_S = 5.0
-MIGRATION_LOCK = 0x6879_6472_616D  # "hydram"; the leader's lock is another number
-MIGRATION_TIMEOUT_S = 60.0
 
 # SQLSTATE classes that speak of the values: data, integrity, a limit of the program.
 _REFUSALS = ("22", "23", "54")
 # Those that pass by themselves: deadlocks and the like, no room, locks, operators, the system.
 _PASSING = ("40", "53", "55", "57", "58")
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _url(settings: DatabaseSettings) -> str:
+def driver_url(settings: DatabaseSettings) -> str:
+    """For SQLAlchemy; it holds the password."""
     url = make_url(settings.url).set(drivername="postgresql+asyncpg", password=settings.password)
     return url.render_as_string(hide_password=False)
 
@@ -47,7 +40,7 @@ def create_engine(
 ) -> AsyncEngine:
     """`parameters` are Postgres's own, for every session."""
     return create_async_engine(
-        _url(settings),
+        driver_url(settings),
         hide_parameters=True,  # they hold key hashes, names and causes; errors are logged
         pool_size=pool_size,
         max_overflow=0,
@@ -150,34 +143,3 @@ def _sqlstate(exc: BaseException | None) -> str:
 def _first_line(exc: BaseException) -> str:
     lines = str(exc).splitlines()
     return lines[0][:200] if lines else type(exc).__name__
-
-
-async def migrate(settings: DatabaseSettings) -> None:
-    """Bring the schema to this version, one process at a time (advisory lock). Owner role only."""
-    engine = create_async_engine(
-        _url(settings),
-        hide_parameters=True,
-        poolclass=NullPool,
-        connect_args={"timeout": CONNECT_TIMEOUT_S},
-    )
-    try:
-        with heeding_cancellation(), unavailability():
-            async with asyncio.timeout(MIGRATION_TIMEOUT_S), engine.begin() as connection:
-                # Released with the transaction, also when this process dies.
-                await connection.execute(
-                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
-                )
-                await connection.run_sync(_upgrade)
-    finally:
-        await engine.dispose()
-
-
-def alembic_config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
-
-
-def _upgrade(connection: Connection) -> None:
-    command.upgrade(alembic_config(connection), "head")

@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack
 from libs.common.bus import Bus, NatsBus
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
-from libs.common.database import Database, migrate
+from libs.common.database import Database
 from libs.common.errors import BusError, DatabaseUnavailable
+from libs.common.migrating import migrate
 from libs.common.outbox import OutboxRelay
 from libs.common.settings import DatabaseSettings
 from libs.common.startmode import StartMode

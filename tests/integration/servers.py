@@ -13,7 +13,7 @@ from deploy.local.ports import free_ports
 from deploy.local.postgres import PostgresOptions, PostgresServer
 from deploy.local.process import ChildProcess
 from deploy.local.s3 import S3Key, S3Options, S3Server
-from libs.common.database import migrate
+from libs.common.migrating import migrate
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
 from libs.common.subjects import Service, permissions_for
 

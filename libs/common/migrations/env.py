@@ -1,4 +1,4 @@
-"""Alembic environment: migrations run on the connection that `database.migrate` opened."""
+"""Alembic environment: migrations run on the connection that `migrating.migrate` opened."""
 
 from alembic import context
 

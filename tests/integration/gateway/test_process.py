@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from deploy.local.ports import free_ports
-from libs.common.database import migrate
+from libs.common.migrating import migrate
 from libs.common.settings import ObjectStoreSettings
 from libs.common.subjects import Service
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY

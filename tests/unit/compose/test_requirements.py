@@ -1,5 +1,7 @@
 """What an image has to install, out of pyproject.toml."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from deploy.compose.requirements import requirements
 
+_ROOT = Path(__file__).parents[3]
 PROJECT = {
     "dependencies": ["nats-py>=2"],
     "optional-dependencies": {
@@ -31,7 +34,17 @@ def test_extras_are_resolved(extras: list[str], expected: list[str]) -> None:
 
 @pytest.mark.parametrize("extra", ["gateway", "scheduler", "fetcher"])
 def test_small_images_get_no_torch(extra: str) -> None:
-    pyproject = Path(__file__).parents[3] / "pyproject.toml"
-    project = tomllib.loads(pyproject.read_text())["project"]
+    assert not [line for line in requirements(_our_project(), [extra]) if line.startswith("torch")]
 
-    assert not [line for line in requirements(project, [extra]) if line.startswith("torch")]
+
+def test_a_gateway_neither_gets_nor_imports_what_migrates() -> None:
+    get = [line for line in requirements(_our_project(), ["gateway"]) if line.startswith("alembic")]
+    imports = "import sys, services.gateway.bootstrap; sys.exit('alembic' in sys.modules)"
+
+    assert not get
+    assert subprocess.run([sys.executable, "-c", imports], cwd=_ROOT).returncode == 0
+
+
+def _our_project() -> dict[str, object]:
+    project: dict[str, object] = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    return project
