@@ -20,7 +20,7 @@ from services.worker.dataplane.errors import (
 from services.worker.dataplane.security import KeyPair, Security
 from services.worker.dataplane.sockets import SEND_TIMEOUT_MS, bind, make_keys
 from services.worker.dataplane.watch import LinkWatch, Neighbours
-from services.worker.dataplane.wire import Hop, decode_hop, encode_header
+from services.worker.dataplane.wire import Hop, decode_hop, encode_header, hidden_frames
 from services.worker.engine.microbatch import MicroBatch
 
 
@@ -118,7 +118,7 @@ class DataPlane:
         header = encode_header(batch, self._stage, row_bytes, hidden.nbytes)
         self._before_send(len(header) + hidden.nbytes)
         try:
-            outlet.send_multipart([header, hidden])
+            outlet.send_multipart([header, *hidden_frames(hidden)])
         except zmq.Again as exc:
             raise SendTimedOut(f"the next stage took nothing for {SEND_TIMEOUT_MS} ms") from exc
 

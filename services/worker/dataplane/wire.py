@@ -1,9 +1,12 @@
 """What one hop carries: a packed header, and the hidden states as the raw bytes of their tensor.
 
-A message is two frames. The header frame is fixed fields, then the moves, then the pieces; its
-size follows from its counts, and the size of the second frame from rows and bytes per row. All
-integers are little-endian, as is every machine that this runs on. Nothing is read before its size
-is checked.
+A message is a header frame and the hidden states, cut into frames. The header is fixed fields, the
+moves and the pieces; its size follows from its counts, and that of the hidden states from rows
+and bytes per row. All integers are little-endian, as is every machine that this runs on. Nothing is
+read before its size is checked.
+
+Hidden states are cut because ZeroMQ takes a frame for a sign of life only once it is whole: one of
+8 MB would look like a dead neighbour on a link that has 50 Mbit/s left for it.
 """
 
 import struct
@@ -15,9 +18,11 @@ from services.worker.dataplane.errors import WireError
 from services.worker.engine.microbatch import MicroBatch, Piece, SlotMove
 
 MAX_HEADER_BYTES: Final = 2**20
-MAX_FRAME_BYTES: Final = 64 * 2**20  # 1,024 rows of 16,384 float32 values
+MAX_HIDDEN_BYTES: Final = 64 * 2**20  # 1,024 rows of 16,384 float32 values
+HIDDEN_FRAME_BYTES: Final = 2**18  # the last one has what is left
+MAX_FRAME_BYTES: Final = max(MAX_HEADER_BYTES, HIDDEN_FRAME_BYTES)
 
-_MAGIC: Final = b"HSD1"  # the last character is the format's version
+_MAGIC: Final = b"HSD2"  # the last character is the format's version
 _HELLO: Final = 1
 _BATCH: Final = 2
 # magic, kind, sender's stage, moves, pieces, rows, bytes per row, number
@@ -51,7 +56,7 @@ def decode_hello(frame: memoryview) -> int:
 
 
 def encode_header(batch: MicroBatch, stage: int, row_bytes: int, hidden_bytes: int) -> bytes:
-    """The first frame of a hop; the second is the hidden states themselves."""
+    """The first frame of a hop; `hidden_frames` are the others."""
     rows, rest = divmod(hidden_bytes, row_bytes)
     assert rest == 0, "hidden states are whole rows"
     counts = (len(batch.moves), len(batch.pieces), rows, row_bytes, batch.number)
@@ -64,17 +69,22 @@ def encode_header(batch: MicroBatch, stage: int, row_bytes: int, hidden_bytes: i
     return b"".join(parts)
 
 
+def hidden_frames(hidden: memoryview) -> list[memoryview]:
+    """Views of all its bytes in order; one at least."""
+    starts = range(0, max(1, hidden.nbytes), HIDDEN_FRAME_BYTES)
+    return [hidden[start : start + HIDDEN_FRAME_BYTES] for start in starts]
+
+
 def decode_hop(frames: list[memoryview], stage: int) -> Hop:
     """What `stage` sent. Raises WireError for anything else."""
-    if len(frames) != 2:
-        raise WireError(f"a hop has 2 frames, not {len(frames)}")
-    header, hidden = frames
+    header, *parts = frames
     if not _FIXED.size <= len(header) <= MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes")
     magic, kind, sender, num_moves, num_pieces, rows, row_bytes, number = _FIXED.unpack_from(header)
     if (magic, kind, sender) != (_MAGIC, _BATCH, stage):
         raise WireError(f"no hop of stage {stage}: {bytes(header[:8])!r}")
-    _check_sizes(header, hidden, num_moves, num_pieces, rows * row_bytes)
+    _check_sizes(header, parts, num_moves, num_pieces, rows * row_bytes)
+    hidden = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
     moves_end = _FIXED.size + num_moves * _MOVE.size
     moves = tuple(
         SlotMove(*fields) for fields in _MOVE.iter_unpack(header[_FIXED.size : moves_end])
@@ -83,7 +93,7 @@ def decode_hop(frames: list[memoryview], stage: int) -> Hop:
 
 
 def _check_sizes(
-    header: memoryview, hidden: memoryview, num_moves: int, num_pieces: int, hidden_bytes: int
+    header: memoryview, parts: list[memoryview], num_moves: int, num_pieces: int, hidden_bytes: int
 ) -> None:
     header_bytes = _FIXED.size + num_moves * _MOVE.size + num_pieces * _PIECE.size
     if len(header) != header_bytes:
@@ -91,8 +101,14 @@ def _check_sizes(
             f"a header of {len(header)} bytes for {num_moves} moves and {num_pieces} pieces, "
             f"which take {header_bytes}"
         )
-    if len(hidden) != hidden_bytes:
-        raise WireError(f"{len(hidden)} bytes of hidden states where {hidden_bytes} are announced")
+    found_bytes = sum(len(part) for part in parts)
+    if found_bytes != hidden_bytes:
+        raise WireError(f"{found_bytes} bytes of hidden states where {hidden_bytes} are announced")
+    if hidden_bytes > MAX_HIDDEN_BYTES:
+        raise WireError(f"{hidden_bytes} bytes of hidden states, the limit is {MAX_HIDDEN_BYTES}")
+    num_frames = max(1, -(-hidden_bytes // HIDDEN_FRAME_BYTES))
+    if len(parts) != num_frames:
+        raise WireError(f"a hop has {1 + num_frames} frames here, not {1 + len(parts)}")
 
 
 def _pieces(data: memoryview) -> Iterator[Piece]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
+from services.worker.dataplane import plane
 from services.worker.dataplane.plane import DataPlane
 from services.worker.dataplane.security import KeyPair, Neighbour, Security
 from services.worker.dataplane.sockets import make_keys, open_outlet
@@ -108,7 +109,10 @@ def test_bytes_of_another_protocol_and_silent_connections_disturb_nobody() -> No
             assert_only_the_neighbour_is_heard(planes)
 
 
-def test_an_oversized_message_ends_the_connection_and_never_arrives() -> None:
+def test_an_oversized_frame_ends_the_connection_and_never_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plane, "hidden_frames", lambda hidden: [hidden])
     with linked_ring(2, Security.TRUSTED) as (first, second):
         rows = MAX_FRAME_BYTES // ROW_BYTES + 1
         first.send(BATCH, memoryview(bytes(rows * ROW_BYTES)), ROW_BYTES)

@@ -8,10 +8,10 @@ import pytest
 
 from services.worker.dataplane.errors import BindError, DataPlaneError, LinkTimedOut
 from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Security
+from services.worker.dataplane.security import Neighbour, Security
 from services.worker.dataplane.sockets import MAX_QUEUED
 from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.microbatch import MicroBatch
+from services.worker.engine.microbatch import MicroBatch, Piece
 from tests.unit.worker.dataplane.ring import (
     HOST,
     PATIENCE_S,
@@ -20,6 +20,7 @@ from tests.unit.worker.dataplane.ring import (
     neighbour,
     random_message,
 )
+from tests.unit.worker.dataplane.slowlink import slow_link
 
 both = pytest.mark.parametrize("security", Security)
 
@@ -42,6 +43,33 @@ def test_messages_go_round_bit_identical_and_in_order(security: Security, num_st
             hop = planes[0].receive(PATIENCE_S)
             assert hop is not None
             assert (hop.batch, bytes(hop.hidden)) == (batch, hidden)
+
+
+@both
+def test_a_slow_link_is_no_dead_neighbour(security: Security) -> None:
+    """A long prompt's hop of a large model, over what other traffic leaves of the link."""
+    batch = MicroBatch(1, (), (Piece(0, 0, 512, True),))
+    hidden = random.Random(7).randbytes(4_000_000)
+    with (
+        DataPlane(stage=0, host=HOST, security=security) as first,
+        DataPlane(stage=1, host=HOST, security=security) as second,
+        slow_link(first.address, 2_000_000) as to_first,
+        slow_link(second.address, 2_000_000) as to_second,
+    ):
+        for plane, stage, other, address in (
+            (first, 1, second, to_second),
+            (second, 0, first, to_first),
+        ):
+            there = Neighbour(stage, address, other.keys.public)
+            plane.connect(Neighbours(there, there))
+        first.wait_linked(PATIENCE_S)
+        second.wait_linked(PATIENCE_S)
+
+        first.send(batch, memoryview(hidden), 1000)
+        hop = second.receive(PATIENCE_S)
+
+        assert hop is not None and bytes(hop.hidden) == hidden
+        assert first.is_linked and second.is_linked
 
 
 @both

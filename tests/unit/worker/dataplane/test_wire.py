@@ -6,7 +6,15 @@ import struct
 import pytest
 
 from services.worker.dataplane.errors import WireError
-from services.worker.dataplane.wire import decode_hello, decode_hop, encode_header, encode_hello
+from services.worker.dataplane.wire import (
+    HIDDEN_FRAME_BYTES,
+    MAX_HIDDEN_BYTES,
+    decode_hello,
+    decode_hop,
+    encode_header,
+    encode_hello,
+    hidden_frames,
+)
 from services.worker.engine.microbatch import MicroBatch, Piece
 from tests.unit.worker.dataplane.ring import ROW_BYTES, random_message
 
@@ -16,7 +24,7 @@ FIXED_BYTES = 32
 
 
 def frames(header: bytes, hidden: bytes = HIDDEN) -> list[memoryview]:
-    return [memoryview(header), memoryview(hidden)]
+    return [memoryview(header), *hidden_frames(memoryview(hidden))]
 
 
 def header(batch: MicroBatch = BATCH) -> bytes:
@@ -32,6 +40,26 @@ def test_what_is_encoded_comes_back_equal() -> None:
         hop = decode_hop(frames(packed, hidden), stage=2)
 
         assert (hop.batch, hop.row_bytes, bytes(hop.hidden)) == (batch, ROW_BYTES, hidden)
+
+
+@pytest.mark.parametrize("num_bytes", [0, HIDDEN_FRAME_BYTES, HIDDEN_FRAME_BYTES + 4, 9_999_996])
+def test_long_hidden_states_travel_in_frames_that_are_short_signs_of_life(num_bytes: int) -> None:
+    hidden = random.Random(num_bytes).randbytes(num_bytes)
+    packed = encode_header(BATCH, 3, 4, num_bytes)
+
+    parts = hidden_frames(memoryview(hidden))
+    hop = decode_hop([memoryview(packed), *parts], stage=3)
+
+    assert max(len(part) for part in parts) <= HIDDEN_FRAME_BYTES
+    assert bytes(hop.hidden) == hidden
+
+
+def test_more_than_any_step_computes_is_refused() -> None:
+    hidden = memoryview(bytes(MAX_HIDDEN_BYTES + 4))
+    message = [memoryview(encode_header(BATCH, 3, 4, len(hidden))), *hidden_frames(hidden)]
+
+    with pytest.raises(WireError, match="the limit is"):
+        decode_hop(message, stage=3)
 
 
 def test_a_hello_says_the_stage() -> None:
@@ -50,7 +78,7 @@ MALFORMED = (
     (frames(header()[:-1]), "0 moves and 2 pieces", "cut in its last piece"),
     (frames(header() + b"x"), "0 moves and 2 pieces", "longer than its counts"),
     (frames(_with(0, "4s", b"HTTP")), "no hop of stage 3", "another protocol"),
-    (frames(_with(0, "4s", b"HSD2")), "no hop of stage 3", "another version"),
+    (frames(_with(0, "4s", b"HSD1")), "no hop of stage 3", "another version"),
     (frames(_with(6, "<H", 2)), "no hop of stage 3", "another stage"),
     (frames(encode_hello(3)), "no hop of stage 3", "a second hello"),
     (frames(_with(8, "<I", 2**32 - 1)), "4294967295 moves", "more moves than bytes"),
@@ -59,8 +87,8 @@ MALFORMED = (
     (frames(_with(20, "<I", 2**32 - 1)), "are announced", "rows too wide"),
     (frames(_with(FIXED_BYTES + 12, "<B", 2)), "flag of 2", "a flag that is none"),
     (frames(header(), HIDDEN[:-1]), "35 bytes", "hidden states cut short"),
-    (frames(header())[:1], "2 frames, not 1", "no hidden states"),
-    ([*frames(header()), memoryview(b"")], "2 frames, not 3", "a frame too many"),
+    (frames(header())[:1], "0 bytes of hidden states where 36", "no hidden states"),
+    ([*frames(header()), memoryview(b"")], "2 frames here, not 3", "a frame too many"),
 )
 
 
