@@ -7,13 +7,14 @@ from libs.common.states import FinishReason
 from services.worker.engine.errors import RequestRefused
 
 MAX_LOGPROBS = 20
+MIN_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True)
 class Sampling:
     max_tokens: int  # of all attempts together
     seed: int  # 64 bits; token i uses Philox(seed, i)
-    temperature: float = 1.0  # 0 is greedy
+    temperature: float = 1.0  # 0 is greedy, and what is nearly 0
     top_p: float = 1.0
     top_k: int = 0  # 0: no limit
     min_p: float = 0.0
@@ -28,7 +29,8 @@ class Sampling:
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature == 0
+        """Below that a draw is the best token, or a division by what float32 takes for zero."""
+        return self.temperature < MIN_TEMPERATURE
 
     @property
     def is_truncated(self) -> bool:

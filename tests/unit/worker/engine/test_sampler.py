@@ -24,6 +24,15 @@ def token(sampled: Sampled | None) -> int:
     return sampled.token_id
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-46, 1e-38, 1e-6, 1e-5])
+def test_a_temperature_of_nearly_zero_takes_the_largest(temperature: float) -> None:
+    logits = torch.randn(1, 100, generator=torch.Generator().manual_seed(3))
+
+    drawn = sample(logits, [Draw(Sampling(1, 0, temperature=temperature), 0)])[0]
+
+    assert token(drawn) == int(logits.argmax())
+
+
 def test_temperature_zero_takes_the_first_of_the_largest() -> None:
     logits = torch.tensor([[0.0, 3.0, 3.0, 1.0]])
 
