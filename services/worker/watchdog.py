@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.worker.frames import StatsChanged, ToAgent, TokensProduced
+from services.worker.frames import StatsChanged, StepTaken, ToAgent, TokensProduced
 
 _NUM_INTERVALS = 10
 
@@ -16,6 +16,8 @@ class Patience:
 
     start_grace_s: float = 2.0  # beyond the start's own limit: the runtime knows the better cause
     silence_s: float = 15.0  # a process that runs says something each second
+    # While a library is loaded no thread of the process runs: minutes from a cold disk.
+    import_silence_s: float = 120.0
     # A ready worker's engine notes progress each second, in a long step after each layer.
     engine_s: float = 30.0
     # An agent that ends waits so long for its workers. One that the kernel holds in a call does not
@@ -37,6 +39,7 @@ class Watchdog:
         self._num_frames = 0
         self._num_outputs = 0
         self._progress = 0
+        self._is_importing = False
 
     def note(self, frame: ToAgent) -> None:
         """Any frame is a sign of life; of the engine's only what its own thread has done."""
@@ -45,6 +48,8 @@ class Watchdog:
             self._progress = frame.progress
         elif isinstance(frame, TokensProduced):
             self._num_outputs += 1
+        elif isinstance(frame, StepTaken) and frame.name == "import":
+            self._is_importing = frame.ended_at_s is None
 
     async def trouble(self, is_starting: Callable[[], bool]) -> str:
         """Returns when something is wrong, and says what."""
@@ -53,8 +58,9 @@ class Watchdog:
         patience, process, engine = self._patience, _Stillness(), _Stillness()
         while True:
             await asyncio.sleep(self._interval_s)
-            if process.after(self._num_frames) >= self._limit(patience.silence_s):
-                return f"no sign of life for {patience.silence_s:g} s"
+            silence_s = patience.import_silence_s if self._is_importing else patience.silence_s
+            if process.after(self._num_frames) >= self._limit(silence_s):
+                return f"no sign of life for {silence_s:g} s"
             if is_starting():  # it imports, builds and loads: only the start's own limit counts
                 engine = _Stillness()
                 if loop.time() - started_at_s >= self._start_limit_s:

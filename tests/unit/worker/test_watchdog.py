@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count, repeat
 
-from services.worker.frames import StatsChanged, ToAgent, TokensProduced
+from services.worker.frames import StatsChanged, StepTaken, ToAgent, TokensProduced
 from services.worker.watchdog import Patience, Watchdog
 
 ENGINE_S = 0.2
@@ -89,3 +89,15 @@ async def test_a_start_may_stand_as_long_as_a_start_may_take() -> None:
         assert not trouble.done()
         process.is_starting = False
         assert await asyncio.wait_for(trouble, 30) == "the engine has not moved for 0.2 s"
+
+
+async def test_a_process_that_loads_libraries_may_be_silent_until_they_are_there() -> None:
+    watchdog = Watchdog(Patience(silence_s=0.05, import_silence_s=60.0), start_timeout_s=60.0)
+    watchdog.note(StepTaken("import", 0.0, None))
+    trouble = asyncio.create_task(watchdog.trouble(lambda: True))
+
+    done, _ = await asyncio.wait({trouble}, timeout=0.3)
+    assert not done
+    watchdog.note(StepTaken("import", 0.0, 1.0))
+
+    assert await asyncio.wait_for(trouble, 30) == "no sign of life for 0.05 s"
