@@ -78,14 +78,13 @@ class Schedule:
         able = [sequence for sequence in self._running if not _is_full(sequence)]
         chunks = plan_chunks(able, self._max_step_tokens, self._num_batches)
         for chunk in chunks:
-            chunk.sequence.is_in_flight = True
+            chunk.sequence.num_launched = chunk.end
         return StepPlan(tuple(moves), chunks)
 
     def complete(self, chunks: Many[Chunk]) -> None:
         """The step came back: its tokens are cached."""
         for chunk in chunks:
             chunk.sequence.num_computed = chunk.end
-            chunk.sequence.is_in_flight = False
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_running:
@@ -129,7 +128,7 @@ class Schedule:
             return False
         victim = idle[-1] if idle else sequence
         self.remove(victim)
-        victim.num_computed = 0
+        victim.restart()
         self.add(victim)
         return True
 

@@ -15,12 +15,17 @@ class Sequence:
     max_num_tokens: int  # prompt and output together: the request's limit or the context's
     arrival: int  # grows with each request; older ones win
     token_ids: list[int] = field(init=False)
-    num_computed: int = 0  # tokens whose keys and values are cached
+    num_computed: int = 0  # tokens whose keys and values are cached on every stage
+    num_launched: int = field(init=False)  # those, and the tokens of steps that are not back yet
     region: Region | None = None  # None while waiting
-    is_in_flight: bool = False  # part of a step that has not come back
 
     def __post_init__(self) -> None:
         self.token_ids = [*self.request.prompt_ids, *self.request.generated_ids]
+        self.num_launched = self.num_computed
+
+    def restart(self) -> None:
+        """Nothing of it is cached any more."""
+        self.num_computed = self.num_launched = 0
 
     @property
     def num_generated(self) -> int:
@@ -29,12 +34,17 @@ class Sequence:
 
     @property
     def num_pending(self) -> int:
-        """Tokens that must be computed before the next one can be sampled."""
-        return len(self.token_ids) - self.num_computed
+        """Tokens that must be launched before the next one can be sampled."""
+        return len(self.token_ids) - self.num_launched
 
     @property
     def is_decoding(self) -> bool:
-        return self.num_pending == 1
+        return len(self.token_ids) - self.num_computed == 1
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Part of a step that has not come back."""
+        return self.num_launched > self.num_computed
 
     def finish_reason(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
         """Why nothing may follow the last token, if so."""

@@ -9,6 +9,11 @@ def sequence(arrival: int, num_tokens: int, num_computed: int = 0) -> Sequence:
     return Sequence(request, num_tokens + 10, arrival, num_computed=num_computed)
 
 
+def launched(sequence: Sequence, num_tokens: int) -> Sequence:
+    sequence.num_launched = num_tokens
+    return sequence
+
+
 def lengths(chunks: tuple[Chunk, ...]) -> dict[int, int]:
     return {chunk.sequence.arrival: chunk.length for chunk in chunks}
 
@@ -50,10 +55,21 @@ def test_equal_prompts_are_served_first_come_first_served() -> None:
 
 
 def test_what_is_in_flight_is_left_alone() -> None:
-    busy = sequence(0, 10)
-    busy.is_in_flight = True
+    busy = launched(sequence(0, 10), 10)
 
     assert plan_chunks([busy], 64) == ()
+
+
+def test_the_next_chunk_of_a_prompt_follows_before_the_last_is_back() -> None:
+    (chunk,) = plan_chunks([launched(sequence(0, 100), 64)], 64, num_batches=2)
+
+    assert (chunk.start, chunk.length, chunk.is_sampled) == (64, 36, True)
+
+
+def test_prompts_that_have_nothing_on_the_way_go_before_a_long_one() -> None:
+    running = [launched(sequence(0, 1000), 64), *(sequence(n, 30) for n in (1, 2, 3))]
+
+    assert lengths(plan_chunks(running, 64, num_batches=4)) == {1: 30}
 
 
 def test_sequences_are_spread_over_as_many_micro_batches_as_there_are_stages() -> None:
@@ -65,6 +81,6 @@ def test_sequences_are_spread_over_as_many_micro_batches_as_there_are_stages() -
 def test_what_is_in_flight_counts_when_the_rest_is_spread() -> None:
     running = [sequence(n, 9, 8) for n in range(4)]
     for busy in running[:2]:
-        busy.is_in_flight = True
+        launched(busy, 9)
 
     assert lengths(plan_chunks(running, 64, num_batches=2)) == {2: 1, 3: 1}

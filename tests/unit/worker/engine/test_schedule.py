@@ -96,6 +96,18 @@ def test_in_flight_sequences_are_not_planned_again() -> None:
     assert plan.chunks[0].sequence.num_computed == 8
 
 
+def test_a_long_prompt_keeps_every_stage_busy() -> None:
+    schedule = Schedule(num_kv_slots=500, max_running=4, max_step_tokens=64, num_batches=4)
+    schedule.add(sequence(0, 300, 3))
+
+    plans = [schedule.plan() for _ in range(4)]
+
+    chunks = [chunk for plan in plans for chunk in plan.chunks]
+    assert [(chunk.start, chunk.length) for chunk in chunks] == [
+        (64 * index, 64) for index in range(4)
+    ]
+
+
 Arrivals = st.lists(
     st.tuples(st.integers(1, 300), st.integers(1, 300), st.booleans()), min_size=1, max_size=12
 )
