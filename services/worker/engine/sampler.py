@@ -17,7 +17,9 @@ from services.worker.engine.draw import Draw
 from services.worker.engine.philox import uniform
 from services.worker.engine.request import Sampling, TokenLogprob
 
-_CANDIDATES = 256  # enough for nearly every truncation; more are taken where not
+_CANDIDATES = 256  # enough for nearly every truncation; rows where not are sorted whole
+# Logits looked at together: drawing takes some forty bytes beside each.
+_BLOCK_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Sampled:
 
 def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Sampled | None]:
     """Choose one token per row of `[rows, vocabulary]`; None where a row is not finite."""
+    num_rows = max(1, _BLOCK_VALUES // logits.shape[-1])
+    blocks = [slice(start, start + num_rows) for start in range(0, len(draws), num_rows)]
+    return [token for block in blocks for token in _sample(logits[block], draws[block])]
+
+
+def _sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Sampled | None]:
     peaks, best = logits.max(-1)
     is_finite = [math.isfinite(peak) for peak in peaks.tolist()]  # a NaN is a row's maximum
     scores = logits
@@ -70,20 +78,31 @@ def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
 
 def _thresholds(probabilities: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
     """`[rows, 1]`: the least probability that top-k, then top-p, then min-p leave."""
-    vocab_size = probabilities.shape[-1]
-    num_candidates = max(_CANDIDATES, *(sampling.top_k for sampling in samplings))
-    while True:
-        # Descending; few rows need more than the first candidates.
-        values = probabilities.topk(min(num_candidates, vocab_size)).values
-        least_k = _least_of_top_k(values, samplings)
-        mass = torch.where(probabilities >= least_k, probabilities, 0.0).sum(-1, keepdim=True)
-        is_in_top_p = _is_in_top_p(values, mass, samplings)
-        if values.shape[-1] == vocab_size or not is_in_top_p[:, -1].any():
-            break
-        num_candidates *= 16
+    values = probabilities.topk(min(_CANDIDATES, probabilities.shape[-1])).values
+    thresholds, is_short = _thresholds_among(values, probabilities, samplings)
+    for row in is_short.nonzero().flatten().tolist():
+        own = slice(row, row + 1)
+        values = probabilities[own].sort(descending=True).values
+        thresholds[own], _ = _thresholds_among(values, probabilities[own], samplings[own])
+    return thresholds
+
+
+def _thresholds_among(
+    values: torch.Tensor, probabilities: torch.Tensor, samplings: Sequence[Sampling]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`[rows, 1]` thresholds by `[rows, candidates]` largest probabilities in descending order, and
+    `[rows]` whether they are too few to tell."""
+    least_k = _least_of_top_k(values, samplings)
+    mass = torch.where(probabilities >= least_k, probabilities, 0.0).sum(-1, keepdim=True)
+    is_in_top_p = _is_in_top_p(values, mass, samplings)
     num_kept = is_in_top_p.sum(-1, keepdim=True)
     least_p = values.gather(1, num_kept.sub(1).clamp_(min=0)).where(num_kept > 0, 0.0)
-    return torch.maximum(torch.maximum(least_k, least_p), _least_of_min_p(values, samplings))
+    least = torch.maximum(torch.maximum(least_k, least_p), _least_of_min_p(values, samplings))
+    num_candidates = values.shape[-1]
+    if num_candidates == probabilities.shape[-1]:
+        return least, torch.zeros_like(is_in_top_p[:, -1])
+    is_wider = [sampling.top_k > num_candidates for sampling in samplings]
+    return least, is_in_top_p[:, -1] | torch.tensor(is_wider, device=values.device)
 
 
 def _least_of_top_k(values: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.worker.engine import sampler
 from services.worker.engine.draw import Draw
 from services.worker.engine.philox import uniform
 from services.worker.engine.request import Sampling
@@ -31,6 +32,19 @@ def test_a_temperature_of_nearly_zero_takes_the_largest(temperature: float) -> N
     drawn = sample(logits, [Draw(Sampling(1, 0, temperature=temperature), 0)])[0]
 
     assert token(drawn) == int(logits.argmax())
+
+
+def test_blocks_of_rows_change_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(7, 1000, generator=torch.Generator().manual_seed(5))
+    draws = [
+        Draw(Sampling(1, seed=n, temperature=2.0, top_p=0.9 + 0.01 * n, top_k=100 * n), n)
+        for n in range(7)
+    ]
+    at_once = sample(logits, draws)
+
+    monkeypatch.setattr(sampler, "_BLOCK_VALUES", 2500)
+
+    assert sample(logits, draws) == at_once
 
 
 def test_temperature_zero_takes_the_first_of_the_largest() -> None:
