@@ -14,11 +14,15 @@ from functools import cache
 from libs.common.strict_json import JsonFieldError
 
 Reader = Callable[[object, str], object]  # (JSON value, where it stands) → checked value
+_PLAIN = frozenset({bool, int, float, str, types.NoneType})
+_INT = frozenset({int})
 
 
 def to_json(value: object) -> object:
     """The JSON value that stands for a dataclass instance, or for a part of one."""
     if isinstance(value, tuple):
+        if _PLAIN.issuperset(map(type, value)):  # a prompt has up to a hundred thousand numbers
+            return list(value)
         return [to_json(item) for item in value]
     if is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
@@ -68,6 +72,8 @@ def _sequence(item_annotation: object) -> Reader:
     def read(value: object, path: str) -> object:
         if not isinstance(value, list):
             raise JsonFieldError(path, "a list")
+        if item_annotation is int and _INT.issuperset(map(type, value)):
+            return tuple(value)
         return tuple(read_item(item, path) for item in value)
 
     return read
