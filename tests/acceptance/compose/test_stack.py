@@ -196,10 +196,15 @@ asyncio.run(read())
 
 def _failing_run(project: Project, *arguments: str) -> str:
     """What one more container of a service says before it gives up; nobody waits for it long."""
+    name = project.container("failing")
     try:
-        project.compose("run", "--rm", "--no-deps", "-T", *arguments, timeout_s=30)
+        project.compose("run", "--rm", "--name", name, "--no-deps", "-T", *arguments, timeout_s=30)
     except (AssertionError, subprocess.TimeoutExpired) as exc:
         return str(exc) if isinstance(exc, AssertionError) else _said(exc)
+    finally:
+        # One that does not give up outlives the command that ran it.
+        if left := engine("ps", "--all", "--quiet", "--filter", f"name={name}").split():
+            engine("rm", "--force", *left)
     raise AssertionError(f"{arguments} ended well")
 
 
