@@ -11,8 +11,7 @@ from libs.common.startmode import StartMode
 
 NUM_SHARES = 4  # of the device and of the cores: the most nodes that there are
 GBIT_BYTES_PER_S = 125_000_000
-# For each node beside what the plan counts: contexts, kernels, activations.
-_OTHER_DEVICE_BYTES = 3 * 2**30
+_OTHER_DEVICE_BYTES = 2**29  # for each node, in nobody's plan
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Device:
     memory_bytes: int
     reserved_bytes: int
     cores: int
+    worker_bytes: int = 0  # what each process takes beside weights and KV cache
 
     @property
     def free_bytes(self) -> int:
@@ -133,13 +134,17 @@ class Cluster:
 
 @dataclass(frozen=True)
 class DeviceSize:
-    """What a device would offer if it, and its node's host cache, were empty."""
+    """What a device would offer if it, and its node's host cache, were empty.
+
+    Of `memory_bytes` each process takes `worker_bytes` beside weights and KV cache.
+    """
 
     node_id: str
     index: int
     memory_bytes: int
     cache_bytes: int | None = None  # of its node; None: not known
     nic_bytes_per_s: int = 0  # of its node; 0: no cap is known
+    worker_bytes: int = 0
 
 
 @dataclass(frozen=True)

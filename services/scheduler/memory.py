@@ -1,5 +1,6 @@
 """How many bytes a model needs, on devices and in host caches. Pure."""
 
+from libs.common.gpumemory import WORKER_BYTES
 from libs.common.manifest import CHUNK_SIZE_BYTES
 from libs.common.messages import ModelSummary, UnitSummary
 from libs.common.unitheader import header_bytes
@@ -40,6 +41,11 @@ def stage_kv_bytes(model: Model, summary: ModelSummary, num_layers: int) -> int:
 def full_bytes(model: Model, summary: ModelSummary) -> int:
     """A worker that holds the whole model: weights + KV budget (design, section 7)."""
     return summary.weight_bytes + kv_budget_bytes(model, summary)
+
+
+def worker_bytes(device_kind: str) -> int:
+    """What each worker on such a device takes beside weights and KV budget."""
+    return WORKER_BYTES if device_kind == "cuda" else 0
 
 
 def file_bytes(unit: UnitSummary) -> int:

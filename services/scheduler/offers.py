@@ -22,7 +22,7 @@ class Offer(NamedTuple):
 
     node: Node
     device: Device
-    free_bytes: int
+    free_bytes: int  # for weights and KV cache of one worker
     rate_bytes_per_s: float  # the node's share of its network for one more fetch
     cached_bytes: int  # of the model's weights, in the node's host cache
     cache_free_bytes: float  # of the host cache: free, or evictable for this model
@@ -62,7 +62,7 @@ def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
             cached = sum(sizes[digest] for digest in digests & node.cached_units)
         cache_free = inf if node.cache_bytes is None else node.cache_bytes - node.held_bytes
         for device in node.devices:
-            free = device.free_bytes
+            free = device.free_bytes - device.worker_bytes
             room = free if free < cache_free else cache_free
             offers.append(Offer(node, device, free, rate, cached, cache_free, room))
     return offers

@@ -21,6 +21,7 @@ class StagePlan:
     cores: int
     fetch_s: float  # predicted, at the node's present share of its network
     has_standby: bool = False  # a process that has imported everything waits there
+    worker_bytes: int = 0  # what its process takes of the device beside weights and KV cache
 
     @property
     def start_s(self) -> float:
@@ -33,7 +34,7 @@ class StagePlan:
 
     @property
     def device_bytes(self) -> int:
-        return self.weight_bytes + self.kv_bytes
+        return self.weight_bytes + self.kv_bytes + self.worker_bytes
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def plan_stage(
         cores=min(device.cores, max(1, ceil(device.cores * share))),
         fetch_s=fetch_s,
         has_standby=has_standby,
+        worker_bytes=device.worker_bytes,
     )
 
 

@@ -21,7 +21,10 @@ def _empty_node(sizes: list[DeviceSize]) -> Node:
     first = sizes[0]
     return Node(
         id=first.node_id,
-        devices=tuple(Device(s.node_id, s.index, s.memory_bytes, 0, cores=1) for s in sizes),
+        devices=tuple(
+            Device(s.node_id, s.index, s.memory_bytes, 0, cores=1, worker_bytes=s.worker_bytes)
+            for s in sizes
+        ),
         nic_bytes_per_s=first.nic_bytes_per_s,
         num_fetches=0,
         cached_units=frozenset(),

@@ -18,6 +18,7 @@ from libs.common.tables import (
     WorkerRow,
 )
 from services.scheduler.cluster import Device
+from services.scheduler.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 
 _NODES = cast(Table, NodeRow.__table__)
@@ -182,7 +183,11 @@ async def raise_desired(session: AsyncSession, node_id: str, above: int) -> None
 async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tuple[Device, ...]:
     """Every device with the sum of its reservations; locked, nobody else reserves meanwhile."""
     gpus = select(
-        GpuRow.node_id, GpuRow.index.label("device_index"), GpuRow.memory_bytes, GpuRow.cores
+        GpuRow.node_id,
+        GpuRow.index.label("device_index"),
+        GpuRow.kind,
+        GpuRow.memory_bytes,
+        GpuRow.cores,
     ).order_by(GpuRow.node_id, GpuRow.index)
     rows = (await session.execute(gpus.with_for_update() if is_locked else gpus)).all()
     reserved = await _reserved_bytes(session)
@@ -193,6 +198,7 @@ async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tup
             r.memory_bytes,
             reserved.get((r.node_id, r.device_index), 0),
             r.cores,
+            worker_bytes(r.kind),
         )
         for r in rows
     )

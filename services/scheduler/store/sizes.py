@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.tables import GpuRow, NodeRow
 from services.scheduler.cluster import DeviceSize
+from services.scheduler.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
@@ -16,6 +17,7 @@ _SIZES = (
     select(
         GpuRow.node_id,
         GpuRow.index.label("device_index"),
+        GpuRow.kind,
         GpuRow.memory_bytes,
         NodeRow.cache_capacity_bytes,
         NodeRow.nic_bytes_per_s,
@@ -36,6 +38,7 @@ async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
             # A fetcher that has not been heard yet has told no capacity.
             cache_bytes=r.cache_capacity_bytes or None,
             nic_bytes_per_s=r.nic_bytes_per_s,
+            worker_bytes=worker_bytes(r.kind),
         )
         for r in await session.execute(_SIZES)
     )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from services.scheduler.memory import full_bytes
 from services.scheduler.offers import LAUNCH_S
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import NoRoom, Plan
-from services.scheduler.whatif import with_fetches, with_plan
+from services.scheduler.whatif import empty_cluster, with_fetches, with_plan
 from tests.unit.scheduler.values import (
     cluster,
     deployable,
@@ -143,6 +145,16 @@ def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() 
     assert (stage.weight_bytes, stage.cached_bytes, stage.kv_bytes) == (510, 100, 2048)
     assert stage.device_bytes == NEEDED
     assert stage.cores == 4
+
+
+def test_each_worker_takes_what_a_process_needs_of_a_gpu_beside_its_plan() -> None:
+    gpu = DeviceSize("a", 0, NEEDED + 100, worker_bytes=100)
+
+    assert fits_in([gpu], deployable())
+    assert not fits_in([replace(gpu, worker_bytes=101)], deployable())
+    chosen = plan(empty_cluster([gpu]), deployable())
+    assert isinstance(chosen, Plan)
+    assert chosen.stages[0].device_bytes == NEEDED + 100
 
 
 def test_fits_in_counts_the_last_byte() -> None:

@@ -1,17 +1,18 @@
-from services.worker.cuda.memory import WORKING_BYTES, torch_share
+from libs.common.gpumemory import WORKER_BYTES, WORKING_BYTES
+from services.worker.cuda.memory import torch_share
 
 GIB = 2**30
 
 
 def test_torch_gets_what_the_plan_has_beside_the_slab_and_room_to_work() -> None:
-    share = torch_share(20 * GIB, slab_bytes=14 * GIB, total_bytes=80 * GIB)
+    share = torch_share(20 * GIB + WORKER_BYTES, slab_bytes=14 * GIB, total_bytes=80 * GIB)
     assert share * 80 * GIB == 6 * GIB + WORKING_BYTES
 
 
 def test_where_torch_copies_the_weights_they_are_its_own() -> None:
-    share = torch_share(20 * GIB, slab_bytes=0, total_bytes=80 * GIB)
+    share = torch_share(20 * GIB + WORKER_BYTES, slab_bytes=0, total_bytes=80 * GIB)
     assert share * 80 * GIB == 20 * GIB + WORKING_BYTES
 
 
 def test_no_share_is_more_than_the_device() -> None:
-    assert torch_share(80 * GIB, slab_bytes=0, total_bytes=80 * GIB) == 1.0
+    assert torch_share(81 * GIB, slab_bytes=0, total_bytes=80 * GIB) == 1.0
