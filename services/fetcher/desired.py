@@ -28,7 +28,8 @@ class Signal:
 
 
 class Desired:
-    """The latest accepted desired state. A lower leader epoch is refused, an older version too."""
+    """The latest accepted desired state. A lower leader epoch is refused, and an older version of
+    the same leader."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -51,8 +52,8 @@ class Desired:
     def _refusal(self, message: NodeDesired) -> str | None:
         if message.node_id != self._node_id:
             return f"this is node {self._node_id}"
-        if self.state is None:
-            return None
+        if self.state is None or message.leader_epoch > self.state.leader_epoch:
+            return None  # a new leader counts as its database does, which may be a restored one
         if message.leader_epoch < self.state.leader_epoch:
             return f"leader epoch {message.leader_epoch} is older than {self.state.leader_epoch}"
         if message.version < self.state.version:

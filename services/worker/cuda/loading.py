@@ -144,8 +144,8 @@ class DeviceLoading:
 
     def _help(self, pieces: Pieces) -> None:
         """Of the threads beside the first: the copy goes on without them."""
-        self._driver.enter()
         try:
+            self._driver.enter()
             staging = self._open_staging()
         except DriverError as exc:
             logger.warning("one thread less copies the weights: %s", exc)

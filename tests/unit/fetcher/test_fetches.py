@@ -253,6 +253,17 @@ async def test_a_desired_state_that_is_out_of_date_is_refused(
     assert again.refused is None
 
 
+async def test_a_new_leader_counts_its_versions_anew(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    async with running_node(tmp_path, store) as node:
+        await node.service.follow(NodeDesired(node_id=NODE, leader_epoch=2, version=5))
+
+        reply = await node.service.follow(NodeDesired(node_id=NODE, leader_epoch=3, version=1))
+
+    assert (reply.accepted_version, reply.refused) == (1, None)
+
+
 async def test_a_fetch_dropped_and_wanted_again_at_once_keeps_its_units(
     tmp_path: Path, store: MemoryObjectStore
 ) -> None:
