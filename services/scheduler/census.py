@@ -100,12 +100,19 @@ class Census:
         news = self._fetchers.news(round_, round_.observed.fetchers)
         await nodes.record_fetchers(round_.session, news)
         for beat in news:
-            cached = frozenset(beat.cached_units)
-            if self._cached.get(beat.node_id) != cached:
-                await self._take_cached(round_, beat.node_id, cached)
+            await self._take_cached(round_, beat.node_id, frozenset(beat.cached_units))
 
     async def _take_cached(self, round_: Round, node_id: str, cached: frozenset[str]) -> None:
-        await nodes.replace_cached_units(round_.session, node_id, cached)
+        written = self._cached.get(node_id)
+        if cached == written:
+            return
+        # Forgotten until the commit: whether one that fails took place is not known.
+        self._cached.pop(node_id, None)
+        if written is None:
+            written = await nodes.load_cached_units(round_.session, node_id)
+        await nodes.change_cached_units(
+            round_.session, node_id, gone=written - cached, new=cached - written
+        )
         round_.after_commit.append(lambda: self._cached.update({node_id: cached}))
 
     async def _take_gateways(self, round_: Round) -> None:

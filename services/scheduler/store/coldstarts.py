@@ -22,6 +22,16 @@ from services.scheduler.store.text import storable
 
 SCHEDULER_ACTOR = "scheduler"
 
+_NEW_STEP = upsert(ColdStartStepRow)
+_RECORD_STEP = _NEW_STEP.on_conflict_do_update(
+    index_elements=["cold_start_id", "actor", "name"],
+    set_={
+        "started_at": _NEW_STEP.excluded.started_at,
+        "ended_at": _NEW_STEP.excluded.ended_at,
+        "detail": _NEW_STEP.excluded.detail,
+    },
+)
+
 
 @dataclass(frozen=True)
 class PlannedWorker:
@@ -147,18 +157,11 @@ async def traceparent_of(session: AsyncSession, request_id: str) -> str | None:
 
 
 async def record_steps(session: AsyncSession, steps: Sequence[ActorStep]) -> None:
-    if not steps:
-        return
-    # One statement may not touch a row twice: of steps with one name the last counts.
+    """In one round trip, however many: a new leader hears those of the whole cluster at once."""
+    # Of steps with one name the last counts.
     latest = {(s.cold_start_id, s.actor, s.step.name): _step_values(s) for s in steps}
-    statement = upsert(ColdStartStepRow).values(list(latest.values()))
-    new = statement.excluded
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["cold_start_id", "actor", "name"],
-            set_={"started_at": new.started_at, "ended_at": new.ended_at, "detail": new.detail},
-        )
-    )
+    if latest:
+        await (await session.connection()).execute(_RECORD_STEP, list(latest.values()))
 
 
 def _step_values(item: ActorStep) -> dict[str, object]:

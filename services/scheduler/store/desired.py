@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.messages import FetchSpec, NodeDesired, WorkerSpec
 from libs.common.states import EndpointState, FetchClass
 from libs.common.tables import EndpointRow, WorkerRow
+from services.scheduler.store.arrays import is_one_of
 
 _WORKERS = (
     select(
@@ -32,7 +33,7 @@ async def load(
     if not versions:
         return []
     rows = defaultdict(list)
-    for row in await session.execute(_WORKERS.where(WorkerRow.node_id.in_(list(versions)))):
+    for row in await session.execute(_WORKERS.where(is_one_of(WorkerRow.node_id, versions))):
         rows[row.node_id].append(row)
     return [
         _desired(node_id, version, leader_epoch, rows[node_id])

@@ -13,6 +13,7 @@ from libs.common.tables import ManifestRow, ModelRow
 from services.scheduler.backoff import Backoff
 from services.scheduler.cluster import Model
 from services.scheduler.store.ages import age_s, seconds
+from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
 _COLUMNS = (
@@ -51,7 +52,7 @@ async def find(session: AsyncSession, model_id: str) -> Model | None:
 
 
 async def load(session: AsyncSession, model_ids: Collection[str]) -> dict[str, Model]:
-    query = select(*_COLUMNS).where(ModelRow.id.in_(model_ids))
+    query = select(*_COLUMNS).where(is_one_of(ModelRow.id, model_ids))
     return {row.id: _model(row._mapping) for row in await session.execute(query)}
 
 

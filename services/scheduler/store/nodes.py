@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +20,7 @@ from libs.common.tables import (
 from services.scheduler.cluster import Device
 from services.scheduler.memory import worker_bytes
 from services.scheduler.store.ages import age_s
+from services.scheduler.store.arrays import is_one_of, texts
 
 _NODES = cast(Table, NodeRow.__table__)
 MEMORY_OF_GATEWAYS_S = 3600.0
@@ -147,17 +148,25 @@ async def record_devices(
     )
 
 
-async def replace_cached_units(
-    session: AsyncSession, node_id: str, digests: Collection[str]
+async def load_cached_units(session: AsyncSession, node_id: str) -> frozenset[str]:
+    query = select(HostCacheRow.unit_digest).where(HostCacheRow.node_id == node_id)
+    return frozenset(await session.scalars(query))
+
+
+async def change_cached_units(
+    session: AsyncSession, node_id: str, *, gone: Collection[str], new: Collection[str]
 ) -> None:
-    await session.execute(
-        delete(HostCacheRow).where(
-            HostCacheRow.node_id == node_id, HostCacheRow.unit_digest.not_in(digests)
+    """Only the difference: a node may hold tens of thousands of units."""
+    if gone:
+        await session.execute(
+            delete(HostCacheRow).where(
+                HostCacheRow.node_id == node_id, is_one_of(HostCacheRow.unit_digest, gone)
+            )
         )
-    )
-    if digests:
-        rows = [{"node_id": node_id, "unit_digest": digest} for digest in sorted(digests)]
-        await session.execute(insert(HostCacheRow).values(rows).on_conflict_do_nothing())
+    if new:
+        rows = select(literal(node_id), func.unnest(texts(new)))
+        statement = insert(HostCacheRow).from_select(["node_id", "unit_digest"], rows)
+        await session.execute(statement.on_conflict_do_nothing())
 
 
 async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> None:
@@ -166,7 +175,7 @@ async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> None
         return
     await session.execute(
         update(NodeRow)
-        .where(NodeRow.id.in_(node_ids))
+        .where(is_one_of(NodeRow.id, node_ids))
         .values(desired_version=NodeRow.desired_version + 1)
     )
 

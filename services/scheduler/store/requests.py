@@ -25,6 +25,7 @@ from libs.common.states import EndpointState, RequestOutcome, RequestState
 from libs.common.tables import EndpointRow, RequestRow
 from services.scheduler.cluster import Endpoint, Model
 from services.scheduler.store.ages import age_s
+from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
 # Repeats the condition of the partial index `ix_requests_open`, so that it is used.
@@ -114,7 +115,7 @@ async def end(
         return
     await session.execute(
         update(RequestRow)
-        .where(RequestRow.id.in_(request_ids), IS_OPEN)
+        .where(is_one_of(RequestRow.id, request_ids), IS_OPEN)
         .values(
             state=RequestState.ENDED.value,
             outcome=outcome.value,
@@ -136,7 +137,7 @@ async def assign(session: AsyncSession, request_ids: Sequence[str], endpoint: En
     )
     await session.execute(
         update(RequestRow)
-        .where(RequestRow.id.in_(request_ids))
+        .where(is_one_of(RequestRow.id, request_ids))
         .values(
             state=RequestState.ASSIGNED.value,
             endpoint_id=endpoint.id,
@@ -154,7 +155,7 @@ async def load_expired(session: AsyncSession, grace_s: float) -> list[Request]:
 
 
 async def load_queued_of(session: AsyncSession, model_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_QUEUED, RequestRow.model_id.in_(model_ids)))
+    return await _load_locked(session, and_(IS_QUEUED, is_one_of(RequestRow.model_id, model_ids)))
 
 
 async def load_stranded(session: AsyncSession, model_id: str) -> list[Request]:
@@ -167,11 +168,11 @@ async def load_stranded(session: AsyncSession, model_id: str) -> list[Request]:
 
 
 async def load_of_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_OPEN, RequestRow.gateway_id.in_(gateway_ids)))
+    return await _load_locked(session, and_(IS_OPEN, is_one_of(RequestRow.gateway_id, gateway_ids)))
 
 
 async def load_of_ids(session: AsyncSession, request_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_OPEN, RequestRow.id.in_(request_ids)))
+    return await _load_locked(session, and_(IS_OPEN, is_one_of(RequestRow.id, request_ids)))
 
 
 async def load_gateway_ids(session: AsyncSession) -> frozenset[str]:
