@@ -28,6 +28,7 @@ from services.worker.frames import (
     decode_to_worker,
     encode,
 )
+from services.worker.incoming import Incoming
 from services.worker.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Channel:
     def __init__(self, worker_end: socket.socket) -> None:
         self.progress = Progress()  # noted by the engine's thread
         self._socket = worker_end
-        self._incoming: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
+        self._incoming = Incoming()
         self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
         self._stats = StatsChanged(0, 0, 0)
         self._connect: Callable[[ConnectPeers], None] = _no_neighbours
@@ -74,12 +75,7 @@ class Channel:
 
     def receive(self, timeout_s: float | None) -> ToWorker | None:
         """The next frame, or None when none has come in time; 0 does not wait at all."""
-        try:
-            if timeout_s is None or timeout_s > 0:
-                return self._incoming.get(timeout=timeout_s)
-            return self._incoming.get_nowait()
-        except queue.Empty:
-            return None
+        return self._incoming.get(timeout_s)
 
     def send(self, frame: ToAgent) -> None:
         """Never waits."""
