@@ -361,7 +361,8 @@ class ImportModel(Message):
     model_id: Id
     import_id: Id  # one per try; a new one makes older tries stale
     source: str  # path of a folder or a .gguf file
-    owner: str | None  # the tenant that alone may use the units; None: public
+    tenant: str
+    is_public: bool  # other tenants may use its units, too
 
 
 class ImportProgressed(Message):

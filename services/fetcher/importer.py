@@ -16,6 +16,7 @@ from libs.common.errors import ManifestError, ObjectStoreError
 from libs.common.manifest import FileEntry, Manifest, UnitEntry, manifest_key, tokenizer_key
 from libs.common.manifest_json import decode_manifest, encode_manifest
 from libs.common.strict_json import canonical_bytes
+from libs.common.tenants import OPERATOR_TENANT
 from services.fetcher.architectures import ModelPlan, PlannedUnit, plan_model
 from services.fetcher.checkpoint import Checkpoint, read_checkpoint
 from services.fetcher.companions import Companions, read_companions
@@ -57,10 +58,13 @@ class Importer:
     def __init__(self, uploader: Uploader, settings: ImportSettings) -> None:
         self._uploader, self._settings = uploader, settings
 
-    async def run(self, source: Path, *, owner: str | None, report: Report) -> ImportedModel:
-        """`owner`: see `layout_of`. Raises ImportRefused, with a code and what to do next."""
+    async def run(
+        self, source: Path, *, tenant: str, is_public: bool, report: Report
+    ) -> ImportedModel:
+        """Raises ImportRefused, with a code and what to do next."""
+        roots, owner = self._roots_of(tenant), None if is_public else tenant
         try:
-            async with self._folder(source) as folder:
+            async with self._folder(source, roots) as folder:
                 return await self._import(folder, owner, report)
         except ObjectStoreError as exc:
             raise ImportRefused("store_refused", f"the object store says no: {exc}") from exc
@@ -69,15 +73,22 @@ class Importer:
                 "scratch_failed", f"the importing node cannot write its scratch files: {exc}"
             ) from exc
 
+    def _roots_of(self, tenant: str) -> tuple[Path, ...]:
+        """An operator's models come from anywhere below the roots, others' from their own folders:
+        who may name a path may read what lies there."""
+        if tenant == OPERATOR_TENANT:
+            return self._settings.roots
+        return tuple(root / tenant for root in self._settings.roots)
+
     @contextlib.asynccontextmanager
-    async def _folder(self, source: Path) -> AsyncIterator[SourceFolder]:
+    async def _folder(self, source: Path, roots: tuple[Path, ...]) -> AsyncIterator[SourceFolder]:
         self._settings.scratch_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if source.suffix.lower() != GGUF_SUFFIX:
-            with opened_folder(source, self._settings.roots) as folder:
+            with opened_folder(source, roots) as folder:
                 yield folder
             return
         async with converted_gguf(
-            source, self._settings.roots, self._settings.scratch_dir, self._settings.conversion
+            source, roots, self._settings.scratch_dir, self._settings.conversion
         ) as converted:
             with opened_folder(converted, [converted]) as folder:
                 yield folder

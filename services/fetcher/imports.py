@@ -75,7 +75,9 @@ class ImportWorker:
 
         telling = asyncio.create_task(tell())
         try:
-            imported = await self._importer.run(Path(job.source), owner=job.owner, report=report)
+            imported = await self._importer.run(
+                Path(job.source), tenant=job.tenant, is_public=job.is_public, report=report
+            )
         except ImportRefused as exc:
             logger.warning("import of %s refused: %s", job.model_id, exc)
             cause = f"{exc} [{exc.code}]"

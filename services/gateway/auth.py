@@ -14,8 +14,9 @@ from typing import Protocol
 
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
+from libs.common.tenants import OPERATOR_TENANT
 from services.gateway.errors import Unauthorized, Unavailable
-from services.gateway.store.keys import OPERATOR_TENANT, KeyInfo
+from services.gateway.store.keys import KeyInfo
 
 FRESH_S = 10.0  # without asking Postgres again
 STALE_S = 3600.0  # while Postgres does not answer

@@ -118,7 +118,8 @@ async def _job(session: AsyncSession, pending: PendingImport) -> ImportModel:
         model_id=pending.model_id,
         import_id=import_id,
         source=pending.source,
-        owner=pending.owner,
+        tenant=pending.tenant,
+        is_public=pending.is_public,
     )
 
 

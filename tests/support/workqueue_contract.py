@@ -16,7 +16,11 @@ GoAway = Callable[[], Awaitable[None]]
 
 def job(number: int) -> ImportModel:
     return ImportModel(
-        model_id=f"model-{number}", import_id="import-1", source="/models/x", owner=None
+        model_id=f"model-{number}",
+        import_id="import-1",
+        source="/models/x",
+        tenant="default",
+        is_public=True,
     )
 
 

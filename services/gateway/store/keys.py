@@ -8,9 +8,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from libs.common.database import Database
 from libs.common.tables import ApiKeyRow
+from libs.common.tenants import OPERATOR_TENANT
 
 BOOTSTRAP_KEY_ID = "key-bootstrap"
-OPERATOR_TENANT = "default"  # the bootstrap key's; may make keys for other tenants
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,7 +43,8 @@ class PendingImport:
     model_id: str
     import_id: str | None
     source: str
-    owner: str | None  # its tenant, unless the model is public
+    tenant: str
+    is_public: bool
 
 
 async def find(session: AsyncSession, model_id: str) -> Model | None:
@@ -95,7 +96,8 @@ async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[P
             ModelRow.id.label("model_id"),
             ModelRow.import_id,
             ModelRow.source,
-            case((ModelRow.is_public, None), else_=ModelRow.tenant).label("owner"),
+            ModelRow.tenant,
+            ModelRow.is_public,
         )
         .execution_options(synchronize_session=False)
     )

@@ -103,7 +103,13 @@ class Scheduler:
     async def imported(self, source: Path, import_id: str = "import-1") -> ImportProgressed:
         queue = NatsWorkQueue(self.bus.client)
         await queue.ensure()
-        job = ImportModel(model_id="model-1", import_id=import_id, source=str(source), owner=None)
+        job = ImportModel(
+            model_id="model-1",
+            import_id=import_id,
+            source=str(source),
+            tenant="default",
+            is_public=True,
+        )
         await queue.put(job, import_id)
         await eventually(lambda: self._end_of(import_id) is not None)
         ended = self._end_of(import_id)

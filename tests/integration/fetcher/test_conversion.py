@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from libs.common.manifest import UnitKind
+from libs.common.tenants import OPERATOR_TENANT
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher import conversion
 from services.fetcher.conversion import ConversionLimits
@@ -70,7 +71,9 @@ async def imported(
     store = MemoryObjectStore()
     uploader = Uploader(store, NicGovernor(0), RetryPolicy())
     settings = ImportSettings((folder,), folder / "scratch", limits)
-    return await Importer(uploader, settings).run(source, owner=None, report=lambda _progress: None)
+    return await Importer(uploader, settings).run(
+        source, tenant=OPERATOR_TENANT, is_public=True, report=lambda _progress: None
+    )
 
 
 async def test_a_gguf_file_becomes_a_model_and_leaves_nothing_behind(tmp_path: Path) -> None:

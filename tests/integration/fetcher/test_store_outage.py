@@ -12,6 +12,7 @@ from libs.common.manifest import UnitEntry, UnitKind
 from libs.common.s3ranges import S3RangeSource
 from libs.common.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
+from libs.common.tenants import OPERATOR_TENANT
 from services.fetcher.conversion import ConversionLimits
 from services.fetcher.governor import NicGovernor
 from services.fetcher.importer import ImportedModel, Importer, ImportProgress, ImportSettings
@@ -47,7 +48,9 @@ async def own_s3(tmp_path: Path) -> AsyncIterator[OwnS3]:
 async def imported(root: Path, store: S3ObjectStore, told: list[ImportProgress]) -> ImportedModel:
     uploader = Uploader(store, NicGovernor(SLOW_BYTES_PER_S), PATIENT)
     settings = ImportSettings((root,), root / "scratch", ConversionLimits(1 << 30, 10))
-    return await Importer(uploader, settings).run(root / "model", owner=None, report=told.append)
+    return await Importer(uploader, settings).run(
+        root / "model", tenant=OPERATOR_TENANT, is_public=True, report=told.append
+    )
 
 
 async def test_an_import_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: OwnS3) -> None:

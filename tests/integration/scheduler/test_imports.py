@@ -50,14 +50,14 @@ async def test_an_import_is_put_reported_on_and_ends_with_a_manifest(world: Worl
     )
 
 
-async def test_units_are_the_tenants_own_unless_the_model_is_public(world: World) -> None:
+async def test_an_import_says_whose_it_is_and_who_may_share_it(world: World) -> None:
     values = {"state": ModelState.IMPORTING.value, "manifest_digest": None}
     own = await world.add_model("own", tenant="ann", **values)
     public = await world.add_model("public", tenant="ann", is_public=True, **values)
     await job(world, 2)
 
-    owners = {wanted.model_id: wanted.owner for wanted in world.workqueue.jobs}
-    assert owners == {own: "ann", public: None}
+    jobs = {wanted.model_id: (wanted.tenant, wanted.is_public) for wanted in world.workqueue.jobs}
+    assert jobs == {own: ("ann", False), public: ("ann", True)}
 
 
 async def test_a_failed_import_keeps_its_cause(world: World) -> None:

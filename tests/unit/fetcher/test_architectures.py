@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from libs.common.manifest import UnitKind
 from libs.common.manifest_json import decode_manifest
 from libs.common.strict_json import JsonObject
+from libs.common.tenants import OPERATOR_TENANT
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher.architectures import ModelPlan, plan_model
 from services.fetcher.conversion import ConversionLimits
@@ -90,7 +91,9 @@ async def test_a_model_that_ends_without_a_norm_is_imported_whole(tmp_path: Path
         ImportSettings((tmp_path,), tmp_path / "scratch", ConversionLimits(1 << 30, 10)),
     )
 
-    imported = await importer.run(tmp_path / "opt", owner=None, report=lambda _progress: None)
+    imported = await importer.run(
+        tmp_path / "opt", tenant=OPERATOR_TENANT, is_public=True, report=lambda _progress: None
+    )
 
     data = await store.get(f"manifests/{imported.manifest_digest}", max_bytes=1 << 20)
     manifest = decode_manifest(data)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.common.tenants import OPERATOR_TENANT
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher.conversion import ConversionLimits
 from services.fetcher.errors import ImportRefused
@@ -37,7 +38,11 @@ def import_from(root: Path) -> str:
     limits = ConversionLimits(1 << 30, 10)
     importer = Importer(uploader, ImportSettings((root,), root / "scratch", limits))
     try:
-        asyncio.run(importer.run(root / "tiny", owner=None, report=lambda _progress: None))
+        asyncio.run(
+            importer.run(
+                root / "tiny", tenant=OPERATOR_TENANT, is_public=True, report=lambda _progress: None
+            )
+        )
     except ImportRefused as exc:
         assert exc.code and str(exc)
         return exc.code

@@ -12,6 +12,7 @@ from safetensors.numpy import load
 from libs.common.manifest import UnitKind
 from libs.common.manifest_json import decode_manifest
 from libs.common.safetensors import PADDING_PREFIX
+from libs.common.tenants import OPERATOR_TENANT
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.fetcher.conversion import ConversionLimits
 from services.fetcher.errors import ImportRefused
@@ -36,12 +37,16 @@ class ImportWorld:
         self.report: Callable[[ImportProgress], None] = self.progress.append
         self.retry = QUICK
 
-    async def run(self, source: Path | None = None, *, owner: str | None = None) -> ImportedModel:
+    async def run(
+        self, source: Path | None = None, *, tenant: str = OPERATOR_TENANT, is_public: bool = True
+    ) -> ImportedModel:
         uploader = Uploader(self.store, NicGovernor(0), self.retry)
         limits = ConversionLimits(memory_bytes=1 << 30, timeout_s=10)
         settings = ImportSettings((self.root,), self.scratch, limits)
         importer = Importer(uploader, settings)
-        return await importer.run(source or self.source, owner=owner, report=self.report)
+        return await importer.run(
+            source or self.source, tenant=tenant, is_public=is_public, report=self.report
+        )
 
     async def refused(self, source: Path | None = None) -> ImportRefused:
         with pytest.raises(ImportRefused) as caught:
@@ -193,12 +198,31 @@ async def test_equal_units_of_two_owners_are_stored_cached_and_leased_apart(
     world: ImportWorld,
 ) -> None:
     TinyCheckpoint().write(world.source)
-    imported = [await world.run(owner=owner) for owner in ("ann", "bob", None)]
+    sources = {tenant: world.root / tenant / "tiny" for tenant in ("ann", "bob")}
+    for source in sources.values():
+        TinyCheckpoint().write(source)
+    imported = [
+        await world.run(source, tenant=tenant, is_public=False)
+        for tenant, source in sources.items()
+    ]
+    imported.append(await world.run())
 
     keys = [{unit.key for unit in one.manifest.units} for one in imported]
     assert len(set.union(*keys)) == 3 * len(keys[0])
     assert len({one.manifest_digest for one in imported}) == 3
-    assert (await world.run(owner="ann")).num_units_sent == 0
+    again = await world.run(sources["ann"], tenant="ann", is_public=False)
+    assert again.num_units_sent == 0
+
+
+async def test_who_is_no_operator_imports_from_a_folder_of_its_own(world: ImportWorld) -> None:
+    own = TinyCheckpoint().write(world.root / "ann" / "tiny")
+
+    with pytest.raises(ImportRefused, match="does not lie beneath") as caught:
+        await world.run(own, tenant="bob")
+
+    assert caught.value.code == "source_outside_roots"
+    assert str(world.root / "bob") in str(caught.value)
+    assert (await world.run(own, tenant="ann")).num_units_sent > 0
 
 
 async def test_progress_counts_up_to_the_total(world: ImportWorld) -> None:

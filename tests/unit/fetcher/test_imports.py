@@ -30,7 +30,13 @@ class QueueWorld:
         self.worker = ImportWorker(self.queue, importer, bus, SystemClock(), "node-1")
 
     async def put(self, source: Path) -> None:
-        job = ImportModel(model_id="model-1", import_id="import-1", source=str(source), owner=None)
+        job = ImportModel(
+            model_id="model-1",
+            import_id="import-1",
+            source=str(source),
+            tenant="default",
+            is_public=True,
+        )
         await self.queue.put(job, "import-1")
 
     async def run_until_ended(self) -> ImportProgressed:
