@@ -89,8 +89,7 @@ class Schedule:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_running:
             sequence = self._waiting[0]
-            spare = len(sequence.token_ids) + GROWTH_SLOTS
-            region = self._regions.allocate(min(_most_slots(sequence), spare))
+            region = self._regions.allocate(_first_slots(sequence))
             if region is None:
                 return
             sequence.region = region
@@ -140,6 +139,14 @@ def _arrival(sequence: Sequence) -> int:
 def _most_slots(sequence: Sequence) -> int:
     """The last token is never an input, so it needs no slot."""
     return max(len(sequence.token_ids), sequence.max_num_tokens - 1)
+
+
+def _first_slots(sequence: Sequence) -> int:
+    """A little more than its tokens need. Who gave its region up waits for room to grow in, the
+    more the more often it did: it would be the next to go, and compute everything again."""
+    num_tokens, most = len(sequence.token_ids), _most_slots(sequence)
+    growth = (most - num_tokens) * sequence.num_preemptions // (sequence.num_preemptions + 1)
+    return min(most, num_tokens + max(GROWTH_SLOTS, growth))
 
 
 def _is_full(sequence: Sequence) -> bool:

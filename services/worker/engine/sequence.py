@@ -15,6 +15,7 @@ class Sequence:
     max_num_tokens: int  # prompt and output together: the request's limit or the context's
     arrival: int  # grows with each request; older ones win
     token_ids: list[int] = field(init=False)
+    num_preemptions: int = 0
     num_computed: int = 0  # tokens whose keys and values are cached on every stage
     num_launched: int = field(init=False)  # those, and the tokens of steps that are not back yet
     region: Region | None = None  # None while waiting
@@ -26,6 +27,7 @@ class Sequence:
     def restart(self) -> None:
         """Nothing of it is cached any more."""
         self.num_computed = self.num_launched = 0
+        self.num_preemptions += 1
 
     @property
     def num_generated(self) -> int:

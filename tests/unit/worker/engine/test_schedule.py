@@ -85,6 +85,19 @@ def test_the_youngest_gives_way_and_starts_again() -> None:
     assert schedule.num_kv_slots_used == 0
 
 
+def test_scarce_room_costs_less_than_computing_everything_twice() -> None:
+    schedule = Schedule(num_kv_slots=4_000, max_running=64, max_step_tokens=512)
+    sequences = [sequence(number, 100, 200) for number in range(64)]
+    for each in sequences:
+        schedule.add(each)
+
+    num_computed = 0
+    while schedule.num_running or schedule.num_waiting:
+        num_computed += sum(chunk.length for chunk in run_step(schedule).chunks)
+
+    assert num_computed < 2 * sum(each.max_num_tokens - 1 for each in sequences)
+
+
 def test_in_flight_sequences_are_not_planned_again() -> None:
     schedule = make_schedule()
     schedule.add(sequence(0, 8, 3))
