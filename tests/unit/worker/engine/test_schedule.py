@@ -86,8 +86,9 @@ def test_the_youngest_gives_way_and_starts_again() -> None:
 
 
 def test_scarce_room_costs_less_than_computing_everything_twice() -> None:
-    schedule = Schedule(num_kv_slots=4_000, max_running=64, max_step_tokens=512)
-    sequences = [sequence(number, 100, 200) for number in range(64)]
+    schedule = Schedule(num_kv_slots=20_000, max_running=64, max_step_tokens=512)
+    request = Request("r", 1, (5,) * 500, Sampling(max_tokens=1000, seed=0))
+    sequences = [Sequence(request, 1500, number) for number in range(64)]
     for each in sequences:
         schedule.add(each)
 
@@ -95,7 +96,7 @@ def test_scarce_room_costs_less_than_computing_everything_twice() -> None:
     while schedule.num_running or schedule.num_waiting:
         num_computed += sum(chunk.length for chunk in run_step(schedule).chunks)
 
-    assert num_computed < 2 * sum(each.max_num_tokens - 1 for each in sequences)
+    assert num_computed < 1.85 * sum(each.max_num_tokens - 1 for each in sequences)
 
 
 def test_in_flight_sequences_are_not_planned_again() -> None:
