@@ -238,6 +238,8 @@ class RequestRow(Base):
     outcome: Mapped[str | None]  # RequestOutcome
     error: Mapped[str | None]
     is_slo_met: Mapped[bool | None]
+    # Its gateway's figures are in, and `usage` has them; it may have been ended by somebody else.
+    is_accounted: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
         Index(

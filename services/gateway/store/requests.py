@@ -58,30 +58,37 @@ _BEGIN = text(
     _INSERT.format(columns="", values="'ASSIGNED'", record=_COLUMNS) + "ON CONFLICT (id) DO NOTHING"
 )
 
-# A row that ended already keeps its end, and counts for usage once: RETURNING names the others. But
-# a gateway that stood still long enough to be taken for lost, and answered after all, knows better.
+# The scheduler may have ended the row first. What was generated is the gateway's to say all the
+# same, and counts for usage once: RETURNING names the rows that were not accounted before. Why it
+# ended is the scheduler's to say where that refused it; that a gateway is lost, or has cancelled,
+# is hearsay.
+_IS_REFUSED = """requests.outcome IN ('worker_crashed', 'model_failed', 'deadline')
+        AND excluded.outcome NOT IN ('stop', 'length')"""
 _END = text(
     "WITH ended AS ("
     + _INSERT.format(
-        columns=""", num_generated_tokens, first_token_at, ended_at, outcome, error, is_slo_met""",
+        columns=""", num_generated_tokens, first_token_at, ended_at, outcome, error, is_slo_met,
+    is_accounted""",
         values="""'ENDED', num_generated_tokens,
     now() - make_interval(secs => first_token_age_s), now() - make_interval(secs => ended_age_s),
-    outcome, error, is_slo_met""",
+    outcome, error, is_slo_met, true""",
         record=_COLUMNS
         + """, num_generated_tokens bigint, first_token_age_s float8, ended_age_s float8,
     outcome text, error text, is_slo_met boolean""",
     )
-    + """
+    + f"""
 ON CONFLICT (id) DO UPDATE SET
     state = 'ENDED', attempt = excluded.attempt,
     endpoint_id = coalesce(excluded.endpoint_id, requests.endpoint_id),
     api_key_id = excluded.api_key_id,
     num_generated_tokens = excluded.num_generated_tokens,
     assigned_at = coalesce(requests.assigned_at, excluded.assigned_at),
-    first_token_at = excluded.first_token_at, ended_at = excluded.ended_at,
-    outcome = excluded.outcome, error = excluded.error, is_slo_met = excluded.is_slo_met
-WHERE requests.state <> 'ENDED'
-    OR (requests.outcome = 'gateway_lost' AND excluded.outcome <> 'gateway_lost')
+    first_token_at = excluded.first_token_at,
+    ended_at = CASE WHEN {_IS_REFUSED} THEN requests.ended_at ELSE excluded.ended_at END,
+    outcome = CASE WHEN {_IS_REFUSED} THEN requests.outcome ELSE excluded.outcome END,
+    error = CASE WHEN {_IS_REFUSED} THEN requests.error ELSE excluded.error END,
+    is_slo_met = excluded.is_slo_met, is_accounted = true
+WHERE NOT requests.is_accounted
 RETURNING tenant, model_id, num_prompt_tokens, num_generated_tokens)
 INSERT INTO usage (tenant, model_id, day, num_requests, num_prompt_tokens, num_generated_tokens)
 SELECT tenant, model_id, (now() AT TIME ZONE 'UTC')::date, count(*),
