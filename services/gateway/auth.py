@@ -67,7 +67,7 @@ class Authenticator:
         self._store = store
         self._clock = clock
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
-        self._trusted: dict[str, KeyInfo] = {}
+        self._awaited: set[str] = set()
         self._ask_again_s = 0.0
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -78,21 +78,22 @@ class Authenticator:
             raise Unauthorized("this API key is not known, or was revoked", code="invalid_api_key")
         return Caller(info.tenant, info.key_id)
 
-    def trust(self, key_sha256: str, info: KeyInfo) -> None:
-        """A key that will be written once Postgres is there: until then it needs no lookup."""
-        self._trusted[key_sha256] = info
+    def await_row(self, key_sha256: str) -> None:
+        """Of a key that is written once Postgres is there: until then nobody can say whether it was
+        revoked, and it is neither refused nor let in."""
+        self._awaited.add(key_sha256)
 
-    def written(self, key_sha256: str) -> None:
-        """From now on the row of a trusted key counts."""
-        self._remember(key_sha256, self._trusted.pop(key_sha256))
+    def row_written(self, key_sha256: str) -> None:
+        """From now on its row counts."""
+        self._awaited.discard(key_sha256)
 
     def forget(self, key_sha256: str) -> None:
         """After revoking it here."""
         self._cache.pop(key_sha256, None)
 
     async def _find(self, key_sha256: str) -> KeyInfo | None:
-        if key_sha256 in self._trusted:
-            return self._trusted[key_sha256]
+        if key_sha256 in self._awaited:
+            raise _unchecked()
         cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
         if cached is not None and cached.is_fresh(now_s):
             return cached.info
@@ -104,8 +105,7 @@ class Authenticator:
             self._ask_again_s = self._clock.monotonic_s() + _OUTAGE_S
             if cached is not None and cached.is_usable(self._clock.monotonic_s()):
                 return cached.info
-            message = "API keys cannot be checked now"
-            raise Unavailable(message, code="database_unavailable", retry_after_s=2) from exc
+            raise _unchecked() from exc
         if info is None:
             self.forget(key_sha256)
         else:
@@ -117,6 +117,11 @@ class Authenticator:
         self._cache.move_to_end(key_sha256)
         while len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
+
+
+def _unchecked() -> Unavailable:
+    message = "API keys cannot be checked now"
+    return Unavailable(message, code="database_unavailable", retry_after_s=2)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -35,7 +35,7 @@ from services.gateway.registry import Registry
 from services.gateway.routes import Routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.history import ViewStore
-from services.gateway.store.keys import KeyStore, bootstrap_info
+from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
@@ -87,8 +87,7 @@ async def open_gateway(settings: GatewaySettings, world: World) -> AsyncIterator
         )
         gateway = _assemble(settings, world, threads, templates)
         if settings.bootstrap_api_key is not None:
-            info = bootstrap_info(world.clock.now())
-            gateway.authenticator.trust(hash_key(settings.bootstrap_api_key), info)
+            gateway.authenticator.await_row(hash_key(settings.bootstrap_api_key))
         routes = await world.bus.subscribe(ROUTES, None, gateway.routes.heard)
         stack.push_async_callback(routes.unsubscribe)
         stack.push_async_callback(gateway.journal.close, _JOURNAL_CLOSE_S)
@@ -174,8 +173,10 @@ async def _until_migrated(database: Database) -> None:
 async def _put_bootstrap_key(gateway: Gateway, key_sha256: str) -> None:
     while True:
         try:
-            await gateway.keys.put_bootstrap(key_sha256)
-            return gateway.authenticator.written(key_sha256)
+            info = await gateway.keys.put_bootstrap(key_sha256)
+            if info is None:
+                logger.warning("the bootstrap key was revoked: a new one needs a new value")
+            return gateway.authenticator.row_written(key_sha256)
         except DatabaseUnavailable as exc:
             logger.warning("the bootstrap key waits: %s", exc)
             await asyncio.sleep(_DATABASE_RETRY_S)

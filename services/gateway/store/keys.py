@@ -10,7 +10,8 @@ from libs.common.database import Database
 from libs.common.tables import ApiKeyRow
 from libs.common.tenants import OPERATOR_TENANT
 
-BOOTSTRAP_KEY_ID = "key-bootstrap"
+_BOOTSTRAP_ID = "key-bootstrap"  # the beginning of these keys' ids
+_UNREVOKED = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None))
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,13 @@ class KeyStore:
 
     async def find(self, key_sha256: str) -> KeyInfo | None:
         """The key with this hash, unless it was revoked."""
-        query = select(ApiKeyRow).where(
-            ApiKeyRow.key_sha256 == key_sha256, ApiKeyRow.revoked_at.is_(None)
-        )
+        query = _UNREVOKED.where(ApiKeyRow.key_sha256 == key_sha256)
         async with self.database.transaction() as session:
             row = await session.scalar(query)
         return None if row is None else _info(row)
 
     async def list_of(self, tenant: str) -> tuple[KeyInfo, ...]:
-        query = select(ApiKeyRow).where(ApiKeyRow.tenant == tenant, ApiKeyRow.revoked_at.is_(None))
+        query = _UNREVOKED.where(ApiKeyRow.tenant == tenant)
         async with self.database.transaction() as session:
             rows = (await session.scalars(query.order_by(ApiKeyRow.created_at))).all()
         return tuple(_info(row) for row in rows)
@@ -62,21 +61,30 @@ class KeyStore:
         async with self.database.transaction() as session:
             return await session.scalar(statement)
 
-    async def put_bootstrap(self, key_sha256: str) -> None:
-        """Write `bootstrap_info`'s row; a changed file replaces it."""
-        statement = upsert(ApiKeyRow).values(
-            id=BOOTSTRAP_KEY_ID, tenant=OPERATOR_TENANT, name="bootstrap", key_sha256=key_sha256
-        )
-        changed = {"key_sha256": key_sha256, "revoked_at": None}
+    async def put_bootstrap(self, key_sha256: str) -> KeyInfo | None:
+        """The operator's first key. Those of earlier files are revoked by it, but a key that was
+        revoked, by whomever, stays so: then None, and nothing has changed."""
+        values = {
+            "id": f"{_BOOTSTRAP_ID}-{key_sha256[:12]}",
+            "tenant": OPERATOR_TENANT,
+            "name": "bootstrap",
+            "key_sha256": key_sha256,
+        }
         async with self.database.transaction() as session:
+            await session.execute(upsert(ApiKeyRow).values(values).on_conflict_do_nothing())
+            row = await session.scalar(_UNREVOKED.where(ApiKeyRow.key_sha256 == key_sha256))
+            if row is None:
+                return None
             await session.execute(
-                statement.on_conflict_do_update(index_elements=["id"], set_=changed)
+                update(ApiKeyRow)
+                .where(
+                    ApiKeyRow.id.startswith(_BOOTSTRAP_ID, autoescape=True),
+                    ApiKeyRow.id != row.id,
+                    ApiKeyRow.revoked_at.is_(None),
+                )
+                .values(revoked_at=func.now())
             )
-
-
-def bootstrap_info(now: datetime) -> KeyInfo:
-    """The operator's first key."""
-    return KeyInfo(BOOTSTRAP_KEY_ID, OPERATOR_TENANT, "bootstrap", now)
+            return _info(row)
 
 
 def _info(row: ApiKeyRow) -> KeyInfo:

@@ -40,19 +40,16 @@ async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
     assert (await authenticator.caller("Bearer early")).tenant == TENANT
 
 
-async def test_a_trusted_key_is_nobodys_row_yet_and_is_never_refused() -> None:
-    keys, clock = FakeKeys(), FakeClock()
-    authenticator = Authenticator(keys, clock)
-    info = keys.known.pop(hash_key(KEY))
-    authenticator.trust(hash_key(KEY), info)
+async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there() -> None:
+    keys = FakeKeys()
+    authenticator = Authenticator(keys, FakeClock())
+    authenticator.await_row(hash_key(KEY))
 
-    clock.advance(10 * FRESH_S)  # a long migration
-    assert (await authenticator.caller(HEADER)).tenant == TENANT
-    assert keys.num_lookups == 0
+    with pytest.raises(Unavailable) as caught:
+        await authenticator.caller(HEADER)
+    authenticator.row_written(hash_key(KEY))
 
-    keys.known[hash_key(KEY)] = info
-    authenticator.written(hash_key(KEY))
-    clock.advance(FRESH_S)
+    assert caught.value.retry_after_s is not None
     assert (await authenticator.caller(HEADER)).tenant == TENANT
     assert keys.num_lookups == 1
 
