@@ -57,7 +57,8 @@ class Preparer:
         summary = ready_summary(entry)
         text_model = await self.texts.get(summary)
         messages = tuple(message.as_chat_message() for message in request.messages)
-        prompt_ids = await tokenize_chat(self.templates, text_model, messages)
+        tenant = arrival.caller.tenant
+        prompt_ids = await tokenize_chat(self.templates, text_model, messages, tenant)
         sampling = sampling_parameters(request, entry, summary, len(prompt_ids))
         job = Job(
             request_id=arrival.request_id,

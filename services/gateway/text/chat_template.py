@@ -25,7 +25,7 @@ class ChatMessage:
 
 
 async def tokenize_chat(
-    pool: TemplatePool, model: TextModel, messages: tuple[ChatMessage, ...]
+    pool: TemplatePool, model: TextModel, messages: tuple[ChatMessage, ...], tenant: str
 ) -> tuple[int, ...]:
     """The prompt's ids. Special tokens come from the template alone: in a message they are text.
 
@@ -34,8 +34,8 @@ async def tokenize_chat(
     quotes = _quotes(model, messages)
     if quotes is not None:
         messages = tuple(message.quoted(quotes) for message in messages)
-    prompt = await render_prompt(pool, model, messages)
-    return await model.tokenizer.encode(prompt, quotes)
+    prompt = await render_prompt(pool, model, messages, tenant)
+    return await model.tokenizer.encode(prompt, quotes, tenant)
 
 
 def _quotes(model: TextModel, messages: tuple[ChatMessage, ...]) -> Quotes | None:
@@ -47,7 +47,7 @@ def _quotes(model: TextModel, messages: tuple[ChatMessage, ...]) -> Quotes | Non
 
 
 async def render_prompt(
-    pool: TemplatePool, model: TextModel, messages: tuple[ChatMessage, ...]
+    pool: TemplatePool, model: TextModel, messages: tuple[ChatMessage, ...], tenant: str
 ) -> str:
     """Raises InvalidRequest when the model has no template, or it fails on these messages."""
     if model.chat_template is None:
@@ -61,7 +61,7 @@ async def render_prompt(
         "documents": None,
     }
     try:
-        return await pool.render(model.chat_template, variables)
+        return await pool.render(model.chat_template, variables, tenant)
     except TemplateFailed as exc:
         message = f"the model's chat template failed: {exc}"
         raise InvalidRequest(message, code="chat_template_failed", param="messages") from exc

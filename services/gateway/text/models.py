@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from libs.common.errors import ObjectStoreError
 from libs.common.messages import ModelSummary
-from services.gateway.errors import TokenizerFailed, Unavailable
+from services.gateway.errors import Unavailable
 from services.gateway.text.tokenizer import Tokenizer, TokenizerThreads
-from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_files import FileStore, TokenizerFiles
 
-LOAD_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 30.0
 
 Files = tuple[tuple[str, str], ...]  # names and digests
 
@@ -32,7 +32,8 @@ class TextModels:
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
 
     async def get(self, summary: ModelSummary) -> TextModel:
-        """Raises TokenizerFailed, or Unavailable when the object store does not answer."""
+        """Raises TokenizerFailed, Overloaded, or Unavailable when the object store does not
+        answer."""
         key = files_of(summary)
         task = self._loading.get(key)
         if task is None or has_failed(task):
@@ -44,16 +45,24 @@ class TextModels:
         return await asyncio.shield(task)
 
     async def _load(self, summary: ModelSummary) -> TextModel:
-        try:
-            async with asyncio.timeout(LOAD_TIMEOUT_S):
-                files = await self._files.read(summary)
-                tokenizer = await Tokenizer.load(files.tokenizer_json, self._threads)
-        except TimeoutError as exc:
-            raise TokenizerFailed(f"not loaded within {LOAD_TIMEOUT_S:g} s") from exc
-        except ObjectStoreError as exc:
-            message = f"the model's tokenizer cannot be read now: {exc}"
-            raise Unavailable(message, code="object_store_unavailable", retry_after_s=2) from exc
+        files = await self._read(summary)
+        tokenizer = await Tokenizer.load(files.tokenizer_json, self._threads)
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
+
+    async def _read(self, summary: ModelSummary) -> TokenizerFiles:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                return await self._files.read(summary)
+        except TimeoutError as exc:
+            cause = f"no answer within {READ_TIMEOUT_S:g} s"
+            raise _unreadable(cause) from exc
+        except ObjectStoreError as exc:
+            raise _unreadable(str(exc)) from exc
+
+
+def _unreadable(cause: str) -> Unavailable:
+    message = f"the model's tokenizer cannot be read now: {cause}"
+    return Unavailable(message, code="object_store_unavailable", retry_after_s=2)
 
 
 def files_of(summary: ModelSummary) -> Files:

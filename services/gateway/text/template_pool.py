@@ -5,12 +5,12 @@ import logging
 from contextlib import suppress
 from typing import Any, Self
 
-from services.gateway.errors import Overloaded, TemplateFailed
+from services.gateway.errors import TemplateFailed
 from services.gateway.text.template_process import TemplateProcess
+from services.gateway.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-WAIT_TIMEOUT_S = 10.0
 _MAX_RENDERS = 10_000  # then a fresh process: what a template leaves behind does not add up
 
 
@@ -19,32 +19,30 @@ class TemplatePool:
 
     def __init__(self, num_processes: int) -> None:
         self._num_processes = num_processes
-        self._idle: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._turns = Turns(num_processes, what="chat templates are rendered", code="template_busy")
+        self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
 
     async def __aenter__(self) -> Self:
         self._slots = [_Slot() for _ in range(self._num_processes)]
         for slot in self._slots:
             slot.renew()
-            self._idle.put_nowait(slot)
+            self._idle.append(slot)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         for slot in self._slots:
             await slot.close()
 
-    async def render(self, template: str, variables: dict[str, Any]) -> str:
-        """Raises TemplateFailed, or Overloaded when every process is busy for 10 s."""
-        try:
-            async with asyncio.timeout(WAIT_TIMEOUT_S):
-                slot = await self._idle.get()
-        except TimeoutError as exc:
-            message = "too many chat templates are being rendered, try again"
-            raise Overloaded(message, code="template_busy", retry_after_s=1) from exc
+    async def render(self, template: str, variables: dict[str, Any], tenant: str) -> str:
+        """Raises TemplateFailed, or Overloaded when its turn does not come soon."""
+        await self._turns.take(tenant)
+        slot = self._idle.pop()
         try:
             return await slot.render(template, variables)
         finally:
-            self._idle.put_nowait(slot)
+            self._idle.append(slot)
+            self._turns.give_back()
 
 
 class _Slot:

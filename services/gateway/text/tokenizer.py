@@ -14,32 +14,30 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer as LibraryTokenizer
 
-from services.gateway.errors import Overloaded, TokenizerFailed
+from services.gateway.errors import TokenizerFailed
 from services.gateway.text.quotes import Quotes
 from services.gateway.text.tokenbytes import token_bytes
+from services.gateway.turns import Turns
 
-CALL_TIMEOUT_S = 30.0
-MAX_CALLS = 512  # running and waiting; a chat prompt takes well below a millisecond
+CALL_TIMEOUT_S = 30.0  # of one call, once it is its turn
+_LOADING = ""  # instead of a tenant: whoever asks first loads for all
 
 _Result = TypeVar("_Result")
 
 
 class TokenizerThreads:
-    """The pool that all models' tokenizers share."""
+    """The pool that all models' tokenizers share, and all tenants in fair turns."""
 
     def __init__(self, num_threads: int) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="tokenizer")
-        self._num_calls = 0
+        self._turns = Turns(num_threads, what="prompts are tokenized", code="tokenizer_busy")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, call: Callable[[], _Result]) -> _Result:
-        """Raises TokenizerFailed, or Overloaded when too many calls wait already."""
-        if self._num_calls >= MAX_CALLS:
-            message = "too many prompts are being tokenized, try again"
-            raise Overloaded(message, code="tokenizer_busy", retry_after_s=1)
-        self._num_calls += 1
+    async def run(self, call: Callable[[], _Result], tenant: str) -> _Result:
+        """Raises TokenizerFailed, or Overloaded when its turn does not come soon."""
+        await self._turns.take(tenant)
         future = asyncio.get_running_loop().run_in_executor(self._threads, _guarded, call)
         future.add_done_callback(self._ended)  # also long after our own deadline
         try:
@@ -49,7 +47,7 @@ class TokenizerThreads:
             raise TokenizerFailed(f"no result within {CALL_TIMEOUT_S:g} s") from exc
 
     def _ended(self, future: "asyncio.Future[_Result]") -> None:
-        self._num_calls -= 1
+        self._turns.give_back()
         if not future.cancelled():
             future.exception()  # seen, even when nobody waits any more
 
@@ -79,8 +77,8 @@ class Tokenizer:
 
     @classmethod
     async def load(cls, tokenizer_json: str, threads: TokenizerThreads) -> "Tokenizer":
-        """Raises TokenizerFailed."""
-        library = await threads.run(lambda: _load(tokenizer_json))
+        """Raises TokenizerFailed, Overloaded."""
+        library = await threads.run(lambda: _load(tokenizer_json), _LOADING)
         added = library.get_added_tokens_decoder().values()
         return cls(
             library,
@@ -90,9 +88,9 @@ class Tokenizer:
             _plain=_Lazy(lambda: _plain_twin(library.to_str())),
         )
 
-    async def encode(self, text: str, quotes: Quotes | None = None) -> tuple[int, ...]:
+    async def encode(self, text: str, quotes: Quotes | None, tenant: str) -> tuple[int, ...]:
         """Raises TokenizerFailed, Overloaded."""
-        return await self.threads.run(lambda: self._encode(text, quotes))
+        return await self.threads.run(lambda: self._encode(text, quotes), tenant)
 
     def _encode(self, text: str, quotes: Quotes | None) -> tuple[int, ...]:
         if quotes is None:

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from services.gateway.errors import TemplateFailed
 from services.gateway.text.template_pool import TemplatePool
+from tests.unit.gateway.tiny import TENANT
 
 # The template that SmolLM2-135M-Instruct carries.
 SMOLLM2 = (
@@ -33,7 +34,7 @@ async def pool() -> AsyncIterator[TemplatePool]:
 
 
 async def test_smollm2s_template_writes_the_prompt_it_was_trained_on(pool: TemplatePool) -> None:
-    assert await pool.render(SMOLLM2, VARIABLES) == (
+    assert await pool.render(SMOLLM2, VARIABLES, TENANT) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
         "<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -59,7 +60,7 @@ async def test_smollm2s_template_writes_the_prompt_it_was_trained_on(pool: Templ
 async def test_templates_may_use_what_the_hub_offers(
     pool: TemplatePool, template: str, text: str, why: str
 ) -> None:
-    assert await pool.render(template, VARIABLES) == text, why
+    assert await pool.render(template, VARIABLES, TENANT) == text, why
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ async def test_a_hostile_or_broken_template_fails_with_its_cause(
     pool: TemplatePool, template: str, cause: str
 ) -> None:
     with pytest.raises(TemplateFailed, match=cause):
-        await pool.render(template, VARIABLES)
+        await pool.render(template, VARIABLES, TENANT)
 
-    assert await pool.render("{{ 1 + 1 }}", {}) == "2", "the next render works"
+    assert await pool.render("{{ 1 + 1 }}", {}, TENANT) == "2", "the next render works"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ async def test_a_hostile_or_broken_template_fails_with_its_cause(
 async def test_python_internals_are_as_if_they_were_not_there(
     pool: TemplatePool, template: str
 ) -> None:
-    assert await pool.render(template, VARIABLES) == ""
+    assert await pool.render(template, VARIABLES, TENANT) == ""
 
 
 async def test_a_template_that_never_ends_is_killed_and_its_process_replaced(
@@ -114,17 +115,17 @@ async def test_a_template_that_never_ends_is_killed_and_its_process_replaced(
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
     with pytest.raises(TemplateFailed, match=r"CPU time|longer than"):
-        await pool.render(endless, VARIABLES)
+        await pool.render(endless, VARIABLES, TENANT)
 
-    assert await pool.render(SMOLLM2, VARIABLES)
+    assert await pool.render(SMOLLM2, VARIABLES, TENANT)
 
 
 async def test_a_warm_render_does_not_pay_for_a_process(pool: TemplatePool) -> None:
-    await pool.render(SMOLLM2, VARIABLES)
+    await pool.render(SMOLLM2, VARIABLES, TENANT)
 
     began_s = time.perf_counter()
     for _ in range(50):
-        await pool.render(SMOLLM2, VARIABLES)
+        await pool.render(SMOLLM2, VARIABLES, TENANT)
 
     assert (time.perf_counter() - began_s) / 50 < 0.02
 
@@ -135,4 +136,4 @@ async def test_a_conversation_as_long_as_a_body_may_be_is_rendered_or_refused_cl
     long = {**VARIABLES, "messages": [{"role": "user", "content": "x" * 2**20}]}
 
     with pytest.raises(TemplateFailed, match="output is longer"):
-        await pool.render(SMOLLM2, long)
+        await pool.render(SMOLLM2, long, TENANT)

@@ -10,8 +10,9 @@ import pytest
 from libs.common.testing_objectstore import MemoryObjectStore
 from services.gateway.errors import Overloaded, TokenizerFailed, Unavailable
 from services.gateway.text.models import TextModels
-from services.gateway.text.tokenizer import MAX_CALLS, TokenizerThreads
+from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.turns import MAX_WAITING_EACH
 from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
 
 
@@ -34,7 +35,7 @@ async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
 
     assert all(model is loaded[0] for model in loaded)
     assert loaded[0].special_tokens == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
-    assert await loaded[0].tokenizer.encode("hé") == ids_of("hé")
+    assert await loaded[0].tokenizer.encode("hé", None, "tenant-1") == ids_of("hé")
 
 
 async def test_the_least_recently_used_is_dropped() -> None:
@@ -114,14 +115,17 @@ async def test_a_template_may_stand_in_the_configuration_alone_or_among_others()
         assert model.chat_template == "{{ 1 }}"
 
 
-async def test_too_many_encodings_at_once_are_refused() -> None:
+async def test_a_tenants_flood_of_prompts_delays_only_itself_and_is_refused_with_a_time() -> None:
     threads, go_on = TokenizerThreads(1), threading.Event()
-    running = [asyncio.create_task(threads.run(go_on.wait)) for _ in range(MAX_CALLS)]
+    flood = [asyncio.create_task(threads.run(go_on.wait, "a")) for _ in range(MAX_WAITING_EACH + 1)]
     await asyncio.sleep(0)
 
-    with pytest.raises(Overloaded):
-        await threads.run(lambda: None)
-
+    with pytest.raises(Overloaded) as caught:
+        await threads.run(lambda: None, "a")
+    tiny = asyncio.create_task(threads.run(lambda: sum(task.done() for task in flood), "b"))
+    await asyncio.sleep(0)
     go_on.set()
-    await asyncio.gather(*running)
-    assert await threads.run(lambda: 7) == 7
+
+    assert caught.value.status == 429 and "Retry-After" in caught.value.headers
+    assert await tiny <= 2
+    assert all(await asyncio.gather(*flood))
