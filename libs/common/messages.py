@@ -76,7 +76,7 @@ class SubmitRefused(Message):
     kind: Literal["refused"] = "refused"
     code: Literal[
         "queue_full",
-        "deadline_too_short",  # the model cannot even be fetched in that time
+        "deadline_too_short",  # the model cannot even be fetched in that time, see needed_s
         "model_not_ready",
         "model_failed",
         "worker_crashed",
@@ -85,6 +85,7 @@ class SubmitRefused(Message):
     ]
     message: str  # names the cause and the next step
     retry_after_s: int | None = Field(default=None, ge=1)
+    needed_s: float | None = Field(default=None, ge=0)  # what a start takes at least, as predicted
 
 
 class SubmitReply(Message):

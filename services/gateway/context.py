@@ -13,9 +13,10 @@ from libs.common.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, Caller
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.farewells import Farewells
+from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
-from services.gateway.openai.prepare import TIMEOUT_HEADER, Arrival, Preparer
+from services.gateway.openai.prepare import Arrival, Preparer
 from services.gateway.registry import Registry
 from services.gateway.routes import Routes
 from services.gateway.store.history import ViewStore

@@ -8,6 +8,8 @@ from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment, ObjectStoreSettings
 
+DEADLINE_KEY = "REQUEST_DEADLINE_S"
+_MAX_DEADLINE_S = 86_400.0
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
 
@@ -29,7 +31,7 @@ class Timing:
     heartbeat_s: float = 1.0
     cancel_patience_s: float = 30.0  # a cancellation is repeated for so long
     reconnect_grace_s: float = 3.0  # others need it too, before their silence means anything
-    default_deadline_s: float = 600.0
+    deadline_s: float = 600.0  # of a request, from its arrival; its client may only lower it
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class GatewaySettings:
             drain_timeout_s=env.seconds("GATEWAY_DRAIN_TIMEOUT_S", 30),
             log_level=env.text("LOG_LEVEL", "INFO"),
             allowed_origins=read_origins(env),
+            timing=Timing(deadline_s=read_deadline_s(env)),
             limits=_limits(env),
         )
 
@@ -99,6 +102,15 @@ def read_origins(env: Environment) -> tuple[str, ...]:
         expected = "origins such as https://chat.example.org, with commas between, or *"
         raise SettingsError(env.prefix + "GATEWAY_ALLOWED_ORIGINS", text, expected)
     return origins
+
+
+def read_deadline_s(env: Environment) -> float:
+    """What a cold start of the largest model takes over the slowest network must fit in it."""
+    deadline_s = env.seconds(DEADLINE_KEY, Timing.deadline_s)
+    if not 1 <= deadline_s <= _MAX_DEADLINE_S:
+        expected = f"1 to {_MAX_DEADLINE_S:g} seconds"
+        raise SettingsError(env.prefix + DEADLINE_KEY, f"{deadline_s:g}", expected)
+    return deadline_s
 
 
 def _limits(env: Environment) -> Limits:

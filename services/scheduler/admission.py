@@ -87,10 +87,11 @@ class Admission:
         best = planner.plan(cluster, deployable)
         if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
             return None
-        name = deployable.model.name
+        model, num_stages = deployable.model, len(best.stages)
         return SubmitRefused(
             code="deadline_too_short",
-            message=f"model {name} needs at least {best.fetch_s:.1f} s to start, the "
-            f"request's deadline is in {remaining_s:.1f} s",
-            retry_after_s=ceil(best.fetch_s),
+            message=f"model {model.name} needs at least {best.fetch_s:.1f} s to start, on "
+            f"{num_stages} node{'s' if num_stages > 1 else ''} (its max_pipeline_size is "
+            f"{model.max_pipeline_size}), and the request's deadline is in {remaining_s:.1f} s",
+            needed_s=best.fetch_s,
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from libs.common.messages import Generate, SamplingParameters, SubmitRequest
 from services.gateway.auth import Caller
 
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # by which a client lowers its request's deadline
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -28,6 +30,11 @@ class Job:
     sampling: SamplingParameters
     arrived_s: float
     deadline_s: float
+
+    @property
+    def timeout_s(self) -> float:
+        """Of the whole request."""
+        return self.deadline_s - self.arrived_s
 
     def remaining_ms(self, now_s: float) -> int:
         return max(1, int(1000 * (self.deadline_s - now_s)))

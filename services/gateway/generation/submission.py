@@ -103,7 +103,7 @@ class Submission:
             # It was admitted once; others came since. Its client is not turned away now.
             logger.info("request %s waits for a place in the queue again", self._job.request_id)
         else:
-            raise submit_error(result)
+            raise submit_error(result, self._job.timeout_s, self._timing.deadline_s)
 
     def _hear_acceptance(self) -> None:
         """Who is told how its cold start goes was accepted: only the reply was lost, or late."""

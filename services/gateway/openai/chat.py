@@ -30,7 +30,7 @@ async def create_chat_completion(
     """A cold model is started; meanwhile a stream carries progress as comments.
 
     With the header `X-Hydra-Progress: events` they come as events named `progress`; the header
-    `X-Request-Timeout-Ms` lowers the request's deadline, which is 600,000 ms.
+    `X-Request-Timeout-Ms` lowers the request's deadline, which the operator sets (600 s if not).
     """
     prepared = await gateway.preparer.prepare(body, arrival)
     if not body.stream:

@@ -8,7 +8,7 @@ from libs.common.messages import ModelSummary, SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
 from services.gateway.errors import ApiError, InvalidRequest, Unavailable
-from services.gateway.generation.job import Job
+from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.protocol import ChatRequest
 from services.gateway.possible import check_kv_cache
@@ -18,8 +18,6 @@ from services.gateway.store.models import ModelEntry
 from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.models import TextModels
 from services.gateway.text.template_pool import TemplatePool
-
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Preparer:
     async def prepare(self, request: ChatRequest, arrival: Arrival) -> Prepared:
         """Raises ApiError, TokenizerFailed."""
         request.check(self.limits.max_messages)
-        timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.default_deadline_s)
+        timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
         entry = await self.registry.find(arrival.caller.tenant, request.model)
         summary = ready_summary(entry)
         text_model = await self.texts.get(summary)
@@ -131,11 +129,11 @@ def _too_long(message: str) -> ApiError:
     return InvalidRequest(message, code="context_length_exceeded", param="messages")
 
 
-def parse_timeout_s(header: str | None, default_s: float) -> float:
+def parse_timeout_s(header: str | None, longest_s: float) -> float:
     """The header can only lower the deadline. Raises InvalidRequest."""
     if header is None:
-        return default_s
+        return longest_s
     if not (header.isascii() and header.isdigit()) or len(header) > 12 or int(header) == 0:
         message = f"{TIMEOUT_HEADER} must be a positive number of milliseconds"
         raise InvalidRequest(message, code="invalid_value", param=TIMEOUT_HEADER)
-    return min(default_s, int(header) / 1000)
+    return min(longest_s, int(header) / 1000)

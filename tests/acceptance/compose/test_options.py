@@ -52,11 +52,11 @@ def test_only_the_proxy_is_published_and_the_profiles_on_loopback(services: dict
     assert hosts == {name: {"127.0.0.1"} for name in ("proxy", "jaeger", "grafana")}
 
 
-def test_limits_of_memory_cores_and_links_are_options(engine_is_there: None) -> None:
+def test_limits_of_memory_cores_links_and_requests_are_options(engine_is_there: None) -> None:
     limits = {f"{kind}_MEMORY": "3g" for kind in KINDS} | {f"{kind}_CPUS": "1.5" for kind in KINDS}
     links = {"NODE_NIC": "10M", "NODE_2_NIC": "20M", "IMPORTER_NIC": "30M"}
 
-    services = _services({**limits, **links})
+    services = _services({**limits, **links, "REQUEST_DEADLINE_S": "7200"})
 
     for name in services:
         found = _resources(services[name])["limits"]
@@ -68,6 +68,7 @@ def test_limits_of_memory_cores_and_links_are_options(engine_is_there: None) -> 
     }
     nodes = {"fetcher-0": "10M", "fetcher-1": "10M", "fetcher-2": "20M", "fetcher-3": "10M"}
     assert rates == nodes | {"importer": "30M"}
+    assert services["gateway-1"]["environment"]["HYDRA_REQUEST_DEADLINE_S"] == "7200"
 
 
 def test_the_file_for_gpus_gives_each_node_one(engine_is_there: None) -> None:

@@ -1,11 +1,11 @@
-"""A gateway's own name, from its environment."""
+"""A gateway's own name and its requests' deadline, from its environment."""
 
 import pytest
 
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id, kind_of
 from libs.common.settings import Environment
-from services.gateway.settings import gateway_id_from
+from services.gateway.settings import gateway_id_from, read_deadline_s
 
 
 def test_every_start_of_a_gateway_is_another_one_of_the_same_name() -> None:
@@ -28,3 +28,14 @@ def test_gateways_without_a_name_have_different_ones() -> None:
 def test_a_name_that_cannot_be_part_of_an_id_ends_the_start(name: str) -> None:
     with pytest.raises(SettingsError, match="GATEWAY_ID"):
         gateway_id_from(Environment({"HYDRA_GATEWAY_ID": name}))
+
+
+def test_the_deadline_of_requests_is_the_operators() -> None:
+    assert read_deadline_s(Environment({})) == 600
+    assert read_deadline_s(Environment({"HYDRA_REQUEST_DEADLINE_S": "7200"})) == 7200
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "86401", "ten", "-1"])
+def test_a_deadline_that_no_request_can_have_ends_the_start(text: str) -> None:
+    with pytest.raises(SettingsError, match="REQUEST_DEADLINE_S"):
+        read_deadline_s(Environment({"HYDRA_REQUEST_DEADLINE_S": text}))
