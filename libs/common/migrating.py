@@ -15,7 +15,7 @@ from libs.common.settings import DatabaseSettings
 
 MIGRATION_LOCK = 0x6879_6472_616D  # "hydram"; the leader's lock is another number
 MIGRATION_TIMEOUT_S = 60.0
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def migrate(settings: DatabaseSettings) -> None:
@@ -43,7 +43,7 @@ async def migrate(settings: DatabaseSettings) -> None:
 
 def alembic_config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config
 
