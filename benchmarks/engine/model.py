@@ -20,6 +20,7 @@ class DemoModel:
     config: ModelConfig
     state: dict[str, torch.Tensor]
     weights: PackedWeights  # zero-copy, as an import lays them out
+    checkpoint: Path  # the same weights in float32, as transformers saves them
     reference: Any  # transformers' model
 
     @classmethod
@@ -29,7 +30,7 @@ class DemoModel:
         reference = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=DTYPE)
         config = parse_config(reference.config.to_diff_dict())
         state = {k: v for k, v in reference.state_dict().items() if k != "lm_head.weight"}
-        return cls(config, state, PackedWeights(state, folder), reference)
+        return cls(config, state, PackedWeights(state, folder), checkpoint, reference)
 
     def engine(self, *, is_packed: bool) -> Engine:
         engine = Engine(self.config, self.weights, options())

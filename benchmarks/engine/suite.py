@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 import transformers
 
-from benchmarks.engine import measures
+from benchmarks.engine import measures, vllmengine
 from benchmarks.engine.model import DemoModel
 from benchmarks.engine.pipeline import pipeline
 from benchmarks.hop import echoing, hop_times_s
@@ -26,6 +27,7 @@ STAGES = (2, 4)
 NUM_HOPS = 300
 BUDGET_S = {"whole": 130.0, "pipelines": 50.0}  # no round begins later
 KINDS = {"": True, "unpacked_": False}  # of engines: a prefix, whether weights are packed
+VLLM = "vllm_"  # the prefix of another one
 
 Samples = dict[str, list[float]]  # by figure, in seconds
 
@@ -34,9 +36,10 @@ def main(num_rounds: int) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        model = _load(Path(folder))
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        measured = _run(_whole(model), num_rounds, BUDGET_S["whole"])
+        model, num_threads = _load(Path(folder)), len(os.sched_getaffinity(0))
+        torch.set_num_threads(num_threads)
+        with vllmengine.started(model.checkpoint, num_threads) as vllm:
+            measured = _run(_whole(model) | _vllm(vllm), num_rounds, BUDGET_S["whole"])
         torch.set_num_threads(1)
         measured |= _run(_pipelines(model, Path(folder), stack), num_rounds, BUDGET_S["pipelines"])
     summary = summarize(measured)
@@ -96,6 +99,14 @@ def _whole(model: DemoModel) -> dict[str, Callable[[], float]]:
     return figures
 
 
+def _vllm(vllm: vllmengine.Vllm | None) -> dict[str, Callable[[], float]]:
+    """Its decode and prefill; nothing where it is not installed."""
+    if vllm is None:
+        return {}
+    steps = {f"vllm_step_b{batch}": partial(vllm.decode_step_s, batch) for batch in BATCHES}
+    return {**steps, "vllm_prefill": vllm.prefill_s}
+
+
 def _pipelines(model: DemoModel, folder: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
     """One thread per stage, also where there is one stage only; hops by themselves."""
     whole = model.engine(is_packed=True)
@@ -112,14 +123,16 @@ def _pipelines(model: DemoModel, folder: Path, stack: ExitStack) -> dict[str, Ca
 
 
 def summarize(samples: Samples) -> dict[str, object]:
-    """Medians, as rates where rates are what people compare."""
+    """Medians, as rates where rates are what people compare; None: not measured."""
     middle = {name: median(values) for name, values in samples.items()}
     summary: dict[str, object] = {}
-    for prefix in KINDS:
+    for prefix in (*KINDS, VLLM):
         for batch in BATCHES:
-            rate = batch / middle[f"{prefix}step_b{batch}"]
-            summary[f"{prefix}decode_tok_s_b{batch}"] = rate
-        summary[f"{prefix}prefill_tok_s"] = measures.PREFILL_TOKENS / middle[f"{prefix}prefill"]
+            summary[f"{prefix}decode_tok_s_b{batch}"] = _rate(
+                middle, f"{prefix}step_b{batch}", batch
+            )
+        num_tokens = measures.PREFILL_TOKENS
+        summary[f"{prefix}prefill_tok_s"] = _rate(middle, f"{prefix}prefill", num_tokens)
     theirs, ours = middle["transformers_token_b1"], middle["step_b1"]
     summary |= {
         "transformers_decode_tok_s_b1": 1 / theirs,
@@ -133,6 +146,10 @@ def summarize(samples: Samples) -> dict[str, object]:
         "tpot_ms_s1": 1e3 * middle["tpot_s1"],
     }
     return summary | dict(_pipeline_tax(middle))
+
+
+def _rate(middle: Mapping[str, float], name: str, num_tokens: int) -> float | None:
+    return num_tokens / middle[name] if name in middle else None
 
 
 def _pipeline_tax(middle: Mapping[str, float]) -> Iterator[tuple[str, float]]:
@@ -149,7 +166,8 @@ def pictures(summary: Mapping[str, object]) -> list[Bars]:
         return [summary[f"{prefix}decode_tok_s_b{batch}"] for batch in BATCHES]  # type: ignore[misc]
 
     theirs = [summary["transformers_decode_tok_s_b1"], None, None]
-    decode = {"packed": rates(""), "zero-copy": rates("unpacked_"), "transformers": theirs}
+    ours = {"packed": rates(""), "zero-copy": rates("unpacked_")}
+    decode = {**ours, "vLLM": rates(VLLM), "transformers": theirs}
     stages = [1, *STAGES]
     tpot = {
         str(security): [
