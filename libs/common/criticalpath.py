@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from libs.common.timeline import ActorKind, Interval, TimedStep, in_order, last_moment_s
+from libs.common.timeline import HOP, ActorKind, Interval, TimedStep, in_order, last_moment_s
 
 CLOCK_SKEW_S = 0.1  # another node's step may seem to end so much after what waited for it
 
@@ -19,12 +19,17 @@ _FED_BY = {
     "weights": ("fetch",),
     "device_copy": ("weights", "fetch"),
     "load": ("weights", "fetch", "device_copy"),
-    "prefill": ("weights", "fetch", "device_copy"),
+    "prefill": ("weights", "fetch", "device_copy", HOP),
+    # Who is not built yet, or waits for weights, takes nothing from others.
+    HOP: ("import", "build_engine", "warm_up", "linked", "weights", "fetch", "device_copy"),
+    "head": (HOP,),
+    "first_token": ("prefill", "head"),
 }
 # Steps that need other stages to have come so far: to have done these, or all they do (None).
 _GATHERING: dict[str, tuple[str, ...] | None] = {
     "connect": ("bind",),
     "linked": ("bind", "connect"),
+    HOP: ("prefill",),
     "prefill": None,
     "first_token": None,
 }
@@ -96,6 +101,7 @@ class _Needed:
 class _Walk:
     def __init__(self, steps: tuple[TimedStep, ...], now_s: float) -> None:
         self._steps, self._now_s = steps, now_s
+        self._has_hops = any(step.name == HOP for step in steps)
 
     def backwards(self, last: TimedStep | None) -> Iterator[Segment]:
         if last is None:
@@ -122,7 +128,10 @@ class _Walk:
         return max(steps, key=order, default=None)
 
     def _needed_by(self, step: TimedStep, until_s: float) -> Iterator[_Needed]:
-        own = [*self._earlier(step), *self._feeding(step, until_s)]
+        fed = [*self._feeding(step, until_s)]
+        # Other steps may have ended between a token and the agent's word of it.
+        is_told_late = step.name == "first_token" and bool(fed)
+        own = fed if is_told_late else [*self._earlier(step), *fed]
         yield from own
         yield from self._gathered(step, until_s)
         if not own:
@@ -155,6 +164,8 @@ class _Walk:
         if step.name not in _GATHERING:
             return
         names = _GATHERING[step.name]
+        if names is None and self._has_hops:  # they say who waited for whom
+            return
         for other in self._steps:
             is_elsewhere = other.kind is ActorKind.WORKER and other.actor != step.actor
             is_in_time = self._end_s(other) <= until_s + CLOCK_SKEW_S

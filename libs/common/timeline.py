@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Hidden states between two stages: a step of the one that they come to.
+HOP = "hop"
 _SCHEDULER, _FETCH = "scheduler", "fetch"
 
 

@@ -17,6 +17,7 @@ class Share(StrEnum):
     RUNTIME = "runtime"  # process, imports, device context, links between stages
     LOADING = "loading"  # mapping weights and copying them to the device
     PREFILL = "prefill"  # the prompt, to the first token
+    HOP = "hop"  # hidden states on their way from stage to stage
 
 
 _WORKER_SHARES = {
@@ -25,6 +26,8 @@ _WORKER_SHARES = {
     "device_copy": Share.LOADING,
     "load": Share.LOADING,
     "prefill": Share.PREFILL,
+    "hop": Share.HOP,
+    "head": Share.PREFILL,
     "first_token": Share.PREFILL,
 }
 

@@ -29,7 +29,7 @@ from services.worker.placement import (
     SlabPlacement,
     UnfilledPlacement,
 )
-from services.worker.prefill import PrefillRing, PrefillStep
+from services.worker.prefill import EntryRing, FirstAnswer, PrefillRing
 from services.worker.progress import Progress
 from services.worker.startsteps import StartSteps
 from services.worker.unitfeed import UnitFeed
@@ -47,6 +47,7 @@ def build_engine(
     loading: "DeviceLoading | None",
     plane: "DataPlane | None",
     steps: StartSteps,
+    answer: FirstAnswer,
     progress: Progress,
 ) -> Engine | Follower:
     """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError.
@@ -65,10 +66,10 @@ def build_engine(
     engine: Engine | Follower
     try:
         if place.is_entry:
-            engine = Engine(config, source, options, place, ring)
+            entry_ring = ring if plane is None else EntryRing(ring, answer)
+            engine = Engine(config, source, options, place, entry_ring)
         else:
-            ring = PrefillRing(ring, PrefillStep(steps))
-            engine = Follower(config, source, options, place, ring)
+            engine = Follower(config, source, options, place, PrefillRing(ring, answer.prefill))
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
         cause = str(exc).splitlines()[0]
         raise WorkerError(f"{start.kv_bytes} bytes of KV cache on {start.device}: {cause}") from exc

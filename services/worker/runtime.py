@@ -79,16 +79,18 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
         from services.worker.assembly import build_engine
         from services.worker.engine.engine import Engine
         from services.worker.following import Following
+        from services.worker.prefill import FirstAnswer
         from services.worker.serving import Serving
     with steps.step("build_engine"):
         plane = None if links is None else links.plane
-        engine = build_engine(start, feed, loading, plane, steps, channel.progress)
+        answer = FirstAnswer(steps)
+        engine = build_engine(start, feed, loading, plane, steps, answer, channel.progress)
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)
     wait_linked = _no_links if links is None else links.wait
     if isinstance(engine, Engine):
-        Serving(engine, channel, steps, wait_linked).run()
+        Serving(engine, channel, steps, answer, wait_linked).run()
     else:
         Following(engine, channel, steps, wait_linked).run()
 

@@ -19,7 +19,7 @@ from services.worker.frames import (
     TokensProduced,
     ToWorker,
 )
-from services.worker.prefill import PrefillStep
+from services.worker.prefill import FirstAnswer
 from services.worker.startsteps import StartSteps
 
 STATS_INTERVAL_S = 0.2  # at most this often
@@ -39,11 +39,12 @@ class Serving:
         engine: Engine,
         channel: Channel,
         steps: StartSteps,
+        answer: FirstAnswer,
         wait_linked: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine, self._channel, self._steps = engine, channel, steps
+        self._first_answer = answer
         self._wait_linked = wait_linked
-        self._prefill = PrefillStep(steps)
         self._reported = StatsChanged(0, 0, 0)
         self._reported_at_s = 0.0
 
@@ -98,7 +99,7 @@ class Serving:
     def _add(self, frame: GenerateTokens) -> None:
         try:
             self._engine.add_request(engine_request(frame))
-            self._prefill.begin()
+            self._first_answer.prefill.begin()
         except RequestRefused as exc:
             index = len(frame.generated_ids)
             self._channel.send(
@@ -111,8 +112,9 @@ class Serving:
 
     def _step(self) -> None:
         for output in self._engine.step():
-            self._prefill.end()
+            self._first_answer.prefill.end()
             self._channel.send(tokens_frame(output))
+            self._first_answer.head.end()
         self._report()
 
     @property

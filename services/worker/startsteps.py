@@ -29,3 +29,7 @@ class StartSteps:
 
     def ended(self, name: str, started_at_s: float, detail: str = "") -> None:
         self._send(StepTaken(name, started_at_s, time.time(), detail))
+
+    def told(self, name: str, started_at_s: float, ended_at_s: float) -> None:
+        """Of what ended some time ago."""
+        self._send(StepTaken(name, started_at_s, ended_at_s))

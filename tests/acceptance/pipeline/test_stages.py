@@ -25,7 +25,7 @@ NUM_PROMPTS = 20
 NUM_TOKENS = 24
 STAGE_STEPS = (
     *("tell fetcher", "tell agent", "fetch", "spawn", "bind", "connect", "linked", "import"),
-    *("map_units", "weights", "build_engine", "load", "ready", "prefill"),
+    *("map_units", "weights", "build_engine", "load", "ready", "prefill", "hop"),
 )
 
 
@@ -80,7 +80,7 @@ async def test_a_cold_start_shows_every_step_of_every_stage_and_what_it_waited_f
     assert len({step["node_id"] for step in start["steps"]} - {None}) == NUM_NODES
 
     path = start["critical_path"]
-    assert path[-1]["name"] == "first_token"
+    assert [step["name"] for step in path[-3:]] == ["hop", "head", "first_token"], path
     assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(path))
     assert abs(sum(part["fraction"] for part in start["shares"]) - 1) < 1e-6
     assert stream.answer.request_id is not None
@@ -140,4 +140,4 @@ def identity(span: SpanRecord) -> tuple[str, str]:
 def has_all_steps(steps: list[Json]) -> bool:
     ended = {(s["stage_index"], s["name"]) for s in steps if s["ended_at"] is not None}
     wanted = {(index, name) for index in range(NUM_NODES) for name in STAGE_STEPS}
-    return wanted | {(None, "queue"), (None, "plan"), (0, "first_token")} <= ended
+    return wanted | {(None, "queue"), (None, "plan"), (0, "head"), (0, "first_token")} <= ended

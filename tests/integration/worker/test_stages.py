@@ -125,10 +125,11 @@ async def test_stages_give_the_tokens_of_one_worker(
     for name in names:
         tokens = await stages[0].tokens_of(name)
         assert [part.start_index for part in tokens] == list(range(GREEDY.max_tokens))
-    for stage in stages:
+    for index, stage in enumerate(stages):
         steps = [frame for frame in stage.frames if isinstance(frame, StepTaken)]
         ended = [step.name for step in steps if step.ended_at_s is not None]
         assert {"bind", "connect", "linked", "load", "weights", "prefill"} <= set(ended)
+        assert ("prefill.received" if index else "head") in ended
         assert len(ended) == len(set(ended)), "each step ends once"
     assert ledger.rate_bytes_per_s == 10_000_000
 

@@ -1,5 +1,6 @@
 """Cold starts as people see them: who waited for whom, what the time went to, bars in order."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -120,6 +121,68 @@ def test_of_two_stages_the_slower_one_is_named() -> None:
     assert [(segment.step.name, segment.step.stage_index) for segment in path] == [
         ("queue", None),
         *(("tell fetcher", 1), ("fetch", 1), ("load", 1), ("first_token", 0)),
+    ]
+
+
+# Two stages: the first waits for its weights, then the prompt goes round.
+ROUND = (
+    step("scheduler", "queue", -0.01, 0.0),
+    *(step("fetch/w0", "fetch", 0.0, 1.0), step("w0", "import", 0.0, 0.6)),
+    *(step("fetch/w1", "fetch", 0.0, 0.9, 1), step("w1", "import", 0.0, 0.6, 1)),
+    *(step("w0", "prefill", 0.7, 1.1), step("w0", "head", 1.5, 1.6)),
+    *(step("w0", "ready", 1.05, 1.05), step("w0", "first_token", 1.05, 1.61)),
+    step("w1", "prefill", 1.2, 1.4, 1),
+    step("w1", "prefill.received", 1.2, 1.2, 1),
+    step("w1", "load", 0.6, 1.09, 1),
+)
+HOPS = (step("w1", "hop", 1.1, 1.2, 1), step("w0", "hop", 1.4, 1.5))
+
+
+def test_the_way_of_the_prompt_is_named_stage_by_stage_and_hop_by_hop() -> None:
+    path = critical_path((*ROUND, *HOPS))
+
+    assert [(part.step.name, part.step.stage_index) for part in path] == [
+        *(("queue", None), ("fetch", 0), ("prefill", 0), ("hop", 1), ("prefill", 1)),
+        *(("hop", 0), ("head", 0), ("first_token", 0)),
+    ]
+    assert [round(part.seconds, 3) for part in path] == [0.01, 1.0, 0.1, 0.1, 0.2, 0.1, 0.1, 0.01]
+    assert {share_of(part.step) for part in path if part.step.name == "hop"} == {Share.HOP}
+
+
+def test_what_ended_before_the_agent_told_of_the_token_did_not_hold_it_up() -> None:
+    told_late = step("w0", "first_token", 1.9, 1.9)
+    others = [s for s in ROUND if s.name not in ("first_token", "ready")]
+    steps = (*others, step("w0", "load", 0.7, 1.8), told_late)
+
+    path = critical_path((*steps, *HOPS))
+
+    assert [part.step.name for part in path][-3:] == ["hop", "head", "first_token"]
+
+
+def test_a_hop_to_a_stage_that_was_not_built_is_that_stages_wait() -> None:
+    late = tuple(s for s in ROUND if (s.actor, s.name) != ("w1", "import"))
+    steps = (*late, step("w1", "import", 0.0, 1.19, 1))
+
+    path = critical_path((*steps, *HOPS))
+
+    assert [(part.step.name, part.step.stage_index) for part in path][:3] == [
+        *(("queue", None), ("import", 1), ("hop", 1)),
+    ]
+
+
+def test_a_hop_between_clocks_that_differ_takes_no_time_but_joins_the_stages() -> None:
+    fast = [
+        replace(s, start_s=s.start_s - 0.15, end_s=s.end_s - 0.15)
+        if s.actor == "w1" and s.name.startswith("prefill") and s.end_s is not None
+        else s
+        for s in ROUND
+    ]
+
+    there, back = step("w1", "hop", 1.05, 1.05, 1), step("w0", "hop", 1.25, 1.5)
+    path = critical_path((*fast, there, back))
+
+    assert [(part.step.name, part.step.stage_index) for part in path][-5:] == [
+        *(("prefill", 0), ("prefill", 1), ("hop", 0), ("head", 0), ("first_token", 0)),
     ]
 
 
@@ -272,6 +335,7 @@ _NAMES = st.sampled_from(
         *("queue", "plan", "tell agent", "tell fetcher", "fetch", "fetch.first_byte", "spawn"),
         *("bind", "connect", "linked"),
         *("import", "map_units", "weights", "load", "prefill", "ready", "first_token", "other"),
+        *("prefill.received", "hop", "head"),
     ]
 )
 _SECONDS = st.floats(-10, 1000)

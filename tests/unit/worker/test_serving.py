@@ -10,6 +10,7 @@ from services.worker.channel import Channel
 from services.worker.engine.engine import Engine
 from services.worker.engine.stats import EngineStats
 from services.worker.frames import StatsChanged, ToAgent
+from services.worker.prefill import FirstAnswer
 from services.worker.progress import Progress
 from services.worker.serving import Serving
 from services.worker.startsteps import StartSteps
@@ -73,7 +74,8 @@ def told(monkeypatch: pytest.MonkeyPatch, num_running: Iterator[int]) -> list[St
     clock = SimpleNamespace(monotonic=lambda: engine.now_s)
     monkeypatch.setattr("services.worker.serving.time", clock)
     steps = StartSteps(channel.send)
-    serving = Serving(cast("Engine", engine), cast("Channel", channel), steps)
+    answer = FirstAnswer(steps)
+    serving = Serving(cast("Engine", engine), cast("Channel", channel), steps, answer)
     with pytest.raises(EndOfTest):
         serving.run()
     return channel.told
