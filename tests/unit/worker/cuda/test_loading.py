@@ -114,7 +114,7 @@ async def test_the_timeline_has_the_context_the_copy_and_each_quarter() -> None:
     assert len({step.started_at_s for step in ended[1:]}) == 1
 
 
-@pytest.mark.parametrize("method", sorted(FUNCTIONS.keys() - OF_BUFFERS))
+@pytest.mark.parametrize("method", sorted(FUNCTIONS.keys() - OF_BUFFERS - {"enter"}))
 def test_any_other_call_that_fails_ends_the_start_by_the_drivers_words(method: str) -> None:
     feed = FeedDouble(*SIZES)
     feed.arrive()
@@ -137,12 +137,12 @@ def test_without_buffers_for_one_thread_the_copy_is_left_to_torch(
     assert loaded.driver.num_calls["allocate_device"] == 0, "memory that torch needs now"
 
 
-@pytest.mark.parametrize("method", sorted(OF_BUFFERS))
-async def test_a_thread_without_buffers_leaves_the_copy_to_the_others(
+@pytest.mark.parametrize("method", sorted(OF_BUFFERS | {"enter"}))
+async def test_a_thread_without_buffers_or_context_leaves_the_copy_to_the_others(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     feed = FeedDouble(*SIZES)
-    of_the_first = 1 if method == "create_stream" else NUM_BUFFERS
+    of_the_first = {"create_stream": 1, "enter": 0}.get(method, NUM_BUFFERS)
     loaded = Loaded(feed, FakeDriver(failing=method, failing_call=of_the_first + 1))
     await eventually(lambda: "one thread less copies the weights" in caplog.text)
     feed.arrive()
