@@ -71,7 +71,7 @@ def build_controller(
         timing=timing,
         observed=observed,
         doubts=doubts,
-        starter=ColdStarter(summaries, traces, mode),
+        starter=ColdStarter(summaries, traces, mode, clock),
         sender=DesiredSender(bus, observed, timeline, clock, timing.desired_timeout_s),
         timeline=timeline,
         routes=RoutePublisher(epoch, timing.routes_interval_s),

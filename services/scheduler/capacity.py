@@ -1,6 +1,6 @@
 """The cluster as the planner may use it: only nodes that were heard lately and hold no strays."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -16,27 +16,24 @@ def usable_cluster(
     round_: Round,
     devices: tuple[Device, ...],
     fleet: tuple[Endpoint, ...],
-    suspects: frozenset[str],
     holdings: Mapping[str, tuple[Holding, ...]],
 ) -> Cluster:
-    """For a model that failed on the suspect nodes lately; `holdings` are those of each node."""
+    """`holdings` are those of each node."""
     workers = [worker for endpoint in fleet for worker in endpoint.workers]
     known = {worker.id for worker in workers}
     observed = round_.observed
     fetches = _unheard_per_node(workers, lambda w: observed.fetch(w.node_id, w.id) is not None)
     # Each may take a standby.
     launches = _unheard_per_node(workers, lambda w: observed.worker(w.node_id, w.id) is not None)
-    node_ids = sorted({device.node_id for device in devices})
     usable = (
-        _node(observed, node_id, devices)
-        for node_id in node_ids
+        _node(observed, node_id, own)
+        for node_id, own in _by_node(devices)
         if _is_usable(round_, node_id, known)
     )
     return Cluster(
         tuple(
             replace(
                 node,
-                is_suspect=node.id in suspects,
                 holdings=holdings.get(node.id, ()),
                 num_fetches=node.num_fetches + fetches[node.id],
                 num_standbys=max(0, node.num_standbys - launches[node.id]),
@@ -59,12 +56,21 @@ def _unheard_per_node(
 
 def idle_cluster(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
     """As if nothing ran on any node that was ever heard: no start can have more than that."""
-    node_ids = {device.node_id for device in devices}
-    heard = sorted(node_ids.intersection(observed.fetchers.node_ids()))
-    free = tuple(replace(device, reserved_bytes=0) for device in devices)
+    free = [replace(device, reserved_bytes=0) for device in devices]
     return Cluster(
-        tuple(replace(_node(observed, node_id, free), num_fetches=0) for node_id in heard)
+        tuple(
+            replace(_node(observed, node_id, own), num_fetches=0)
+            for node_id, own in _by_node(free)
+            if observed.fetchers.of(node_id) is not None
+        )
     )
+
+
+def _by_node(devices: Iterable[Device]) -> list[tuple[str, tuple[Device, ...]]]:
+    found: defaultdict[str, list[Device]] = defaultdict(list)
+    for device in devices:
+        found[device.node_id].append(device)
+    return [(node_id, tuple(found[node_id])) for node_id in sorted(found)]
 
 
 def _is_usable(round_: Round, node_id: str, known_workers: set[str]) -> bool:
@@ -88,7 +94,7 @@ def _node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node
     is_running = (FetchState.QUEUED, FetchState.FETCHING)
     return Node(
         id=node_id,
-        devices=tuple(device for device in devices if device.node_id == node_id),
+        devices=devices,
         nic_bytes_per_s=heartbeat.nic_bytes_per_s,
         num_fetches=sum(fetch.state in is_running for fetch in heartbeat.fetches),
         cached_units=frozenset(heartbeat.cached_units),

@@ -3,31 +3,34 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 
+from libs.common.clock import Clock
 from libs.common.startmode import StartMode
 from libs.common.states import ModelState
 from services.scheduler import planner
 from services.scheduler.autoscaler import wanted_endpoints
 from services.scheduler.capacity import usable_cluster
 from services.scheduler.cluster import Cluster, Demand, Endpoint, Model
+from services.scheduler.line import Line
 from services.scheduler.nodefaults import NodeFaults
-from services.scheduler.plans import NoRoom, Plan
+from services.scheduler.plans import NoRoom
 from services.scheduler.room import make_room
 from services.scheduler.round import Round
 from services.scheduler.start import Occasion, begin_start
 from services.scheduler.store import coldstarts, endpoints, nodes, queue
 from services.scheduler.summaries import Summaries
 from services.scheduler.traces import Traces
-from services.scheduler.whatif import with_fetches, with_plan
+from services.scheduler.whatif import with_plans, with_suspects
 
 
 @dataclass
-class _Given:
-    """Away in this round."""
+class _View:
+    """What is known in one round; starts that it begins change the cluster."""
 
-    claims: list[Plan] = field(default_factory=list)  # once there is room
-    begun: list[Plan] = field(default_factory=list)
+    round_: Round
+    fleet: tuple[Endpoint, ...]
+    demands: Mapping[str, Demand]
+    cluster: Cluster
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class ColdStarter:
     summaries: Summaries
     traces: Traces
     mode: StartMode
+    clock: Clock
     node_faults: NodeFaults = field(default_factory=NodeFaults)
+    line: Line = field(default_factory=Line)
 
     async def start_missing(
         self,
@@ -47,49 +52,55 @@ class ColdStarter:
         """At most one start per model and round; the next round sees what it changed.
 
         First come, first served: room that is being made for one model is not given to those
-        behind it, who may take what else there is.
+        behind it, who may take what else there is. The round's transaction is open meanwhile, so
+        planning ends in good time and goes on in the next one.
         """
-        given = _Given()
-        for model in _in_line(fleet, known_models, demands):
-            await self._start(round_, fleet, model, demands, given)
+        waiting = _in_line(fleet, known_models, demands)
+        self.line.keep_only(waiting)
+        if not waiting:
+            return
+        view = _View(round_, fleet, demands, await self._cluster(round_, fleet))
+        until_s = self.clock.monotonic_s() + round_.timing.planning_s
+        for model in self.line.next_up():
+            await self._start(view, model)
+            self.line.has_reached(model.id)
+            if self.clock.monotonic_s() >= until_s:
+                break
+        round_.is_unfinished |= not self.line.is_all_reached
+        self.line.end_pass()
 
-    async def _start(
-        self,
-        round_: Round,
-        fleet: tuple[Endpoint, ...],
-        model: Model,
-        demands: Mapping[str, Demand],
-        given: _Given,
-    ) -> None:
+    async def _start(self, view: _View, model: Model) -> None:
         """Begin, unless faulty nodes must rest; or claim what the model takes once there is room
         for it."""
+        round_ = view.round_
         deployable = await self.summaries.deployable(round_.session, model)
-        cluster = await self._cluster(round_, fleet, model, given)
+        cluster = await self._cluster_for(view, model)
         plan = planner.plan(cluster, deployable)
         if isinstance(plan, NoRoom):
-            claim = await make_room(round_, deployable, cluster, fleet, demands)
-            given.claims += [claim] if claim is not None else []
+            claim = await make_room(round_, deployable, cluster, view.fleet, view.demands)
+            self.line.claim(model.id, claim)
             return
+        self.line.claim(model.id, None)
         node_ids = {stage.node_id for stage in plan.stages}
         if self.node_faults.must_wait(model.id, node_ids, round_.now_s):
             return
         occasion = await self._occasion(round_, model.id)
         await begin_start(round_, deployable, plan, occasion, self.mode)
-        given.begun.append(plan)
+        view.cluster = with_plans(view.cluster, [plan])
         round_.is_unfinished = True
 
-    async def _cluster(
-        self, round_: Round, fleet: tuple[Endpoint, ...], model: Model, given: _Given
-    ) -> Cluster:
-        session = round_.session
-        devices = await nodes.load_devices(session, is_locked=True)
-        suspects = await endpoints.load_suspects(session, model.id, round_.timing.suspect_s)
+    async def _cluster(self, round_: Round, fleet: tuple[Endpoint, ...]) -> Cluster:
+        devices = await nodes.load_devices(round_.session, is_locked=True)
+        return usable_cluster(round_, devices, fleet, await self.summaries.holdings(round_.session))
+
+    async def _cluster_for(self, view: _View, model: Model) -> Cluster:
+        round_ = view.round_
+        suspects = await endpoints.load_suspects(round_.session, model.id, round_.timing.suspect_s)
         if suspects:
             # What felled one node may have felled others, which are only not known to be lost yet.
             suspects |= {id_ for id_, report in round_.reports.items() if report.is_quiet}
-        holdings = await self.summaries.holdings(session)
-        cluster = usable_cluster(round_, devices, fleet, suspects, holdings)
-        return reduce(with_fetches, given.begun, reduce(with_plan, given.claims, cluster))
+        cluster = with_plans(view.cluster, self.line.claims_before(model.id))
+        return with_suspects(cluster, suspects)
 
     async def _occasion(self, round_: Round, model_id: str) -> Occasion:
         first = await queue.first_in_line(round_.session, model_id)

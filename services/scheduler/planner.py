@@ -5,6 +5,7 @@ time; one when a single node can compute just as soon, as after an earlier start
 """
 
 from collections.abc import Iterator, Sequence
+from heapq import nlargest
 from itertools import pairwise
 
 from libs.common.messages import LayerRange, ModelSummary
@@ -37,15 +38,18 @@ def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES)
 
     Nodes on which the model failed lately are used only where the others have no room.
     """
+    needed = full_bytes(deployable.model, deployable.summary)
+    free_bytes = [device.free_bytes - device.worker_bytes for device in cluster.devices]
+    num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
+    no_room = NoRoom(needed, max(free_bytes, default=0))
+    if sum(max(0, free) for free in nlargest(num_stages, free_bytes)) < needed:
+        return no_room  # at once: most questions of what could give way are answered here
     offers = survey(cluster, deployable.summary)
     trusted = [offer for offer in offers if not offer.node.is_suspect]
     best = _best_plan(trusted, deployable, max_stages)
     if best is None and len(trusted) < len(offers):
         best = _best_plan(offers, deployable, max_stages)
-    if best is not None:
-        return best
-    needed = full_bytes(deployable.model, deployable.summary)
-    return NoRoom(needed, max((offer.free_bytes for offer in offers), default=0))
+    return no_room if best is None else best
 
 
 def fits_in(

@@ -1,7 +1,7 @@
 """The cluster as it would be: empty, without some endpoints, or with a plan carried out. Pure."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from services.scheduler.cluster import Cluster, Device, DeviceSize, Endpoint, Holding, Node, Worker
@@ -58,11 +58,12 @@ def _without(node: Node, leaving: list[Worker]) -> Node:
     )
 
 
-def with_plan(cluster: Cluster, plan: Plan) -> Cluster:
-    """What the plan needs is taken, even where it is not free yet."""
+def with_plans(cluster: Cluster, plans: Iterable[Plan]) -> Cluster:
+    """What they need is taken, even where it is not free yet."""
     stages: defaultdict[str, list[StagePlan]] = defaultdict(list)
-    for stage in plan.stages:
-        stages[stage.node_id].append(stage)
+    for plan in plans:
+        for stage in plan.stages:
+            stages[stage.node_id].append(stage)
     return Cluster(
         tuple(
             _with_stages(node, stages[node.id]) if node.id in stages else node
@@ -71,12 +72,12 @@ def with_plan(cluster: Cluster, plan: Plan) -> Cluster:
     )
 
 
-def with_fetches(cluster: Cluster, plan: Plan) -> Cluster:
-    """What the plan fetches shares its nodes' networks; all else of it is known already."""
-    stages = Counter(stage.node_id for stage in plan.stages)
+def with_suspects(cluster: Cluster, node_ids: Collection[str]) -> Cluster:
+    """For a model that failed on these nodes lately."""
     return Cluster(
         tuple(
-            replace(node, num_fetches=node.num_fetches + stages[node.id]) for node in cluster.nodes
+            replace(node, is_suspect=True) if node.id in node_ids else node
+            for node in cluster.nodes
         )
     )
 

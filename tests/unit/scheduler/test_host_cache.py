@@ -5,7 +5,7 @@ from services.scheduler.memory import file_bytes, files_bytes
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import NoRoom, Plan
 from services.scheduler.room import shortage
-from services.scheduler.whatif import with_plan
+from services.scheduler.whatif import with_plans
 from tests.unit.scheduler.values import cluster, deployable, device, model, summary
 
 SUMMARY = summary(unit_sizes=(100_000, 200_000, 200_000, 200_000, 200_000, 10_000))
@@ -77,7 +77,7 @@ def test_a_planned_stage_is_taken_from_its_nodes_memory_and_cache() -> None:
     found = plan(there, ALONE)
     assert isinstance(found, Plan)
 
-    after = with_plan(there, found)
+    after = with_plans(there, [found])
 
     (only,) = after.nodes
     assert only.held_bytes == WHOLE

@@ -9,7 +9,7 @@ from services.scheduler.memory import full_bytes
 from services.scheduler.offers import LAUNCH_S
 from services.scheduler.planner import fits_in, plan
 from services.scheduler.plans import NoRoom, Plan
-from services.scheduler.whatif import empty_cluster, with_fetches, with_plan
+from services.scheduler.whatif import empty_cluster, with_plans
 from tests.unit.scheduler.values import (
     cluster,
     deployable,
@@ -209,7 +209,7 @@ def test_a_plan_takes_the_standbys_that_it_starts_from() -> None:
     found = plan(there, deployable())
     assert isinstance(found, Plan)
 
-    after = with_plan(with_plan(there, found), found)
+    after = with_plans(there, [found, found])
 
     assert [n.num_standbys for n in after.nodes] == [0, 0]
 
@@ -221,7 +221,7 @@ def test_a_start_of_the_same_round_is_expected_to_share_the_network() -> None:
     first = plan(there, deployable())
     assert isinstance(first, Plan)
 
-    second = plan(with_fetches(there, first), deployable())
+    second = plan(with_plans(there, [first]), deployable())
 
     assert isinstance(second, Plan)
     assert [first.stages[0].node_id, second.stages[0].node_id] == ["fast", "slow"]
