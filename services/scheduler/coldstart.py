@@ -10,10 +10,11 @@ from libs.common.states import ModelState
 from services.scheduler import planner
 from services.scheduler.autoscaler import wanted_endpoints
 from services.scheduler.capacity import usable_cluster
-from services.scheduler.cluster import Cluster, Demand, Endpoint, Model
+from services.scheduler.cluster import Cluster, Demand, Deployable, Endpoint, Model
 from services.scheduler.line import Line
 from services.scheduler.nodefaults import NodeFaults
 from services.scheduler.plans import NoRoom
+from services.scheduler.reclaim import outlast
 from services.scheduler.room import make_room
 from services.scheduler.round import Round
 from services.scheduler.start import Occasion, begin_start
@@ -77,8 +78,7 @@ class ColdStarter:
         cluster = await self._cluster_for(view, model)
         plan = planner.plan(cluster, deployable)
         if isinstance(plan, NoRoom):
-            claim = await make_room(round_, deployable, cluster, view.fleet, view.demands)
-            self.line.claim(model.id, claim)
+            await self._wait(view, deployable, cluster)
             return
         self.line.claim(model.id, None)
         node_ids = {stage.node_id for stage in plan.stages}
@@ -88,6 +88,18 @@ class ColdStarter:
         await begin_start(round_, deployable, plan, occasion, self.mode)
         view.cluster = with_plans(view.cluster, [plan])
         round_.is_unfinished = True
+
+    async def _wait(self, view: _View, deployable: Deployable, cluster: Cluster) -> None:
+        """What comes free is claimed where it will do; else it goes to those behind, who may be
+        small and many: from one model that waits for long it is kept, also while more is missing.
+        """
+        round_, model_id = view.round_, deployable.model.id
+        claim = await make_room(round_, deployable, cluster, view.fleet, view.demands)
+        has_patience = view.demands[model_id].waited_s < round_.timing.claim_after_s
+        if claim is not None or has_patience or not self.line.may_hold(model_id):
+            self.line.claim(model_id, claim)
+        else:
+            self.line.hold(model_id, outlast(cluster, view.fleet, deployable))
 
     async def _cluster(self, round_: Round, fleet: tuple[Endpoint, ...]) -> Cluster:
         devices = await nodes.load_devices(round_.session, is_locked=True)

@@ -15,6 +15,7 @@ from services.scheduler.plans import Plan
 class Line:
     _models: tuple[Model, ...] = ()
     _claims: dict[str, Plan] = field(default_factory=dict)  # of models, once there is room
+    _holder: str | None = None  # claims what is not even being freed
     _reached: set[str] = field(default_factory=set)  # in this pass
 
     @property
@@ -27,6 +28,7 @@ class Line:
         ids = {model.id for model in models}
         self._claims = {id_: plan for id_, plan in self._claims.items() if id_ in ids}
         self._reached &= ids
+        self._holder = self._holder if self._holder in ids else None
         self.end_pass()
 
     def next_up(self) -> list[Model]:
@@ -43,10 +45,21 @@ class Line:
 
     def claim(self, model_id: str, plan: Plan | None) -> None:
         """What the model takes once there is room; None: nothing any more."""
+        if self._holder == model_id:
+            self._holder = None
         if plan is None:
             self._claims.pop(model_id, None)
         else:
             self._claims[model_id] = plan
+
+    def may_hold(self, model_id: str) -> bool:
+        """One model at a time: what several hold would be useless to all others."""
+        return self._holder in (None, model_id)
+
+    def hold(self, model_id: str, plan: Plan | None) -> None:
+        """Claim what the model takes once others have ended, whenever that is."""
+        self.claim(model_id, plan)
+        self._holder = None if plan is None else model_id
 
     def claims_before(self, model_id: str) -> Iterator[Plan]:
         for model in self._models:

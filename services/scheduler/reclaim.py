@@ -32,6 +32,14 @@ def reclaim(
     return _Search(without(cluster, leaving), deployable).run(idle)
 
 
+def outlast(cluster: Cluster, endpoints: Sequence[Endpoint], deployable: Deployable) -> Plan | None:
+    """What fits once as few as possible of all endpoints have ended, busy ones last; None when
+    even then nothing does."""
+    staying = [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
+    found = reclaim(cluster, endpoints, staying, deployable)
+    return None if found is None else found.plan
+
+
 @dataclass(frozen=True)
 class _Search:
     cluster: Cluster

@@ -36,6 +36,7 @@ class Timing:
     queue_retry_after_s: int = 5
     # A cold start that nobody waits for any more goes on from this fraction of its bytes.
     abandon_below_fraction: float = 0.5
+    claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
     planning_s: float = 0.5  # of one round; models that it did not reach are first in the next
 
     @property
@@ -70,6 +71,7 @@ class Timing:
                 "QUEUE_RETRY_AFTER_S", default.queue_retry_after_s, minimum=1
             ),
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
+            claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
             planning_s=env.seconds("PLANNING_S", default.planning_s),
         )
 

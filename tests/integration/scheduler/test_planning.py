@@ -24,7 +24,7 @@ from services.scheduler.store import models, nodes
 from services.scheduler.store.fleet import load_fleet
 from services.scheduler.summaries import Summaries
 from services.scheduler.traces import Traces
-from tests.integration.scheduler.world import MODEL_BYTES, World
+from tests.integration.scheduler.world import KV_BYTES, MODEL_BYTES, World
 from tests.integration.servers import TestDatabase
 
 TIMING = Timing(acquaintance_s=0.0, planning_s=0.5)
@@ -173,3 +173,38 @@ async def test_two_models_that_start_in_one_round_do_not_count_on_the_same_stand
     await desk.round({ids[0]: 2.0, ids[1]: 1.0})
 
     assert await desk.nodes_of_workers() == ["node-1", "node-2"]
+
+
+async def _large_one_waits_behind_busy_and_idle(desk: Desk) -> tuple[dict[str, Endpoint], str, str]:
+    """Endpoints fill two nodes; a model that needs both nodes waits, and so does a small one."""
+    for node_id in ("node-1", "node-2"):
+        await desk.add_node(node_id, memory_bytes=MODEL_BYTES)
+    idle, busy = [await desk.world.add_model(name) for name in ("idle", "busy")]
+    await desk.round({idle: 2.0, busy: 1.0})
+    serving = {**await desk.serving(idle, idle_s=20.0), **await desk.serving(busy, idle_s=None)}
+    large = await desk.world.add_model("large", kv_cache_bytes=3 * KV_BYTES, max_pipeline_size=2)
+    return serving, large, await desk.world.add_model("small")
+
+
+async def test_at_first_a_small_model_takes_what_a_large_one_before_it_cannot_use_yet(
+    desk: Desk,
+) -> None:
+    serving, large, small = await _large_one_waits_behind_busy_and_idle(desk)
+
+    await desk.round({large: TIMING.claim_after_s - 1, small: 1.0}, **serving)
+
+    assert len(await desk.draining()) == 1
+
+
+async def test_after_a_while_the_large_one_keeps_what_it_waits_for_from_small_ones_behind(
+    desk: Desk,
+) -> None:
+    serving, large, small = await _large_one_waits_behind_busy_and_idle(desk)
+    waited = {large: TIMING.claim_after_s + 1, small: 1.0}
+
+    await desk.round(waited, **serving)
+    assert not await desk.draining()
+
+    both_idle = {name: replace(found, idle_s=5.0) for name, found in serving.items()}
+    await desk.round(waited, **both_idle)
+    assert len(await desk.draining()) == 2

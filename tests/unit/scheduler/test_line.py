@@ -59,3 +59,17 @@ def test_room_that_is_claimed_is_kept_from_those_behind_until_its_model_leaves()
     line.claim("b", PLAN)
     line.keep_only((A, C))
     assert not list(line.claims_before("c"))
+
+
+def test_one_model_at_a_time_holds_room_that_nobody_frees() -> None:
+    line = _line(A, B)
+    line.hold("a", PLAN)
+    assert line.may_hold("a") and not line.may_hold("b")
+    assert len(list(line.claims_before("b"))) == 1
+
+    line.claim("a", PLAN)
+    assert line.may_hold("b"), "what it waits for is being freed now"
+
+    line.hold("b", PLAN)
+    line.keep_only((A,))
+    assert line.may_hold("a"), "who held has left"
