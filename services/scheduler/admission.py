@@ -7,13 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import SubmitRefused
 from libs.common.states import ModelState
-from services.scheduler import planner
-from services.scheduler.capacity import idle_cluster
 from services.scheduler.cluster import Deployable, Model
 from services.scheduler.observed import Observed
 from services.scheduler.plans import NoRoom
-from services.scheduler.room import shortage
-from services.scheduler.store import endpoints, nodes, sizes
+from services.scheduler.prospects import Prospect, Prospects
+from services.scheduler.store import endpoints
 from services.scheduler.summaries import Summaries
 
 
@@ -21,6 +19,7 @@ from services.scheduler.summaries import Summaries
 class Admission:
     summaries: Summaries
     observed: Observed
+    prospects: Prospects
     retry_after_s: int
     acquaintance_s: float
 
@@ -74,17 +73,16 @@ class Admission:
         if await endpoints.has_open(session, model.id):
             return None
         deployable = await self.summaries.deployable(session, model)
-        message = shortage(deployable, await sizes.load_sizes(session))
-        if message is not None:
-            return SubmitRefused(code="no_capacity", message=message)
-        return await self._too_late(session, deployable, remaining_s)
+        prospect = await self.prospects.of(session, deployable)
+        if prospect.shortage is not None:
+            return SubmitRefused(code="no_capacity", message=prospect.shortage)
+        return self._too_late(prospect, deployable, remaining_s)
 
-    async def _too_late(
-        self, session: AsyncSession, deployable: Deployable, remaining_s: float
+    def _too_late(
+        self, prospect: Prospect, deployable: Deployable, remaining_s: float
     ) -> SubmitRefused | None:
         """Its bytes alone would need longer, were all nodes idle."""
-        cluster = idle_cluster(self.observed, await nodes.load_devices(session))
-        best = planner.plan(cluster, deployable)
+        best = prospect.best
         if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
             return None
         model, num_stages = deployable.model, len(best.stages)

@@ -31,6 +31,7 @@ from services.scheduler.imports import Imports
 from services.scheduler.importwatch import ImportWatch
 from services.scheduler.leadership import Candidate, Leadership
 from services.scheduler.observed import Observed
+from services.scheduler.prospects import Prospects
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.rival import session_name
 from services.scheduler.routes import RoutePublisher
@@ -76,7 +77,10 @@ def build_controller(
         timeline=timeline,
         routes=RoutePublisher(epoch, timing.routes_interval_s),
     )
-    admission = Admission(summaries, observed, timing.queue_retry_after_s, timing.acquaintance_s)
+    prospects = Prospects(observed, clock, timing.reconcile_interval_s)
+    admission = Admission(
+        summaries, observed, prospects, timing.queue_retry_after_s, timing.acquaintance_s
+    )
     return Controller(
         bus=bus,
         clock=clock,

@@ -1,10 +1,10 @@
 """Changes to rows of `endpoints`, `workers` and `reservations`; `fleet.py` reads them."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.messages import WorkerObserved
@@ -15,6 +15,19 @@ from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.text import storable
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
+
+
+def _first_in(states: Iterable[EndpointState]) -> Select[str]:
+    query = select(EndpointRow.id).where(
+        EndpointRow.model_id == bindparam("model_id"),
+        EndpointRow.state.in_([state.value for state in states]),
+        EndpointRow.state.not_in(_FINISHED),  # as the partial index says, so that it is used
+    )
+    return query.limit(1)
+
+
+_SERVING = _first_in(state for state in EndpointState if state.is_serving)
+_OPEN = _first_in(state for state in EndpointState if state.can_take_requests)
 
 
 @dataclass(frozen=True)
@@ -35,21 +48,12 @@ async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointPast | N
 
 
 async def has_serving(session: AsyncSession, model_id: str) -> bool:
-    return await _has_in(session, model_id, [s for s in EndpointState if s.is_serving])
+    return await session.scalar(_SERVING, {"model_id": model_id}) is not None
 
 
 async def has_open(session: AsyncSession, model_id: str) -> bool:
     """One that serves or starts."""
-    return await _has_in(session, model_id, [s for s in EndpointState if s.can_take_requests])
-
-
-async def _has_in(session: AsyncSession, model_id: str, states: Collection[EndpointState]) -> bool:
-    query = select(EndpointRow.id).where(
-        EndpointRow.model_id == model_id,
-        EndpointRow.state.in_([state.value for state in states]),
-        EndpointRow.state.not_in(_FINISHED),  # as the partial index says, so that it is used
-    )
-    return await session.scalar(query.limit(1)) is not None
+    return await session.scalar(_OPEN, {"model_id": model_id}) is not None
 
 
 async def last_failure(session: AsyncSession, model_id: str) -> str | None:

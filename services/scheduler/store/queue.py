@@ -20,6 +20,15 @@ _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 
 
 _NUM_QUEUED = select(func.count()).where(RequestRow.model_id == bindparam("model_id"), IS_QUEUED)
+_OWN = (
+    select(RequestRow.model_id, RequestRow.arrived_at)
+    .where(RequestRow.id == bindparam("request_id"))
+    .subquery()
+)
+# Built once, as what every waiting request asks every two seconds.
+_NUM_BEFORE = select(func.count()).where(
+    RequestRow.model_id == _OWN.c.model_id, IS_QUEUED, RequestRow.arrived_at < _OWN.c.arrived_at
+)
 _WAITS = RequestRow.state == RequestState.QUEUED.value
 _IS_ORPHANED = and_(
     IS_ASSIGNED,
@@ -68,12 +77,7 @@ async def num_queued(session: AsyncSession, model_id: str) -> int:
 
 async def num_before(session: AsyncSession, request_id: str) -> int:
     """Queued requests of its model that arrived earlier."""
-    mine = select(RequestRow.model_id, RequestRow.arrived_at).where(RequestRow.id == request_id)
-    own = mine.subquery()
-    query = select(func.count()).where(
-        RequestRow.model_id == own.c.model_id, IS_QUEUED, RequestRow.arrived_at < own.c.arrived_at
-    )
-    return await session.scalar(query) or 0
+    return await session.scalar(_NUM_BEFORE, {"request_id": request_id}) or 0
 
 
 async def load_demand(session: AsyncSession, gateways: Gateways) -> dict[str, Demand]:

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from tests.integration.scheduler.desk import Desk
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
 
@@ -13,4 +14,11 @@ async def world(database: TestDatabase) -> AsyncIterator[World]:
     await world.gateway.start()
     await world.start_leader()
     yield world
+    await world.close()
+
+
+@pytest_asyncio.fixture
+async def desk(database: TestDatabase) -> AsyncIterator[Desk]:
+    world = World(database.owner)
+    yield Desk(world)
     await world.close()
