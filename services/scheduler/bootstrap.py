@@ -33,6 +33,7 @@ from services.scheduler.leadership import Candidate, Leadership
 from services.scheduler.observed import Observed
 from services.scheduler.prospects import Prospects
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.repeats import Repeats
 from services.scheduler.rival import session_name
 from services.scheduler.routes import RoutePublisher
 from services.scheduler.sender import DesiredSender
@@ -85,7 +86,9 @@ def build_controller(
         bus=bus,
         clock=clock,
         observed=observed,
-        submissions=Submissions(ledger, admission, doubts, traces, clock, wake.set),
+        submissions=Submissions(
+            ledger, admission, Repeats(ledger), doubts, traces, clock, wake.set
+        ),
         reconciler=reconciler,
         imports=Imports(
             ledger,

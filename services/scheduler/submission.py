@@ -22,6 +22,7 @@ from libs.common.states import EndpointState, ModelState, RequestOutcome, Reques
 from services.scheduler.admission import Admission
 from services.scheduler.doubts import Doubts
 from services.scheduler.errors import LeadershipLost
+from services.scheduler.repeats import Repeats
 from services.scheduler.store import endpoints, models, queue, requests
 from services.scheduler.store.ledger import Lane, Ledger
 from services.scheduler.store.requests import Request
@@ -36,6 +37,7 @@ MAX_CRASHES = 2  # endpoints that may die under one request
 class Submissions:
     ledger: Ledger
     admission: Admission
+    repeats: Repeats
     doubts: Doubts
     traces: Traces
     clock: Clock
@@ -45,12 +47,16 @@ class Submissions:
         """Idempotent by (request_id, attempt). No answer while the database is away: the gateway
         repeats."""
         try:
+            place = await self.repeats.place(message)
+            if place is not None:
+                return SubmitReply(result=SubmitAccepted(queue_position=place))
             async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
                 result = await self._place(session, message)
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
             return None
         if isinstance(result, SubmitAccepted):
+            self.repeats.remember(message)
             self.traces.remember(message.request_id, telemetry.current_traceparent())
         self.wake()
         return SubmitReply(result=result)

@@ -12,5 +12,7 @@ def texts(values: Collection[str]) -> BindParameter[Any]:
     return literal(list(values), ARRAY(String))
 
 
-def is_one_of(column: InstrumentedAttribute[str], values: Collection[str]) -> ColumnElement[bool]:
+def is_one_of(
+    column: ColumnElement[str] | InstrumentedAttribute[str], values: Collection[str]
+) -> ColumnElement[bool]:
     return column == any_(texts(values))

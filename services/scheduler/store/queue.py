@@ -1,5 +1,6 @@
 """The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from libs.common.tables import EndpointRow, RequestRow
 from services.scheduler.cluster import Demand
 from services.scheduler.gateways import Gateways
 from services.scheduler.store.ages import age_s
+from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.requests import IS_ASSIGNED, IS_OPEN, IS_QUEUED
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.
@@ -78,6 +80,19 @@ async def num_queued(session: AsyncSession, model_id: str) -> int:
 async def num_before(session: AsyncSession, request_id: str) -> int:
     """Queued requests of its model that arrived earlier."""
     return await session.scalar(_NUM_BEFORE, {"request_id": request_id}) or 0
+
+
+async def load_places(session: AsyncSession, request_ids: Collection[str]) -> dict[str, int]:
+    """How many of its model wait before each of these that is queued."""
+    theirs = select(RequestRow.model_id).where(is_one_of(RequestRow.id, request_ids))
+    place = func.row_number().over(partition_by=RequestRow.model_id, order_by=_FIRST_COME)
+    waiting = (
+        select(RequestRow.id, place.label("place"))
+        .where(IS_QUEUED, RequestRow.model_id.in_(theirs))
+        .subquery()
+    )
+    query = select(waiting).where(is_one_of(waiting.c.id, request_ids))
+    return {row.id: row.place - 1 for row in await session.execute(query)}
 
 
 async def load_demand(session: AsyncSession, gateways: Gateways) -> dict[str, Demand]:

@@ -1,6 +1,9 @@
 """What a gateway is answered, and what becomes of its request's row."""
 
+import asyncio
+
 import pytest
+from sqlalchemy import event
 
 from libs.common.messages import RequestAssigned, SubmitAccepted, SubmitRefused, SubmitReply
 from libs.common.states import ModelState
@@ -27,6 +30,27 @@ async def test_a_repeated_submission_keeps_its_place_and_makes_no_second_row(wor
 
     assert [accepted(reply).queue_position for reply in again] == [1, 1, 1]
     assert await world.value("SELECT count(*) FROM requests") == 3
+
+
+async def test_what_many_ask_again_at_once_is_read_together(world: World) -> None:
+    model_id, names = await world.add_model(), [f"request-{i:02}" for i in range(20)]
+    for name in names:
+        await world.gateway.submit(model_id, request_id=name)
+    await world.finish(names[0])
+    singly: list[str] = []
+
+    def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+        if "FROM requests" in statement and statement.endswith("FOR UPDATE"):
+            singly.append(statement)
+
+    event.listen(world.database.engine.sync_engine, "before_cursor_execute", note)
+    replies = await asyncio.gather(
+        *(world.gateway.submit(model_id, request_id=name) for name in names[1:])
+    )
+
+    assert [accepted(reply).queue_position for reply in replies] == list(range(19))
+    assert not singly
+    assert refused(await world.gateway.submit(model_id, request_id=names[0])).code == "ended"
 
 
 async def test_a_repetition_after_the_assignment_carries_it(world: World) -> None:
