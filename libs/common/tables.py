@@ -137,6 +137,12 @@ class EndpointRow(Base):
             "model_id",
             postgresql_where=text("state NOT IN ('STOPPED', 'FAILED')"),
         ),
+        Index(
+            "ix_endpoints_failed",
+            "model_id",
+            "ended_at",
+            postgresql_where=text("state = 'FAILED'"),
+        ),
     )
 
 
@@ -164,6 +170,11 @@ class WorkerRow(Base):
     __table_args__ = (
         Index("ix_workers_desired", "node_id", postgresql_where=text("is_desired")),
         Index("ix_workers_endpoint_id", "endpoint_id"),
+        Index(
+            "ix_workers_live",
+            "endpoint_id",
+            postgresql_where=text("state NOT IN ('STOPPED', 'FAILED')"),
+        ),
     )
 
 
@@ -196,7 +207,15 @@ class ColdStartRow(Base):
     ready_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
-    __table_args__ = (Index("ix_cold_starts_tenant_started_at", "tenant", "started_at"),)
+    __table_args__ = (
+        Index("ix_cold_starts_tenant_started_at", "tenant", "started_at"),
+        Index("ix_cold_starts_endpoint_id", "endpoint_id"),
+        Index(
+            "ix_cold_starts_request_id",
+            "request_id",
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
+    )
 
 
 class ColdStartStepRow(Base):

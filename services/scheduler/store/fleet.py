@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from sqlalchemy import RowMapping, exists, func, or_, select
+from sqlalchemy import RowMapping, func, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.states import EndpointState, WorkerState
@@ -12,8 +12,10 @@ from services.scheduler.store.ages import age_s
 from services.scheduler.store.requests import IS_ASSIGNED
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
-_HOLDS_MEMORY = exists().where(
-    WorkerRow.endpoint_id == EndpointRow.id, ReservationRow.worker_id == WorkerRow.id
+# A union, where "or" would read every endpoint that there ever was.
+_IN_FLEET = union(
+    select(EndpointRow.id).where(EndpointRow.state.not_in(_FINISHED)),
+    select(WorkerRow.endpoint_id).join(ReservationRow, ReservationRow.worker_id == WorkerRow.id),
 )
 _ENDPOINTS = (
     select(
@@ -28,7 +30,7 @@ _ENDPOINTS = (
         age_s(EndpointRow.idle_since).label("idle_s"),
     )
     .join(ColdStartRow, ColdStartRow.endpoint_id == EndpointRow.id, isouter=True)
-    .where(or_(EndpointRow.state.not_in(_FINISHED), _HOLDS_MEMORY))
+    .where(EndpointRow.id.in_(_IN_FLEET))
     .order_by(EndpointRow.created_at, EndpointRow.id)
 )
 _WORKERS = (
