@@ -37,7 +37,12 @@ def queues(clients: Clients) -> Queues:
 class TestNatsWorkQueue(WorkQueueContract):
     @pytest_asyncio.fixture
     async def scheduler(self, clients: Clients) -> NatsWorkQueue:
-        await NatsWorkQueue(clients[0]).ensure()
+        queue = NatsWorkQueue(clients[0])
+        await queue.ensure()
+        return queue
+
+    @pytest.fixture
+    def impatient(self, clients: Clients) -> NatsWorkQueue:
         return NatsWorkQueue(clients[0], IMPATIENCE_S)
 
     @pytest.fixture

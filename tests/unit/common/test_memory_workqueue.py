@@ -10,6 +10,10 @@ class TestMemoryWorkQueue(WorkQueueContract):
         return MemoryWorkQueue()
 
     @pytest.fixture
+    def impatient(self, scheduler: MemoryWorkQueue) -> MemoryWorkQueue:
+        return scheduler
+
+    @pytest.fixture
     def fetcher(self, scheduler: MemoryWorkQueue) -> MemoryWorkQueue:
         return scheduler
 
