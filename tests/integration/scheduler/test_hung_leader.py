@@ -79,7 +79,7 @@ async def test_a_transaction_that_the_hung_leader_left_open_does_not_hold_up_the
 
     with pytest.raises(DatabaseUnavailable):
         async with Ledger(pool, hung.epoch).transaction():
-            next_ = await asyncio.wait_for(standby_takes_over(database), 2.5)
+            next_ = await asyncio.wait_for(standby_takes_over(database), 10)
 
     with pytest.raises(LeadershipLost):
         async with Ledger(pool, hung.epoch).transaction():

@@ -212,11 +212,12 @@ def test_waiting_for_a_unit_ends_when_its_last_byte_is_there(
 
 
 def test_a_unit_that_does_not_come_in_time_is_unavailable(
-    tmp_path: Path, folder: UnitFolder
+    tmp_path: Path, model: TinyModel, folder: UnitFolder
 ) -> None:
-    parameters = Fed(tmp_path).parameters
+    fed = Fed(tmp_path)
+    fed.feed.mapped(model.units[1].entry, 5)
     with pytest.raises(WeightsUnavailable, match=r"0 of \d+ bytes"):
-        parameters.wait_unit(LAYER_0, 0.1)
+        fed.parameters.wait_unit(LAYER_0, 0.1)
 
 
 def test_a_unit_that_the_fetcher_gave_up_is_unavailable_and_says_why(
