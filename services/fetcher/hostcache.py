@@ -21,6 +21,7 @@ from libs.common.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.cachedunit import CachedUnit
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.eviction import RefetchCost, in_order_of_eviction
+from services.fetcher.handover import in_thread
 from services.fetcher.leases import is_leased, open_lease
 from services.fetcher.memoryspace import MemorySpace, space_of
 from services.fetcher.unitscan import rehash
@@ -195,7 +196,7 @@ class HostCache:
         """Hash what an earlier process verified; drop the file if it lies."""
         try:
             writer = UnitWriter.reopen(cached.path, unit)
-            await asyncio.to_thread(rehash, writer)
+            await in_thread(partial(rehash, writer))
         except UnitFileError as exc:
             logger.error("dropped a unit from the host cache: %s", exc)
             self._drop(cached)
@@ -210,7 +211,7 @@ class HostCache:
             self._evict_for(needed)
             try:
                 pages = self._warm_pages(needed)
-                writer = await asyncio.to_thread(UnitWriter.create, path, unit, pages)
+                writer = await in_thread(partial(UnitWriter.create, path, unit, pages))
                 break
             except OSError as exc:
                 if exc.errno != errno.ENOSPC:

@@ -1,10 +1,8 @@
 """A shared memory that is smaller than what the host cache was promised."""
 
-import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,8 +36,6 @@ def small_tmpfs(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_full_shared_memory_evicts_and_then_says_so(small_tmpfs: Path) -> None:
-    # A thread of a pool holds what it made until its next turn: with several, for a while longer.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))
     cache = HostCache(small_tmpfs, max_bytes=1 << 30)
     cache.adopt()
     units = [unit_of(random_bytes(SIZE, seed=i), layer_index=i) for i in range(4)]
