@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 BURST_S: Final = 0.02  # unused budget is kept this long
-_SHORTEST_WAIT_S: Final = 0.0005
+SHORTEST_WAIT_S: Final = 0.0005
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class NicBudget:
         if self.rate_bytes_per_s == 0:
             return 0.0
         level = self.level_bytes + credit_s * self.rate_bytes_per_s
-        return 0.0 if level > 0 else max(-level / self.rate_bytes_per_s, _SHORTEST_WAIT_S)
+        return 0.0 if level > 0 else max(-level / self.rate_bytes_per_s, SHORTEST_WAIT_S)
 
     def take(self, num_bytes: int) -> "NicBudget":
         """After `num_bytes` moved; below zero they are given back."""
