@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -61,6 +62,7 @@ def _sign(
     return headers
 
 
+@lru_cache(maxsize=8)
 def _signing_key(credentials: Credentials, date: str) -> bytes:
     key = _hmac(b"AWS4" + credentials.secret_key.encode(), date)
     for part in (credentials.region, "s3", "aws4_request"):
