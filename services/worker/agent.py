@@ -175,6 +175,11 @@ class Agent:
         """No worker is starting: a core that is used for other things delays nobody."""
         return not any(worker.is_starting for worker in self._workers.values())
 
+    @property
+    def is_serving(self) -> bool:
+        """A worker has requests whose end is not out. Later stages of a pipeline know of none."""
+        return any(worker.is_serving for worker in self._workers.values())
+
     def was_sent(self, heartbeat: AgentHeartbeat) -> None:
         """Ended workers leave the list once it was told when their last steps ended."""
         told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]

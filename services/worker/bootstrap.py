@@ -53,7 +53,9 @@ async def run(settings: AgentSettings) -> None:
         standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
         agent = build_agent(settings, bus, StandbyLauncher(standbys, settings.run_dir))
         await agent.open()
-        filling = asyncio.create_task(standbys.keep_full(lambda: agent.is_quiet))
+        filling = asyncio.create_task(
+            standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)
+        )
         beating = asyncio.create_task(
             send_heartbeats(
                 agent.heartbeat, agent.was_sent, agent.changed, bus, settings.health_file

@@ -234,9 +234,16 @@ class SupervisedWorker:
     def is_starting(self) -> bool:
         return self._state in (WorkerState.LAUNCHING, WorkerState.REGISTERED)
 
+    @property
+    def is_serving(self) -> bool:
+        return self._num_unfinished > 0
+
+    @property
+    def _num_unfinished(self) -> int:
+        return self.bridge.num_unfinished if self.bridge is not None else 0
+
     def observed(self) -> WorkerObserved:
-        bridge = self.bridge
-        num_unfinished = bridge.num_unfinished if bridge is not None else 0
+        bridge, num_unfinished = self.bridge, self._num_unfinished
         num_running = min(self._load.num_running, num_unfinished)
         return WorkerObserved(
             worker_id=self.spec.worker_id,

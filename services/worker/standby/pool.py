@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.25
 NUM_QUIET_INTERVALS = 2  # in a row, before the machine's cores are used for what nobody waits for
+MAX_DEFERRALS = 120  # intervals for which requests keep a zygote from being started
 FORK_TIMEOUT_S = 60.0  # the first time the zygote imports, on cores that others use
 FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
@@ -26,6 +27,7 @@ class StandbyPool:
     def __init__(self, size: int, environment: Mapping[str, str]) -> None:
         self._size, self._environment = size, environment
         self._zygote: Zygote | None = None
+        self._num_deferrals = 0
         self._ready: dict[Standby, asyncio.Task[None]] = {}  # with what watches each
         self._discards: set[asyncio.Task[None]] = set()
         self._orphans = OrphanReaper()
@@ -48,13 +50,13 @@ class StandbyPool:
         self._discards.add(task)
         task.add_done_callback(self._discards.discard)
 
-    async def keep_full(self, is_quiet: Callable[[], bool]) -> None:
-        """Until cancelled. `is_quiet` says whether no worker of the node is starting."""
+    async def keep_full(self, is_quiet: Callable[[], bool], is_serving: Callable[[], bool]) -> None:
+        """Until cancelled. Quiet: no worker of the node is starting; serving: one has requests."""
         if self._size == 0:
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reap_orphans(), name="reap-orphans")
-            group.create_task(self._fill(is_quiet), name="fill-standbys")
+            group.create_task(self._fill(is_quiet, is_serving), name="fill-standbys")
 
     async def close(self) -> None:
         """End all that are unbound, and the zygote. Bound ones are not the pool's any more."""
@@ -75,13 +77,14 @@ class StandbyPool:
             except Exception:
                 logger.exception("orphans were not reaped")
 
-    async def _fill(self, is_quiet: Callable[[], bool]) -> None:
+    async def _fill(self, is_quiet: Callable[[], bool], is_serving: Callable[[], bool]) -> None:
         num_quiet, pause_s = 0, FIRST_PAUSE_S
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
                 num_quiet = num_quiet + 1 if is_quiet() else 0
-                if num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size:
+                is_wanted = num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size
+                if is_wanted and not self._gives_way(is_serving()):
                     await self._add()
                     pause_s = FIRST_PAUSE_S
             except Exception as exc:  # else the node would have no standbys for good
@@ -90,6 +93,19 @@ class StandbyPool:
                     await self._try_to_end_zygote()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _gives_way(self, is_serving: bool) -> bool:
+        """To requests, and not for ever: a zygote's start takes a core for a second or two, which
+        decoding feels, and a fork some milliseconds."""
+        if not is_serving or self._has_zygote:
+            self._num_deferrals = 0
+            return False
+        self._num_deferrals += 1
+        return self._num_deferrals <= MAX_DEFERRALS
+
+    @property
+    def _has_zygote(self) -> bool:
+        return self._zygote is not None and self._zygote.is_running
 
     async def _add(self) -> None:
         if self._zygote is None or not self._zygote.is_running:

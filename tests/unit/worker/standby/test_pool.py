@@ -1,7 +1,7 @@
 """The pool is filled whatever goes wrong meanwhile, and orphans are reaped beside that."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -46,11 +46,13 @@ def reaper(monkeypatch: pytest.MonkeyPatch) -> CountingReaper:
 
 @asynccontextmanager
 async def filling(
-    zygote: ZygoteDouble, monkeypatch: pytest.MonkeyPatch
+    zygote: ZygoteDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    is_serving: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[StandbyPool]:
     monkeypatch.setattr(pools, "Zygote", zygote.start)
     pool = StandbyPool(1, {})
-    task = asyncio.create_task(pool.keep_full(lambda: True))
+    task = asyncio.create_task(pool.keep_full(lambda: True, is_serving))
     try:
         yield pool
     finally:
@@ -112,3 +114,42 @@ async def test_closing_the_pool_takes_a_limited_time(monkeypatch: pytest.MonkeyP
     async with filling(Immortal(), monkeypatch) as pool:
         await eventually(lambda: pool.num_ready == 1, what="a standby")
         await asyncio.wait_for(pool.close(), 5)
+
+
+class Requests:
+    """Whether there are any, and how often that was asked."""
+
+    def __init__(self) -> None:
+        self.are_running, self.num_looks = True, 0
+
+    def __call__(self) -> bool:
+        self.num_looks += 1
+        return self.are_running
+
+
+async def test_a_zygote_is_started_when_no_request_runs_and_forks_beside_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pools, "MAX_DEFERRALS", 10**9)
+    zygote, requests = ZygoteDouble(), Requests()
+    async with filling(zygote, monkeypatch, requests) as pool:
+        await eventually(lambda: requests.num_looks > 3, what="some looks")
+        assert zygote.num_started == 0
+
+        requests.are_running = False
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+        requests.are_running = True
+        taken = pool.take()
+        assert taken is not None
+        pool.discard(taken)
+        await eventually(lambda: pool.num_ready == 1, what="another standby")
+
+
+async def test_requests_without_end_keep_no_zygote_from_being_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pools, "MAX_DEFERRALS", 3)
+    requests = Requests()
+    async with filling(ZygoteDouble(), monkeypatch, requests) as pool:
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+        assert requests.num_looks > 3
