@@ -169,7 +169,8 @@ class Bridge:
             return ResendReply(known=False)
         now_s = self._clock.monotonic_s()
         for part in self.log.since(request, message.from_index, now_s):
-            self._publisher.put(part)
+            if not self._publisher.put(part):
+                break  # nor would what follows fit, and it is asked for again
         return ResendReply(known=True, next_index=request.next_index)
 
     async def cancel(self, message: CancelRequest) -> Acknowledged:

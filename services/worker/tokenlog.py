@@ -5,12 +5,14 @@ The bus may lose a message, so what was published can be asked for again by inde
 Pure: the caller brings the time.
 """
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from libs.common.messages import Logprob, TokensGenerated
+from libs.common.messages import TokensGenerated
 from libs.common.states import FinishReason
+from services.worker.keptlogprobs import KeptLogprobs
 
 KEEP_FINISHED_S = 60.0  # from the end, or from when somebody last asked for it
 MAX_FINISHED = 256  # unacknowledged ends; the one that was longest of no use goes first
@@ -26,8 +28,8 @@ class RequestLog:
     attempt: int
     start_index: int  # tokens that earlier attempts generated
     deadline_s: float  # monotonic
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[Logprob] = field(default_factory=list)  # empty, or one per id
+    ids: "array[int]" = field(default_factory=lambda: array("I"))
+    logprobs: KeptLogprobs = field(default_factory=KeptLogprobs)  # empty, or one per id
     finish: FinishReason | None = None
     error: str | None = None
     wanted_at_s: float | None = None  # once it is finished: when it ended or was last asked for
@@ -48,7 +50,7 @@ class RequestLog:
             attempt=self.attempt,
             start_index=self.start_index + first,
             ids=tuple(self.ids[first:last]),
-            logprobs=tuple(self.logprobs[first:last]) if self.logprobs else None,
+            logprobs=self.logprobs.part(first, last) if self.logprobs else None,
             finish=self.finish if is_end else None,
             error=self.error if is_end else None,
         )
@@ -91,7 +93,10 @@ class TokenLog:
         self._requests[request_id] = RequestLog(request_id, attempt, start_index, deadline_s)
 
     def append(self, tokens: TokensGenerated, now_s: float) -> bool:
-        """Keep what the worker produced; False if it is not the continuation of a live request."""
+        """Keep what the worker produced; False if it is not the continuation of a live request.
+
+        Nor is it with a token id of 2**32 or more, which no vocabulary has.
+        """
         request = self.find(tokens.request_id, tokens.attempt)
         if request is None or request.is_finished or tokens.start_index != request.next_index:
             return False
@@ -99,8 +104,12 @@ class TokenLog:
             return False
         if (tokens.logprobs is None) and request.logprobs and tokens.ids:
             return False
-        request.ids.extend(tokens.ids)
-        request.logprobs.extend(tokens.logprobs or ())
+        try:
+            ids, logprobs = array("I", tokens.ids), KeptLogprobs(tokens.logprobs or ())
+        except OverflowError:
+            return False
+        request.ids.extend(ids)
+        request.logprobs.extend(logprobs)
         if tokens.finish is not None:
             self._end(request, tokens.finish, tokens.error, now_s)
         return True

@@ -30,9 +30,15 @@ from libs.common.subjects import (
 )
 from libs.common.testing import FakeClock, MemoryBroker, MemoryBus, MemorySubscription
 from services.worker.bridge import MAX_WAITING, Bridge
-from services.worker.frames import CancelGeneration, GenerateTokens, TokensProduced, ToWorker
-from services.worker.publisher import MAX_OUTGOING
-from services.worker.tokenlog import KEEP_FINISHED_S
+from services.worker.frames import (
+    CancelGeneration,
+    GenerateTokens,
+    TokenLogprob,
+    TokensProduced,
+    ToWorker,
+)
+from services.worker.publisher import MAX_OUTGOING, MAX_OUTGOING_VALUES
+from services.worker.tokenlog import KEEP_FINISHED_S, RESEND_TOKENS
 from tests.unit.worker.making import generate, worker_spec
 
 
@@ -310,6 +316,31 @@ async def test_a_bus_that_does_not_move_holds_nothing_up(stage: Stage) -> None:
     received.extend((await stage.next_tokens()).ids)
 
     assert received == list(range(MAX_OUTGOING + 10))
+
+
+async def test_a_resend_with_alternatives_waits_in_bounded_memory_and_comes_in_parts(
+    stage: Stage,
+) -> None:
+    await stage.generate(generate())
+    await stage.generate(generate("request-b"))
+    logprob = TokenLogprob(-0.5, tuple((i, -float(i)) for i in range(20)))
+    for index in range(7000):
+        stage.bridge.take_tokens(TokensProduced("request-a", 1, index, (index,), (logprob,)))
+    for _ in range(MAX_OUTGOING):
+        await stage.next_tokens()
+
+    await stage.resend(0)
+    stage.bridge.take_tokens(TokensProduced("request-b", 1, 0, (1,)))  # waits behind it
+    received: list[int] = []
+    while (tokens := await stage.next_tokens()).request_id == "request-a":
+        received.extend(tokens.ids)
+    num_at_once = MAX_OUTGOING_VALUES // 21
+    assert num_at_once - RESEND_TOKENS < len(received) <= num_at_once
+
+    await stage.resend(len(received))
+    while len(received) < 7000:
+        received.extend((await stage.next_tokens()).ids)
+    assert received == list(range(7000))
 
 
 async def test_when_the_worker_dies_running_requests_are_unknown_and_ended_ones_kept(

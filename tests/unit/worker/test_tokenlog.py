@@ -1,3 +1,6 @@
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,12 +56,13 @@ def test_tokens_are_kept_in_order_and_can_be_sent_again_from_any_index() -> None
             ),
             id="fewer log-probabilities than tokens",
         ),
+        pytest.param(tokens(0, 1, 2**32), id="an id beyond every vocabulary"),
     ],
 )
 def test_what_does_not_continue_a_request_is_not_taken(strange: TokensGenerated) -> None:
     log, request = opened()
     assert not log.append(strange, 1.0)
-    assert request.ids == []
+    assert not request.ids
 
 
 def test_nothing_is_taken_after_the_end() -> None:
@@ -152,6 +156,25 @@ def test_an_end_that_is_asked_for_is_not_pushed_out_by_newer_ones() -> None:
     log.expire(1.0)
     assert log.find("request-0", 1) is oldest
     assert log.find("request-1", 1) is None
+
+
+def test_a_token_with_20_alternatives_takes_less_than_300_bytes() -> None:
+    log, request = opened()
+    num_tokens = 1024
+    tracemalloc.start()
+    try:
+        for index in range(num_tokens):
+            top = tuple((100_000 + index + i, -0.001 * (index + i)) for i in range(20))
+            logprobs = (Logprob(logprob=-0.5 - index, top=top),)
+            log.append(tokens(index, index).model_copy(update={"logprobs": logprobs}), 1.0)
+        del top, logprobs
+        gc.collect()  # empties the interpreter's free lists too
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(request.ids) == num_tokens
+    assert kept_bytes / num_tokens < 300
 
 
 @given(
