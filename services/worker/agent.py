@@ -22,6 +22,7 @@ from services.worker.bridge import Bridge
 from services.worker.dataplane.security import DataPlaneOptions
 from services.worker.desired import DesiredLog, Retired, changes, fetch_class_of
 from services.worker.launcher import Launcher
+from services.worker.news import News
 from services.worker.settings import DeviceSettings
 from services.worker.supervised import SupervisedWorker
 from services.worker.translate import start_frame
@@ -34,7 +35,7 @@ DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
 class Agent:
-    """`changed` is set whenever the next heartbeat would say something new."""
+    """`news` hears whenever the next heartbeat would say something new."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Agent:
         data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
         patience: Patience = PATIENCE,
     ) -> None:
-        self.changed = asyncio.Event()
+        self.news = News()
         self._node_id, self._boot_id = node_id, boot_id
         self._devices, self._capacities = devices, capacities
         self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
@@ -103,7 +104,7 @@ class Agent:
             self._update(spec)
         for spec in due.launch:
             await self._launch(spec, fetch_class_of(spec.worker_id, desired))
-        self.changed.set()
+        self.news.note()
         return reply
 
     async def _launch(self, spec: WorkerSpec, fetch_class: FetchClass) -> None:
@@ -113,7 +114,7 @@ class Agent:
             return
         device = self._devices[spec.device_index]
         worker = SupervisedWorker(
-            spec, clock=self._clock, changed=self.changed.set, patience=self._patience
+            spec, clock=self._clock, changed=self.news.note, patience=self._patience
         )
         if spec.stage_index == 0:
             await self._open_bridge(worker)
@@ -127,7 +128,8 @@ class Agent:
             bus=self._bus,
             clock=self._clock,
             send=worker.send,
-            changed=self.changed.set,
+            load_changed=self.news.note_load,
+            slot_freed=self.news.note,
         )
         await bridge.open()
         worker.bridge = bridge
@@ -149,7 +151,7 @@ class Agent:
         await worker.stop()
         if self._workers.pop(worker_id, None) is not None:
             self._parted[worker_id] = worker.observed()
-        self.changed.set()
+        self.news.note()
 
     # ------------------------------------------------------------ what it sees
 
@@ -185,7 +187,7 @@ class Agent:
         told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]
         for worker in told:
             del self._parted[worker.worker_id]
-            self.changed.set()
+            self.news.note()
 
     # ------------------------------------------------------------------ chores
 

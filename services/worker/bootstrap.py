@@ -57,9 +57,7 @@ async def run(settings: AgentSettings) -> None:
             standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)
         )
         beating = asyncio.create_task(
-            send_heartbeats(
-                agent.heartbeat, agent.was_sent, agent.changed, bus, settings.health_file
-            )
+            send_heartbeats(agent.heartbeat, agent.was_sent, agent.news, bus, settings.health_file)
         )
         try:
             await _stopped_or_failed(stop, beating)

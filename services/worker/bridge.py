@@ -45,7 +45,9 @@ MAX_WAITING = 8  # requests beyond the slots that an endpoint holds before it sa
 
 
 class Bridge:
-    """`send` hands a frame to the worker; `changed` tells the agent that load figures changed."""
+    """`send` hands a frame to the worker; `load_changed` tells the agent that a request came or
+    ended, `slot_freed` instead that one ended for whose end somebody may wait.
+    """
 
     def __init__(
         self,
@@ -54,12 +56,14 @@ class Bridge:
         bus: Bus,
         clock: Clock,
         send: Callable[[ToWorker], None],
-        changed: Callable[[], None],
+        load_changed: Callable[[], None],
+        slot_freed: Callable[[], None],
     ) -> None:
         self.spec = spec
         self.log = TokenLog()
         self.is_closed_to_new = False  # set when the worker has gone
-        self._bus, self._clock, self._send, self._changed = bus, clock, send, changed
+        self._bus, self._clock, self._send = bus, clock, send
+        self._load_changed, self._slot_freed = load_changed, slot_freed
         self._publisher = TokenPublisher(bus)
         self._publishing: asyncio.Task[None] | None = None
         self._spans = RequestSpans(spec.endpoint_id, clock)
@@ -136,7 +140,7 @@ class Bridge:
         self.log.open(message.request_id, message.attempt, start_index, deadline_s)
         self._spans.begin(message.request_id)
         self._send(generate_frame(message))
-        self._changed()
+        self._load_changed()
         return GenerateReply(result="accepted")
 
     def _refusal(self, message: Generate) -> GenerateReply | None:
@@ -249,4 +253,8 @@ class Bridge:
         if not self.num_unfinished:
             self._idle_since_s = self._clock.monotonic_s()
         self._spans.end(request, request.error)
-        self._changed()
+        was_full = self.num_unfinished == self.spec.max_slots - 1
+        if was_full or self.spec.is_draining:
+            self._slot_freed()
+        else:
+            self._load_changed()

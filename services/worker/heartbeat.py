@@ -1,4 +1,4 @@
-"""Telling the scheduler what the agent observes: on every change, and each second."""
+"""Telling the scheduler what the agent observes: when there are news, and each second."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from libs.common.bus import Bus
 from libs.common.errors import BusError
 from libs.common.messages import AgentHeartbeat
 from libs.common.subjects import NODE_AGENT_HEARTBEAT
+from services.worker.news import News
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ PUBLISH_TIMEOUT_S = 2.0
 async def send_heartbeats(
     observe: Callable[[], AgentHeartbeat],
     sent: Callable[[AgentHeartbeat], None],
-    changed: asyncio.Event,
+    news: News,
     bus: Bus,
     health_file: Path,
 ) -> None:
@@ -32,12 +33,12 @@ async def send_heartbeats(
     """
     while True:
         health_file.touch()  # noqa: ASYNC240 - one system call on a local file
-        changed.clear()  # what changes from here on is told by the next one
+        news.clear()  # what changes from here on is told by the next one
         await _publish(observe, sent, bus)
         await asyncio.sleep(COALESCE_S)  # after it: what changes first is told at once
-        with suppress(TimeoutError):  # nothing changed for an interval
+        with suppress(TimeoutError):  # nothing new for an interval
             async with asyncio.timeout(INTERVAL_S):
-                await changed.wait()
+                await news.wait()
 
 
 async def _publish(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from libs.common.clock import Clock
 from libs.common.messages import WorkerObserved, WorkerSpec
@@ -42,11 +42,11 @@ class Load:
     num_running: int = 0
     kv_used_bytes: int = 0
     kv_capacity_bytes: int = 0
-    step_us: int = field(default=0, compare=False)  # never the same, and no reason for a heartbeat
+    step_us: int = 0
 
 
 class SupervisedWorker:
-    """`changed` is called whenever `observed` has become different."""
+    """`changed` is called whenever `observed` has become different in more than its load."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class SupervisedWorker:
                 self._take_tokens(frame)
                 return
             case StatsChanged():
-                self._take_load(_load_of(frame))
+                self._load = _load_of(frame)  # each second and more; no reason for a heartbeat
                 return
             case StepTaken():
                 self._steps.take(step_message(frame))
@@ -208,13 +208,6 @@ class SupervisedWorker:
         if self.bridge is not None:
             self.bridge.mark_serving()
         logger.info("%s is ready", self.spec.worker_id)
-
-    def _take_load(self, load: Load) -> None:
-        """Comes each second, whether it has changed or not."""
-        has_changed = load != self._load
-        self._load = load
-        if has_changed:
-            self._changed()
 
     def _take_tokens(self, frame: TokensProduced) -> None:
         if self.bridge is None:

@@ -83,7 +83,7 @@ class Node:
             send_heartbeats(
                 self.agent.heartbeat,
                 self.agent.was_sent,
-                self.agent.changed,
+                self.agent.news,
                 self._bus,
                 self.health_file,
             )

@@ -73,7 +73,7 @@ class Stage:
     clock: FakeClock = field(default_factory=FakeClock)
     sent: list[ToWorker] = field(default_factory=list)
     tokens: "asyncio.Queue[TokensGenerated]" = field(default_factory=asyncio.Queue)
-    num_changes: int = 0
+    said: list[str] = field(default_factory=list)  # to the agent
 
     def __post_init__(self) -> None:
         self.gateway: MemoryBus = self.broker.bus()
@@ -82,11 +82,9 @@ class Stage:
             bus=self.broker.bus(),
             clock=self.clock,
             send=self.sent.append,
-            changed=self._changed,
+            load_changed=lambda: self.said.append("load changed"),
+            slot_freed=lambda: self.said.append("slot freed"),
         )
-
-    def _changed(self) -> None:
-        self.num_changes += 1
 
     async def open(self) -> None:
         await self.bridge.open()
@@ -295,6 +293,21 @@ async def test_tokens_of_a_request_that_was_never_assigned_are_dropped(stage: St
     assert stage.tokens.empty()
 
 
+async def test_an_end_that_frees_a_slot_of_a_full_endpoint_is_told_at_once(stage: Stage) -> None:
+    for request_id in ("request-a", "request-b"):
+        await stage.generate(generate(request_id))
+    for request_id in ("request-a", "request-b"):
+        stage.bridge.take_tokens(TokensProduced(request_id, 1, 0, (1,), None, FinishReason.STOP))
+    assert stage.said == ["load changed", "load changed", "slot freed", "load changed"]
+
+
+async def test_an_end_that_a_drain_waits_for_is_told_at_once(stage: Stage) -> None:
+    await stage.generate(generate())
+    stage.bridge.spec = stage.spec.model_copy(update={"is_draining": True})
+    stage.bridge.take_tokens(produced(0, 1, finish=FinishReason.STOP))
+    assert stage.said == ["load changed", "slot freed"]
+
+
 async def test_tokens_that_leave_a_gap_end_their_request_with_an_error(stage: Stage) -> None:
     await stage.generate(generate())
     stage.bridge.take_tokens(produced(1, 5))
@@ -401,7 +414,14 @@ async def test_a_bridge_that_cannot_listen_to_everything_listens_to_nothing(
 ) -> None:
     broker, clock = MemoryBroker(), FakeClock()
     bus = RefusingBus(broker, num_allowed)
-    bridge = Bridge(worker_spec(), bus=bus, clock=clock, send=lambda _: None, changed=lambda: None)
+    bridge = Bridge(
+        worker_spec(),
+        bus=bus,
+        clock=clock,
+        send=lambda _: None,
+        load_changed=lambda: None,
+        slot_freed=lambda: None,
+    )
 
     with pytest.raises(BusError, match="connection closed"):
         await bridge.open()
