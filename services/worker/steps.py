@@ -1,19 +1,32 @@
 """The steps of one worker's start, for the heartbeat and, each at its end, as a span."""
 
+import math
+
 from libs.common import telemetry
 from libs.common.clock import Clock
 from libs.common.messages import Step
 
 MAX_STEPS = 32  # a worker has about ten
+TOLD_S = 60.0  # a leader writes a step within a second, and is replaced within seconds
 
 
 class StepBook:
     def __init__(self, worker_id: str, traceparent: str | None, clock: Clock) -> None:
         self._worker_id, self._traceparent, self._clock = worker_id, traceparent, clock
         self._steps: dict[str, Step] = {}
+        self._told_until_s: dict[str, float] = {}  # of steps that ended; monotonic
+        self._is_ready = False
 
-    def all(self) -> tuple[Step, ...]:
-        return tuple(self._steps.values())
+    def told(self) -> tuple[Step, ...]:
+        """For the heartbeat. A ready worker's steps leave it a minute after their end: written by
+        then, they would only be read again with every heartbeat for as long as it lives.
+        """
+        now_s = self._clock.monotonic_s()
+        return tuple(
+            step
+            for name, step in self._steps.items()
+            if not self._is_ready or now_s < self._told_until_s.get(name, math.inf)
+        )
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -32,6 +45,9 @@ class StepBook:
     def note_ready(self) -> None:
         now = self._clock.now()
         self._put(Step(name="ready", started_at=now, ended_at=now))
+        self._is_ready = True
+        for name in self._told_until_s:
+            self._told_until_s[name] = self._clock.monotonic_s() + TOLD_S
 
     def note_first_token(self) -> bool:
         """True the first time."""
@@ -46,7 +62,7 @@ class StepBook:
     def close(self, cause: str | None) -> None:
         """Steps that were running when the process ended have ended with it."""
         now = self._clock.now()
-        for step in self.all():
+        for step in tuple(self._steps.values()):
             if step.ended_at is None:
                 self._put(step.model_copy(update={"ended_at": now}), cause)
 
@@ -55,6 +71,7 @@ class StepBook:
             return
         self._steps[step.name] = step
         if step.ended_at is not None:
+            self._told_until_s[step.name] = self._clock.monotonic_s() + TOLD_S
             self._record(step, error)
 
     def _record(self, step: Step, error: str | None) -> None:

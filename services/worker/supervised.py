@@ -252,7 +252,7 @@ class SupervisedWorker:
             kv_capacity_bytes=max(0, self._load.kv_capacity_bytes),
             step_us=max(0, self._load.step_us),
             idle_ms=bridge.idle_ms if bridge is not None else 0,
-            steps=self._steps.all(),
+            steps=self._steps.told(),
         )
 
     def _visible_state(self) -> WorkerState:
