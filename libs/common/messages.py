@@ -298,6 +298,7 @@ class WorkerObserved(Message):
     kv_capacity_bytes: int = 0
     step_us: int = 0  # mean time of a step, the latest ones weigh most; 0: none yet
     idle_ms: int = 0  # since the last request ended, or since ready
+    progress: int = 0  # grows while its engine computes, also during the start
     steps: tuple[Step, ...] = ()
 
 

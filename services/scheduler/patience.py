@@ -7,6 +7,7 @@ leader the watch begins anew.
 from dataclasses import dataclass, field
 
 from libs.common.messages import FetchObserved, WorkerObserved
+from libs.common.states import WorkerState
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class StartWatch:
     ) -> bool:
         """Nothing about it has changed for the timeout."""
         facts = (
-            tuple((w.state, len(w.steps)) for w in workers),
+            tuple(map(_moves, workers)),
             tuple((f.state, f.bytes_done, len(f.steps)) for f in fetches if f is not None),
         )
         seen = self._seen.get(endpoint_id)
@@ -41,3 +42,10 @@ class StartWatch:
     def keep_only(self, endpoint_ids: set[str]) -> None:
         for endpoint_id in self._seen.keys() - endpoint_ids:
             del self._seen[endpoint_id]
+
+
+def _moves(worker: WorkerObserved) -> object:
+    """What grows while a worker starts. An engine that is ready turns also with nothing to do."""
+    if worker.state is WorkerState.READY:
+        return worker.state
+    return (worker.state, len(worker.steps), worker.progress)

@@ -43,6 +43,7 @@ class Load:
     kv_used_bytes: int = 0
     kv_capacity_bytes: int = 0
     step_us: int = 0
+    progress: int = 0
 
 
 class SupervisedWorker:
@@ -252,6 +253,7 @@ class SupervisedWorker:
             kv_capacity_bytes=max(0, self._load.kv_capacity_bytes),
             step_us=max(0, self._load.step_us),
             idle_ms=bridge.idle_ms if bridge is not None else 0,
+            progress=max(0, self._load.progress),
             steps=self._steps.told(),
         )
 
@@ -262,4 +264,10 @@ class SupervisedWorker:
 
 
 def _load_of(frame: StatsChanged) -> Load:
-    return Load(frame.num_running, frame.kv_used_bytes, frame.kv_capacity_bytes, frame.step_us)
+    return Load(
+        num_running=frame.num_running,
+        kv_used_bytes=frame.kv_used_bytes,
+        kv_capacity_bytes=frame.kv_capacity_bytes,
+        step_us=frame.step_us,
+        progress=frame.progress,
+    )

@@ -38,3 +38,29 @@ def test_a_start_is_stuck_only_when_nothing_has_moved_for_the_timeout() -> None:
     assert not is_stuck(2, 11.0)  # a byte arrived
     assert not is_stuck(2, 21.0)
     assert is_stuck(2, 21.1)
+
+
+def test_a_start_whose_engine_computes_slowly_with_all_bytes_there_still_moves() -> None:
+    watch = StartWatch(timeout_s=10.0)
+    fetched = (fetch(FetchState.COMPLETE, bytes_done=100, bytes_total=100),)
+
+    def is_stuck(progress: int, now_s: float) -> bool:
+        loading = (observed(WorkerState.REGISTERED, progress=progress),)
+        return watch.is_stuck("endpoint-1", loading, fetched, now_s)
+
+    assert not is_stuck(3, 0.0)
+    assert not is_stuck(4, 9.0)  # another layer of its first tokens
+    assert not is_stuck(5, 18.0)
+    assert is_stuck(5, 28.1)
+
+
+def test_an_idle_engine_that_turns_does_not_move_a_start() -> None:
+    watch = StartWatch(timeout_s=10.0)
+
+    def is_stuck(progress: int, now_s: float) -> bool:
+        ready = observed(WorkerState.READY, progress=progress)
+        return watch.is_stuck("endpoint-1", (ready, observed(WorkerState.LAUNCHING)), (), now_s)
+
+    assert not is_stuck(1, 0.0)
+    assert not is_stuck(10, 9.0)
+    assert is_stuck(11, 10.1)

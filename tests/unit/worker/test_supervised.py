@@ -38,10 +38,10 @@ async def test_no_figure_of_the_engine_is_a_reason_for_a_heartbeat() -> None:
     for step_us in range(2, 20):
         await process.say(StatsChanged(0, 0, 64, 640, step_us=step_us))
     await eventually(lambda: worker.observed().step_us == 19)
-    await process.say(StatsChanged(0, 0, 128, 640, step_us=19))
+    await process.say(StatsChanged(0, 0, 128, 640, step_us=19, progress=7))
     await eventually(lambda: worker.observed().kv_used_bytes == 128)
     assert len(changes) == before
-    assert worker.observed().kv_capacity_bytes == 640
+    assert (worker.observed().kv_capacity_bytes, worker.observed().progress) == (640, 7)
 
     await process.exit(0)
     await asyncio.wait_for(running, 5)
