@@ -67,9 +67,11 @@ class Generation:
         """Of the request's deadline; it may have passed."""
         return self._dispatch.remaining_s()
 
-    def stopped(self) -> None:
-        """A stop string was found: the client has its whole answer, the worker goes on in vain."""
+    def stopped(self, num_tokens: int) -> None:
+        """A stop string was found: with so many tokens the client has its whole answer, and the
+        worker goes on in vain."""
         self.outcome = RequestOutcome.STOP
+        self._mailbox.log.cut(num_tokens)
 
     def failed(self, error: ApiError) -> None:
         """The client is told of an error, wherever it arose."""

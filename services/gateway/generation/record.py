@@ -37,7 +37,7 @@ def ended_row(
     mailbox = dispatch.mailbox
     return EndedRow(
         **asdict(begun_row(dispatch, now_s)),
-        num_generated_tokens=mailbox.log.num_read,
+        num_generated_tokens=mailbox.log.num_given,
         first_token_age_s=_age_s(mailbox.first_token_s, now_s),
         ended_age_s=0.0,
         outcome=outcome.value,

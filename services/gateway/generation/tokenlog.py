@@ -42,6 +42,7 @@ class TokenLog:
     error: str | None = None
     has_gap: bool = False
     num_read: int = 0
+    _num_wanted: int | None = None  # by the client, once that is known
     _logprobs: list[Logprob] = field(default_factory=list)
     _unread_bytes: int = 0
 
@@ -52,6 +53,16 @@ class TokenLog:
     @property
     def num_unread(self) -> int:
         return len(self.ids) - self.num_read
+
+    @property
+    def num_given(self) -> int:
+        """Of the tokens read, those that the client got."""
+        return self.num_read if self._num_wanted is None else self._num_wanted
+
+    def cut(self, num_tokens: int) -> None:
+        """The answer is whole with its first so many tokens; others may have been read since."""
+        assert num_tokens <= self.num_read
+        self._num_wanted = num_tokens
 
     @property
     def is_full(self) -> bool:

@@ -41,14 +41,14 @@ class Answer:
         self._end_ids = frozenset(sampling.stop_token_ids)
         self._min_tokens = sampling.min_tokens
         self._num_prompt_tokens = num_prompt_tokens
-        self._num_tokens = 0
+        self.num_tokens = 0  # so far, the one with which a stop string was complete included
 
     @property
     def usage(self) -> Usage:
         return Usage(
             prompt_tokens=self._num_prompt_tokens,
-            completion_tokens=self._num_tokens,
-            total_tokens=self._num_prompt_tokens + self._num_tokens,
+            completion_tokens=self.num_tokens,
+            total_tokens=self._num_prompt_tokens + self.num_tokens,
         )
 
     def push(self, batch: TokenBatch) -> Piece:
@@ -56,13 +56,13 @@ class Answer:
         texts: list[str] = []
         logprobs: list[TokenLogprob] = []
         for position, token_id in enumerate(batch.ids):
-            self._num_tokens += 1
+            self.num_tokens += 1
             if token_id in self._end_ids:
                 continue
             if batch.logprobs is not None:
                 logprobs.append(self._logprob(token_id, batch.logprobs[position]))
             text = self._detokenizer.push(token_id)
-            if self._num_tokens <= self._min_tokens:  # nothing may end it yet
+            if self.num_tokens <= self._min_tokens:  # nothing may end it yet
                 texts.append(text)
                 continue
             found = self._matcher.push(text)

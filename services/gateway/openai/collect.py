@@ -33,7 +33,7 @@ async def completion(
         texts.append(piece.text)
         logprobs.extend(piece.logprobs)
         if piece.is_stopped:
-            generation.stopped()
+            generation.stopped(answer.num_tokens)
             break
     message = AssistantMessage(role="assistant", content="".join(texts), refusal=None)
     choice = Choice(

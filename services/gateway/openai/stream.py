@@ -79,7 +79,7 @@ async def frames(
                 piece = answer.push(event)
                 yield writer.piece(piece)
                 if piece.is_stopped:
-                    generation.stopped()
+                    generation.stopped(answer.num_tokens)
                     yield writer.end("stop", answer.usage)
                     return
     except Exception as exc:

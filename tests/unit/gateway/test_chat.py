@@ -94,6 +94,20 @@ async def test_a_stop_string_ends_the_answer_and_cancels_the_worker(stream: bool
         assert world.writer.ended[0].outcome == "stop"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_came_after_a_stop_string_is_neither_given_nor_counted(stream: bool) -> None:
+    async with gateway_world() as world:
+        world.worker.answer_ids = (*ids_of("one two three four"), END_ID)
+        # All but the last message are lost, so that all is asked for and comes as one batch.
+        world.worker.skip_publishing = lambda message: message.finish is None
+
+        await world.chat(stream=stream, stop=["two"])
+
+        await eventually(lambda: len(world.writer.ended) == 1)
+        assert world.worker.resends
+        assert world.writer.ended[0].num_generated_tokens == len(ids_of("one two"))
+
+
 async def test_max_tokens_ends_the_answer_with_length() -> None:
     async with gateway_world() as world:
         response = await world.chat(max_tokens=5)
