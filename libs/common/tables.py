@@ -257,7 +257,7 @@ class RequestRow(Base):
     outcome: Mapped[str | None]  # RequestOutcome
     error: Mapped[str | None]
     is_slo_met: Mapped[bool | None]
-    # Its gateway's figures are in, and `usage` has them; it may have been ended by somebody else.
+    # `usage` has it, with its gateway's figures unless that died; who ended it is another matter.
     is_accounted: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
@@ -268,6 +268,11 @@ class RequestRow(Base):
             postgresql_where=text("state <> 'ENDED'"),
         ),
         Index("ix_requests_tenant_arrived_at", "tenant", "arrived_at"),
+        Index(
+            "ix_requests_unaccounted",
+            "ended_at",
+            postgresql_where=text("state = 'ENDED' AND NOT is_accounted"),
+        ),
     )
 
 

@@ -8,10 +8,12 @@ from services.scheduler.cluster import Demand, Model
 from services.scheduler.farewell import refuse
 from services.scheduler.gateways import Gateways
 from services.scheduler.round import Round
-from services.scheduler.store import endpoints, requests
+from services.scheduler.store import accounts, endpoints, requests
 
 DEADLINE_GRACE_S = 30.0  # gateway and worker end an assigned request themselves, at its deadline
 LISTING_CHECK_S = 5.0
+ACCOUNTS_CHECK_S = 60.0
+UNREPORTED_S = 3600.0  # gateways write within seconds, once Postgres is there
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Expiry:
         listing_s = min(LISTING_CHECK_S, round_.timing.unlisted_s)
         if self._is_due("listing", round_.now_s, listing_s):
             await self._end_unlisted(round_)
+        if self._is_due("accounts", round_.now_s, ACCOUNTS_CHECK_S):
+            await accounts.close_unreported(round_.session, UNREPORTED_S)
 
     def _is_due(self, check: str, now_s: float, interval_s: float) -> bool:
         last_s = self._checked_at_s.get(check)

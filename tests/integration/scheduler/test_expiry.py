@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from services.scheduler.expiry import UNREPORTED_S
+from services.scheduler.store import accounts
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -103,3 +105,33 @@ async def test_rows_of_gateways_of_long_ago_are_removed(world: World) -> None:
 
     await world.until("SELECT count(*) FROM gateways WHERE id='west-a'", 0)
     await world.until("SELECT count(*) FROM gateways", 1)
+
+
+async def test_requests_that_no_gateway_accounts_for_count_once_with_their_prompts(
+    world: World,
+) -> None:
+    rows = {  # when assigned, when ended, whether accounted
+        "lost": ("now()", "now() - interval '2 hours'", "false"),
+        "never-assigned": ("NULL", "now() - interval '2 hours'", "false"),
+        "recent": ("now()", "now()", "false"),
+        "told": ("now()", "now() - interval '2 hours'", "true"),
+    }
+    for id_, (assigned_at, ended_at, is_accounted) in rows.items():
+        await world.execute(
+            "INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state, outcome,"
+            " num_prompt_tokens, max_tokens, deadline_at, assigned_at, ended_at, is_accounted)"
+            " VALUES (:id, 'tenant-1', 'model-1', 'gateway-1', 1, 'ENDED', 'gateway_lost', 10, 20,"
+            f" now(), {assigned_at}, {ended_at}, {is_accounted})",
+            id=id_,
+        )
+
+    await world.restart_leader()  # whose first round looks
+    await world.until("SELECT count(*) FROM requests WHERE NOT is_accounted", 1)
+    async with world.database.transaction() as session:
+        await accounts.close_unreported(session, UNREPORTED_S)
+
+    assert await world.value("SELECT id FROM requests WHERE NOT is_accounted") == "recent"
+    usage = await world.rows(
+        "SELECT num_requests, num_prompt_tokens, num_generated_tokens FROM usage"
+    )
+    assert usage == [(1, 10, 0)]
