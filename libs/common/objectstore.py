@@ -67,6 +67,9 @@ class RangeConnection(Protocol):
     def close(self) -> None:
         """Also after an error; the next `open_range` connects anew."""
 
+    def abort(self) -> None:
+        """By any thread, once: what is being read ends with ObjectStoreDown, nothing new begins."""
+
 
 class RangeSource(Protocol):
     def connect(self) -> RangeConnection: ...

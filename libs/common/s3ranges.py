@@ -1,7 +1,10 @@
 """Ranged reads from S3: plain HTTP/1.1 with our own signature, read into the caller's memory."""
 
+import contextlib
 import http.client
+import socket
 import ssl
+import threading
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -52,6 +55,9 @@ class _S3RangeConnection:
         self._opener, self._host, self._bucket = opener, host, bucket
         self._credentials = credentials
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None  # of the request under way
+        self._is_aborted = False
+        self._lock = threading.Lock()  # of those two
 
     def open_range(self, key: str, extent: ByteRange, object_size_bytes: int) -> "_S3RangeBody":
         path = object_path(self._bucket, key)
@@ -61,6 +67,7 @@ class _S3RangeConnection:
             self._connection = self._opener()
         try:
             self._connection.request("GET", path, headers=headers)
+            self._expose(self._connection.sock)
             response = self._connection.getresponse()
         except _TRANSPORT_ERRORS as exc:
             self.close()
@@ -73,9 +80,25 @@ class _S3RangeConnection:
         return _S3RangeBody(key, response)
 
     def close(self) -> None:
+        with self._lock:
+            self._socket = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def abort(self) -> None:
+        with self._lock:
+            self._is_aborted = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # the other end was faster
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _expose(self, of_request: socket.socket) -> None:
+        """To `abort`. Raises ConnectionAbortedError when that has come already."""
+        with self._lock:
+            self._socket = of_request
+            if self._is_aborted:
+                raise ConnectionAbortedError("aborted")
 
 
 class _S3RangeBody:

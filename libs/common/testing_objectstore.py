@@ -147,6 +147,9 @@ class _MemoryConnection:
     def close(self) -> None:
         pass
 
+    def abort(self) -> None:
+        """What it holds is let go by the store's `release`."""
+
 
 class _MemoryBody:
     def __init__(self, store: MemoryObjectStore, data: bytes, fault: Fault) -> None:

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from blake3 import blake3
 
@@ -61,14 +63,17 @@ class Transfer:
         """
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(self._num_connections, f"fetch-{fetch.fetch_id}")
+        connections = [self._source.connect() for _ in range(self._num_connections)]
+        stop = partial(self._stop, fetch, connections)
         threads = [
-            loop.run_in_executor(pool, self._work, fetch) for _ in range(self._num_connections)
+            loop.run_in_executor(pool, self._work, fetch, connection, stop)
+            for connection in connections
         ]
         try:
             with self._meter.busy():
                 await asyncio.shield(asyncio.gather(*threads))
         except asyncio.CancelledError:
-            self._stop(fetch)
+            stop()
             await asyncio.gather(*threads)
             raise
         finally:
@@ -78,12 +83,14 @@ class Transfer:
         if fetch.is_cancelled.is_set():
             raise FetchCancelled(f"fetch {fetch.fetch_id} was cancelled")
 
-    def _stop(self, fetch: Fetch) -> None:
+    def _stop(self, fetch: Fetch, connections: Sequence[RangeConnection]) -> None:
         fetch.cancel()
         self._governor.close_flow(fetch.flow)
+        for connection in connections:
+            connection.abort()  # a store that hangs would keep its thread until a timeout
 
-    def _work(self, fetch: Fetch) -> None:
-        with closing(self._source.connect()) as connection:
+    def _work(self, fetch: Fetch, connection: RangeConnection, stop: Callable[[], None]) -> None:
+        with closing(connection):
             while (claim := fetch.next_claim()) is not None:
                 try:
                     self._bring(fetch, claim, connection)
@@ -93,7 +100,7 @@ class Transfer:
                 except FetchFailed as exc:
                     logger.warning("fetch failed: %s", exc, extra={"fetch_id": fetch.fetch_id})
                     fetch.fail(claim, exc)
-                    self._stop(fetch)  # nobody needs what the other threads still bring
+                    stop()  # nobody needs what the other threads still bring
                 except BaseException:
                     fetch.abandon(claim)
                     fetch.cancel()  # the other threads must not wait for this one

@@ -1,5 +1,6 @@
 """Ranged reads over real sockets from a server that misbehaves."""
 
+import asyncio
 import random
 import time
 from collections import deque
@@ -16,18 +17,20 @@ from services.fetcher.ratemeter import RateMeter
 from services.fetcher.transfer import Transfer
 from tests.integration.fetcher.rangeserver import Fault, RangeServer
 from tests.unit.common_weights.builders import random_bytes, unit_of
-from tests.unit.fetcher.worlds import QUICK, World
+from tests.unit.fetcher.worlds import QUICK, World, eventually
 
 DATA = random_bytes(3_000_000)
 UNIT = unit_of(DATA, chunk_size_bytes=1 << 20)
 
 
-async def fetched(folder: Path, server: RangeServer, unit: UnitEntry = UNIT) -> bytes:
+async def fetched(
+    folder: Path, server: RangeServer, unit: UnitEntry = UNIT, *, socket_timeout_s: float = 0.3
+) -> bytes:
     world = World(folder)
     with server.running() as settings:
         fetch = world.fetch(world.download(unit))
         retry = replace(QUICK, patience_s=5, max_digest_failures=20)
-        source = S3RangeSource(settings, socket_timeout_s=0.3)
+        source = S3RangeSource(settings, socket_timeout_s=socket_timeout_s)
         transfer = Transfer(source, world.governor, RateMeter(time.monotonic), retry=retry)
         await transfer.run(fetch)
     return world.content(unit)
@@ -94,3 +97,15 @@ async def test_requests_are_signed_in_headers_and_the_secret_is_not_sent(tmp_pat
 
     assert all("AWS4-HMAC-SHA256 Credential=key/" in text for text in server.authorizations)
     assert not any("secret" in text for text in server.authorizations)
+
+
+async def test_a_fetch_is_cancelled_at_once_although_the_store_hangs(tmp_path: Path) -> None:
+    server = RangeServer(DATA, deque([Fault.HANG] * 9))
+    fetching = asyncio.create_task(fetched(tmp_path, server, socket_timeout_s=60.0))
+    await eventually(lambda: len(server.starts) > 0)
+
+    fetching.cancel()
+
+    done, _ = await asyncio.wait({fetching}, timeout=20.0)
+    server.released.set()
+    assert done and fetching.cancelled()

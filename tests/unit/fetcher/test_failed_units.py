@@ -53,6 +53,9 @@ class SpoiltConnection:
     def close(self) -> None:
         self.connection.close()
 
+    def abort(self) -> None:
+        self.connection.abort()
+
 
 @dataclass
 class StragglingStore(MemoryObjectStore):
