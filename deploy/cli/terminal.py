@@ -24,11 +24,6 @@ class Terminal:
         self.out = _console(sys.stdout.isatty(), is_error=False)
         self.err = _console(sys.stderr.isatty(), is_error=True)
 
-    @property
-    def is_interactive(self) -> bool:
-        """A person reads and writes here."""
-        return sys.stdin.isatty() and self.out.is_terminal
-
     def show(self, *items: RenderableType) -> None:
         for item in items:
             self.out.print(item, markup=False, soft_wrap=isinstance(item, str))

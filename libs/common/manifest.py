@@ -110,20 +110,6 @@ class Manifest:
     def tokenizer_file(self, name: str) -> FileEntry | None:
         return next((file for file in self.tokenizer_files if file.name == name), None)
 
-    def stage_units(
-        self, first_layer: int, end_layer: int, *, is_entry: bool
-    ) -> tuple[UnitEntry, ...]:
-        """The units of the stage [first_layer, end_layer), in the order a worker needs them.
-
-        The entry stage also holds the embedding, the final norm and the LM head.
-        """
-        layers = range(first_layer, end_layer)
-        return tuple(unit for unit in self.units if _belongs(unit, layers, is_entry))
-
-
-def _belongs(unit: UnitEntry, layers: range, is_entry: bool) -> bool:
-    return is_entry if unit.layer_index is None else unit.layer_index in layers
-
 
 def total_size_bytes(units: Iterable[UnitEntry]) -> int:
     return sum(unit.size_bytes for unit in units)

@@ -9,10 +9,6 @@ class ModelState(StrEnum):
     FAILED = "FAILED"  # the import ended with a cause
     DELETING = "DELETING"  # gone for clients; its endpoints are draining
 
-    @property
-    def is_visible(self) -> bool:
-        return self is not ModelState.DELETING
-
 
 class EndpointState(StrEnum):
     PLANNED = "PLANNED"  # memory is reserved, nothing was sent yet

@@ -145,10 +145,6 @@ def process_start_ticks(pid: int) -> int | None:
     return int(fields[19])  # field 22 of proc(5); the name before it may hold spaces
 
 
-def is_process_alive(pid: int, start_ticks: int) -> bool:
-    return process_start_ticks(pid) == start_ticks
-
-
 def own_start_ticks() -> int:
     ticks = process_start_ticks(os.getpid())
     assert ticks is not None

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-KEY_LENGTH = 40  # characters of Z85 that stand for a CURVE key of 32 bytes
-
 
 class Security(StrEnum):
     CURVE = "curve"  # encrypted; a neighbour proves that it holds its secret key

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import ManifestError
-from libs.common.manifest import UnitKind
 from libs.common.manifest_json import decode_manifest, encode_manifest, manifest_digest
 from libs.common.strict_json import canonical_bytes
 from tests.unit.common_weights.builders import tiny_manifest
@@ -26,21 +25,6 @@ def test_equal_manifests_have_equal_bytes_and_digests() -> None:
 
     assert first == second
     assert len(manifest_digest(first)) == 64
-
-
-def test_the_entry_stage_also_holds_embedding_norm_and_head() -> None:
-    manifest = tiny_manifest(num_layers=4)
-
-    entry = manifest.stage_units(0, 2, is_entry=True)
-    last = manifest.stage_units(2, 4, is_entry=False)
-
-    assert [unit.kind for unit in entry] == [
-        UnitKind.EMBEDDING,
-        UnitKind.LAYER,
-        UnitKind.LAYER,
-        UnitKind.FINAL_NORM,
-    ]
-    assert [unit.layer_index for unit in last] == [2, 3]
 
 
 @pytest.mark.parametrize(
