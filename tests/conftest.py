@@ -1,5 +1,6 @@
 """How the tests are shared out when several processes run them (`make test`)."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,19 @@ settings.register_profile(
     "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("shared machine")
+
+
+@cache
+def _has_cuda() -> bool:
+    import torch  # only where a test asks
+
+    return torch.cuda.is_available()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and not _has_cuda():
+        pytest.skip("there is no CUDA device")
+
 
 # Tests of one such folder share a running stack, which is expensive to start twice.
 _SHARED_STACKS = ("tests/acceptance/pipeline", "tests/acceptance/compose", "tests/acceptance")
