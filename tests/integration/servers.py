@@ -129,6 +129,11 @@ class RunningS3:
         if self._child is not None:
             await self._child.stop()
 
+    async def kill(self) -> None:
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
+
     def settings(self, bucket: str, key: S3Key = WRITER) -> ObjectStoreSettings:
         endpoint = self.server.endpoint
         return ObjectStoreSettings(endpoint, bucket, REGION, key.access_key, key.secret_key)

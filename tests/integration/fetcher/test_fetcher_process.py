@@ -71,11 +71,11 @@ async def test_a_model_is_imported_fetched_and_handed_to_a_worker(
 
 
 async def interrupted(fetcher: FetcherProcess, scheduler: Scheduler) -> None:
-    """Kill the fetcher when some but not all of the bytes are there."""
+    """Kill the fetcher when some of the bytes are there, long before all are."""
 
     def is_halfway() -> bool:
         found = scheduler.fetch("fetch-1")
-        return found is not None and 8 << 20 <= found.bytes_done < found.bytes_total
+        return found is not None and 2 << 20 <= found.bytes_done < found.bytes_total
 
     await eventually(is_halfway)
     await fetcher.end(signal.SIGKILL)
@@ -88,7 +88,7 @@ async def test_a_killed_fetcher_resumes_in_the_same_files_under_its_readers(
         model = await stored_model(store, width=1024, chunk_size_bytes=1 << 20)  # 17 MB
     proxy = CountingProxy(object_store)
     with proxy.running() as counted:
-        async with running_fetcher(tmp_path, nats_server, counted, NIC_BYTES_PER_S="8M") as (
+        async with running_fetcher(tmp_path, nats_server, counted, NIC_BYTES_PER_S="6M") as (
             fetcher,
             scheduler,
         ):
@@ -104,7 +104,7 @@ async def test_a_killed_fetcher_resumes_in_the_same_files_under_its_readers(
             observed = await scheduler.fetch_ended()
             units = await asyncio.to_thread(everything, readers)
 
-    assert verified >= 8 << 20
+    assert verified >= 2 << 20
     assert observed.state is FetchState.COMPLETE
     assert observed.bytes_from_cache >= verified
     assert {digest: fetcher.units()[digest] for digest in inodes} == inodes

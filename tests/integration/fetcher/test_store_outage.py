@@ -62,7 +62,7 @@ async def test_an_import_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: 
     async with S3ObjectStore(own_s3.settings) as store:
         importing = asyncio.create_task(imported(tmp_path, store, told))
         await eventually(lambda: len(told) > 5)
-        await own_s3.server.stop()
+        await own_s3.server.kill()
         num_told = len(told)
         assert not importing.done()
 
@@ -85,7 +85,7 @@ async def stored(settings: ObjectStoreSettings, data: bytes) -> UnitEntry:
 async def test_a_fetch_goes_on_when_the_store_is_back(
     tmp_path: Path, own_s3: OwnS3, outage_s: float
 ) -> None:
-    data = random_bytes(8 << 20)
+    data = random_bytes(12 << 20)
     unit = await stored(own_s3.settings, data)
     world = World(tmp_path, governor=NicGovernor(SLOW_BYTES_PER_S))
     source = S3RangeSource(own_s3.settings)
@@ -94,7 +94,7 @@ async def test_a_fetch_goes_on_when_the_store_is_back(
     fetching = asyncio.create_task(transfer.run(fetch))
     await eventually(lambda: fetch.progress.bytes_done > 0)
 
-    await own_s3.server.stop()
+    await own_s3.server.kill()
     await asyncio.sleep(outage_s)
     assert not fetching.done()
     await own_s3.server.start()
