@@ -19,7 +19,8 @@ pytestmark = [
     pytest.mark.usefixtures("agents_are_known"),
 ]
 
-TAKEOVER_S = 5.0
+TAKEOVER_S = 5.0  # the promise, which the long run holds it to
+SHARED_TAKEOVER_S = 10.0  # where other tests and other people's work want the same cores
 NUM_TOKENS = 100
 _NUM_OPEN = "SELECT count(*) FROM requests WHERE model_id = :model_id AND state <> 'ENDED'"
 _NUM_STARTS = "SELECT count(*) FROM cold_starts WHERE model_id = :model_id"
@@ -38,18 +39,21 @@ STATES: dict[str, Callable[[list[StageRow]], bool]] = {
     "linked": lambda stages: any(stage.is_linked for stage in stages),
     "one ready": lambda stages: any(stage.is_ready for stage in stages),
 }
-SAMPLE = {"planned", "linked"}
+SAMPLE = ("planned", "linked")
 
 
 @pytest.mark.parametrize(
-    "state",
+    ("state", "within_s"),
     [
-        pytest.param(state, marks=() if state in SAMPLE else pytest.mark.long)
-        for state in ("accepted", *STATES, "serving")
+        *((state, SHARED_TAKEOVER_S) for state in SAMPLE),
+        *(
+            pytest.param(state, TAKEOVER_S, marks=pytest.mark.long)
+            for state in ("accepted", *STATES, "serving")
+        ),
     ],
 )
 async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing_starts_twice(
-    models: Models, wide_stack: LocalStack, state: str, figure: Figure
+    models: Models, wide_stack: LocalStack, state: str, within_s: float, figure: Figure
 ) -> None:
     model, record = await models.fresh(), models.record
     stream = model.stream("go", NUM_TOKENS)
@@ -73,7 +77,7 @@ async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing
     figure(f"takeover after {takeover_s:.2f} s")
     await stream.is_exact()
 
-    assert takeover_s < TAKEOVER_S
+    assert takeover_s < within_s
     assert await record.value(_NUM_STARTS, model_id=model.id) == 1
     workers = str(await record.value(_WORKERS, model_id=model.id)).split()
     assert sorted(launched(wide_stack, set(workers))) == sorted(workers)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from libs.common.bus import NatsBus
@@ -17,9 +18,14 @@ from libs.common.subjects import REQUEST_SUBMIT, Service
 from services.scheduler.bootstrap import EXIT_LEADERSHIP_LOST, EXIT_STOPPED
 from tests.integration.scheduler.world import World
 from tests.integration.servers import RunningNats, TestDatabase
+from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
-TAKEOVER_S = 5.0
+TAKEOVER_S = 5.0  # the promise, which the long run holds it to
+SHARED_TAKEOVER_S = 10.0  # where other tests and other people's work want the same cores
+within_s = pytest.mark.parametrize(
+    "within_s", [SHARED_TAKEOVER_S, pytest.param(TAKEOVER_S, marks=pytest.mark.long)]
+)
 
 
 class SchedulerProcesses:
@@ -113,8 +119,13 @@ async def leader_of(world: Database) -> tuple[str, int]:
     return (row.scheduler_id, row.epoch)
 
 
-async def test_a_standby_takes_over_within_five_seconds_of_the_leaders_death(
-    processes: SchedulerProcesses, gateway: NatsBus, database: TestDatabase
+@within_s
+async def test_a_standby_takes_over_soon_after_the_leaders_death(
+    processes: SchedulerProcesses,
+    gateway: NatsBus,
+    database: TestDatabase,
+    within_s: float,
+    figure: Figure,
 ) -> None:
     leader = await processes.start("scheduler-a")
     assert (await asked(gateway)).code == "model_failed"
@@ -129,13 +140,19 @@ async def test_a_standby_takes_over_within_five_seconds_of_the_leaders_death(
     await asked(gateway)
     takeover_s = loop.time() - killed_at_s
 
-    assert takeover_s < TAKEOVER_S
+    figure(f"takeover after {takeover_s:.2f} s")
+    assert takeover_s < within_s
     assert await leader_of(pool) == ("scheduler-b", 2)
     await pool.close()
 
 
-async def test_a_hung_leader_is_replaced_within_five_seconds_and_goes_on_as_a_standby(
-    processes: SchedulerProcesses, gateway: NatsBus, database: TestDatabase
+@within_s
+async def test_a_hung_leader_is_replaced_soon_and_goes_on_as_a_standby(
+    processes: SchedulerProcesses,
+    gateway: NatsBus,
+    database: TestDatabase,
+    within_s: float,
+    figure: Figure,
 ) -> None:
     hung = await processes.start("scheduler-a")
     await asked(gateway)
@@ -150,7 +167,8 @@ async def test_a_hung_leader_is_replaced_within_five_seconds_and_goes_on_as_a_st
     takeover_s = loop.time() - stopped_at_s
     hung.send_signal(signal.SIGCONT)
 
-    assert takeover_s < TAKEOVER_S
+    figure(f"takeover after {takeover_s:.2f} s")
+    assert takeover_s < within_s
     assert await leader_of(pool) == ("scheduler-b", 2)
     assert await asyncio.wait_for(hung.wait(), 10) == EXIT_LEADERSHIP_LOST
     processes.health_file("scheduler-a").unlink()

@@ -123,7 +123,7 @@ async def test_a_start_on_a_gpu_tells_of_the_device_the_copy_and_the_warm_up(
 async def test_a_running_request_can_be_cancelled(workers: Workers, folder: UnitFolder) -> None:
     folder.fill()
     worker = await workers.start()
-    long = Sampling(0.0, 1.0, 250, 5, (), True, None)
+    long = Sampling(0.0, 1.0, 4000, 5, (), True, None)
     worker.link.send(generate("request-a", 3, sampling=long))
     await worker.wait_for(TokensProduced)
 

@@ -34,9 +34,12 @@ from tests.integration.worker.processes import (
 )
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
+from tests.support.figures import Figure
 
-KV_TOKENS = 600
-LONG = Sampling(0.0, 1.0, 250, 5, (), True, None)
+KV_TOKENS = 5000
+ENDS_WITHIN_S = 2.5  # the promise is 2 s; the long run holds it to this
+SHARED_ENDS_WITHIN_S = 10.0  # where others want the same cores
+LONG = Sampling(0.0, 1.0, 4000, 5, (), True, None)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +154,16 @@ async def test_nobody_is_ready_before_all_are_linked_and_loaded(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("victim", [0, 1, 2])
+@pytest.mark.parametrize(
+    "within_s", [SHARED_ENDS_WITHIN_S, pytest.param(ENDS_WITHIN_S, marks=pytest.mark.long)]
+)
 async def test_a_stage_that_dies_or_freezes_ends_its_neighbours_with_the_cause(
-    workers: Workers, folder: UnitFolder, victim: int, number: signal.Signals
+    workers: Workers,
+    folder: UnitFolder,
+    victim: int,
+    number: signal.Signals,
+    within_s: float,
+    figure: Figure,
 ) -> None:
     folder.fill()
     stages = await start_stages(workers, (0, 1, 1, 2))
@@ -170,8 +181,10 @@ async def test_a_stage_that_dies_or_freezes_ends_its_neighbours_with_the_cause(
         if index != victim:
             (failed,) = await stage.wait_for(WorkerFailed)
             lost[index] = lost_neighbour(failed, index)
-            await asyncio.wait_for(stage.process.wait(), 5)
-    assert time.monotonic() - started_s < 2.5
+            await asyncio.wait_for(stage.process.wait(), 10)
+    took_s = time.monotonic() - started_s
+    figure(f"its neighbours ended {took_s:.2f} s after stage {victim} had {number.name}")
+    assert took_s < within_s
     # Who noticed first ends, and may be what its other neighbour notices: all ways lead to one.
     for stage_index in lost:
         while stage_index in lost:

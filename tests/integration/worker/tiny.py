@@ -20,7 +20,7 @@ from libs.common.safetensors import TensorSpec, plan_layout
 from libs.common.unitwriter import UnitWriter
 
 VOCAB, HIDDEN, INNER, HEADS, KV_HEADS, HEAD_DIM = 97, 32, 48, 4, 2, 8
-MAX_CONTEXT = 256
+MAX_CONTEXT = 4096
 EOS = 1
 CHUNK_BYTES = 4096
 CONFIG = {
