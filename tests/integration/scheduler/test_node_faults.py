@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from libs.common.states import WorkerState
 from services.scheduler.nodefaults import FIRST_DELAY_S
-from tests.integration.scheduler.simulated import SimulatedNode
+from tests.integration.scheduler.simulated import HEARTBEAT_S, SimulatedNode
 from tests.integration.scheduler.test_pipeline import specs, start_pipeline
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
 
+QUIET_S = 2.0  # longer than a busy machine holds up heartbeats
+NUM_BEATS = int(1.25 * QUIET_S / HEARTBEAT_S)  # until a silent node is a quiet one
 CLOCK_SLACK_S = 0.2  # rows have the database's clock, decisions the leader's
 
 
@@ -65,7 +67,7 @@ async def test_a_node_that_became_silent_with_the_one_that_failed_is_not_planned
     world: World,
 ) -> None:
     world.timing = replace(
-        world.timing, node_quiet_s=0.3, node_stale_s=60.0, node_lost_s=60.0, gateway_lost_s=60.0
+        world.timing, node_quiet_s=QUIET_S, node_stale_s=60.0, node_lost_s=60.0, gateway_lost_s=60.0
     )
     await world.restart_leader()
     failed = await start_pipeline(world)
@@ -78,7 +80,7 @@ async def test_a_node_that_became_silent_with_the_one_that_failed_is_not_planned
     silent.behaviour.is_silent = True
     witness = at[root]
     beats = witness.agent.sequence
-    await eventually(lambda: witness.agent.sequence > beats + 6, what="a while without it")
+    await eventually(lambda: witness.agent.sequence > beats + NUM_BEATS, what="a while without it")
 
     await fail_worker(witness, root, "killed by signal 9")
 
@@ -89,7 +91,9 @@ async def test_a_node_that_became_silent_with_the_one_that_failed_is_not_planned
 
 
 async def test_a_stage_that_falls_silent_with_its_node_is_no_failed_start(world: World) -> None:
-    world.timing = replace(world.timing, node_quiet_s=0.3, node_lost_s=60.0, gateway_lost_s=60.0)
+    world.timing = replace(
+        world.timing, node_quiet_s=QUIET_S, node_lost_s=60.0, gateway_lost_s=60.0
+    )
     await world.restart_leader()
     for i in range(4):
         node = await world.add_node(f"node-{i}")
@@ -104,7 +108,7 @@ async def test_a_stage_that_falls_silent_with_its_node_is_no_failed_start(world:
     silent, witness = at[ring[2].worker_id], at[ring[1].worker_id]
     silent.behaviour.is_silent = True
     beats = witness.agent.sequence
-    await eventually(lambda: witness.agent.sequence > beats + 6, what="a while without it")
+    await eventually(lambda: witness.agent.sequence > beats + NUM_BEATS, what="a while without it")
 
     for stage in (1, 3):
         cause = f"stage {stage} lost its neighbour stage 2: silent"

@@ -1,6 +1,8 @@
 """A node on which a model failed is avoided for a while; one that only felt a neighbour's end is
 not."""
 
+from dataclasses import replace
+
 from libs.common.states import WorkerState
 from tests.integration.scheduler.simulated import SimulatedNode
 from tests.integration.scheduler.test_pipeline import specs, start_pipeline
@@ -42,6 +44,8 @@ async def test_the_node_is_avoided_until_its_time_is_over_although_it_has_the_we
 
 
 async def test_of_a_pipeline_only_the_node_where_it_began_is_avoided(world: World) -> None:
+    world.timing = replace(world.timing, echo_grace_s=30.0)
+    await world.restart_leader()
     for i in range(2):
         await world.add_node(f"spare-{i}")
     failed = await start_pipeline(world)
