@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 NUM_NODES = 3
-NUM_TOKENS = 600
+NUM_TOKENS = 1000
 LOST_AFTER_S = 3  # instead of 10, for the short cut
 OLD_WORKER_ENDS_S = 10.0
 
