@@ -83,7 +83,7 @@ NODE_FETCHER_HEARTBEAT = _row("event.node.{}.fetcher", m.FetcherHeartbeat, F, S)
 
 GATEWAY_HEARTBEAT = _row("event.gateway.{}.heartbeat", m.GatewayHeartbeat, G, S)
 REQUESTS_ENDED = _row("event.gateway.{}.ended", m.RequestsEnded, G, S)
-IMPORT_REQUESTED = _row("import.requested", m.ImportModel, S, F)
+IMPORT_REQUESTED = _row("import.requested.{}", m.ImportModel, S, F)
 IMPORT_PROGRESS = _row("event.import.{}.progress", m.ImportProgressed, F, S)
 ROUTES = _row("routes", m.RoutesPublished, S, G)
 MODELS_CHANGED = _row("event.models.changed", m.ModelsChanged, frozenset({G, S}), frozenset({G, S}))

@@ -172,7 +172,7 @@ class MemoryJob:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def done(self) -> None:
-        return None
+        self.queue.being_done.discard(self.message.import_id)
 
     async def retry_later(self, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self.queue.add, self.message, self.headers)
@@ -183,23 +183,35 @@ class MemoryJob:
 
 @dataclass
 class MemoryWorkQueue:
-    """Jobs in memory; `is_down` does what the real one does without its server."""
+    """Jobs in memory; `is_down` does what the real one does without its server, and `lose_all` what
+    one does whose server lost its data."""
 
     jobs: "deque[ImportModel]" = field(default_factory=deque)
-    message_ids: set[str] = field(default_factory=set)
+    being_done: set[str] = field(default_factory=set)  # imports whose jobs were taken
+    num_puts: int = 0
     is_down: bool = False
     _headers: dict[ImportModel, Mapping[str, str]] = field(default_factory=dict)
     _added: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ensure(self) -> None:
         if self.is_down:
-            raise BusError("import.requested", "the queue is down")
+            raise BusError("import.requested.*", "the queue is down")
 
-    async def put(self, message: ImportModel, message_id: str) -> None:
+    async def put(self, message: ImportModel) -> None:
         await self.ensure()
-        if message_id not in self.message_ids:
-            self.message_ids.add(message_id)
+        self.num_puts += 1
+        waiting = {job.import_id for job in self.jobs}
+        if message.import_id not in waiting | self.being_done:
             self.add(message, telemetry.outgoing_headers())
+
+    async def withdraw(self, import_id: str) -> None:
+        await self.ensure()
+        self.being_done.discard(import_id)
+        self.jobs = deque(job for job in self.jobs if job.import_id != import_id)
+
+    def lose_all(self) -> None:
+        self.jobs.clear()
+        self.being_done.clear()
 
     def add(self, message: ImportModel, headers: Mapping[str, str]) -> None:
         self.jobs.append(message)
@@ -213,5 +225,6 @@ class MemoryWorkQueue:
                     self._added.clear()
                     await self._added.wait()
                 message = self.jobs.popleft()
+                self.being_done.add(message.import_id)
                 return MemoryJob(message, self, self._headers[message])
         return None

@@ -1,7 +1,9 @@
 """The import work queue: JetStream, at least once, one consumer group shared by all fetchers.
 
-JetStream acknowledges before it syncs to disk, so a job may be lost: the scheduler puts it again
-while no progress is heard. It may also come twice: jobs are idempotent.
+A job has its import's own subject, of which the stream keeps one message until it is acknowledged,
+so a job that is put again while the queue still has it changes nothing. One that a server lost
+with its data is added anew: the scheduler puts while no progress is heard. A job may also be taken
+twice, e.g. when its acknowledgement was lost: jobs are idempotent.
 """
 
 import asyncio
@@ -15,7 +17,14 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
 from pydantic import ValidationError
 
 from libs.common import telemetry
@@ -32,7 +41,9 @@ from libs.common.subjects import (
 logger = logging.getLogger(__name__)
 
 API_TIMEOUT_S = 5.0
-DEDUPLICATION_S = 20.0  # shorter than the scheduler's patience with a silent import
+MAX_JOBS = 100_000
+_STORE_FAILED_CODE = 10077  # the server keeps as many messages as it may, here mostly one
+_FULL_SUBJECT = "maximum messages per subject exceeded"
 
 
 class Job(Protocol):
@@ -57,8 +68,12 @@ class WorkQueue(Protocol):
     async def ensure(self) -> None:
         """Create or update stream and consumer (scheduler). Raises BusError."""
 
-    async def put(self, message: ImportModel, message_id: str) -> None:
-        """Add a job, once per message_id within 20 s. Raises BusError."""
+    async def put(self, message: ImportModel) -> None:
+        """Add a job, unless that of its import waits or is being done. Raises BusError, also when
+        the queue is full."""
+
+    async def withdraw(self, import_id: str) -> None:
+        """Forget the job of an import, if there is one; who does it goes on. Raises BusError."""
 
     async def take(self, *, timeout_s: float) -> Job | None:
         """The next job, or None after the timeout or while the server is away."""
@@ -100,11 +115,13 @@ class NatsWorkQueue:
     async def ensure(self) -> None:
         stream = StreamConfig(
             name=IMPORT_STREAM,
-            subjects=[IMPORT_REQUESTED.of()],
+            subjects=[IMPORT_REQUESTED.wildcard],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
-            duplicate_window=DEDUPLICATION_S,
-            max_msgs=10_000,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=1,
+            max_msgs=MAX_JOBS,
         )
         consumer = ConsumerConfig(
             durable_name=IMPORT_CONSUMER,
@@ -118,13 +135,21 @@ class NatsWorkQueue:
                 await self._js.update_stream(stream)
             await self._js.add_consumer(IMPORT_STREAM, consumer)
 
-    async def put(self, message: ImportModel, message_id: str) -> None:
-        headers = {"Nats-Msg-Id": message_id, **telemetry.outgoing_headers()}
-        data = message.model_dump_json().encode()
+    async def put(self, message: ImportModel) -> None:
+        subject, data = IMPORT_REQUESTED.of(message.import_id), message.model_dump_json().encode()
+        headers = telemetry.outgoing_headers()
         with heeding_cancellation(), _mapped():
-            await self._js.publish(
-                IMPORT_REQUESTED.of(), data, timeout=self._put_timeout_s, headers=headers
-            )
+            try:
+                await self._js.publish(
+                    subject, data, timeout=self._put_timeout_s, headers=headers or None
+                )
+            except nats.js.errors.APIError as exc:
+                if exc.err_code != _STORE_FAILED_CODE or exc.description != _FULL_SUBJECT:
+                    raise
+
+    async def withdraw(self, import_id: str) -> None:
+        with heeding_cancellation(), _mapped():
+            await self._js.purge_stream(IMPORT_STREAM, subject=IMPORT_REQUESTED.of(import_id))
 
     async def take(self, *, timeout_s: float) -> NatsJob | None:
         # A plain request rather than a standing pull subscription: nothing to restore after the
@@ -162,9 +187,9 @@ class _mapped:
 
     def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
         if isinstance(exc, (nats.errors.TimeoutError, TimeoutError)):
-            raise BusTimeout(IMPORT_REQUESTED.of(), API_TIMEOUT_S) from exc
+            raise BusTimeout(IMPORT_REQUESTED.wildcard, API_TIMEOUT_S) from exc
         if isinstance(exc, (nats.errors.Error, OSError)):
-            raise BusError(IMPORT_REQUESTED.of(), str(exc) or type(exc).__name__) from exc
+            raise BusError(IMPORT_REQUESTED.wildcard, str(exc) or type(exc).__name__) from exc
 
 
 @asynccontextmanager

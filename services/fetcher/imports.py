@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from pathlib import Path
 
 from libs.common import telemetry
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _TAKE_TIMEOUT_S = 5.0
 _IDLE_PAUSE_S = 0.2  # `take` returns at once while the server is away
 _REPORT_PERIOD_S = 0.5
+_MAX_REMEMBERED = 1_000
 
 
 class ImportWorker:
@@ -29,6 +31,7 @@ class ImportWorker:
     ) -> None:
         self._queue, self._importer, self._bus = queue, importer, bus
         self._clock, self._node_id = clock, node_id
+        self._ended: OrderedDict[str, ImportProgressed] = OrderedDict()  # by import, oldest first
 
     async def run(self) -> None:
         """For ever."""
@@ -41,7 +44,16 @@ class ImportWorker:
                     await self.handle(job)
 
     async def handle(self, job: Job) -> None:
-        """Import, tell how it ended, and only then acknowledge: a crash before brings it back."""
+        """Import, tell how it ended, and only then acknowledge: a crash before brings it back, and
+        so does an end or an acknowledgement that was lost, which needs only telling again."""
+        ended = self._ended.get(job.message.import_id)
+        if ended is None:
+            ended = await self._do(job)
+            self._remember(ended)
+        await self._publish(ended)
+        await job.done()
+
+    async def _do(self, job: Job) -> ImportProgressed:
         started_at = self._clock.now()
         async with kept_alive(job):
             ended = await self._import(job.message)
@@ -53,8 +65,12 @@ class ImportWorker:
             {"hydra.model_id": ended.model_id, "hydra.bytes": ended.bytes_done},
             ended.cause,
         )
-        await self._publish(ended)
-        await job.done()
+        return ended
+
+    def _remember(self, ended: ImportProgressed) -> None:
+        self._ended[ended.import_id] = ended
+        if len(self._ended) > _MAX_REMEMBERED:
+            self._ended.popitem(last=False)
 
     async def _import(self, job: ImportModel) -> ImportProgressed:
         latest = ImportProgressed(

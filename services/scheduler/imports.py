@@ -1,4 +1,7 @@
-"""Imports of registered models: put on the work queue while silent, their reports into rows."""
+"""Imports of registered models: put on the work queue while silent, their reports into rows.
+
+Silence tells nothing of why: the job may wait behind others, or its queue may have lost it. Putting
+it again is right for both, because the queue takes no second job of an import that it has."""
 
 import logging
 from dataclasses import dataclass, field
@@ -22,7 +25,7 @@ from services.scheduler.traces import Traces
 
 logger = logging.getLogger(__name__)
 
-MAX_SILENCE_S = 600.0  # a job that waits behind others is silent too: put it ever more rarely
+MAX_SILENCE_S = 600.0  # a job that waits behind others is silent too: ask ever more rarely
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Imports:
     traces: Traces = field(default_factory=Traces)  # of the registrations, by model
     _reports: dict[str, ImportProgressed] = field(default_factory=dict)  # latest, by model
     _tries: dict[str, _Tries] = field(default_factory=dict)  # by import
+    # Whose jobs nobody needs: of ended imports, deleted models, and of fetchers that fell silent.
+    _withdrawn: set[str] = field(default_factory=set)
     _has_queue: bool = False
 
     def hear(self, report: ImportProgressed) -> bool:
@@ -74,16 +79,37 @@ class Imports:
         async with self.ledger.transaction() as session:
             for abandoned in self.watch.take_abandoned():
                 logger.info("the import of model %s is put again", abandoned.model_id)
+                self._withdrawn.add(abandoned.import_id)
                 self._tries.setdefault(abandoned.import_id, _Tries()).next_at_s = 0.0
                 await models.forget_import_put(session, abandoned.model_id)
             silent = await models.take_silent_imports(session, self.silence_s)
             jobs = [await _job(session, pending) for pending in silent]
             open_ids = await models.load_import_ids(session)
+        self._withdrawn |= self._tries.keys() - open_ids
         self._tries = {id_: tries for id_, tries in self._tries.items() if id_ in open_ids}
+        await self._withdraw_ended(open_ids)
         for job in jobs:
             if self._is_due(job.import_id) and not await self._put(job):
                 async with self.ledger.transaction() as session:
                     await models.forget_import_put(session, job.model_id)
+
+    async def _withdraw_ended(self, open_ids: frozenset[str]) -> None:
+        try:
+            for import_id in self._withdrawn - open_ids:
+                await self._withdraw(import_id)
+        except BusError as exc:
+            logger.warning("jobs of ended imports stay in the queue for now: %s", exc)
+            self._has_queue = False
+
+    async def _withdraw(self, import_id: str) -> None:
+        await self._ensure_queue()
+        await self.workqueue.withdraw(import_id)
+        self._withdrawn.discard(import_id)
+
+    async def _ensure_queue(self) -> None:
+        if not self._has_queue:
+            await self.workqueue.ensure()
+            self._has_queue = True
 
     def _is_due(self, import_id: str) -> bool:
         tries = self._tries.setdefault(import_id, _Tries())
@@ -92,12 +118,12 @@ class Imports:
     async def _put(self, job: ImportModel) -> bool:
         tries = self._tries[job.import_id]
         try:
-            if not self._has_queue:
-                await self.workqueue.ensure()
-                self._has_queue = True
+            await self._ensure_queue()
+            if job.import_id in self._withdrawn:
+                await self._withdraw(job.import_id)
             traceparent = self.traces.of(job.model_id)
             with telemetry.remote_context({"traceparent": traceparent} if traceparent else None):
-                await self.workqueue.put(job, f"{job.import_id}.{tries.num}")
+                await self.workqueue.put(job)
         except BusError as exc:
             logger.warning("the import of model %s waits: %s", job.model_id, exc)
             self._has_queue = False  # the server may have come back empty

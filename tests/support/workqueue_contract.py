@@ -19,7 +19,7 @@ RETRY_DELAY_S = 0.5
 def job(number: int) -> ImportModel:
     return ImportModel(
         model_id=f"model-{number}",
-        import_id="import-1",
+        import_id=f"import-{number}",
         source="/models/x",
         tenant="default",
         is_public=True,
@@ -34,7 +34,7 @@ class WorkQueueContract:
     async def test_a_job_is_taken_once_and_gone_when_done(
         self, scheduler: WorkQueue, fetcher: WorkQueue
     ) -> None:
-        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1))
 
         taken = await fetcher.take(timeout_s=5)
         assert taken is not None and taken.message == job(1)
@@ -46,7 +46,7 @@ class WorkQueueContract:
         self, scheduler: WorkQueue, fetcher: WorkQueue
     ) -> None:
         for number in range(3):
-            await scheduler.put(job(number), f"import-{number}.1")
+            await scheduler.put(job(number))
 
         taken = [await fetcher.take(timeout_s=5) for _ in range(3)]
 
@@ -57,25 +57,46 @@ class WorkQueueContract:
         self, scheduler: WorkQueue, fetcher: WorkQueue
     ) -> None:
         taking = asyncio.create_task(fetcher.take(timeout_s=10))
-        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1))
 
         taken = await asyncio.wait_for(taking, 5)
 
         assert taken is not None and taken.message == job(1)
 
-    async def test_a_repeated_put_with_the_same_id_is_one_job(
+    async def test_a_job_put_again_is_one_job_until_it_is_done(
         self, scheduler: WorkQueue, fetcher: WorkQueue
     ) -> None:
-        await scheduler.put(job(1), "import-1.1")
-        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1))
+        await scheduler.put(job(1))
 
-        assert await fetcher.take(timeout_s=5) is not None
+        taken = await fetcher.take(timeout_s=5)
+        await scheduler.put(job(1))
+        assert taken is not None
         assert await fetcher.take(timeout_s=0.2) is None
+        await taken.done()
+        await scheduler.put(job(1))
+        assert await fetcher.take(timeout_s=5) is not None
+
+    async def test_a_withdrawn_job_does_not_come_and_may_be_put_anew(
+        self, scheduler: WorkQueue, fetcher: WorkQueue
+    ) -> None:
+        await scheduler.put(job(1))
+        await scheduler.put(job(2))
+        await scheduler.withdraw("import-1")
+        await scheduler.withdraw("import-unknown")
+
+        taken = await fetcher.take(timeout_s=5)
+        assert taken is not None and taken.message == job(2)
+        assert await fetcher.take(timeout_s=0.2) is None
+        await scheduler.withdraw("import-2")  # its fetcher fell silent
+        await scheduler.put(job(2))
+        again = await fetcher.take(timeout_s=5)
+        assert again is not None and again.message == job(2)
 
     async def test_a_job_given_back_comes_again_after_the_delay(
         self, scheduler: WorkQueue, fetcher: WorkQueue
     ) -> None:
-        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1))
         first = await fetcher.take(timeout_s=5)
         assert first is not None
         given_back_s = time.monotonic()
@@ -90,7 +111,7 @@ class WorkQueueContract:
     ) -> None:
         with TracerProvider().get_tracer("test").start_as_current_span("put"):
             traceparent = telemetry.current_traceparent()
-            await scheduler.put(job(1), "import-1.1")
+            await scheduler.put(job(1))
 
         taken = await fetcher.take(timeout_s=5)
 
@@ -100,9 +121,11 @@ class WorkQueueContract:
     async def test_without_its_server_it_takes_no_job_and_gives_none(
         self, scheduler: WorkQueue, impatient: WorkQueue, fetcher: WorkQueue, go_away: GoAway
     ) -> None:
-        await scheduler.put(job(1), "import-1.1")
+        await scheduler.put(job(1))
         await go_away()
 
         with pytest.raises(BusError):
-            await impatient.put(job(2), "import-2.1")
+            await impatient.put(job(2))
+        with pytest.raises(BusError):
+            await impatient.withdraw("import-1")
         assert await fetcher.take(timeout_s=0.1) is None

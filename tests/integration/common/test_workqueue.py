@@ -3,10 +3,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
+from nats.js.api import RetentionPolicy, StreamConfig
 
 from libs.common.bus import NatsBus
 from libs.common.errors import BusError
-from libs.common.subjects import Service
+from libs.common.subjects import IMPORT_STREAM, Service
 from libs.common.workqueue import NatsWorkQueue
 from tests.integration.servers import RunningNats
 from tests.support.waiting import eventually
@@ -63,7 +64,7 @@ async def test_ensure_may_be_repeated(queues: Queues) -> None:
 async def test_jobs_survive_a_killed_server(nats_server: RunningNats, queues: Queues) -> None:
     scheduler, fetcher = queues
     await scheduler.ensure()
-    await scheduler.put(job(1), "import-1.1")
+    await scheduler.put(job(1))
     await nats_server.kill()
     await nats_server.start()
 
@@ -78,5 +79,27 @@ async def test_only_the_scheduler_may_add_jobs(clients: Clients, queues: Queues)
     scheduler, fetcher = queues
     await scheduler.ensure()
     with pytest.raises(BusError):
-        await NatsWorkQueue(clients[1], IMPATIENCE_S).put(job(1), "forged")
+        await NatsWorkQueue(clients[1], IMPATIENCE_S).put(job(1))
+    assert await fetcher.take(timeout_s=0.2) is None
+
+
+async def test_a_stream_of_an_earlier_release_takes_on_the_new_rules(
+    clients: Clients, queues: Queues
+) -> None:
+    scheduler, fetcher = queues
+    stream = StreamConfig(
+        name=IMPORT_STREAM,
+        subjects=["hydra.v1.import.requested"],
+        retention=RetentionPolicy.WORK_QUEUE,
+        duplicate_window=20.0,
+        max_msgs=10_000,
+    )
+    await clients[0].jetstream().add_stream(stream)
+
+    await scheduler.ensure()
+    await scheduler.put(job(1))
+    await scheduler.put(job(1))
+
+    taken = await fetcher.take(timeout_s=5)
+    assert taken is not None and taken.message == job(1)
     assert await fetcher.take(timeout_s=0.2) is None

@@ -110,7 +110,7 @@ class Scheduler:
             tenant="default",
             is_public=True,
         )
-        await queue.put(job, import_id)
+        await queue.put(job)
         await eventually(lambda: self._end_of(import_id) is not None)
         ended = self._end_of(import_id)
         assert ended is not None

@@ -20,7 +20,7 @@ from deploy.local.s3 import S3Options, S3Server
 from deploy.local.workerprocesses import descendants
 from libs.common.s3store import S3ObjectStore
 from libs.common.settings import DatabaseSettings, ObjectStoreSettings
-from libs.common.subjects import Service
+from libs.common.subjects import IMPORT_REQUESTED, Service
 from tests.integration.servers import WRITER, RunningNats, TestDatabase
 from tests.support.waiting import eventually
 
@@ -78,8 +78,9 @@ async def test_nats_keeps_its_stream_over_a_kill(nats_server: RunningNats) -> No
     options = {"user": settings.user, "password": settings.password}
     inbox = b"_INBOX_scheduler"
     async with await nats.connect(settings.url, inbox_prefix=inbox, **options) as client:
-        await client.jetstream().add_stream(name="IMPORTS", subjects=["hydra.v1.import.requested"])
-        await client.jetstream().publish("hydra.v1.import.requested", b"kept")
+        subject = IMPORT_REQUESTED.of("import-1")
+        await client.jetstream().add_stream(name="IMPORTS", subjects=[subject])
+        await client.jetstream().publish(subject, b"kept")
 
     await nats_server.kill()
     await nats_server.start()

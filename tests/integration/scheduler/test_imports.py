@@ -72,12 +72,30 @@ async def test_a_failed_import_keeps_its_cause(world: World) -> None:
 async def test_a_silent_import_is_put_again_and_a_reporting_one_is_not(world: World) -> None:
     await registered(world)
     first = await job(world)
-    world.workqueue.jobs.clear()  # lost, although it was acknowledged
+    world.workqueue.lose_all()  # although it was acknowledged
 
     again = await job(world)
 
     assert again == first
-    assert len(world.workqueue.message_ids) == 2
+
+
+async def test_waiting_imports_are_jobs_once_however_long_they_wait(world: World) -> None:
+    for number in range(5):
+        await world.add_model(str(number), state=ModelState.IMPORTING.value, manifest_digest=None)
+    await job(world, 5)
+
+    await eventually(lambda: world.workqueue.num_puts >= 15, what="puts for want of news")
+
+    assert len({job.import_id for job in world.workqueue.jobs}) == len(world.workqueue.jobs) == 5
+
+
+async def test_the_job_of_a_deleted_model_is_withdrawn(world: World) -> None:
+    model_id = await registered(world)
+    await job(world)
+
+    await world.execute("UPDATE models SET state='DELETING' WHERE id=:id", id=model_id)
+
+    await eventually(lambda: not world.workqueue.jobs, what="the withdrawal")
 
 
 async def test_an_import_whose_fetcher_fell_silent_is_put_again_long_before_one_that_waits(
@@ -88,13 +106,14 @@ async def test_an_import_whose_fetcher_fell_silent_is_put_again_long_before_one_
     await world.start_leader()
     await registered(world)
     begun = await job(world)
+    await world.workqueue.take(timeout_s=1)  # which the queue gives nobody else for a while
     await report(world, begun, ImportState.RUNNING, bytes_done=1, bytes_total=9)
     waits = await world.add_model("waits", state=ModelState.IMPORTING.value, manifest_digest=None)
-    assert (await job(world, 2)).model_id == waits
+    assert (await job(world)).model_id == waits
 
-    assert await job(world, 3) == begun
+    assert await job(world, 2) == begun
 
-    assert len(set(world.workqueue.message_ids)) == 3
+    assert world.workqueue.num_puts == 3
     await world.close()
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,15 +30,15 @@ class QueueWorld:
         bus = self.broker.bus()
         self.worker = ImportWorker(self.queue, importer, bus, SystemClock(), "node-1")
 
-    async def put(self, source: Path) -> None:
+    async def put(self, source: Path, import_id: str = "import-1") -> None:
         job = ImportModel(
             model_id="model-1",
-            import_id="import-1",
+            import_id=import_id,
             source=str(source),
             tenant="default",
             is_public=True,
         )
-        await self.queue.put(job, "import-1")
+        await self.queue.put(job)
 
     async def run_until_ended(self) -> ImportProgressed:
         running = asyncio.create_task(self.worker.run())
@@ -96,11 +97,28 @@ async def test_a_refused_source_ends_with_its_code_and_cause(world: QueueWorld) 
 async def test_one_bad_import_does_not_stop_the_next(world: QueueWorld) -> None:
     await world.put(world.root / "nowhere")
     await world.run_until_ended()
-    world.queue.message_ids.clear()
-    await world.put(TinyCheckpoint().write(world.root / "tiny"))
+    await world.put(TinyCheckpoint().write(world.root / "tiny"), "import-2")
 
     running = asyncio.create_task(world.worker.run())
     await eventually(lambda: len(world.ended()) == 2)
     running.cancel()
 
     assert [message.state for message in world.ended()] == [ImportState.FAILED, ImportState.DONE]
+
+
+async def test_an_import_that_comes_again_is_told_again_without_being_done_again(
+    world: QueueWorld,
+) -> None:
+    source = TinyCheckpoint().write(world.root / "tiny")
+    await world.put(source)
+    first = await world.run_until_ended()
+    shutil.rmtree(source)  # done again it would fail
+    world.queue.lose_all()
+    await world.put(source)
+
+    running = asyncio.create_task(world.worker.run())
+    await eventually(lambda: len(world.ended()) == 2)
+    running.cancel()
+
+    assert first.state is ImportState.DONE
+    assert world.ended() == [first, first]
