@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.local.logfiles import rotate
 from deploy.local.privilege import Account
 
 _PR_SET_PDEATHSIG = 1
-_MAX_LOG_BYTES = 16 * 2**20
 _TAIL_BYTES = 8 * 2**10
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,7 +40,8 @@ class ChildProcess:
 
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
-        rotate_log(spec.log_path)
+        spec.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rotate(spec.log_path)
         with spec.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._popen = subprocess.Popen(
@@ -100,6 +101,8 @@ class ChildProcess:
         """The end of what this process, and not an earlier one of its name, has logged."""
         with self.spec.log_path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
+            if end < self._log_start:  # it was rotated since
+                self._log_start = 0
             log.seek(max(self._log_start, end - _TAIL_BYTES))
             return log.read().decode(errors="replace").rstrip()
 
@@ -120,13 +123,6 @@ class ChildProcess:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
-
-
-def rotate_log(path: Path) -> None:
-    """Keeps one older log once the current one is over its size."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
 
 
 def _before_exec(account: Account | None) -> Callable[[], None]:

@@ -21,8 +21,8 @@ from typing import Self
 from deploy.local.assembly import Assembly
 from deploy.local.errors import ENLARGE_SHARED_MEMORY
 from deploy.local.hostcaches import fitted, require_room, total_bytes
+from deploy.local.logfiles import keep_small
 from deploy.local.options import StackOptions
-from deploy.local.process import rotate_log
 from deploy.local.servers import Servers
 from deploy.local.services import STATE_VARIABLE
 from deploy.local.sharedfolder import shared_folder, sweep_shared_folders
@@ -52,6 +52,7 @@ class LocalStack:
             folder = cleanup.enter_context(shared_folder())
             self._fit_host_caches(folder)
             cleanup.push_async_callback(self._stop_all)
+            self._keep_logs_small(cleanup)
             await self._start_all(folder)
             self._cleanup = cleanup.pop_all()
         return self
@@ -106,6 +107,12 @@ class LocalStack:
         """The end of what each running or ended child has logged."""
         return {name: process.log_tail() for name, process in self._processes.items()}
 
+    def _keep_logs_small(self, cleanup: AsyncExitStack) -> None:
+        keeping = asyncio.create_task(
+            keep_small((self._state.logs, self._state.traces)), name="keep logs small"
+        )
+        cleanup.callback(keeping.cancel)
+
     async def _sweep(self) -> None:
         """What a killed supervisor of this folder, or of any, left behind."""
         strays = has_variable(STATE_VARIABLE, str(self._state.path))
@@ -130,8 +137,6 @@ class LocalStack:
         shutil.rmtree(self._state.health, ignore_errors=True)
         for folder in (self._state.health, self._state.traces, self._state.sources):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for trace in self._state.traces.glob("*.jsonl"):
-            rotate_log(trace)
         for node in self.options.nodes:
             (shared / node.node_id).mkdir(mode=0o700)
             (shared / "sockets" / node.node_id).mkdir(mode=0o700, parents=True)

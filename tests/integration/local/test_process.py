@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.errors import StartFailed
+from deploy.local.logfiles import rotate_logs
 from deploy.local.privilege import unprivileged_account
 from deploy.local.probes import forget, touched_recently
 from deploy.local.process import ChildProcess, ProcessSpec
@@ -57,6 +58,19 @@ async def test_the_log_tail_is_of_this_run_only(tmp_path: Path) -> None:
 
     assert second.log_tail() == "second"
     assert second.spec.log_path.read_text() == "first\nsecond\n"
+
+
+async def test_the_log_tail_is_known_after_a_rotation_too(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    await ChildProcess(spec(tmp_path, "echo of an earlier run")).wait()
+    child = ChildProcess(spec(tmp_path, "echo a; read _ < go; echo b"))
+    await eventually(has_logged(child, "a"), what="the first line")
+
+    rotate_logs(child.spec.log_path.parent, max_bytes=1)
+    (tmp_path / "go").write_text("on\n")
+
+    assert await child.wait() == 0
+    assert child.log_tail() == "b"
 
 
 async def test_a_log_over_its_size_is_kept_once_and_begun_anew(tmp_path: Path) -> None:
