@@ -143,6 +143,14 @@ class EndpointRow(Base):
             "ended_at",
             postgresql_where=text("state = 'FAILED'"),
         ),
+        Index(
+            "ix_endpoints_ended",
+            "ended_at",
+            postgresql_where=text("state IN ('STOPPED', 'FAILED')"),
+        ),
+        Index(
+            "ix_endpoints_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")
+        ),
     )
 
 
@@ -273,6 +281,7 @@ class RequestRow(Base):
             "ended_at",
             postgresql_where=text("state = 'ENDED' AND NOT is_accounted"),
         ),
+        Index("ix_requests_ended", "ended_at", postgresql_where=text("state = 'ENDED'")),
     )
 
 

@@ -34,6 +34,7 @@ from services.scheduler.observed import Observed
 from services.scheduler.prospects import Prospects
 from services.scheduler.reconciler import Reconciler
 from services.scheduler.repeats import Repeats
+from services.scheduler.retention import Retention
 from services.scheduler.rival import session_name
 from services.scheduler.routes import RoutePublisher
 from services.scheduler.sender import DesiredSender
@@ -97,10 +98,12 @@ def build_controller(
             timing.import_silence_s,
             ImportWatch(observed.hearing, timing.import_lost_s),
         ),
+        retention=Retention(ledger, timing.retention_s),
         relay=OutboxRelay(database, bus, Service.SCHEDULER),
         health=health,
         wake=wake,
         interval_s=timing.reconcile_interval_s,
+        retention_interval_s=timing.retention_interval_s,
     )
 
 

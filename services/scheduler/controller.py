@@ -34,6 +34,7 @@ from services.scheduler.health import Health
 from services.scheduler.imports import Imports
 from services.scheduler.observed import Observed
 from services.scheduler.reconciler import Reconciler
+from services.scheduler.retention import Retention
 from services.scheduler.submission import Submissions
 
 logger = logging.getLogger(__name__)
@@ -51,10 +52,12 @@ class Controller:
     submissions: Submissions
     reconciler: Reconciler
     imports: Imports
+    retention: Retention
     relay: OutboxRelay
     health: Health
     wake: asyncio.Event
     interval_s: float
+    retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
     _subscriptions: list[Subscription] = field(default_factory=list)
 
@@ -69,6 +72,7 @@ class Controller:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._repeat(self._reconcile, self.wake))
                 tasks.create_task(self._repeat(self._import, self._import_wake))
+                tasks.create_task(self._forget_the_old())
                 tasks.create_task(self.relay.run())
                 tasks.create_task(self._end_when_lost())
         except* LeadershipLost as group:
@@ -127,12 +131,21 @@ class Controller:
         await self.imports.work()
         self.relay.wake()
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
+    async def _forget_the_old(self) -> None:
+        await self._repeat(self.retention.work, asyncio.Event(), self.retention_interval_s)
+
+    async def _repeat(
+        self,
+        work: Callable[[], Awaitable[None]],
+        wake: asyncio.Event,
+        interval_s: float | None = None,
+    ) -> None:
         """On every wake-up and each interval; a failure is tried again with the next one."""
+        interval_s = self.interval_s if interval_s is None else interval_s
         while True:
             # Not wait_for: before Python 3.12 it may swallow a cancellation that meets the wake-up.
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.interval_s):
+                async with asyncio.timeout(interval_s):
                     await wake.wait()
             wake.clear()
             began_s = self.clock.monotonic_s()

@@ -9,6 +9,8 @@ from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment
 from libs.common.startmode import StartMode
 
+DAY_S = 86_400.0
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -34,6 +36,8 @@ class Timing:
     import_silence_s: float = 30.0  # of an import that nobody has begun, before it is put again
     import_lost_s: float = 5.0  # of one that a fetcher has begun
     queue_retry_after_s: int = 5
+    retention_s: float = 30 * DAY_S  # of what has ended; 0: for ever
+    retention_interval_s: float = 60.0  # between looks for what has ended long ago
     # A cold start that nobody waits for any more goes on from this fraction of its bytes.
     abandon_below_fraction: float = 0.5
     claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
@@ -70,6 +74,7 @@ class Timing:
             queue_retry_after_s=env.integer(
                 "QUEUE_RETRY_AFTER_S", default.queue_retry_after_s, minimum=1
             ),
+            retention_s=env.integer("RETENTION_DAYS", 30) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
             planning_s=env.seconds("PLANNING_S", default.planning_s),

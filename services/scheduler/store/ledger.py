@@ -16,11 +16,12 @@ _EPOCH = select(LeadershipRow.epoch).where(LeadershipRow.id == 1).with_for_updat
 
 
 class Lane(StrEnum):
-    """Within a lane each transaction sees everything that the one before it wrote. Two lanes meet
-    only in rows of single requests, which both lock."""
+    """Within a lane each transaction sees everything that the one before it wrote. The first two
+    meet only in rows of single requests, which both lock; the third in none that still matters."""
 
     DECISIONS = "decisions"  # the reconciler's rounds, imports
     SUBMISSIONS = "submissions"  # answers to gateways, which must not wait for a round
+    HISTORY = "history"  # deletes what ended long ago, for which nobody must wait
 
 
 class Ledger:

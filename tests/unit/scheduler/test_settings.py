@@ -30,12 +30,17 @@ def test_everything_but_addresses_and_secrets_has_a_default(environ: dict[str, s
 
 
 def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
-    given = {"HYDRA_NODE_LOST_S": "3", "HYDRA_ABANDON_BELOW_PERCENT": "0"}
+    given = {
+        "HYDRA_NODE_LOST_S": "3",
+        "HYDRA_ABANDON_BELOW_PERCENT": "0",
+        "HYDRA_RETENTION_DAYS": "2",
+    }
 
     settings = SchedulerSettings.read({**environ, **given})
 
     assert settings.timing.node_lost_s == 3
     assert settings.timing.abandon_below_fraction == 0
+    assert settings.timing.retention_s == 2 * 86_400
     assert settings.timing.longest_gap_s == 0.6
 
 
@@ -45,6 +50,7 @@ def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
         ("HYDRA_SCHEDULER_ID", "Not an id"),
         ("HYDRA_NODE_LOST_S", "soon"),
         ("HYDRA_QUEUE_RETRY_AFTER_S", "0"),
+        ("HYDRA_RETENTION_DAYS", "-1"),
         ("HYDRA_START_MODE", "Hydra"),
     ],
 )

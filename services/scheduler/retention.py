@@ -1,0 +1,52 @@
+"""What ended long ago is deleted: beside the rounds, in small batches with pauses between them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler.store import retention
+from services.scheduler.store.ledger import Lane, Ledger
+
+logger = logging.getLogger(__name__)
+
+# With them a year's history goes in hours, and a batch holds locks for some hundredths of a second.
+BATCH_ROWS = 200
+PAUSE_S = 0.2
+
+Delete = Callable[[AsyncSession, float, int], Awaitable[int]]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """`work` is called now and then; with a retention of 0 everything is kept."""
+
+    ledger: Ledger
+    retention_s: float
+    pause_s: float = PAUSE_S
+
+    async def work(self) -> None:
+        """Raises DatabaseUnavailable, LeadershipLost."""
+        if self.retention_s == 0:
+            return
+        await self._delete("requests", retention.delete_requests, Lane.HISTORY)
+        await self._delete("endpoints", retention.delete_endpoints, Lane.HISTORY)
+        # Plans and imports, which refer to models and manifests, are made in the lane of decisions.
+        await self._delete("models", retention.delete_models, Lane.DECISIONS)
+        await self._delete("manifests", retention.delete_manifests, Lane.DECISIONS)
+
+    async def _delete(self, what: str, delete: Delete, lane: Lane) -> None:
+        total = 0
+        while num_deleted := await self._delete_batch(delete, lane):
+            total += num_deleted
+            if num_deleted < BATCH_ROWS:
+                break
+            await asyncio.sleep(self.pause_s)
+        if total:
+            logger.info("deleted %d %s that ended long ago", total, what)
+
+    async def _delete_batch(self, delete: Delete, lane: Lane) -> int:
+        async with self.ledger.transaction(lane) as session:
+            return await delete(session, self.retention_s, BATCH_ROWS)

@@ -1,0 +1,83 @@
+"""Deletion of rows that ended longer ago than the retention; what is referred to stays.
+
+Each statement deletes up to `max_rows` rows, oldest first, and returns how many it did.
+`usage`, by which tenants are billed, is kept for ever.
+"""
+
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# A request's row names its endpoint and its cold start without a foreign key, and ends at most this
+# much later than they do.
+ENDPOINTS_LATER_S = 86_400.0
+
+_REQUESTS = text(
+    """
+    DELETE FROM requests WHERE id IN (
+        SELECT id FROM requests
+        WHERE state = 'ENDED' AND ended_at < now() - make_interval(secs => :retention_s)
+        ORDER BY ended_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    """
+)
+# Their workers, cold starts and steps go with them.
+_ENDPOINTS = text(
+    """
+    DELETE FROM endpoints WHERE id IN (
+        SELECT old.id FROM endpoints AS old
+        WHERE old.ended_at < now() - make_interval(secs => :retention_s)
+            AND old.state IN ('STOPPED', 'FAILED')
+            AND NOT EXISTS (SELECT FROM endpoints AS child WHERE child.parent_id = old.id)
+            AND NOT EXISTS (
+                SELECT FROM workers JOIN reservations ON reservations.worker_id = workers.id
+                WHERE workers.endpoint_id = old.id)
+        ORDER BY old.ended_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    """
+)
+_MODELS = text(
+    """
+    DELETE FROM models WHERE id IN (
+        SELECT old.id FROM models AS old
+        WHERE old.state = 'DELETING'
+            AND old.updated_at < now() - make_interval(secs => :retention_s)
+            AND NOT EXISTS (SELECT FROM endpoints WHERE endpoints.model_id = old.id)
+            AND NOT EXISTS (SELECT FROM cold_starts WHERE cold_starts.model_id = old.id)
+        ORDER BY old.updated_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    """
+)
+_MANIFESTS = text(
+    """
+    DELETE FROM manifests WHERE digest IN (
+        SELECT old.digest FROM manifests AS old
+        WHERE old.created_at < now() - make_interval(secs => :retention_s)
+            AND NOT EXISTS (SELECT FROM models WHERE models.manifest_digest = old.digest)
+        ORDER BY old.created_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    """
+)
+
+
+async def delete_requests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    return await _delete(session, _REQUESTS, retention_s, max_rows)
+
+
+async def delete_endpoints(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    return await _delete(session, _ENDPOINTS, retention_s + ENDPOINTS_LATER_S, max_rows)
+
+
+async def delete_models(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    """Those that their tenants deleted, once nothing is remembered of them."""
+    return await _delete(session, _MODELS, retention_s, max_rows)
+
+
+async def delete_manifests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    """Those of no model."""
+    return await _delete(session, _MANIFESTS, retention_s, max_rows)
+
+
+async def _delete(
+    session: AsyncSession, statement: TextClause, retention_s: float, max_rows: int
+) -> int:
+    values = {"retention_s": retention_s, "max_rows": max_rows}
+    found = cast(CursorResult[Any], await session.execute(statement, values))
+    return found.rowcount
