@@ -1,11 +1,14 @@
-"""`python -m deploy.bootstrap nats-config | servers`: once, before the services start."""
+"""`python -m deploy.bootstrap nats-config | servers`: once, before the services start.
+
+`python -m deploy.bootstrap sweep-objects [--delete]`: what no model in the store needs any more."""
 
 import asyncio
 import os
 import sys
 
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
-from deploy.bootstrap.steps import prepare_servers, write_nats_config
+from deploy.bootstrap.steps import prepare_servers, sweep_objects, write_nats_config
+from deploy.bootstrap.sweeping import ImportUnderWay
 from libs.common.settings import Environment
 from libs.common.telemetry import configure_logging
 
@@ -17,5 +20,10 @@ if __name__ == "__main__":
             write_nats_config(NatsSettings.read(env))
         case ["servers"]:
             asyncio.run(prepare_servers(ServerSettings.read(env)))
+        case ["sweep-objects", *options] if options in ([], ["--delete"]):
+            try:
+                asyncio.run(sweep_objects(ServerSettings.read(env), is_dry_run=not options))
+            except ImportUnderWay as exc:
+                sys.exit(str(exc))
         case _:
             sys.exit(__doc__)

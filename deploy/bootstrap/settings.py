@@ -10,6 +10,7 @@ from deploy.bootstrap.names import (
     DATABASE,
     DATABASE_ROLES,
     POSTGRES_ADMINISTRATOR_SECRET,
+    REGION,
     STORE_ADMINISTRATOR,
     STORE_READERS,
     STORE_WRITER,
@@ -22,7 +23,7 @@ from deploy.bootstrap.natsconfig import NatsConfig, NatsUser
 from deploy.bootstrap.postgres_roles import ADMINISTRATOR, Role
 from deploy.bootstrap.storeusers import StoreUser
 from libs.common.errors import SettingsError
-from libs.common.settings import DatabaseSettings, Environment
+from libs.common.settings import DatabaseSettings, Environment, ObjectStoreSettings
 from libs.common.subjects import Service, permissions_for
 
 
@@ -84,6 +85,14 @@ class ServerSettings:
     def owner(self) -> DatabaseSettings:
         role = self.roles[0]
         return DatabaseSettings(self._url(role.name, self.database), role.password)
+
+    @property
+    def object_store(self) -> ObjectStoreSettings:
+        """With the administrator's key: no service may delete an object."""
+        store = self.store
+        return ObjectStoreSettings(
+            store.endpoint, self.bucket, REGION, store.access_key, store.secret_key
+        )
 
     def _url(self, role: str, database: str) -> str:
         return f"postgresql://{role}@{self.postgres_address}/{database}"

@@ -11,7 +11,9 @@ from deploy.bootstrap.natsconfig import render_config
 from deploy.bootstrap.postgres_roles import create_database, create_roles
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.storeusers import make_users
+from deploy.bootstrap.sweeping import Sweeper
 from libs.common.migrating import migrate
+from libs.common.s3store import S3ObjectStore
 
 logger = logging.getLogger(__name__)
 
@@ -55,3 +57,20 @@ def _prepare_store(settings: ServerSettings) -> None:
     make_bucket(settings.store, settings.bucket)
     make_users(settings.store, settings.bucket, settings.store_users)
     logger.info("the bucket %s has %d users", settings.bucket, len(settings.store_users))
+
+
+async def sweep_objects(settings: ServerSettings, *, is_dry_run: bool) -> None:
+    """Raises what `Sweeper.work` raises."""
+    connection = await asyncpg.connect(
+        settings.owner.url, password=settings.owner.password, timeout=_CONNECT_TIMEOUT_S
+    )
+    try:
+        async with S3ObjectStore(settings.object_store) as store:
+            swept = await Sweeper(connection, store, is_dry_run).work()
+    finally:
+        await connection.close(timeout=_CONNECT_TIMEOUT_S)
+    logger.info(
+        "%d objects belong to models, %d (%d bytes) to none: %s",
+        *(swept.num_kept, len(swept.orphans), swept.num_bytes),
+        "nothing was deleted, --delete does" if is_dry_run else f"deleted {swept.num_deleted}",
+    )

@@ -1,5 +1,6 @@
 """The supervisor with stand-ins for the services and the real servers."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -22,6 +24,8 @@ from deploy.local.procfs import is_running
 from deploy.local.services import MODULES
 from deploy.local.stack import LocalStack
 from deploy.local.statefolder import StateFolder
+from libs.common.migrating import migrate
+from libs.common.s3store import S3ObjectStore
 from libs.common.settings import (
     BusSettings,
     DatabaseSettings,
@@ -226,6 +230,33 @@ async def test_credentials_for_tools_are_those_of_the_services(shared: LocalStac
     assert BusSettings.read(environment) == shared.servers.bus_settings(Service.GATEWAY)
     assert DatabaseSettings.read(environment) == shared.servers.database_settings("gateway")
     assert ObjectStoreSettings.read(environment) == shared.servers.object_store_settings("gateway")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_operator_sweeps_objects_with_the_stacks_own_credentials(
+    shared: LocalStack,
+) -> None:
+    servers, orphan = shared.servers, "units/" + "0" * 64
+    await migrate(servers.database_settings("scheduler"))
+    environment = {
+        "HYDRA_SECRETS": str(shared.options.state.credentials),
+        "HYDRA_POSTGRES_ADDRESS": urlsplit(servers.postgres.url("hydra", "hydra")).netloc.split(
+            "@"
+        )[1],
+        "HYDRA_S3_ENDPOINT": servers.s3.endpoint,
+        "HYDRA_STORE_USERS": "given",
+    }
+
+    async def sweep(*options: str) -> tuple[str, ...]:
+        command = (sys.executable, "-m", "deploy.bootstrap", "sweep-objects", *options)
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        return await store.list_keys("units/")
+
+    async with S3ObjectStore(servers.object_store_settings("fetcher")) as store:
+        await store.put_bytes(orphan, b"of a deleted model", digest="0" * 64)
+        assert orphan in await sweep()
+        assert orphan not in await sweep("--delete")
 
 
 async def test_host_caches_are_no_larger_than_shared_memory(tmp_path: Path) -> None:
