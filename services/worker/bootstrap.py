@@ -51,7 +51,8 @@ async def run(settings: AgentSettings) -> None:
     stop = _stop_event()
     async with _bus(settings) as bus:
         standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
-        agent = build_agent(settings, bus, StandbyLauncher(standbys, settings.run_dir))
+        launcher = StandbyLauncher(standbys, settings.run_dir, settings.standby_bind_timeout_s)
+        agent = build_agent(settings, bus, launcher)
         await agent.open()
         filling = asyncio.create_task(
             standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)

@@ -13,6 +13,8 @@ from services.worker.dataplane.security import DataPlaneOptions, Security
 from services.worker.watchdog import PATIENCE, Patience
 
 MIN_ENGINE_PATIENCE_S = 5.0
+# Waiting longer costs more of a cold start than it may save: a start by itself takes a second.
+BIND_TIMEOUT_S = 0.5
 
 
 class DeviceKind(StrEnum):
@@ -49,6 +51,7 @@ class AgentSettings:
     advertise_host: str  # where other nodes' stages reach this node's
     engine_patience_s: float  # how long a ready worker's engine may stand still
     standby_runtimes: int  # processes that wait ready-made for a worker to be launched; 0: none
+    standby_bind_timeout_s: float  # without its answer a process is launched instead
 
     @property
     def fetcher_socket(self) -> Path:
@@ -79,6 +82,7 @@ class AgentSettings:
             advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
             engine_patience_s=_engine_patience_s(env),
             standby_runtimes=env.integer("STANDBY_RUNTIMES", 0),
+            standby_bind_timeout_s=env.seconds("STANDBY_BIND_TIMEOUT_S", BIND_TIMEOUT_S),
         )
 
 

@@ -24,9 +24,14 @@ class StandbyLauncher:
     """A standby that has died, or that does not answer at once, costs no start."""
 
     def __init__(
-        self, pool: StandbyPool, run_dir: Path, environ: Mapping[str, str] = os.environ
+        self,
+        pool: StandbyPool,
+        run_dir: Path,
+        bind_timeout_s: float,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._pool, self._run_dir, self._environ = pool, run_dir, environ
+        self._bind_timeout_s = bind_timeout_s
         self._ordinary = ProcessLauncher(run_dir, environ)
 
     @property
@@ -52,9 +57,8 @@ class StandbyLauncher:
             ends = _Ends.open()
             try:
                 with ends.worker_end, ends.stderr:
-                    await standby.bind(
-                        Binding(environment, ends.worker_end.fileno(), ends.stderr.fileno())
-                    )
+                    descriptors = ends.worker_end.fileno(), ends.stderr.fileno()
+                    await standby.bind(Binding(environment, *descriptors), self._bind_timeout_s)
             except BaseException:
                 ends.agent_end.close()
                 ends.said.close()

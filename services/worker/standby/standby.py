@@ -16,9 +16,6 @@ from services.worker.standby.wire import (
 )
 from services.worker.workerprocess import has_ended
 
-# Waiting longer costs more of a cold start than it may save: a start by itself takes a second.
-BIND_TIMEOUT_S = 0.5
-
 
 class ForkedChild:
     """A child by adoption, for what follows a subprocess.Popen."""
@@ -57,13 +54,13 @@ class Standby:
             raise StandbyLost("it ended before it was ready")
         return cls(pid, channel)
 
-    async def bind(self, binding: Binding) -> None:
+    async def bind(self, binding: Binding, timeout_s: float) -> None:
         """Returns when it has taken its work. Raises StandbyLost."""
         try:
             send_binding(self._channel, binding)
         except OSError as exc:
             raise StandbyLost(f"it cannot be told its work: {exc}") from exc
-        if await _receive(self._channel, BIND_TIMEOUT_S) != BOUND:
+        if await _receive(self._channel, timeout_s) != BOUND:
             raise StandbyLost("it has ended")
         self._channel.close()
 

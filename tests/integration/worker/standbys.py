@@ -2,7 +2,7 @@
 
 from libs.common.messages import WorkerObserved
 from services.worker.processnames import STANDBY
-from tests.integration.worker.agents import RunningAgent
+from tests.integration.worker.agents import Cluster, RunningAgent
 from tests.support.processtable import children
 from tests.support.waiting import eventually
 
@@ -11,10 +11,16 @@ def of(agent: RunningAgent, name: str) -> set[int]:
     return children(agent.process.pid, name)
 
 
-async def standby_of(agent: RunningAgent) -> int:
-    """The full pool's only process."""
-    await eventually(lambda: of(agent, STANDBY), timeout_s=60, poll_s=0.02, what="a standby")
-    (pid,) = of(agent, STANDBY)
+async def standby_of(agent: RunningAgent, cluster: Cluster) -> int:
+    """The full pool's only process, which the agent knows to be ready."""
+
+    def found() -> int | None:
+        pids = of(agent, STANDBY)
+        is_ready = bool(cluster.heartbeats) and cluster.heartbeats[-1].num_standbys == 1
+        return next(iter(pids)) if is_ready and len(pids) == 1 else None
+
+    pid = await eventually(found, timeout_s=60, poll_s=0.02, what="a standby")
+    assert isinstance(pid, int)
     return pid
 
 

@@ -101,6 +101,7 @@ async def test_a_ready_worker_has_imported_torch_zeromq_and_its_engine_alone(
         nats_server,
         PYTHONPATH=str(witnesses.folder),
         HYDRA_STANDBY_RUNTIMES=str(num_standbys),
+        HYDRA_STANDBY_BIND_TIMEOUT_S="10",
     )
     try:
         await cluster.until(lambda h: h.num_standbys == num_standbys)

@@ -21,11 +21,20 @@ from tests.support.processtable import started_for
 from tests.support.waiting import eventually
 
 NUM_STANDBYS = 1
+PATIENT_S, IMPATIENT_S = 10.0, 0.5
 
 
 @pytest.fixture
-def agent_settings() -> dict[str, str]:
-    return {"HYDRA_STANDBY_RUNTIMES": str(NUM_STANDBYS)}
+def bind_timeout_s() -> float:
+    return PATIENT_S
+
+
+@pytest.fixture
+def agent_settings(bind_timeout_s: float) -> dict[str, str]:
+    return {
+        "HYDRA_STANDBY_RUNTIMES": str(NUM_STANDBYS),
+        "HYDRA_STANDBY_BIND_TIMEOUT_S": str(bind_timeout_s),
+    }
 
 
 def kill(pid: int) -> None:
@@ -52,7 +61,7 @@ async def stopped(cluster: Cluster) -> None:
 async def test_a_standby_becomes_the_worker_and_says_what_any_worker_says(
     agent: RunningAgent, cluster: Cluster, model: TinyModel, tmp_path: Path
 ) -> None:
-    standby = await standby_of(agent)
+    standby = await standby_of(agent, cluster)
     (zygote,) = of(agent, ZYGOTE)
     assert len(os.listdir(f"/proc/{zygote}/task")) == 1, "a fork copies one thread only"
 
@@ -63,7 +72,7 @@ async def test_a_standby_becomes_the_worker_and_says_what_any_worker_says(
     await send(cluster, request_for("worker-a"))
     tokens = [i for part in await cluster.until_ended("request-a") for i in part.ids]
     assert tokens == expected_tokens(model, (3, 5, 7), tmp_path)[: len(tokens)]
-    assert await standby_of(agent) != standby, "the pool is filled again"
+    assert await standby_of(agent, cluster) != standby, "the pool is filled again"
     kill(standby)
     observed = await cluster.until_worker("worker-a", WorkerState.FAILED)
     assert observed.cause is not None and "SIGKILL" in observed.cause
@@ -72,9 +81,9 @@ async def test_a_standby_becomes_the_worker_and_says_what_any_worker_says(
 async def test_the_end_of_the_zygote_ends_neither_workers_nor_standbys(
     agent: RunningAgent, cluster: Cluster
 ) -> None:
-    await standby_of(agent)
+    await standby_of(agent, cluster)
     first = await started(cluster, "worker-a")
-    await standby_of(agent)
+    await standby_of(agent, cluster)
     (zygote,) = of(agent, ZYGOTE)
 
     kill(zygote)
@@ -86,14 +95,15 @@ async def test_the_end_of_the_zygote_ends_neither_workers_nor_standbys(
     await send(cluster, request_for("worker-a"))
     assert sum(len(part.ids) for part in await cluster.until_ended("request-a")) == 20
     assert first.pid in of(agent, WORKER)
-    await standby_of(agent)
+    await standby_of(agent, cluster)
     assert of(agent, ZYGOTE) not in (set(), {zygote})
 
 
+@pytest.mark.parametrize("bind_timeout_s", [IMPATIENT_S])
 async def test_a_standby_that_hangs_is_replaced_by_an_ordinary_start_in_time(
     agent: RunningAgent, cluster: Cluster
 ) -> None:
-    standby = await standby_of(agent)
+    standby = await standby_of(agent, cluster)
     os.kill(standby, signal.SIGSTOP)
 
     observed = await started(cluster, "worker-a")
@@ -111,7 +121,7 @@ async def test_whenever_zygote_or_standby_is_killed_a_start_succeeds(
 ) -> None:
     random = Random(num_rounds)
     for number in range(num_rounds):
-        standby = await standby_of(agent)
+        standby = await standby_of(agent, cluster)
         victim = random.choice([standby, *of(agent, ZYGOTE)])
         delay_s = random.uniform(-0.01, 0.03)
         asyncio.get_running_loop().call_later(delay_s, kill, victim)
@@ -141,10 +151,10 @@ async def test_starts_from_standbys_leak_neither_descriptors_nor_processes(
     agent: RunningAgent, cluster: Cluster, num_starts: int
 ) -> None:
     async def round_trip(number: int) -> None:
-        await standby_of(agent)
+        await standby_of(agent, cluster)
         assert origin(await started(cluster, f"worker-{number}")) == "standby"
         await stopped(cluster)
-        await standby_of(agent)
+        await standby_of(agent, cluster)
 
     await round_trip(0)
     before = agent.num_descriptors(), len(descendants([agent.process.pid]))
@@ -158,9 +168,9 @@ async def test_starts_from_standbys_leak_neither_descriptors_nor_processes(
 async def test_an_agent_takes_zygote_standbys_and_workers_with_it(
     agent: RunningAgent, cluster: Cluster, is_killed: bool
 ) -> None:
-    await standby_of(agent)
+    await standby_of(agent, cluster)
     await started(cluster, "worker-a")
-    await standby_of(agent)
+    await standby_of(agent, cluster)
     pids = set(descendants([agent.process.pid]))
     assert len(pids) == 3
 
@@ -176,13 +186,13 @@ async def test_an_agent_takes_zygote_standbys_and_workers_with_it(
     "num_rounds", [1, pytest.param(40, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 async def test_an_agent_killed_while_its_pool_fills_leaves_no_process(
-    agent: RunningAgent, num_rounds: int
+    agent: RunningAgent, cluster: Cluster, num_rounds: int
 ) -> None:
     random = Random(num_rounds)
     for _ in range(num_rounds):
         await eventually(lambda: started_for(agent.process.pid), what="the zygote")
         if random.random() < 0.5:  # while it forks, rather than while it imports
-            await standby_of(agent)
+            await standby_of(agent, cluster)
             kill(*of(agent, STANDBY))
         await asyncio.sleep(random.uniform(0, 0.6))
 

@@ -50,6 +50,7 @@ def test_devices_are_read_in_order(tmp_path: Path) -> None:
         ("HYDRA_ENGINE_PATIENCE_S", "4"),
         ("HYDRA_STANDBY_RUNTIMES", "-1"),
         ("HYDRA_STANDBY_RUNTIMES", "some"),
+        ("HYDRA_STANDBY_BIND_TIMEOUT_S", "soon"),
         ("HYDRA_NATS_PASSWORD_FILE", "/nowhere/at/all"),
     ],
 )
