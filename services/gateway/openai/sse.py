@@ -4,10 +4,14 @@ from libs.common.messages import RequestProgressed
 
 DONE = b"data: [DONE]\n\n"
 _WAITING = b'{"phase":"waiting"}'
+# What ends a line for many clients, though not for the standard: NEL, and the two separators.
+_LINE_ENDS = tuple((c.encode(), b"\\u%04x" % ord(c)) for c in "\x85\u2028\u2029")
 
 
 def data_frame(json_line: bytes) -> bytes:
     assert b"\n" not in json_line, "a line break would end the event"
+    for character, escaped in _LINE_ENDS:
+        json_line = json_line.replace(character, escaped)
     return b"data: " + json_line + b"\n\n"
 
 
