@@ -6,6 +6,7 @@ not remembered: a key works from the moment in which it is made, wherever and wh
 before, and a stranger's guesses push nobody's key out of the cache.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from libs.common.tenants import OPERATOR_TENANT
 from services.gateway.errors import Unauthorized, Unavailable
 from services.gateway.store.keys import KeyInfo
 
+ROW_PATIENCE_S = 5.0  # of who uses a key whose row is about to be written
 FRESH_S = 10.0  # without asking Postgres again
 STALE_S = 3600.0  # while Postgres does not answer
 _OUTAGE_S = 5.0  # after a failed lookup known keys do not wait for another
@@ -67,7 +69,7 @@ class Authenticator:
         self._store = store
         self._clock = clock
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
-        self._awaited: set[str] = set()
+        self._awaited: dict[str, asyncio.Event] = {}
         self._ask_again_s = 0.0
 
     async def caller(self, authorization: str | None) -> Caller:
@@ -80,20 +82,20 @@ class Authenticator:
 
     def await_row(self, key_sha256: str) -> None:
         """Of a key that is written once Postgres is there: until then nobody can say whether it was
-        revoked, and it is neither refused nor let in."""
-        self._awaited.add(key_sha256)
+        revoked, and who uses it waits, for ROW_PATIENCE_S at most."""
+        self._awaited[key_sha256] = asyncio.Event()
 
     def row_written(self, key_sha256: str) -> None:
         """From now on its row counts."""
-        self._awaited.discard(key_sha256)
+        self._awaited.pop(key_sha256).set()
 
     def forget(self, key_sha256: str) -> None:
         """After revoking it here."""
         self._cache.pop(key_sha256, None)
 
     async def _find(self, key_sha256: str) -> KeyInfo | None:
-        if key_sha256 in self._awaited:
-            raise _unchecked()
+        if (written := self._awaited.get(key_sha256)) is not None:
+            await _until(written)
         cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
         if cached is not None and cached.is_fresh(now_s):
             return cached.info
@@ -117,6 +119,14 @@ class Authenticator:
         self._cache.move_to_end(key_sha256)
         while len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
+
+
+async def _until(written: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(ROW_PATIENCE_S):
+            await written.wait()
+    except TimeoutError:
+        raise _unchecked() from None
 
 
 def _unchecked() -> Unavailable:

@@ -1,8 +1,11 @@
 """Keys are known by their hash, cached, and work on while Postgres does not."""
 
+import asyncio
+
 import pytest
 
 from libs.common.testing import FakeClock
+from services.gateway import auth
 from services.gateway.auth import FRESH_S, STALE_S, Authenticator, hash_key, new_key
 from services.gateway.errors import Unauthorized, Unavailable
 from tests.unit.gateway.stores import KEY, FakeKeys
@@ -40,7 +43,10 @@ async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
     assert (await authenticator.caller("Bearer early")).tenant == TENANT
 
 
-async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there() -> None:
+async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auth, "ROW_PATIENCE_S", 0.01)
     keys = FakeKeys()
     authenticator = Authenticator(keys, FakeClock())
     authenticator.await_row(hash_key(KEY))
@@ -52,6 +58,18 @@ async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_th
     assert caught.value.retry_after_s is not None
     assert (await authenticator.caller(HEADER)).tenant == TENANT
     assert keys.num_lookups == 1
+
+
+async def test_who_uses_an_awaited_key_waits_for_its_row() -> None:
+    authenticator = Authenticator(FakeKeys(), FakeClock())
+    authenticator.await_row(hash_key(KEY))
+    asking = asyncio.create_task(authenticator.caller(HEADER))
+    await asyncio.sleep(0)
+    assert not asking.done()
+
+    authenticator.row_written(hash_key(KEY))
+
+    assert (await asyncio.wait_for(asking, 10)).tenant == TENANT
 
 
 async def test_a_revoked_key_ends_when_its_cache_entry_does_or_is_forgotten() -> None:
