@@ -70,9 +70,9 @@ def describe_cores(record: ColdStartInfo) -> list[str]:
     num_workers, num_cores = len(record.stage_indexes), len(os.sched_getaffinity(0))
     if num_workers <= num_cores:
         return []
-    return [
-        f"{num_workers} workers import their libraries at once on this machine's {num_cores} cores"
-    ]
+    imports = any(step.name == "spawn" and step.detail != "standby" for step in record.steps)
+    doing = "import their libraries at once" if imports else "compute"
+    return [f"{num_workers} workers {doing} on this machine's {num_cores} cores"]
 
 
 def megabytes(size_bytes: int) -> str:

@@ -1,12 +1,14 @@
 """What a person reads of a cold start in stages."""
 
 import io
+import os
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, RenderableType
 
 from deploy.local.apitypes import ColdStartInfo
-from deploy.local.demoreport import cold_start_report, describe_bounds
+from deploy.local.demoreport import cold_start_report, describe_bounds, describe_cores
 from deploy.local.fetchbounds import FetchBounds, fetch_took_s
 from deploy.local.stagetable import stage_table
 from libs.common.timeline import TimedStep
@@ -86,6 +88,20 @@ def test_weights_in_host_caches_have_no_bound() -> None:
 
 def test_a_link_without_a_cap_has_no_bound() -> None:
     assert describe_bounds(record(), (50_000_000, 0)) == ["fetching 150 MB took 1.60 s"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"), [("launched", "import their libraries at once"), ("standby", "compute")]
+)
+def test_workers_that_stood_by_import_nothing(
+    monkeypatch: pytest.MonkeyPatch, origin: str, words: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    steps = tuple(replace(step, detail=origin) for step in STEPS)
+
+    (line,) = describe_cores(replace(record(), steps=steps))
+
+    assert line == f"2 workers {words} on this machine's 1 cores"
 
 
 def test_unequal_links_are_compared_with_the_fastest_of_them() -> None:
