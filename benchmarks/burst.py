@@ -15,10 +15,10 @@ from benchmarks.report import write_report
 from deploy.local.nodes import equal_nodes
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.asking import Asked
-from tests.acceptance.pipeline.bursts import (
+from tests.acceptance.pipeline.driving.asking import Asked
+from tests.acceptance.pipeline.driving.bursts import (
     BurstModel,
     Figures,
     check_answers,
@@ -26,7 +26,7 @@ from tests.acceptance.pipeline.bursts import (
     send,
     spread,
 )
-from tests.acceptance.pipeline.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.leftovers import nothing_left
 
 NUM_NODES, NUM_SCHEDULERS = 4, 2
 NODE = {"nic": "50M", "memory": "2Gi", "host_cache": "512Mi", "cores": 1}

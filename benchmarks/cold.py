@@ -24,7 +24,7 @@ from benchmarks.coldpath.starts import Bench
 from benchmarks.coldpath.summary import is_of_this_code
 from benchmarks.coldpath.variants import GROWTH, MAIN, VLLM, by_stack
 from benchmarks.report import OUT
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 FOLDER = OUT / "cold"
 SAMPLES = FOLDER / "samples.jsonl"

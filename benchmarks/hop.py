@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from statistics import median, quantiles
 
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.microbatch import MicroBatch, Piece
+from services.worker.engine.execution.microbatch import MicroBatch, Piece
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
 
 ROW_BYTES = 576 * 2
 NUM_WARM_UP, NUM_HOPS = 100, 1_000

@@ -20,8 +20,8 @@ from benchmarks.coldpath.models import sources
 from benchmarks.coldpath.samples import Samples
 from benchmarks.coldpath.starts import Bench
 from benchmarks.report import OUT, Bars, draw_bars, print_summary, write_report
-from deploy.local.statefolder import StateFolder
-from services.worker.devices import gpu_memory_bytes
+from deploy.local.state.state_folder import StateFolder
+from services.worker.agent.devices import gpu_memory_bytes
 from services.worker.errors import DeviceError
 
 FOLDER = OUT / "cold-gpu"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import httpx
 
 from deploy.local.stack import LocalStack
-from libs.common.manifest import UnitKind, manifest_key
-from libs.common.manifest_json import MAX_MANIFEST_BYTES, decode_manifest
-from libs.common.s3store import S3ObjectStore
-from services.scheduler.split import Place, Weights, split
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.weights.manifest import UnitKind, manifest_key
+from libs.common.weights.manifest_json import MAX_MANIFEST_BYTES, decode_manifest
+from services.scheduler.policy.planning.split import Place, Weights, split
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ from benchmarks.coldpath.bound import model_bytes
 from benchmarks.coldpath.samples import PathPart, Sample
 from benchmarks.coldpath.stopwatch import Stopwatch
 from benchmarks.coldpath.variants import Variant
-from deploy.local.api import ApiClient
-from deploy.local.apitypes import ColdStartInfo
-from deploy.local.fetchbounds import fetch_took_s
 from deploy.local.nodes import equal_nodes
 from deploy.local.options import StackOptions
-from deploy.local.procfs import process_name
+from deploy.local.processes.procfs import process_name
+from deploy.local.processes.worker_processes import descendants
+from deploy.local.report.api import ApiClient
+from deploy.local.report.api_types import ColdStartInfo
+from deploy.local.report.fetch_bounds import fetch_took_s
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
-from deploy.local.workerprocesses import descendants
-from libs.common.criticalpath import critical_path
-from libs.common.timeshares import share_of
-from services.worker.processnames import STANDBY
+from deploy.local.state.state_folder import StateFolder
+from libs.common.observability.criticalpath import critical_path
+from libs.common.observability.timeshares import share_of
+from services.worker.frames.process_names import STANDBY
 from tests.support.waiting import eventually
 
 QUESTION = "What is the capital of France?"

@@ -25,7 +25,7 @@ from benchmarks.coldpath.samples import PathPart, Sample
 from benchmarks.coldpath.starts import MAX_TOKENS, QUESTION
 from benchmarks.coldpath.variants import FAST_NIC, VLLM
 from deploy.local.demo_model import ensure_demo_model
-from deploy.local.ports import free_ports
+from deploy.local.state.ports import free_ports
 
 KV_CACHE_BYTES = 2**28
 START_TIMEOUT_S = 180.0

@@ -8,7 +8,7 @@ fewer rounds, so that it ends within minutes. Writes `benchmarks/out/engine.json
 import os
 import sys
 
-from services.worker.launcher import SHORT_SPIN
+from services.worker.agent.processes.launcher import SHORT_SPIN
 
 if __name__ == "__main__":
     os.environ.update(SHORT_SPIN)  # as worker processes have it; read when torch is imported

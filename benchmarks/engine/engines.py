@@ -4,7 +4,7 @@ import torch
 
 from services.worker.engine.engine import Engine
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request, Sampling
 
 DTYPE = torch.bfloat16
 MAX_RUNNING, MAX_CONTEXT = 16, 1024

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.engine.engines import DTYPE, options, warmed
 from libs.common.modelconfig.config import ModelConfig
-from services.worker.engine.config import parse_config
 from services.worker.engine.engine import Engine
+from services.worker.engine.model.config import parse_config
 from tests.support.smollm2 import converted
 from tests.support.weights import PackedWeights
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from benchmarks.engine.engines import options, warmed
 from benchmarks.engine.model import DemoModel
 from benchmarks.engine.stage import PATIENCE_S, place_of, ring_of
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
 from services.worker.engine.engine import Engine
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
 
 Process = subprocess.Popen[str]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine.engines import DTYPE, options
-from services.worker.dataplane.errors import NeighbourLost
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.ring import SocketRing
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.follower import Follower
-from services.worker.engine.place import Place
+from services.worker.engine.execution.follower import Follower
+from services.worker.engine.model.place import Place
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.errors import NeighbourLost
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.ring import SocketRing
+from services.worker.runtime.dataplane.watch import Neighbours
 from tests.support.weights import PackedWeights
 
 PATIENCE_S = 60.0

@@ -18,8 +18,8 @@ from benchmarks.engine.pipeline import pipeline
 from benchmarks.hop import echoing, hop_times_s
 from benchmarks.report import Bars, draw_bars, print_summary, write_report
 from deploy.local.demo_model import ensure_demo_model
-from deploy.local.statefolder import StateFolder
-from services.worker.dataplane.security import Security
+from deploy.local.state.state_folder import StateFolder
+from services.worker.frames.dataplane import Security
 
 PACKAGES = ("torch", "transformers", "pyzmq", "numpy")
 BATCHES = (1, 4, 16)

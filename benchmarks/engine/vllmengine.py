@@ -14,7 +14,7 @@ from typing import IO
 from benchmarks import vllmenv
 from benchmarks.engine.engines import MAX_RUNNING, request
 from benchmarks.engine.measures import DECODED_TOKENS, PREFILL_TOKENS
-from services.worker.launcher import SHORT_SPIN
+from services.worker.agent.processes.launcher import SHORT_SPIN
 
 START_TIMEOUT_S, STEPS_TIMEOUT_S = 180.0, 180.0
 _CHILD = Path(__file__).with_name("vllmchild.py")

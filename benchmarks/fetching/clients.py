@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.fetching.workload import Job, Sample
-from libs.common.manifest import CHUNK_SIZE_BYTES, unit_key
+from libs.common.weights.manifest import CHUNK_SIZE_BYTES, unit_key
 
 NUM_THREADS = 4
 

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 from benchmarks.fetching.workload import Job, Sample
-from libs.common.manifest import CHUNK_SIZE_BYTES
-from libs.common.messages import FetchSpec, NodeDesired
-from libs.common.s3store import S3ObjectStore
+from libs.common.bus.messages import FetchSpec, NodeDesired
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import BusSettings
 from libs.common.states import FetchClass, FetchState
-from libs.common.unitheader import header_bytes
+from libs.common.weights.manifest import CHUNK_SIZE_BYTES
+from libs.common.weights.unitheader import header_bytes
 from services.fetcher import bootstrap
-from services.fetcher.pulse import Pulse
+from services.fetcher.hostcache.unit_heartbeat import Pulse
 from services.fetcher.settings import FetcherSettings
 
 NODE = "node-1"

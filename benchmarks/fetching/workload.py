@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from deploy.bootstrap.names import REGION
-from deploy.local.ports import free_ports
-from deploy.local.s3 import S3Key, S3Options, S3Server
-from libs.common.manifest import CHUNK_SIZE_BYTES, UnitEntry
-from libs.common.s3store import S3ObjectStore
+from deploy.local.servers.s3 import S3Key, S3Options, S3Server
+from deploy.local.state.ports import free_ports
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
+from libs.common.weights.manifest import CHUNK_SIZE_BYTES, UnitEntry
 from tests.unit.fetcher.nodes import stored_model
 
 WIDTH, NUM_LAYERS = 2896, 31  # units of 33.5 MB, as the layers of a model of a billion parameters

@@ -9,8 +9,8 @@ import sys
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.steps import prepare_servers, sweep_objects, write_nats_config
 from deploy.bootstrap.sweeping import ImportUnderWay
+from libs.common.observability.telemetry import configure_logging
 from libs.common.settings import Environment
-from libs.common.telemetry import configure_logging
 
 if __name__ == "__main__":
     configure_logging("bootstrap")

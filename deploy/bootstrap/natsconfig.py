@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.common.subjects import Permissions
+from libs.common.bus.subjects import Permissions
 
 MAX_PAYLOAD_BYTES = 8 * 2**20  # a prompt of the longest context as token ids
 

@@ -22,9 +22,9 @@ from deploy.bootstrap.names import (
 from deploy.bootstrap.natsconfig import NatsConfig, NatsUser
 from deploy.bootstrap.postgres_roles import ADMINISTRATOR, Role
 from deploy.bootstrap.storeusers import StoreUser
+from libs.common.bus.subjects import Service, permissions_for
 from libs.common.errors import SettingsError
 from libs.common.settings import DatabaseSettings, Environment, ObjectStoreSettings
-from libs.common.subjects import Service, permissions_for
 
 
 class StoreUsers(StrEnum):

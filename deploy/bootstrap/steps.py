@@ -12,8 +12,8 @@ from deploy.bootstrap.postgres_roles import create_database, create_roles
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.storeusers import make_users
 from deploy.bootstrap.sweeping import Sweeper
-from libs.common.migrating import migrate
-from libs.common.s3store import S3ObjectStore
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.records.migrate import migrate
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from libs.common.manifest import manifest_key
-from libs.common.manifest_json import MAX_MANIFEST_BYTES, decode_manifest
-from libs.common.objectstore import ObjectStore
+from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.weights.manifest import manifest_key
+from libs.common.weights.manifest_json import MAX_MANIFEST_BYTES, decode_manifest
 
 logger = logging.getLogger(__name__)
 

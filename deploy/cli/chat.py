@@ -15,8 +15,8 @@ from deploy.cli.errors import CliError, Refused
 from deploy.cli.options import NameArgument
 from deploy.cli.session import connect
 from deploy.cli.terminal import Terminal
-from deploy.local.apitypes import StreamEvent
 from deploy.local.errors import ApiError
+from deploy.local.report.api_types import StreamEvent
 
 _PROMPT = ">>> "
 

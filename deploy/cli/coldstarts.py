@@ -12,8 +12,8 @@ from deploy.cli.session import connect
 from deploy.cli.terminal import Terminal, listing
 from deploy.cli.views import ColdStart, ColdStartDetail
 from deploy.cli.words import age, one_line, seconds, size
-from deploy.local.drawing import gantt, path_table, timeline_table
-from libs.common.criticalpath import critical_path
+from deploy.local.report.drawing import gantt, path_table, timeline_table
+from libs.common.observability.criticalpath import critical_path
 
 app = typer.Typer(help="Cold starts: which there were, and what they waited for.")
 _PATH = "/api/v1/cold-starts"

@@ -11,7 +11,7 @@ import typer
 from deploy.cli import chat, coldstarts, models, nodes, up
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 app = typer.Typer(
     name="hydraserve",

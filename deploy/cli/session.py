@@ -7,7 +7,7 @@ import typer
 
 from deploy.cli.client import Client
 from deploy.cli.target import find_target
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy.cli.errors import NotAuthorized, NotConnected
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from libs.common.timeline import TimedStep
+from libs.common.observability.timeline import TimedStep
 
 
 class _View(BaseModel):

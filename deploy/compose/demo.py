@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from deploy.bootstrap.names import API_KEY_SECRET
-from deploy.local.api import ApiClient
 from deploy.local.demo import Demo, ShownStack
 from deploy.local.demo_model import FILE_NAME
 from deploy.local.errors import LocalStackError
-from deploy.local.runner import run_until_signal
+from deploy.local.processes.runner import run_until_signal
+from deploy.local.report.api import ApiClient
 
 _NUM_NODES = 4
 _NODES_TIMEOUT_S = 60.0

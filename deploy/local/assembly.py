@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local.options import StackOptions
-from deploy.local.ports import LOOPBACK, free_ports
-from deploy.local.probes import answers_and, forget, touched_recently
-from deploy.local.process import ProcessSpec
-from deploy.local.readiness import Probe
-from deploy.local.servers import Servers
+from deploy.local.processes.hang_detector import Watch
+from deploy.local.processes.probes import answers_and, forget, touched_recently
+from deploy.local.processes.process import ProcessSpec
+from deploy.local.processes.readiness import Probe
+from deploy.local.processes.supervised import SupervisedProcess
+from deploy.local.servers.servers import Servers
 from deploy.local.services import ServiceSpecs
-from deploy.local.supervised import SupervisedProcess
-from deploy.local.watch import Watch
+from deploy.local.state.ports import LOOPBACK, free_ports
 
 SERVER_TIMEOUT_S = 60.0  # Postgres may have a crash to recover from
 SERVICE_TIMEOUT_S = 60.0  # several interpreters may start at once on few cores

@@ -14,9 +14,9 @@ from deploy.local.demo_model import ensure_demo_model
 from deploy.local.errors import LocalStackError
 from deploy.local.nodes import NodeOptions, equal_nodes, read_nodes
 from deploy.local.options import StackOptions
-from deploy.local.ports import LOOPBACK
-from deploy.local.runner import run_until_signal
-from deploy.local.statefolder import StateFolder
+from deploy.local.processes.runner import run_until_signal
+from deploy.local.state.ports import LOOPBACK
+from deploy.local.state.state_folder import StateFolder
 from deploy.local.up import run_up
 from libs.common.startmode import StartMode
 

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from deploy.local.api import ApiClient
-from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo
 from deploy.local.demo_model import CACHED_BYTES, MODEL_NAME
-from deploy.local.demoreport import cold_start_report, megabytes
 from deploy.local.errors import DemoFailed, LocalStackError
 from deploy.local.options import StackOptions
+from deploy.local.processes.worker_processes import worker_processes
+from deploy.local.report.api import ApiClient
+from deploy.local.report.api_types import ColdStartInfo, ModelInfo, NodeInfo
+from deploy.local.report.demo_report import cold_start_report, megabytes
 from deploy.local.stack import LocalStack
-from deploy.local.workerprocesses import worker_processes
 
 _QUESTION = "What is the capital of France?"
 _EXPECTED = "Paris"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.errors import DemoModelError
-from deploy.local.locks import exclusive_lock
+from deploy.local.state.locks import exclusive_lock
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local.nodes import NodeOptions
-from deploy.local.ports import LOOPBACK
 from deploy.local.services import MODULES
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.ports import LOOPBACK
+from deploy.local.state.state_folder import StateFolder
 from libs.common.startmode import StartMode
 
 

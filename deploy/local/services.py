@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.local.environment import base_environment
 from deploy.local.nodes import NodeOptions
-from deploy.local.process import ProcessSpec
-from deploy.local.statefolder import StateFolder
+from deploy.local.processes.environment import base_environment
+from deploy.local.processes.process import ProcessSpec
+from deploy.local.state.state_folder import StateFolder
 from libs.common.startmode import StartMode
 
 STATE_VARIABLE = "HYDRASERVE_SUPERVISED_STATE"  # marks our processes, for the sweep

@@ -20,14 +20,14 @@ from typing import Self
 
 from deploy.local.assembly import Assembly
 from deploy.local.errors import ENLARGE_SHARED_MEMORY
-from deploy.local.hostcaches import fitted, require_room, total_bytes
-from deploy.local.logfiles import keep_small
 from deploy.local.options import StackOptions
-from deploy.local.servers import Servers
+from deploy.local.processes.strays import end_strays, has_variable
+from deploy.local.processes.supervised import SupervisedProcess
+from deploy.local.servers.servers import Servers
 from deploy.local.services import STATE_VARIABLE
-from deploy.local.sharedfolder import shared_folder, sweep_shared_folders
-from deploy.local.strays import end_strays, has_variable
-from deploy.local.supervised import SupervisedProcess
+from deploy.local.state.host_caches import fitted, require_room, total_bytes
+from deploy.local.state.log_files import keep_small
+from deploy.local.state.shared_folder import shared_folder, sweep_shared_folders
 
 logger = logging.getLogger(__name__)
 _SWEEP_TIMEOUT_S = 10.0

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deploy.local.api import ApiClient
 from deploy.local.demo import describe_model
 from deploy.local.demo_model import MODEL_NAME
 from deploy.local.options import StackOptions
+from deploy.local.report.api import ApiClient
 from deploy.local.stack import LocalStack
 
 _KEEP_ALIVE_S = 60.0

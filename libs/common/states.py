@@ -97,3 +97,38 @@ class ImportState(StrEnum):
     RUNNING = "RUNNING"  # bytes_done grows towards bytes_total
     DONE = "DONE"  # the manifest is stored
     FAILED = "FAILED"  # has a cause; the source must be mended
+
+
+class EngineChoice(StrEnum):
+    """What a model asks for."""
+
+    AUTO = "auto"  # the fastest that is there and supports it
+    STAGE = "stage"
+    VLLM = "vllm"
+
+
+class EngineKind(StrEnum):
+    """What a worker runs."""
+
+    STAGE = "stage"  # this project's own: stages of a pipeline, or a whole model
+    VLLM = "vllm"  # a whole model
+
+
+class FetchPurpose(StrEnum):
+    START = "start"  # a worker that starts waits for the units
+    CONSOLIDATION = "consolidation"  # a worker that serves will take more layers
+    PREFETCH = "prefetch"  # somebody may ask for the model soon
+
+
+class MemberRole(StrEnum):
+    """A worker's part in a generation of its endpoint."""
+
+    ENTRY = "entry"  # has the embedding and the head, owns requests, publishes tokens
+    FOLLOWER = "follower"  # computes its layers for the entry
+
+
+class MemberMemory(StrEnum):
+    """What a worker's reservation has room for."""
+
+    FULL = "full"  # the whole model: it can become standalone
+    LOW = "low"  # its own layers only

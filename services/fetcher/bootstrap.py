@@ -10,36 +10,36 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from libs.common import telemetry
-from libs.common.bus import NatsBus
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.subjects import NODE_DESIRED_FETCHER, Service
+from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.cancellation import cancel_all
 from libs.common.clock import SystemClock
 from libs.common.ids import new_id
-from libs.common.nicledger import LEDGER_NAME, NicLedger
-from libs.common.objectstore import ObjectStore
-from libs.common.s3ranges import S3RangeSource
-from libs.common.s3store import S3ObjectStore
-from libs.common.subjects import NODE_DESIRED_FETCHER, Service
-from libs.common.workqueue import NatsWorkQueue
-from services.fetcher import conversion
-from services.fetcher.conversion import ConversionLimits
+from libs.common.network.nicledger import LEDGER_NAME, NicLedger
+from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.objectstore.s3ranges import S3RangeSource
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.observability import telemetry
 from services.fetcher.desired import Desired, Signal
-from services.fetcher.eviction import RefetchCost
-from services.fetcher.fetches import Fetches, FetchParts
-from services.fetcher.governor import NicGovernor
+from services.fetcher.fetching.fetches import Fetches, FetchParts
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.manifests import Manifests
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.fetching.transfer import RetryPolicy, Transfer
 from services.fetcher.heartbeat import send_heartbeats, touch_health_file
-from services.fetcher.hostcache import HostCache
-from services.fetcher.importer import Importer, ImportSettings
-from services.fetcher.imports import ImportWorker
-from services.fetcher.manifests import Manifests
-from services.fetcher.pulse import Pulse
-from services.fetcher.ratemeter import RateMeter
+from services.fetcher.hostcache.eviction import RefetchCost
+from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.hostcache.page_warming import keep_warm
+from services.fetcher.hostcache.unit_heartbeat import Pulse
+from services.fetcher.hostcache.unit_server import UnitServer, UnitSources
+from services.fetcher.imports import gguf_conversion as conversion
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.import_queue import ImportWorker
+from services.fetcher.imports.importer import Importer, ImportSettings
+from services.fetcher.imports.upload import Uploader
 from services.fetcher.service import FetcherService
 from services.fetcher.settings import FetcherSettings, ImporterSettings
-from services.fetcher.transfer import RetryPolicy, Transfer
-from services.fetcher.unitserver import UnitServer, UnitSources
-from services.fetcher.upload import Uploader
-from services.fetcher.warming import keep_warm
 
 logger = logging.getLogger(__name__)
 

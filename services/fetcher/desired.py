@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from libs.common.messages import DesiredReply, NodeDesired, WorkerSpec
+from libs.common.bus.messages import DesiredReply, NodeDesired, WorkerSpec
 
 
 class Signal:

@@ -11,7 +11,7 @@ FetcherError
 from pathlib import Path
 
 from libs.common.errors import HydraError
-from libs.common.unitheader import UnitError
+from libs.common.weights.unitheader import UnitError
 
 
 class FetcherError(HydraError):

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import FetcherHeartbeat
+from libs.common.bus.subjects import NODE_FETCHER_HEARTBEAT
 from libs.common.errors import BusError
-from libs.common.messages import FetcherHeartbeat
-from libs.common.subjects import NODE_FETCHER_HEARTBEAT
 from services.fetcher.desired import Signal
 
 logger = logging.getLogger(__name__)

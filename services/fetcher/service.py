@@ -1,11 +1,11 @@
 """The fetcher as others see it: it follows a desired state and tells what it has."""
 
-from libs.common.messages import DesiredReply, FetcherHeartbeat, NodeDesired
+from libs.common.bus.messages import DesiredReply, FetcherHeartbeat, NodeDesired
 from services.fetcher.desired import Desired, Signal
-from services.fetcher.fetches import Fetches
-from services.fetcher.governor import NicGovernor
-from services.fetcher.hostcache import HostCache
-from services.fetcher.ratemeter import RateMeter
+from services.fetcher.fetching.fetches import Fetches
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.hostcache.hostcache import HostCache
 
 
 class FetcherService:

@@ -6,7 +6,7 @@ from pathlib import Path
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id
 from libs.common.settings import BusSettings, Environment, ObjectStoreSettings
-from libs.common.unitclient import SOCKET_NAME
+from libs.common.weights.unitclient import SOCKET_NAME
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import uvloop
 
 from libs.common.settings import Environment
-from services.gateway.server import serve
+from services.gateway.http.server import serve
 from services.gateway.settings import GatewaySettings
 
 if __name__ == "__main__":

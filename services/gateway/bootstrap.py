@@ -10,23 +10,23 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 
-from libs.common import telemetry
-from libs.common.bus import Bus, NatsBus
+from libs.common.bus.bus import Bus, NatsBus
+from libs.common.bus.subjects import ROUTES, Service
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
-from libs.common.database import Database
 from libs.common.errors import DatabaseUnavailable
-from libs.common.objectstore import ObjectStore
-from libs.common.outbox import OutboxRelay
-from libs.common.s3store import S3ObjectStore
-from libs.common.subjects import ROUTES, Service
-from libs.common.tables import OutboxRow
+from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.observability import telemetry
+from libs.common.records.database import Database
+from libs.common.records.outbox import OutboxRelay
+from libs.common.records.tables import OutboxRow
 from services.gateway.auth import Authenticator, hash_key
 from services.gateway.context import Gateway
-from services.gateway.endings import Endings
+from services.gateway.end_notifier import Endings
+from services.gateway.generation.cancel_retrier import Farewells
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
-from services.gateway.generation.farewells import Farewells
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics

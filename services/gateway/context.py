@@ -7,12 +7,12 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from libs.common.bus import Bus
-from libs.common.messages import EngineLoad
-from libs.common.outbox import OutboxRelay
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import EngineLoad
+from libs.common.records.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, Caller
+from services.gateway.generation.cancel_retrier import Farewells
 from services.gateway.generation.dispatcher import Dispatcher
-from services.gateway.generation.farewells import Farewells
 from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics

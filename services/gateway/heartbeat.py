@@ -4,10 +4,10 @@ import asyncio
 import logging
 from pathlib import Path
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import GatewayHeartbeat
+from libs.common.bus.subjects import GATEWAY_HEARTBEAT
 from libs.common.errors import BusError
-from libs.common.messages import GatewayHeartbeat
-from libs.common.subjects import GATEWAY_HEARTBEAT
 from services.gateway.generation.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ import logging
 from contextlib import suppress
 from typing import Protocol
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import ModelsChanged, ModelSummary
+from libs.common.bus.subjects import MODELS_CHANGED
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
-from libs.common.messages import ModelsChanged, ModelSummary
 from libs.common.states import ModelState
-from libs.common.subjects import MODELS_CHANGED
 from services.gateway.errors import NotFound, Unavailable
 from services.gateway.store.models import ModelEntry
 

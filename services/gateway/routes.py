@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
 from libs.common.clock import Clock
-from libs.common.messages import EngineLoad, Route, RoutesPublished
 
 _REFUSED_S = 0.5  # an endpoint that refused is not asked again for so long
 

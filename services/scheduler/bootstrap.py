@@ -8,42 +8,42 @@ import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 
-from libs.common.bus import Bus, NatsBus
+from libs.common.bus.bus import Bus, NatsBus
+from libs.common.bus.subjects import Service
+from libs.common.bus.workqueue import NatsWorkQueue, WorkQueue
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
-from libs.common.database import Database
 from libs.common.errors import BusError, DatabaseUnavailable
-from libs.common.migrating import migrate
-from libs.common.outbox import OutboxRelay
+from libs.common.observability.telemetry import configure_logging, configure_tracing
+from libs.common.records.database import Database
+from libs.common.records.migrate import migrate
+from libs.common.records.outbox import OutboxRelay
 from libs.common.settings import DatabaseSettings
 from libs.common.startmode import StartMode
-from libs.common.subjects import Service
-from libs.common.telemetry import configure_logging, configure_tracing
-from libs.common.workqueue import NatsWorkQueue, WorkQueue
-from services.scheduler.admission import Admission
-from services.scheduler.coldstart import ColdStarter
 from services.scheduler.controller import Controller
-from services.scheduler.doubts import Doubts
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
-from services.scheduler.hearing import Hearing
-from services.scheduler.imports import Imports
-from services.scheduler.importwatch import ImportWatch
-from services.scheduler.leadership import Candidate, Leadership
-from services.scheduler.observed import Observed
-from services.scheduler.prospects import Prospects
-from services.scheduler.reconciler import Reconciler
-from services.scheduler.repeats import Repeats
+from services.scheduler.intake.admission import Admission
+from services.scheduler.intake.feasibility import Prospects
+from services.scheduler.intake.import_watch import ImportWatch
+from services.scheduler.intake.imports import Imports
+from services.scheduler.intake.repeats import Repeats
+from services.scheduler.intake.submissions import Submissions
+from services.scheduler.leadership.leadership import Candidate, Leadership
+from services.scheduler.leadership.rival import session_name
+from services.scheduler.observation.liveness import Hearing
+from services.scheduler.observation.observed import Observed
+from services.scheduler.observation.timeline import Timeline
+from services.scheduler.observation.traces import Traces
+from services.scheduler.policy.unconfirmed_losses import Doubts
 from services.scheduler.retention import Retention
-from services.scheduler.rival import session_name
-from services.scheduler.routes import RoutePublisher
-from services.scheduler.sender import DesiredSender
+from services.scheduler.rounds.coldstart import ColdStarter
+from services.scheduler.rounds.desired_sender import DesiredSender
+from services.scheduler.rounds.reconciler import Reconciler
+from services.scheduler.rounds.routes import RoutePublisher
+from services.scheduler.rounds.summaries import Summaries
 from services.scheduler.settings import SchedulerSettings, Timing
 from services.scheduler.store.ledger import Ledger
-from services.scheduler.submission import Submissions
-from services.scheduler.summaries import Summaries
-from services.scheduler.timeline import Timeline
-from services.scheduler.traces import Traces
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from libs.common import telemetry
-from libs.common.bus import Bus, Subscription
-from libs.common.clock import Clock
-from libs.common.errors import DatabaseUnavailable
-from libs.common.messages import (
+from libs.common.bus.bus import Bus, Subscription
+from libs.common.bus.messages import (
     AgentHeartbeat,
     FetcherHeartbeat,
     GatewayHeartbeat,
@@ -18,8 +15,7 @@ from libs.common.messages import (
     ModelsChanged,
     RequestsEnded,
 )
-from libs.common.outbox import OutboxRelay
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     GATEWAY_HEARTBEAT,
     IMPORT_PROGRESS,
     MODELS_CHANGED,
@@ -29,13 +25,17 @@ from libs.common.subjects import (
     REQUEST_SUBMIT,
     REQUESTS_ENDED,
 )
+from libs.common.clock import Clock
+from libs.common.errors import DatabaseUnavailable
+from libs.common.observability import telemetry
+from libs.common.records.outbox import OutboxRelay
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
-from services.scheduler.imports import Imports
-from services.scheduler.observed import Observed
-from services.scheduler.reconciler import Reconciler
+from services.scheduler.intake.imports import Imports
+from services.scheduler.intake.submissions import Submissions
+from services.scheduler.observation.observed import Observed
 from services.scheduler.retention import Retention
-from services.scheduler.submission import Submissions
+from services.scheduler.rounds.reconciler import Reconciler
 
 logger = logging.getLogger(__name__)
 

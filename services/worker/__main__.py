@@ -5,8 +5,8 @@ import os
 import uvloop
 
 from libs.common.settings import Environment
-from services.worker import bootstrap
-from services.worker.settings import AgentSettings
+from services.worker.agent import bootstrap
+from services.worker.agent.settings import AgentSettings
 
 if __name__ == "__main__":
     settings = AgentSettings.read(Environment(os.environ))

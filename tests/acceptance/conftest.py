@@ -13,7 +13,7 @@ import pytest_asyncio
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
 from tests.support.checkpoints import make_tiny_llama
 

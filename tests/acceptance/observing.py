@@ -3,16 +3,16 @@
 import os
 from pathlib import Path
 
-from deploy.local.procfs import process_name
+from deploy.local.processes.procfs import process_name
+from deploy.local.processes.strays import has_variable
 from deploy.local.stack import LocalStack
-from deploy.local.strays import has_variable
-from services.worker.processnames import WORKER
+from services.worker.frames.process_names import WORKER
 from tests.acceptance.client import Client, Json
 from tests.support.processtable import arguments_of
 from tests.support.waiting import eventually
 
 _RUNTIME = "services.worker.runtime"
-_STANDBY = "services.worker.standby"
+_STANDBY = "services.worker.runtime.standby"
 
 
 def worker_pids(stack: LocalStack) -> set[int]:

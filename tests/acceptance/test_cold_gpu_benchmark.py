@@ -12,7 +12,7 @@ from benchmarks.coldpath.models import sources
 from benchmarks.coldpath.samples import Sample, Samples
 from benchmarks.coldpath.starts import MAX_CONTEXT_TOKENS, QUESTION, Bench
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 from libs.common.gpumemory import WORKER_BYTES
 from services.worker.errors import DeviceError
 from tests.acceptance.client import Client

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from deploy.local.demo_model import ensure_demo_model
+from deploy.local.processes.strays import has_variable, living
 from deploy.local.services import STATE_VARIABLE
-from deploy.local.statefolder import StateFolder
-from deploy.local.strays import has_variable, living
+from deploy.local.state.state_folder import StateFolder
 
 pytestmark = pytest.mark.timeout(600)
 _LINE_TIMEOUT_S = 240.0  # the first import converts the model

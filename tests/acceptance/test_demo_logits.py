@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from deploy.local.demo_model import ensure_demo_model
-from deploy.local.statefolder import StateFolder
-from services.worker.engine.config import parse_config
-from services.worker.engine.packing import Packer
-from services.worker.engine.spans import Span
+from deploy.local.state.state_folder import StateFolder
+from services.worker.engine.attention.spans import Span
+from services.worker.engine.model.config import parse_config
+from services.worker.engine.model.packing import Packer
 from tests.acceptance.conftest import model_cache
 from tests.support.smollm2 import Reference, converted
 from tests.support.weights import PackedWeights

@@ -16,7 +16,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from deploy.local.stack import LocalStack
-from libs.common.database import Database
+from libs.common.records.database import Database
 from tests.acceptance.client import Answer, Client
 from tests.acceptance.observing import (
     known_agent_pids,

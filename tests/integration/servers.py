@@ -8,14 +8,14 @@ from pathlib import Path
 from deploy.bootstrap.names import REGION
 from deploy.bootstrap.natsconfig import NatsUser
 from deploy.bootstrap.postgres_roles import Role, create_database, drop_database
-from deploy.local.nats import NatsOptions, NatsServer
-from deploy.local.ports import free_ports
-from deploy.local.postgres import PostgresOptions, PostgresServer
-from deploy.local.process import ChildProcess
-from deploy.local.s3 import S3Key, S3Options, S3Server
-from libs.common.migrating import migrate
+from deploy.local.processes.process import ChildProcess
+from deploy.local.servers.nats import NatsOptions, NatsServer
+from deploy.local.servers.postgres import PostgresOptions, PostgresServer
+from deploy.local.servers.s3 import S3Key, S3Options, S3Server
+from deploy.local.state.ports import free_ports
+from libs.common.bus.subjects import Service, permissions_for
+from libs.common.records.migrate import migrate
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
-from libs.common.subjects import Service, permissions_for
 
 OWNER = Role("hydra", "owner-password")
 GATEWAY = Role("hydra_gateway", "gateway-password")

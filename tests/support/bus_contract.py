@@ -4,10 +4,8 @@ import asyncio
 
 import pytest
 
-from libs.common import telemetry
-from libs.common.bus import Bus
-from libs.common.errors import BusNoResponders, BusPayloadTooLarge, BusTimeout
-from libs.common.messages import (
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
     Acknowledged,
     CancelRequest,
     GatewayHeartbeat,
@@ -16,12 +14,14 @@ from libs.common.messages import (
     SamplingParameters,
     TokensGenerated,
 )
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     ENDPOINT_GENERATE,
     GATEWAY_HEARTBEAT,
     REQUEST_CANCEL,
     REQUEST_TOKENS,
 )
+from libs.common.errors import BusNoResponders, BusPayloadTooLarge, BusTimeout
+from libs.common.observability import telemetry
 from tests.support.waiting import eventually
 
 

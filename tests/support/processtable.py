@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deploy.local.procfs import all_pids, process_name, process_status
-from services.worker.launcher import RUNTIME_MODULE
-from services.worker.standby.parent import MODULE as STANDBY_MODULE
+from deploy.local.processes.procfs import all_pids, process_name, process_status
+from services.worker.agent.processes.launcher import RUNTIME_MODULE
+from services.worker.agent.standby.zygote_parent import MODULE as STANDBY_MODULE
 
 _OF_AGENTS = ([RUNTIME_MODULE], [STANDBY_MODULE])  # after `python -m`, and the agent's pid last
 

@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from deploy.local.locks import exclusive_lock
+from deploy.local.state.locks import exclusive_lock
 
 
 @dataclass(frozen=True)

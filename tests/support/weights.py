@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from libs.common.manifest import UnitKind
-from services.worker.engine.weights import UnitKey
+from libs.common.weights.manifest import UnitKind
+from services.worker.engine.model.weights import UnitKey
 
 _ORDER = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")
 _OF_UNIT = {

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs.common import telemetry
+from libs.common.bus.messages import ImportModel
+from libs.common.bus.workqueue import WorkQueue
 from libs.common.errors import BusError
-from libs.common.messages import ImportModel
-from libs.common.workqueue import WorkQueue
+from libs.common.observability import telemetry
 
 GoAway = Callable[[], Awaitable[None]]
 RETRY_DELAY_S = 0.5

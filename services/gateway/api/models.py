@@ -8,7 +8,7 @@ from libs.common.ids import new_id
 from services.gateway.api.shapes import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import Conflict, NotFound
-from services.gateway.possible import check_kv_cache
+from services.gateway.feasibility import check_kv_cache
 
 _FIXED_OWNER = (
     "who may share a model's weights is decided when it is registered, because it is part of how"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from libs.common.states import ModelState
-from services.gateway.possible import MIN_CONTEXT_TOKENS
+from services.gateway.feasibility import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.models import ModelEntry
 from services.gateway.text.validity import StoredText

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.criticalpath import Segment, critical_path
-from libs.common.timeline import TimedStep
-from libs.common.timeshares import Share, share_of, shares
+from libs.common.observability.criticalpath import Segment, critical_path
+from libs.common.observability.timeline import TimedStep
+from libs.common.observability.timeshares import Share, share_of, shares
 from services.gateway.store.views import ColdStartDetail, StepView, view_of
 
 

@@ -5,17 +5,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import RequestAssigned
 from libs.common.clock import Clock
-from libs.common.messages import RequestAssigned
 from libs.common.states import FinishReason
 from services.gateway.errors import InternalError, Unavailable
+from services.gateway.generation.cancel_retrier import Farewells
 from services.gateway.generation.endpoint import Endpoint, Start
-from services.gateway.generation.farewells import Farewells
 from services.gateway.generation.follower import Follower
 from services.gateway.generation.job import Job, Loss
-from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import crash_error, deadline_error
+from services.gateway.generation.request_inbox import Mailbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
 from services.gateway.routes import Routes

@@ -12,11 +12,11 @@ from services.gateway.errors import ApiError, InternalError, Overloaded, Unavail
 from services.gateway.generation.dispatch import Dispatch, Ports
 from services.gateway.generation.generation import Generation
 from services.gateway.generation.job import Job
-from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.record import begun_row, ended_row
 from services.gateway.generation.refusals import shutdown_error
+from services.gateway.generation.request_inbox import Mailbox
 from services.gateway.generation.signal import Signal
-from services.gateway.generation.tokenlog import TokenLog
+from services.gateway.generation.token_log import TokenLog
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
 from services.gateway.settings import Limits, Timing

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
-from libs.common.bus import Bus
-from libs.common.errors import BusError, BusNoResponders, BusPayloadTooLarge
-from libs.common.messages import (
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
     AcknowledgeFinish,
     CancelRequest,
     Generate,
@@ -15,13 +14,14 @@ from libs.common.messages import (
     ResendReply,
     ResendTokens,
 )
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     ENDPOINT_ACKNOWLEDGE,
     ENDPOINT_CANCEL,
     ENDPOINT_GENERATE,
     ENDPOINT_RESEND,
     Subject,
 )
+from libs.common.errors import BusError, BusNoResponders, BusPayloadTooLarge
 from services.gateway.errors import InvalidRequest
 
 

@@ -5,12 +5,12 @@ scheduler tells that the request waits again, the endpoint is asked to send agai
 ends; its answer also tells whether it still has the request at all.
 """
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
 from libs.common.clock import Clock
 from services.gateway.generation.endpoint import Endpoint, Pulse
 from services.gateway.generation.job import Job
-from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import refusal_error, slow_client_error
+from services.gateway.generation.request_inbox import Mailbox
 from services.gateway.routes import Routes
 from services.gateway.settings import Timing
 

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from libs.common.messages import RequestProgressed
+from libs.common.bus.messages import RequestProgressed
 from libs.common.states import FinishReason, RequestOutcome
 from services.gateway.errors import ApiError
 from services.gateway.generation.dispatch import Dispatch
-from services.gateway.generation.tokenlog import TokenBatch
+from services.gateway.generation.token_log import TokenBatch
 
 
 @dataclass(frozen=True)

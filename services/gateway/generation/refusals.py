@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from libs.common.messages import RequestRefused, SubmitRefused
+from libs.common.bus.messages import RequestRefused, SubmitRefused
 from libs.common.states import RequestOutcome
 from services.gateway.errors import (
     ApiError,

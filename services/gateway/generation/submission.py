@@ -8,15 +8,15 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from libs.common.bus import Bus
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import RequestAssigned, SubmitRefused, SubmitReply
+from libs.common.bus.subjects import REQUEST_SUBMIT
 from libs.common.clock import Clock
 from libs.common.errors import BusError
-from libs.common.messages import RequestAssigned, SubmitRefused, SubmitReply
-from libs.common.subjects import REQUEST_SUBMIT
 from services.gateway.errors import Unavailable
 from services.gateway.generation.job import Job, Loss
-from services.gateway.generation.mailbox import Mailbox
 from services.gateway.generation.refusals import refusal_error, submit_error
+from services.gateway.generation.request_inbox import Mailbox
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)

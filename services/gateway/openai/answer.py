@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from libs.common.messages import Logprob, SamplingParameters
+from libs.common.bus.messages import Logprob, SamplingParameters
 from libs.common.states import FinishReason
-from services.gateway.generation.tokenlog import TokenBatch
+from services.gateway.generation.token_log import TokenBatch
 from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage
 from services.gateway.text.detokenizer import Detokenizer
-from services.gateway.text.stopstrings import StopMatcher
+from services.gateway.text.stop_strings import StopMatcher
 from services.gateway.text.tokenizer import Tokenizer
 
 _MIN_LOGPROB = -9999.0  # JSON has no infinity

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from services.gateway.context import ArrivalDep, CallerDep, Gateway, GatewayDep
 from services.gateway.errors import ClientGone
-from services.gateway.http_disconnect import unless_gone
+from services.gateway.http.disconnect import unless_gone
 from services.gateway.openai.collect import completion
 from services.gateway.openai.prepare import Prepared
 from services.gateway.openai.protocol import ChatRequest

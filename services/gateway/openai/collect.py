@@ -3,7 +3,7 @@
 import time
 
 from services.gateway.generation.generation import Finished, Generation
-from services.gateway.generation.tokenlog import TokenBatch
+from services.gateway.generation.token_log import TokenBatch
 from services.gateway.openai.answer import Answer, finish_text
 from services.gateway.openai.responses import (
     AssistantMessage,

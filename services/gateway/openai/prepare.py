@@ -3,15 +3,15 @@
 import secrets
 from dataclasses import dataclass
 
+from libs.common.bus.messages import ModelSummary, SamplingParameters
 from libs.common.clock import Clock
-from libs.common.messages import ModelSummary, SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
 from services.gateway.errors import ApiError, InvalidRequest, Unavailable
+from services.gateway.feasibility import check_kv_cache
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.protocol import ChatRequest
-from services.gateway.possible import check_kv_cache
 from services.gateway.registry import Registry
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.models import ModelEntry

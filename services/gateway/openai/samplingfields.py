@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from libs.common.messages import ModelSummary, SamplingParameters
+from libs.common.bus.messages import ModelSummary, SamplingParameters
 from services.gateway.errors import InvalidRequest
 
 MAX_BIASES: Final = 300

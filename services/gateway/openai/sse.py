@@ -1,6 +1,6 @@
 """Server-sent events, byte by byte. Pure."""
 
-from libs.common.messages import RequestProgressed
+from libs.common.bus.messages import RequestProgressed
 
 DONE = b"data: [DONE]\n\n"
 _WAITING = b'{"phase":"waiting"}'

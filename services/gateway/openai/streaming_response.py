@@ -12,7 +12,7 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.generation import Generation
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import deadline_error, slow_client_error
-from services.gateway.http_disconnect import cancelled, hang_up, unless_gone, until_disconnected
+from services.gateway.http.disconnect import cancelled, hang_up, unless_gone, until_disconnected
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from libs.common.database import Database
-from libs.common.states import EndpointState
-from libs.common.tables import (
+from libs.common.records.database import Database
+from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
     EndpointRow,
@@ -16,6 +15,7 @@ from libs.common.tables import (
     RequestRow,
     WorkerRow,
 )
+from libs.common.states import EndpointState
 from services.gateway.store.views import (
     ColdStartDetail,
     ColdStartView,

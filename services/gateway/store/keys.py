@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from libs.common.database import Database
-from libs.common.tables import ApiKeyRow
+from libs.common.records.database import Database
+from libs.common.records.tables import ApiKeyRow
 from libs.common.tenants import OPERATOR_TENANT
 
 _BOOTSTRAP_ID = "key-bootstrap"  # the beginning of these keys' ids

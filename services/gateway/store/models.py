@@ -8,12 +8,12 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import Database
-from libs.common.messages import ModelsChanged, ModelSummary
-from libs.common.outbox import enqueue
+from libs.common.bus.messages import ModelsChanged, ModelSummary
+from libs.common.bus.subjects import MODELS_CHANGED, Service
+from libs.common.records.database import Database
+from libs.common.records.outbox import enqueue
+from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.states import ModelState
-from libs.common.subjects import MODELS_CHANGED, Service
-from libs.common.tables import ManifestRow, ModelRow
 from services.gateway.errors import Conflict
 
 # What a failed start may have been due to.

@@ -10,9 +10,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import Database
-from libs.common.states import WorkerState
-from libs.common.tables import (
+from libs.common.records.database import Database
+from libs.common.records.tables import (
     EndpointRow,
     GpuRow,
     HostCacheRow,
@@ -20,6 +19,7 @@ from libs.common.tables import (
     ReservationRow,
     WorkerRow,
 )
+from libs.common.states import WorkerState
 from services.gateway.store.views import WorkerView, view_of
 
 _FINISHED = tuple(state.value for state in WorkerState if state.is_finished)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import text
 
-from libs.common.database import Database, row_refusals
+from libs.common.records.database import Database, row_refusals
 
 
 @dataclass(frozen=True)

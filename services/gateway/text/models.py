@@ -4,8 +4,8 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from libs.common.bus.messages import ModelSummary
 from libs.common.errors import ObjectStoreError
-from libs.common.messages import ModelSummary
 from services.gateway.errors import Unavailable
 from services.gateway.text.tokenizer import Tokenizer, TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore, TokenizerFiles

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from libs.common.messages import ModelSummary
+from libs.common.bus.messages import ModelSummary
 from services.gateway.errors import GatewayError
 from services.gateway.text.models import Files, TextModels, files_of
 

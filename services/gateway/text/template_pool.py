@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any, Self
 
 from services.gateway.errors import TemplateFailed
+from services.gateway.fair_turns import Turns
 from services.gateway.text.template_process import TemplateProcess
-from services.gateway.turns import Turns
 
 logger = logging.getLogger(__name__)
 

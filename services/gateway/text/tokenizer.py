@@ -15,9 +15,9 @@ from typing import TypeVar
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from services.gateway.errors import TokenizerFailed
-from services.gateway.text.quotes import Quotes
-from services.gateway.text.tokenbytes import token_bytes
-from services.gateway.turns import Turns
+from services.gateway.fair_turns import Turns
+from services.gateway.text.control_token_guard import Quotes
+from services.gateway.text.token_bytes import token_bytes
 
 CALL_TIMEOUT_S = 30.0  # of one call, once it is its turn
 _LOADING = ""  # instead of a tenant: whoever asks first loads for all

@@ -14,10 +14,10 @@ from typing import Any
 
 from blake3 import blake3
 
+from libs.common.bus.messages import ModelSummary
 from libs.common.ids import new_id
-from libs.common.manifest import tokenizer_key
-from libs.common.messages import ModelSummary
-from libs.common.objectstore import ObjectStore
+from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.weights.manifest import tokenizer_key
 from services.gateway.errors import TokenizerFailed
 
 logger = logging.getLogger(__name__)

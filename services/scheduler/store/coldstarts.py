@@ -8,16 +8,16 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import Step, WorkerSpec
-from libs.common.states import EndpointState, FetchClass, WorkerState
-from libs.common.tables import (
+from libs.common.bus.messages import Step, WorkerSpec
+from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
     EndpointRow,
     ReservationRow,
     WorkerRow,
 )
-from services.scheduler.cluster import Model
+from libs.common.states import EndpointState, FetchClass, WorkerState
+from services.scheduler.policy.cluster import Model
 from services.scheduler.store.text import storable
 
 SCHEDULER_ACTOR = "scheduler"

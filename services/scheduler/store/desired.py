@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import FetchSpec, NodeDesired, WorkerSpec
+from libs.common.bus.messages import FetchSpec, NodeDesired, WorkerSpec
+from libs.common.records.tables import EndpointRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass
-from libs.common.tables import EndpointRow, WorkerRow
 from services.scheduler.store.arrays import is_one_of
 
 _WORKERS = (

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import WorkerObserved
+from libs.common.bus.messages import WorkerObserved
+from libs.common.records.tables import EndpointRow, ReservationRow, WorkerRow
 from libs.common.states import EndpointState, WorkerState
-from libs.common.tables import EndpointRow, ReservationRow, WorkerRow
-from services.scheduler.cluster import Endpoint
+from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.text import storable
 

@@ -5,9 +5,15 @@ from collections import defaultdict
 from sqlalchemy import RowMapping, func, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common.records.tables import (
+    ColdStartRow,
+    EndpointRow,
+    RequestRow,
+    ReservationRow,
+    WorkerRow,
+)
 from libs.common.states import EndpointState, WorkerState
-from libs.common.tables import ColdStartRow, EndpointRow, RequestRow, ReservationRow, WorkerRow
-from services.scheduler.cluster import Endpoint, Worker
+from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.requests import IS_ASSIGNED
 

@@ -8,8 +8,8 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.database import Database
-from libs.common.tables import LeadershipRow
+from libs.common.records.database import Database
+from libs.common.records.tables import LeadershipRow
 from services.scheduler.errors import LeadershipLost
 
 _EPOCH = select(LeadershipRow.epoch).where(LeadershipRow.id == 1).with_for_update(read=True)

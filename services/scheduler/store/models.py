@@ -7,11 +7,11 @@ from sqlalchemy import ColumnElement, RowMapping, bindparam, func, or_, select, 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import ModelSummary
+from libs.common.bus.messages import ModelSummary
+from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.states import ModelState
-from libs.common.tables import ManifestRow, ModelRow
-from services.scheduler.backoff import Backoff
-from services.scheduler.cluster import Model
+from services.scheduler.policy.backoff import Backoff
+from services.scheduler.policy.cluster import Model
 from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable

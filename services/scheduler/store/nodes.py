@@ -8,8 +8,8 @@ from sqlalchemy import Table, bindparam, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
-from libs.common.tables import (
+from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.records.tables import (
     GatewayRow,
     GpuRow,
     HostCacheRow,
@@ -17,8 +17,8 @@ from libs.common.tables import (
     ReservationRow,
     WorkerRow,
 )
-from services.scheduler.cluster import Device
-from services.scheduler.memory import worker_bytes
+from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of, texts
 

@@ -4,8 +4,8 @@ from sqlalchemy import literal, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import Peer
-from libs.common.tables import WorkerRow
+from libs.common.bus.messages import Peer
+from libs.common.records.tables import WorkerRow
 
 
 async def introduce(session: AsyncSession, worker_id: str, previous: Peer, following: Peer) -> None:

@@ -7,10 +7,10 @@ from datetime import datetime
 from sqlalchemy import and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from libs.common.records.tables import EndpointRow, RequestRow
 from libs.common.states import EndpointState, RequestState
-from libs.common.tables import EndpointRow, RequestRow
-from services.scheduler.cluster import Demand
-from services.scheduler.gateways import Gateways
+from services.scheduler.policy.cluster import Demand
+from services.scheduler.policy.gateway_liveness import Gateways
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.requests import IS_ASSIGNED, IS_OPEN, IS_QUEUED

@@ -20,10 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import SubmitRequest
+from libs.common.bus.messages import SubmitRequest
+from libs.common.records.tables import EndpointRow, RequestRow
 from libs.common.states import EndpointState, RequestOutcome, RequestState
-from libs.common.tables import EndpointRow, RequestRow
-from services.scheduler.cluster import Endpoint, Model
+from services.scheduler.policy.cluster import Endpoint, Model
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable

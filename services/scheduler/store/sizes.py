@@ -3,9 +3,9 @@
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.tables import GpuRow, NodeRow
-from services.scheduler.cluster import DeviceSize
-from services.scheduler.memory import worker_bytes
+from libs.common.records.tables import GpuRow, NodeRow
+from services.scheduler.policy.cluster import DeviceSize
+from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold

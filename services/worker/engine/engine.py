@@ -16,21 +16,21 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.states import FinishReason
-from services.worker.engine.batch import Chunk
-from services.worker.engine.draw import Draw
-from services.worker.engine.executor import Executor
-from services.worker.engine.inbox import Add, Cancel, Command, Inbox
-from services.worker.engine.kv_cache import KvCache, kv_bytes_per_token
+from services.worker.engine.attention.kv_cache import KvCache, kv_bytes_per_token
+from services.worker.engine.execution.executor import Executor
+from services.worker.engine.execution.inbox import Add, Cancel, Command, Inbox
+from services.worker.engine.execution.pipeline import Pipeline, Returned
+from services.worker.engine.execution.ring import Loopback, Ring
+from services.worker.engine.model.place import Place
+from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.pipeline import Pipeline, Returned
-from services.worker.engine.place import Place
-from services.worker.engine.request import Output, Request, check_request
-from services.worker.engine.ring import Loopback, Ring
-from services.worker.engine.sampler import Sampled, sample
-from services.worker.engine.schedule import Schedule
-from services.worker.engine.sequence import Sequence
+from services.worker.engine.sampling.draw import Draw
+from services.worker.engine.sampling.sampler import Sampled, sample
+from services.worker.engine.scheduling.batch import Chunk
+from services.worker.engine.scheduling.request import Output, Request, check_request
+from services.worker.engine.scheduling.schedule import Schedule
+from services.worker.engine.scheduling.sequence import Sequence
 from services.worker.engine.stats import EngineStats
-from services.worker.engine.weights import WeightSource
 
 COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
 _STEP_WEIGHT: Final = 1 / 16  # of the latest step in the mean of their times

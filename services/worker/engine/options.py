@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from libs.common.modelconfig.config import ModelConfig
+from services.worker.engine.attention.kv_cache import kv_bytes_per_token
 from services.worker.engine.errors import EngineError
-from services.worker.engine.graphs import GraphBackend
-from services.worker.engine.kv_cache import kv_bytes_per_token
+from services.worker.engine.execution.graphs import GraphBackend
 
 
 @dataclass(frozen=True)

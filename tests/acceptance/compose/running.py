@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 
 from deploy.compose.prepare import make_secrets, owner_of_secrets
-from deploy.local.ports import free_ports
+from deploy.local.state.ports import free_ports
 from tests.acceptance.compose.engine import Project, why_unusable
 
 DOWN_TIMEOUT_S = 120.0

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.bootstrap.names import API_KEY_SECRET
-from deploy.local.apitypes import ColdStartInfo
 from deploy.local.demo_model import ensure_demo_model
-from deploy.local.statefolder import StateFolder
+from deploy.local.report.api_types import ColdStartInfo
+from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
 from tests.acceptance.compose.complaints import complaints
 from tests.acceptance.compose.conftest import NUM_NODES

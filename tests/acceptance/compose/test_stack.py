@@ -183,7 +183,7 @@ async def test_the_object_store_refuses_a_wrong_key(
 
 READ_STORE = """
 import asyncio, os
-from libs.common.s3store import S3ObjectStore
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import Environment, ObjectStoreSettings
 
 async def read():

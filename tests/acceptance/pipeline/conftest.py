@@ -9,12 +9,12 @@ import pytest_asyncio
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
-from libs.common.database import Database
+from deploy.local.state.state_folder import StateFolder
+from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids
-from tests.acceptance.pipeline.disturbing import Models
-from tests.acceptance.pipeline.record import Record
+from tests.acceptance.pipeline.driving.disturbing import Models
+from tests.acceptance.pipeline.driving.record import Record
 from tests.support.checkpoints import make_tiny_llama
 
 NUM_NODES = 4

@@ -8,7 +8,8 @@ import pytest
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
 from tests.acceptance.observing import live_endpoints, nodes
-from tests.acceptance.pipeline.bursts import (
+from tests.acceptance.pipeline.conftest import NUM_NODES
+from tests.acceptance.pipeline.driving.bursts import (
     BurstModel,
     Figures,
     check_answers,
@@ -16,8 +17,7 @@ from tests.acceptance.pipeline.bursts import (
     send,
     spread,
 )
-from tests.acceptance.pipeline.conftest import NUM_NODES
-from tests.acceptance.pipeline.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.leftovers import nothing_left
 from tests.support.figures import Figure
 
 pytestmark = [

@@ -15,14 +15,14 @@ import pytest_asyncio
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
-from libs.common.database import Database
+from deploy.local.state.state_folder import StateFolder
+from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids
-from tests.acceptance.pipeline.busproxy import BusProxy
-from tests.acceptance.pipeline.disturbing import Models
-from tests.acceptance.pipeline.processes import is_there, processor_s
-from tests.acceptance.pipeline.record import Record
+from tests.acceptance.pipeline.driving.busproxy import BusProxy
+from tests.acceptance.pipeline.driving.disturbing import Models
+from tests.acceptance.pipeline.driving.processes import is_there, processor_s
+from tests.acceptance.pipeline.driving.record import Record
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]

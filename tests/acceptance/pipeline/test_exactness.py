@@ -17,10 +17,10 @@ import torch
 
 from deploy.local.demo_model import ensure_demo_model
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import model_cache
-from tests.acceptance.pipeline.talking import Said, Talk, talk_with
+from tests.acceptance.pipeline.driving.talking import Said, Talk, talk_with
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.support.figures import Figure
 from tests.support.smollm2 import Reference, converted

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.disturbing import NUM_STAGES, Model, Models, Stream
-from tests.acceptance.pipeline.processes import is_there, processes_of_node, wake
-from tests.acceptance.pipeline.record import StageRow
+from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Model, Models, Stream
+from tests.acceptance.pipeline.driving.processes import is_there, processes_of_node, wake
+from tests.acceptance.pipeline.driving.record import StageRow
 from tests.support.frozenthread import FrozenThread
 from tests.support.waiting import eventually
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.disturbing import NUM_STAGES, Models
-from tests.acceptance.pipeline.record import StageRow
+from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Models
+from tests.acceptance.pipeline.driving.record import StageRow
 from tests.support.figures import Figure
 from tests.support.waiting import eventually
 

@@ -13,13 +13,13 @@ import pytest_asyncio
 
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
+from deploy.local.processes.worker_processes import descendants
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
-from deploy.local.workerprocesses import descendants
-from services.worker.processnames import ZYGOTE
+from deploy.local.state.state_folder import StateFolder
+from services.worker.frames.process_names import ZYGOTE
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids, pools_filled
-from tests.acceptance.pipeline.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.leftovers import nothing_left
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.figures import Figure
 from tests.support.processtable import children

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.faults import SERVICES, Victim
-from tests.acceptance.pipeline.leftovers import nothing_left
-from tests.acceptance.pipeline.record import Record
-from tests.acceptance.pipeline.rounds import Rounds
+from tests.acceptance.pipeline.driving.faults import SERVICES, Victim
+from tests.acceptance.pipeline.driving.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.record import Record
+from tests.acceptance.pipeline.driving.rounds import Rounds
 from tests.support.figures import Figure
 
 pytestmark = [

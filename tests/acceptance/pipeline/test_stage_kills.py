@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.disturbing import (
+from tests.acceptance.pipeline.driving.disturbing import (
     NUM_STAGES,
     Model,
     Models,
     Stream,
 )
-from tests.acceptance.pipeline.processes import processor_s, worker_of_node
+from tests.acceptance.pipeline.driving.processes import processor_s, worker_of_node
 from tests.support.figures import Tally
 
 pytestmark = [

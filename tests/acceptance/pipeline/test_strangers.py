@@ -6,14 +6,14 @@ import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from services.worker.dataplane.errors import NeighbourLost
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.sockets import make_keys, open_outlet
-from services.worker.dataplane.watch import Neighbours
-from services.worker.dataplane.wire import encode_hello
-from tests.acceptance.pipeline.disturbing import NUM_STAGES, Models
-from tests.acceptance.pipeline.record import StageRow
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.errors import NeighbourLost
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.sockets import make_keys, open_outlet
+from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.dataplane.wire import encode_hello
+from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Models
+from tests.acceptance.pipeline.driving.record import StageRow
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),

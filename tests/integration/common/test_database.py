@@ -5,9 +5,9 @@ from alembic import command
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from libs.common.database import Database, row_refusals
 from libs.common.errors import DatabaseUnavailable, RowsRefused
-from libs.common.migrating import alembic_config, migrate
+from libs.common.records.database import Database, row_refusals
+from libs.common.records.migrate import alembic_config, migrate
 from libs.common.settings import DatabaseSettings
 from tests.integration.servers import TestDatabase
 

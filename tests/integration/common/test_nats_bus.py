@@ -3,17 +3,17 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from libs.common.bus import Bus, NatsBus
-from libs.common.errors import BusError, BusTimeout
-from libs.common.messages import CancelRequest, GatewayHeartbeat, TokensGenerated
-from libs.common.settings import BusSettings
-from libs.common.subjects import (
+from libs.common.bus.bus import Bus, NatsBus
+from libs.common.bus.messages import CancelRequest, GatewayHeartbeat, TokensGenerated
+from libs.common.bus.subjects import (
     GATEWAY_HEARTBEAT,
     PREFIX,
     REQUEST_CANCEL,
     REQUEST_TOKENS,
     Service,
 )
+from libs.common.errors import BusError, BusTimeout
+from libs.common.settings import BusSettings
 from tests.integration.servers import RunningNats
 from tests.support.bus_contract import BusContract, tokens
 from tests.support.waiting import eventually

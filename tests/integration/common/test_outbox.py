@@ -4,13 +4,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from libs.common import telemetry
-from libs.common.database import Database
+from libs.common.bus.messages import Message, ModelsChanged
+from libs.common.bus.subjects import MODELS_CHANGED, Service
 from libs.common.errors import BusError
-from libs.common.messages import Message, ModelsChanged
-from libs.common.outbox import OutboxRelay, enqueue
-from libs.common.subjects import MODELS_CHANGED, Service
-from libs.common.testing import MemoryBroker
+from libs.common.observability import telemetry
+from libs.common.records.database import Database
+from libs.common.records.outbox import OutboxRelay, enqueue
+from libs.common.testing.bus import MemoryBroker
 from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually
 

@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from deploy.bootstrap.sweeping import PREFIXES, ImportUnderWay, Sweeper
 from libs.common.errors import ObjectMissing
-from libs.common.manifest import FileEntry, Manifest, UnitEntry, UnitKind, manifest_key
-from libs.common.manifest_json import encode_manifest, manifest_digest
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import FileEntry, Manifest, UnitEntry, UnitKind, manifest_key
+from libs.common.weights.manifest_json import encode_manifest, manifest_digest
 from tests.integration.servers import TestDatabase
 
 _ADD_MODEL = """

@@ -5,10 +5,10 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.api import RetentionPolicy, StreamConfig
 
-from libs.common.bus import NatsBus
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.subjects import IMPORT_STREAM, Service
+from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.errors import BusError
-from libs.common.subjects import IMPORT_STREAM, Service
-from libs.common.workqueue import NatsWorkQueue
 from tests.integration.servers import RunningNats
 from tests.support.waiting import eventually
 from tests.support.workqueue_contract import GoAway, WorkQueueContract, job

@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.common.bus import NatsBus
-from libs.common.errors import BusError
-from libs.common.messages import (
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.messages import (
     FetcherHeartbeat,
     FetchObserved,
     FetchSpec,
@@ -21,16 +20,17 @@ from libs.common.messages import (
     NodeDesired,
     WorkerSpec,
 )
-from libs.common.settings import ObjectStoreSettings
-from libs.common.states import FetchClass, FetchState, ImportState
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     IMPORT_PROGRESS,
     NODE_DESIRED_FETCHER,
     NODE_FETCHER_HEARTBEAT,
     Service,
 )
-from libs.common.unitclient import SOCKET_NAME
-from libs.common.workqueue import NatsWorkQueue
+from libs.common.bus.workqueue import NatsWorkQueue
+from libs.common.errors import BusError
+from libs.common.settings import ObjectStoreSettings
+from libs.common.states import FetchClass, FetchState, ImportState
+from libs.common.weights.unitclient import SOCKET_NAME
 from tests.integration.servers import RunningNats
 from tests.unit.fetcher.worlds import eventually
 

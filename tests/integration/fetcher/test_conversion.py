@@ -8,16 +8,16 @@ import gguf
 import numpy as np
 import pytest
 
-from libs.common.manifest import UnitKind
 from libs.common.tenants import OPERATOR_TENANT
-from libs.common.testing_objectstore import MemoryObjectStore
-from services.fetcher import conversion
-from services.fetcher.conversion import ConversionLimits
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import UnitKind
 from services.fetcher.errors import ImportRefused
-from services.fetcher.governor import NicGovernor
-from services.fetcher.importer import ImportedModel, Importer, ImportSettings
-from services.fetcher.transfer import RetryPolicy
-from services.fetcher.upload import Uploader
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.transfer import RetryPolicy
+from services.fetcher.imports import gguf_conversion as conversion
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.importer import ImportedModel, Importer, ImportSettings
+from services.fetcher.imports.upload import Uploader
 
 GENEROUS = ConversionLimits(memory_bytes=16 << 30, timeout_s=120)
 HIDDEN, WIDE, VOCABULARY = 64, 96, 260

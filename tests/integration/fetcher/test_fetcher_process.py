@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.s3store import S3ObjectStore
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
 from libs.common.states import FetchState, ImportState
-from libs.common.unitclient import UnitSession
-from libs.common.unitfile import UnitReader
+from libs.common.weights.unitclient import UnitSession
+from libs.common.weights.unitfile import UnitReader
 from tests.integration.fetcher.countingproxy import CountingProxy
 from tests.integration.fetcher.fetcherprocess import (
     FetcherProcess,

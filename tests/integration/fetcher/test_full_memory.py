@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from libs.common.states import FetchState
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.objectstore import MemoryObjectStore
 from services.fetcher.errors import SharedMemoryFull
-from services.fetcher.hostcache import HostCache
+from services.fetcher.hostcache.hostcache import HostCache
 from tests.unit.common_weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.nodes import Node, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually

@@ -32,7 +32,7 @@ async def test_an_importer_imports_what_a_nodes_fetcher_leaves_to_it(
     importer = FetcherProcess(
         folder,
         {key: value for key, value in environment.items() if key not in NEEDLESS},
-        module="services.fetcher.importing",
+        module="services.fetcher.imports",
     )
     async with running_fetcher(tmp_path, nats_server, object_store, CAN_IMPORT="0") as (_, heard):
         await importer.start()

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 import pytest
 from blake3 import blake3
 
-from deploy.local.ports import free_ports
+from deploy.local.state.ports import free_ports
 from libs.common.errors import (
     ObjectMissing,
     ObjectStoreDown,
     ObjectStoreRefused,
     ObjectTooLarge,
 )
-from libs.common.manifest import ByteRange
-from libs.common.objectstore import ObjectStore, RangeBody, RangeSource
-from libs.common.s3ranges import S3RangeSource
-from libs.common.s3store import S3ObjectStore
+from libs.common.objectstore.objectstore import ObjectStore, RangeBody, RangeSource
+from libs.common.objectstore.s3ranges import S3RangeSource
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import ByteRange
 from tests.unit.common_weights.builders import random_bytes
 
 KEY = "units/some-unit"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.manifest import UnitEntry
-from libs.common.s3ranges import S3RangeSource
-from libs.common.unitheader import UnitError
+from libs.common.objectstore.s3ranges import S3RangeSource
+from libs.common.weights.manifest import UnitEntry
+from libs.common.weights.unitheader import UnitError
 from services.fetcher.errors import FetchFailed
-from services.fetcher.ratemeter import RateMeter
-from services.fetcher.transfer import Transfer
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.fetching.transfer import Transfer
 from tests.integration.fetcher.rangeserver import Fault, RangeServer
 from tests.unit.common_weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.worlds import QUICK, World, eventually

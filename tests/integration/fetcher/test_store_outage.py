@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.manifest import UnitEntry, UnitKind
-from libs.common.s3ranges import S3RangeSource
-from libs.common.s3store import S3ObjectStore
+from libs.common.objectstore.s3ranges import S3RangeSource
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
 from libs.common.tenants import OPERATOR_TENANT
-from services.fetcher.conversion import ConversionLimits
-from services.fetcher.governor import NicGovernor
-from services.fetcher.importer import ImportedModel, Importer, ImportProgress, ImportSettings
-from services.fetcher.ratemeter import RateMeter
-from services.fetcher.transfer import RetryPolicy, Transfer
-from services.fetcher.upload import Uploader
+from libs.common.weights.manifest import UnitEntry, UnitKind
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.fetching.transfer import RetryPolicy, Transfer
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.importer import (
+    ImportedModel,
+    Importer,
+    ImportProgress,
+    ImportSettings,
+)
+from services.fetcher.imports.upload import Uploader
 from tests.integration.servers import RunningS3
 from tests.unit.common_weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.checkpoints import TinyCheckpoint, llama_shapes

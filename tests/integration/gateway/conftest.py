@@ -11,19 +11,19 @@ import pytest_asyncio
 from blake3 import blake3
 from sqlalchemy import insert, update
 
-from deploy.local.ports import free_ports
-from libs.common.bus import NatsBus
-from libs.common.database import Database
-from libs.common.manifest import tokenizer_key
-from libs.common.s3store import S3ObjectStore
+from deploy.local.state.ports import free_ports
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.subjects import Service
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.records.database import Database
+from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.settings import ObjectStoreSettings
 from libs.common.states import ModelState
-from libs.common.subjects import Service
-from libs.common.tables import ManifestRow, ModelRow
-from services.gateway.app import create_app
+from libs.common.weights.manifest import tokenizer_key
 from services.gateway.bootstrap import open_gateway, open_world
 from services.gateway.context import Gateway
-from services.gateway.server import make_server, run_until
+from services.gateway.http.app import create_app
+from services.gateway.http.server import make_server, run_until
 from services.gateway.settings import GatewaySettings, Limits, Timing
 from tests.integration.servers import RunningNats, TestDatabase
 from tests.unit.gateway.fakescheduler import FakeScheduler

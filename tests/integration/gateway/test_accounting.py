@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select
 
-from libs.common.database import Database
+from libs.common.records.database import Database
+from libs.common.records.tables import RequestRow, UsageRow
 from libs.common.states import RequestOutcome
-from libs.common.tables import RequestRow, UsageRow
 from services.gateway.store.requests import BegunRow, EndedRow, RequestStore
 from services.scheduler.store import requests
 from tests.integration.servers import TestDatabase

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from libs.common.messages import ModelsChanged
-from libs.common.subjects import MODELS_CHANGED
-from libs.common.tables import (
+from libs.common.bus.messages import ModelsChanged
+from libs.common.bus.subjects import MODELS_CHANGED
+from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
     EndpointRow,

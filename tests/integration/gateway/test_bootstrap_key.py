@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from libs.common.database import Database
+from libs.common.records.database import Database
 from libs.common.tenants import OPERATOR_TENANT
 from services.gateway.auth import hash_key
 from services.gateway.store.keys import KeyStore

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from libs.common.clock import SystemClock
-from services.gateway.connection import ConnectionConfig
-from services.gateway.crowd import Crowd
-from services.gateway.server import Server
+from services.gateway.http.connection import ConnectionConfig
+from services.gateway.http.connection_limiter import Crowd
+from services.gateway.http.server import Server
 from services.gateway.settings import Timing
 from tests.support.waiting import eventually
 from tests.unit.gateway.stores import KEY

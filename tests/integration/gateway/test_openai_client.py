@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from libs.common.messages import SubmitRefused
+from libs.common.bus.messages import SubmitRefused
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY, RunningGateway
 from tests.support.waiting import eventually
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from deploy.local.ports import free_ports
-from libs.common.migrating import migrate
+from deploy.local.state.ports import free_ports
+from libs.common.bus.subjects import Service
+from libs.common.records.migrate import migrate
 from libs.common.settings import ObjectStoreSettings
-from libs.common.subjects import Service
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY
 from tests.integration.servers import RunningNats, TestDatabase
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from libs.common.messages import GatewayHeartbeat, Route, RoutesPublished
-from libs.common.subjects import GATEWAY_HEARTBEAT, ROUTES
+from libs.common.bus.messages import GatewayHeartbeat, Route, RoutesPublished
+from libs.common.bus.subjects import GATEWAY_HEARTBEAT, ROUTES
 from tests.integration.gateway.conftest import RunningGateway
 from tests.integration.servers import RunningNats
 from tests.support.waiting import eventually

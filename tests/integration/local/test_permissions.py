@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.common.subjects import IMPORT_STREAM, TABLE, Service
+from libs.common.bus.subjects import IMPORT_STREAM, TABLE, Service
 from tests.integration.servers import RunningNats
 from tests.support.waiting import eventually
 

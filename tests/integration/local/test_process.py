@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from deploy.local.errors import StartFailed
-from deploy.local.logfiles import rotate_logs
-from deploy.local.privilege import unprivileged_account
-from deploy.local.probes import forget, touched_recently
-from deploy.local.process import ChildProcess, ProcessSpec
-from deploy.local.procfs import is_running
-from deploy.local.readiness import wait_until_ready
-from deploy.local.strays import end_strays, has_variable, works_in
-from deploy.local.supervised import SupervisedProcess
-from deploy.local.watch import Watch
+from deploy.local.processes.hang_detector import Watch
+from deploy.local.processes.privilege import unprivileged_account
+from deploy.local.processes.probes import forget, touched_recently
+from deploy.local.processes.process import ChildProcess, ProcessSpec
+from deploy.local.processes.procfs import is_running
+from deploy.local.processes.readiness import wait_until_ready
+from deploy.local.processes.strays import end_strays, has_variable, works_in
+from deploy.local.processes.supervised import SupervisedProcess
+from deploy.local.state.log_files import rotate_logs
 from tests.support.waiting import eventually
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -103,7 +103,7 @@ async def test_a_childs_own_children_end_with_it(tmp_path: Path) -> None:
 
 async def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     script = (
-        "import pathlib, sys, time; from deploy.local.process import ChildProcess;"
+        "import pathlib, sys, time; from deploy.local.processes.process import ChildProcess;"
         "from tests.integration.local.test_process import spec;"
         "folder = pathlib.Path(sys.argv[1]); child = ChildProcess(spec(folder, 'sleep 1000'));"
         "(folder / 'new').write_text(str(child.pid)); (folder / 'new').rename(folder / 'pid');"

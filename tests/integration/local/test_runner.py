@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import asyncio, sys
-from deploy.local.runner import run_until_signal
+from deploy.local.processes.runner import run_until_signal
 
 async def command():
     try:

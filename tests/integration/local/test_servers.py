@@ -14,13 +14,13 @@ from minio.error import S3Error
 from nats.aio.client import Client
 
 from deploy.bootstrap.names import REGION
-from deploy.local.ports import free_ports
-from deploy.local.procfs import is_running
-from deploy.local.s3 import S3Options, S3Server
-from deploy.local.workerprocesses import descendants
-from libs.common.s3store import S3ObjectStore
+from deploy.local.processes.procfs import is_running
+from deploy.local.processes.worker_processes import descendants
+from deploy.local.servers.s3 import S3Options, S3Server
+from deploy.local.state.ports import free_ports
+from libs.common.bus.subjects import IMPORT_REQUESTED, Service
+from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import DatabaseSettings, ObjectStoreSettings
-from libs.common.subjects import IMPORT_REQUESTED, Service
 from tests.integration.servers import WRITER, RunningNats, TestDatabase
 from tests.support.waiting import eventually
 

@@ -20,19 +20,19 @@ import pytest_asyncio
 from deploy.local.errors import SharedMemoryTooSmall, StartFailed, StateFolderBusy, StateFolderError
 from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
-from deploy.local.procfs import is_running
+from deploy.local.processes.procfs import is_running
 from deploy.local.services import MODULES
 from deploy.local.stack import LocalStack
-from deploy.local.statefolder import StateFolder
-from libs.common.migrating import migrate
-from libs.common.s3store import S3ObjectStore
+from deploy.local.state.state_folder import StateFolder
+from libs.common.bus.subjects import Service
+from libs.common.objectstore.s3store import S3ObjectStore
+from libs.common.records.migrate import migrate
 from libs.common.settings import (
     BusSettings,
     DatabaseSettings,
     Environment,
     ObjectStoreSettings,
 )
-from libs.common.subjects import Service
 from tests.support.waiting import eventually
 
 STANDIN = "tests.integration.local.standin"

@@ -6,22 +6,22 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.records.tables import EndpointRow, WorkerRow
 from libs.common.startmode import StartMode
 from libs.common.states import EndpointState
-from libs.common.tables import EndpointRow, WorkerRow
-from libs.common.testing import FakeClock
-from services.scheduler.cluster import Demand, Endpoint
-from services.scheduler.coldstart import ColdStarter
-from services.scheduler.diagnosis import NodeReport
-from services.scheduler.hearing import Hearing
-from services.scheduler.observed import Observed
-from services.scheduler.round import Round
+from libs.common.testing.bus import FakeClock
+from services.scheduler.observation.liveness import Hearing
+from services.scheduler.observation.observed import Observed
+from services.scheduler.observation.traces import Traces
+from services.scheduler.policy.cluster import Demand, Endpoint
+from services.scheduler.policy.diagnosis import NodeReport
+from services.scheduler.rounds.coldstart import ColdStarter
+from services.scheduler.rounds.round import Round
+from services.scheduler.rounds.summaries import Summaries
 from services.scheduler.settings import Timing
 from services.scheduler.store import models, nodes
 from services.scheduler.store.fleet import load_fleet
-from services.scheduler.summaries import Summaries
-from services.scheduler.traces import Traces
 from tests.integration.scheduler.world import World
 
 TIMING = Timing(acquaintance_s=0.0, planning_s=0.5)

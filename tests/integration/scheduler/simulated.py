@@ -4,9 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from libs.common.bus import Bus
-from libs.common.ids import new_id
-from libs.common.messages import (
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
     AgentHeartbeat,
     CancelRequest,
     DesiredReply,
@@ -26,8 +25,7 @@ from libs.common.messages import (
     WorkerObserved,
     WorkerSpec,
 )
-from libs.common.states import FetchState, WorkerState
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     GATEWAY_HEARTBEAT,
     NODE_AGENT_HEARTBEAT,
     NODE_DESIRED_AGENT,
@@ -41,6 +39,8 @@ from libs.common.subjects import (
     REQUESTS_ENDED,
     ROUTES,
 )
+from libs.common.ids import new_id
+from libs.common.states import FetchState, WorkerState
 
 HEARTBEAT_S = 0.1
 

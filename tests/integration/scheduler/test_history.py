@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from libs.common.database import Database
+from libs.common.records.database import Database
 from services.scheduler.store import coldstarts, endpoints
 from services.scheduler.store.fleet import load_fleet
 from tests.integration.servers import TestDatabase

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from libs.common.messages import ImportModel, ImportProgressed
+from libs.common.bus.messages import ImportModel, ImportProgressed
+from libs.common.bus.subjects import IMPORT_PROGRESS
 from libs.common.states import ImportState, ModelState
-from libs.common.subjects import IMPORT_PROGRESS
 from tests.integration.scheduler.world import QUICK, World, digest, summary_of
 from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually

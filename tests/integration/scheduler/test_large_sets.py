@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
-from libs.common.database import Database
-from libs.common.messages import Step
+from libs.common.bus.messages import Step
+from libs.common.records.database import Database
 from libs.common.states import RequestOutcome
 from services.scheduler.store import coldstarts, nodes, requests
 from services.scheduler.store.coldstarts import ActorStep

@@ -7,19 +7,19 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
+from libs.common.bus.messages import ModelSummary, UnitSummary
 from libs.common.clock import SystemClock
-from libs.common.database import Database
 from libs.common.ids import new_id
-from libs.common.messages import ModelSummary, UnitSummary
+from libs.common.records.database import Database
+from libs.common.records.tables import ModelRow
 from libs.common.settings import DatabaseSettings
 from libs.common.startmode import StartMode
 from libs.common.states import ModelState
-from libs.common.tables import ModelRow
-from libs.common.testing import MemoryBroker, MemoryBus, MemoryWorkQueue
+from libs.common.testing.bus import MemoryBroker, MemoryBus, MemoryWorkQueue
 from services.scheduler.bootstrap import build_controller
 from services.scheduler.controller import Controller
 from services.scheduler.health import Health
-from services.scheduler.leadership import Candidate, Leadership
+from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.settings import Timing
 from tests.integration.scheduler.simulated import SimulatedGateway, SimulatedNode
 from tests.support.waiting import eventually

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from libs.common.bus import NatsBus
-from libs.common.messages import (
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.messages import (
     AgentHeartbeat,
     DesiredReply,
     Generate,
@@ -21,14 +21,14 @@ from libs.common.messages import (
     WorkerObserved,
     WorkerSpec,
 )
-from libs.common.states import WorkerState
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     ENDPOINT_GENERATE,
     NODE_AGENT_HEARTBEAT,
     NODE_DESIRED_AGENT,
     REQUEST_TOKENS,
     Service,
 )
+from libs.common.states import WorkerState
 from tests.integration.servers import RunningNats
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 

@@ -1,6 +1,6 @@
 """Two stages of one endpoint on one agent, introduced to each other as the scheduler does it."""
 
-from libs.common.messages import LayerRange, Peer, WorkerObserved, WorkerSpec
+from libs.common.bus.messages import LayerRange, Peer, WorkerObserved, WorkerSpec
 from libs.common.states import WorkerState
 from tests.integration.worker.agents import Cluster
 

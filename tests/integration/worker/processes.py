@@ -6,22 +6,22 @@ from pathlib import Path
 
 import torch
 
-from services.worker.engine.config import parse_config
+from services.worker.agent.processes.frame_connection import Link
+from services.worker.agent.processes.launcher import ProcessLauncher
+from services.worker.agent.processes.worker_process import WorkerProcess
+from services.worker.agent.settings import DeviceSettings, parse_device
 from services.worker.engine.engine import Engine
+from services.worker.engine.model.config import parse_config
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.request import Request
-from services.worker.engine.request import Sampling as EngineSampling
-from services.worker.frames import (
+from services.worker.engine.scheduling.request import Request
+from services.worker.engine.scheduling.request import Sampling as EngineSampling
+from services.worker.frames.frames import (
     GenerateTokens,
     Sampling,
     StartWorker,
     ToAgent,
     TokensProduced,
 )
-from services.worker.launcher import ProcessLauncher
-from services.worker.link import Link
-from services.worker.settings import DeviceSettings, parse_device
-from services.worker.workerprocess import WorkerProcess
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 from tests.support.weights import PackedWeights
 

@@ -1,7 +1,7 @@
 """The processes of a running agent's pool."""
 
-from libs.common.messages import WorkerObserved
-from services.worker.processnames import STANDBY
+from libs.common.bus.messages import WorkerObserved
+from services.worker.frames.process_names import STANDBY
 from tests.integration.worker.agents import Cluster, RunningAgent
 from tests.support.processtable import children
 from tests.support.waiting import eventually

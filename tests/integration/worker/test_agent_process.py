@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.errors import BusError, BusNoResponders
-from libs.common.messages import (
+from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
     ResendReply,
     ResendTokens,
     TokensGenerated,
 )
+from libs.common.bus.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_RESEND
+from libs.common.errors import BusError, BusNoResponders
 from libs.common.states import FinishReason, WorkerState
-from libs.common.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_RESEND
 from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import WAIT_S, Cluster, RunningAgent, request_for, send
 from tests.support.waiting import eventually

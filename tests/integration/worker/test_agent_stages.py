@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.nicledger import NicLedger
+from libs.common.network.nicledger import NicLedger
 from libs.common.states import FinishReason, WorkerState
 from tests.integration.worker.agents import Cluster, request_for, send
 from tests.integration.worker.pipelines import introduce, stages

@@ -4,13 +4,13 @@ import asyncio
 import socket
 import sys
 
-from services.worker.frames import StatsChanged, ToAgent, WorkerFailed
-from services.worker.link import Link
+from services.worker.agent.processes.frame_connection import Link
+from services.worker.frames.frames import StatsChanged, ToAgent, WorkerFailed
 
 # Both links of a stage and its engine may notice the same loss at the same moment.
 FAILING_THREADS = """
 import socket, sys, threading
-from services.worker.channel import Channel
+from services.worker.runtime.channel import Channel
 
 channel = Channel(socket.socket(fileno=int(sys.argv[1])))
 together = threading.Barrier(8)
@@ -26,7 +26,7 @@ for number in range(8):
 # Whatever the engine's thread is blocked in: the channel's threads go on.
 HANGING_ENGINE = """
 import socket, sys, threading
-from services.worker.channel import Channel
+from services.worker.runtime.channel import Channel
 
 channel = Channel(socket.socket(fileno=int(sys.argv[1])))
 for turn in range(3):

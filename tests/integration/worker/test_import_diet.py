@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.nicledger import NicLedger
+from libs.common.network.nicledger import NicLedger
 from libs.common.states import WorkerState
-from services.worker.processnames import ZYGOTE
+from services.worker.frames.process_names import ZYGOTE
 from tests.integration.servers import RunningNats
 from tests.integration.worker.agents import Cluster, RunningAgent
 from tests.integration.worker.pipelines import introduce, stages

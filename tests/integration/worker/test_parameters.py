@@ -13,21 +13,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from libs.common.manifest import UnitKind
 from libs.common.modelconfig.parts import Weight
-from libs.common.unitheader import UnitError
-from services.worker.assembly import placement_on
-from services.worker.cuda.driver import Driver
-from services.worker.cuda.libcuda import LibCuda
-from services.worker.cuda.loading import AT_ONCE, DeviceLoading
-from services.worker.engine.weights import UnitKey
-from services.worker.engine.weights import UnitReader as Weights
+from libs.common.weights.manifest import UnitKind
+from libs.common.weights.unitheader import UnitError
+from services.worker.engine.model.weights import UnitKey
+from services.worker.engine.model.weights import UnitReader as Weights
 from services.worker.errors import WeightsUnavailable
-from services.worker.frames import StepTaken
-from services.worker.parameters import ParameterManager
-from services.worker.placement import DevicePlacement, HostPlacement, Placement, SlabPlacement
-from services.worker.startsteps import StartSteps
-from services.worker.unitfeed import UnitFeed
+from services.worker.frames.frames import StepTaken
+from services.worker.runtime.assembly import placement_on
+from services.worker.runtime.cuda.driver import Driver
+from services.worker.runtime.cuda.libcuda import LibCuda
+from services.worker.runtime.cuda.loading import AT_ONCE, DeviceLoading
+from services.worker.runtime.parameters import ParameterManager
+from services.worker.runtime.placement import (
+    DevicePlacement,
+    HostPlacement,
+    Placement,
+    SlabPlacement,
+)
+from services.worker.runtime.start_steps import StartSteps
+from services.worker.runtime.unit_feed import UnitFeed
 from tests.integration.worker.tiny import TinyModel, Unit, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 from tests.support.fakecuda import FakeDriver
@@ -245,8 +250,8 @@ def test_a_write_to_a_weight_ends_the_process_and_leaves_the_weight(
     digest = model.units[0].entry.digest
     code = (
         "import sys, os\n"
-        "from libs.common.unitfile import UnitReader\n"
-        "from services.worker.placement import host_bytes\n"
+        "from libs.common.weights.unitfile import UnitReader\n"
+        "from services.worker.runtime.placement import host_bytes\n"
         "descriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
         "unit = UnitReader(descriptor, digest=sys.argv[2], size_bytes=int(sys.argv[3]))\n"
         "host_bytes(unit)[0] = 1\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from libs.common.states import FinishReason
-from services.worker.frames import (
+from services.worker.agent.settings import DeviceSettings, parse_device
+from services.worker.frames.frames import (
     CancelGeneration,
     Ready,
     Registered,
@@ -18,7 +19,6 @@ from services.worker.frames import (
     TokensProduced,
     WorkerFailed,
 )
-from services.worker.settings import DeviceSettings, parse_device
 from tests.integration.worker.processes import CPU, GREEDY, Workers, expected_tokens, generate
 from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.nicledger import NicLedger
-from services.worker.dataplane.security import DataPlaneOptions, Neighbour, Security
-from services.worker.frames import (
+from libs.common.network.nicledger import NicLedger
+from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
+from services.worker.frames.frames import (
     CancelGeneration,
     ConnectPeers,
     Ready,

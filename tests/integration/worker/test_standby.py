@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from deploy.local.procfs import is_running
-from deploy.local.workerprocesses import descendants
-from libs.common.messages import WorkerObserved
+from deploy.local.processes.procfs import is_running
+from deploy.local.processes.worker_processes import descendants
+from libs.common.bus.messages import WorkerObserved
 from libs.common.states import WorkerState
-from services.worker.processnames import STANDBY, WORKER, ZYGOTE
+from services.worker.frames.process_names import STANDBY, WORKER, ZYGOTE
 from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
 from tests.integration.worker.processes import expected_tokens
 from tests.integration.worker.standbys import of, origin, standby_of

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from blake3 import blake3
 
-from libs.common.manifest import (
+from libs.common.weights.manifest import (
     TENSOR_ALIGNMENT_BYTES,
     Manifest,
     TensorEntry,
     UnitEntry,
     UnitKind,
 )
-from libs.common.manifest_json import encode_manifest, manifest_digest
-from libs.common.safetensors import TensorSpec, plan_layout
-from libs.common.unitwriter import UnitWriter
+from libs.common.weights.manifest_json import encode_manifest, manifest_digest
+from libs.common.weights.safetensors import TensorSpec, plan_layout
+from libs.common.weights.unitwriter import UnitWriter
 
 VOCAB, HIDDEN, INNER, HEADS, KV_HEADS, HEAD_DIM = 97, 32, 48, 4, 2, 8
 MAX_CONTEXT = 4096

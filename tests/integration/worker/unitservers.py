@@ -7,7 +7,7 @@ import socket
 import threading
 from pathlib import Path
 
-from libs.common.unitclient import MAX_PACKET_BYTES, SOCKET_NAME
+from libs.common.weights.unitclient import MAX_PACKET_BYTES, SOCKET_NAME
 from tests.integration.worker.tiny import UnitFolder
 
 

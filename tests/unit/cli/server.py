@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli.main import app
 from deploy.cli.session import Session
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 URL, KEY = "http://gateway.test", "hs-key"
 Answer = Any  # JSON to answer 200 with, a Response, or a list to answer with one by one

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.cli.errors import NotAuthorized, NotConnected
 from deploy.cli.target import find_target
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.state_folder import StateFolder
 
 LOCAL = "http://127.0.0.1:8000"
 OTHER = "https://hydra.example"

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from libs.common.nicledger import NicLedger
+from libs.common.network.nicledger import NicLedger
 
 GRANT_BYTES = 64 * 1024
 

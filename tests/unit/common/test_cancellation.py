@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from libs.common.bus import NatsBus
+from libs.common.bus.bus import NatsBus
+from libs.common.bus.messages import CancelRequest, ModelsChanged
+from libs.common.bus.subjects import MODELS_CHANGED, REQUEST_CANCEL
 from libs.common.cancellation import cancel_all, heeding_cancellation
 from libs.common.clock import SystemClock
 from libs.common.errors import DatabaseUnavailable
-from libs.common.messages import CancelRequest, ModelsChanged
-from libs.common.subjects import MODELS_CHANGED, REQUEST_CANCEL
-from libs.common.testing import MemoryBroker
+from libs.common.testing.bus import MemoryBroker
 from services.fetcher.desired import Signal
 from services.gateway.registry import Registry
 from tests.support.waiting import eventually

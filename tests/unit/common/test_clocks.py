@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 import pytest
 
 from libs.common.clock import Clock, SystemClock
-from libs.common.testing import FakeClock
+from libs.common.testing.bus import FakeClock
 
 Advance = Callable[[float], None]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from libs.common.bus import Bus
-from libs.common.testing import MemoryBroker
+from libs.common.bus.bus import Bus
+from libs.common.testing.bus import MemoryBroker
 from tests.support.bus_contract import BusContract
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from libs.common.testing import MemoryWorkQueue
+from libs.common.testing.bus import MemoryWorkQueue
 from tests.support.workqueue_contract import GoAway, WorkQueueContract
 
 

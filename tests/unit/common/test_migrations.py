@@ -3,7 +3,7 @@
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from libs.common import migrating
+from libs.common.records import migrate as migrating
 
 
 def test_each_migration_follows_one_other() -> None:

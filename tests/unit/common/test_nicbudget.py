@@ -2,7 +2,7 @@
 
 import pytest
 
-from libs.common.nicbudget import BURST_S, NicBudget
+from libs.common.network.nicbudget import BURST_S, NicBudget
 
 RATE = 1_000_000
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import NicLedgerError
-from libs.common.nicledger import NicLedger
+from libs.common.network.nicledger import NicLedger
 
 RATE = 20_000_000
 

@@ -1,7 +1,7 @@
 import pytest
 
-from libs.common.messages import Message
-from libs.common.subjects import (
+from libs.common.bus.messages import Message
+from libs.common.bus.subjects import (
     ENDPOINT_GENERATE,
     REQUEST_SUBMIT,
     REQUEST_TOKENS,

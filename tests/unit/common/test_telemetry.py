@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from libs.common.telemetry import promised_traceparent
+from libs.common.observability.telemetry import promised_traceparent
 from tests.support.spans import read_spans
 
 REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -13,7 +13,7 @@ REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _WRITE_PARENT_LAST = f"""
 import os
 from datetime import UTC, datetime
-from libs.common.telemetry import configure_tracing, promised_traceparent, record_span
+from libs.common.observability.telemetry import configure_tracing, promised_traceparent, record_span
 
 configure_tracing("scheduler", "one", os.environ)
 now = datetime.now(UTC)

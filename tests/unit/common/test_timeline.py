@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.criticalpath import Segment, critical_path
-from libs.common.timeline import (
+from libs.common.observability.criticalpath import Segment, critical_path
+from libs.common.observability.timeline import (
     ActorKind,
     Interval,
     TimedStep,
@@ -16,7 +16,7 @@ from libs.common.timeline import (
     last_moment_s,
     main_steps,
 )
-from libs.common.timeshares import Part, Share, describe_shares, share_of, shares
+from libs.common.observability.timeshares import Part, Share, describe_shares, share_of, shares
 
 
 def step(actor: str, name: str, start_s: float, end_s: float | None, stage: int = 0) -> TimedStep:

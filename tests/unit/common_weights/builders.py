@@ -4,7 +4,7 @@ import random
 
 from blake3 import blake3
 
-from libs.common.manifest import (
+from libs.common.weights.manifest import (
     TENSOR_ALIGNMENT_BYTES,
     FileEntry,
     Manifest,
@@ -12,7 +12,7 @@ from libs.common.manifest import (
     UnitEntry,
     UnitKind,
 )
-from libs.common.safetensors import TensorSpec, plan_layout
+from libs.common.weights.safetensors import TensorSpec, plan_layout
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from libs.common.errors import SafetensorsError
-from libs.common.safetensors import (
+from libs.common.weights.safetensors import (
     LENGTH_FIELD_BYTES,
     MAX_HEADER_BYTES,
     TensorSpec,

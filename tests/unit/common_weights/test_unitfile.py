@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import UnitFileError, UnitFileFailed, UnitFileLost, UnitFileTimeout
-from libs.common.manifest import UnitEntry
-from libs.common.unitfile import UnitReader
-from libs.common.unitheader import ChunkState, UnitError, UnitState, Word
-from libs.common.unitwriter import UnitWriter, file_size_bytes
+from libs.common.weights.manifest import UnitEntry
+from libs.common.weights.unitfile import UnitReader
+from libs.common.weights.unitheader import ChunkState, UnitError, UnitState, Word
+from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
 DATA = random_bytes(3 * 4096 + 100)

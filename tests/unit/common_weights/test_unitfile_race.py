@@ -6,8 +6,8 @@ import threading
 import time
 from pathlib import Path
 
-from libs.common.unitfile import UnitReader
-from libs.common.unitwriter import UnitWriter
+from libs.common.weights.unitfile import UnitReader
+from libs.common.weights.unitwriter import UnitWriter
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
 DATA = random_bytes(300 * 4096 + 17)

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.bootstrap.names import NATS_USERS
 from deploy.compose.prepare import Owner, make_env, make_secrets, owner_of_secrets
-from libs.common.subjects import Service
+from libs.common.bus.subjects import Service
 
 COMPOSE_FILE = Path(__file__).parents[3] / "deploy" / "compose" / "compose.yaml"
 ME = Owner(os.geteuid(), os.getegid())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from libs.common.safetensors import DTYPE_SIZE_BYTES, TensorSpec
+from libs.common.weights.safetensors import DTYPE_SIZE_BYTES, TensorSpec
 from tests.unit.common_weights.builders import random_bytes
 
 CONFIG: dict[str, Any] = {

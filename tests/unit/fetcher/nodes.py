@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from libs.common.bus.messages import FetchObserved, FetchSpec, LayerRange, NodeDesired, WorkerSpec
 from libs.common.clock import SystemClock
-from libs.common.manifest import Manifest, UnitEntry, UnitKind, manifest_key
-from libs.common.manifest_json import encode_manifest, manifest_digest
-from libs.common.messages import FetchObserved, FetchSpec, LayerRange, NodeDesired, WorkerSpec
-from libs.common.objectstore import ObjectStore
-from libs.common.safetensors import TensorSpec
+from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.states import FetchClass
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind, manifest_key
+from libs.common.weights.manifest_json import encode_manifest, manifest_digest
+from libs.common.weights.safetensors import TensorSpec
 from services.fetcher.desired import Desired, Signal
-from services.fetcher.fetches import Fetches, FetchParts
-from services.fetcher.governor import NicGovernor
-from services.fetcher.hostcache import HostCache
-from services.fetcher.manifests import Manifests
-from services.fetcher.pulse import Pulse
-from services.fetcher.ratemeter import RateMeter
+from services.fetcher.fetching.fetches import Fetches, FetchParts
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.manifests import Manifests
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.fetching.transfer import Transfer
+from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.hostcache.unit_heartbeat import Pulse
+from services.fetcher.hostcache.unit_server import UnitServer, UnitSources
 from services.fetcher.service import FetcherService
-from services.fetcher.transfer import Transfer
-from services.fetcher.unitserver import UnitServer, UnitSources
 from tests.unit.common_weights.builders import safetensors_unit, tiny_manifest
 from tests.unit.fetcher.worlds import QUICK
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.manifest import UnitKind
-from libs.common.manifest_json import decode_manifest
 from libs.common.strict_json import JsonObject
 from libs.common.tenants import OPERATOR_TENANT
-from libs.common.testing_objectstore import MemoryObjectStore
-from services.fetcher.architectures import ModelPlan, plan_model
-from services.fetcher.conversion import ConversionLimits
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import UnitKind
+from libs.common.weights.manifest_json import decode_manifest
 from services.fetcher.errors import ImportRefused
-from services.fetcher.governor import NicGovernor
-from services.fetcher.importer import Importer, ImportSettings
-from services.fetcher.transfer import RetryPolicy
-from services.fetcher.upload import Uploader
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.transfer import RetryPolicy
+from services.fetcher.imports.architectures import ModelPlan, plan_model
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.importer import Importer, ImportSettings
+from services.fetcher.imports.upload import Uploader
 from tests.unit.fetcher.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.published import PUBLISHED, Published, config_of
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.fetcher.eviction import Candidate, RefetchCost, in_order_of_eviction
+from services.fetcher.hostcache.eviction import Candidate, RefetchCost, in_order_of_eviction
 
 CARD = RefetchCost.of_card(50_000_000)
 LAYER_BYTES = 7_000_000

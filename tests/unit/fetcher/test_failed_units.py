@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from libs.common.errors import UnitFileFailed, UnitFileTimeout
-from libs.common.manifest import ByteRange, UnitEntry
-from libs.common.objectstore import RangeBody, RangeConnection
+from libs.common.objectstore.objectstore import RangeBody, RangeConnection
 from libs.common.states import FetchState
-from libs.common.testing_objectstore import MemoryObjectStore
-from libs.common.unitfile import UnitReader
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import ByteRange, UnitEntry
+from libs.common.weights.unitfile import UnitReader
 from tests.unit.fetcher.nodes import Node, StoredModel, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 

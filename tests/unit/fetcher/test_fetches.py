@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.messages import NodeDesired
+from libs.common.bus.messages import NodeDesired
 from libs.common.states import FetchClass, FetchState
-from libs.common.testing_objectstore import MemoryObjectStore
-from libs.common.unitwriter import file_size_bytes
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.unitwriter import file_size_bytes
 from tests.unit.fetcher.nodes import NODE, Node, StoredModel, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 

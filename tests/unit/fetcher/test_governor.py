@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.nicledger import NicLedger
+from libs.common.network.nicledger import NicLedger
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
-from services.fetcher.governor import Flow, NicGovernor, OwnBucket
+from services.fetcher.fetching.governor import Flow, NicGovernor, OwnBucket
 
 RATE = 20_000_000
 

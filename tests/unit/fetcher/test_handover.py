@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.fetcher.handover import in_thread
+from services.fetcher.fetching.thread_handover import in_thread
 
 
 class Pages:

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.messages import FetcherHeartbeat
+from libs.common.bus.messages import FetcherHeartbeat
 from libs.common.states import FetchState
-from libs.common.testing import FakeClock, MemoryBroker
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.bus import FakeClock, MemoryBroker
+from libs.common.testing.objectstore import MemoryObjectStore
+from services.fetcher.fetching.rate_meter import RateMeter
 from services.fetcher.heartbeat import send_heartbeats
-from services.fetcher.ratemeter import RateMeter
 from tests.unit.fetcher.nodes import Node, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 

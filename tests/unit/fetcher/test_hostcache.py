@@ -10,13 +10,13 @@ from threading import Event, Thread
 
 import pytest
 
-from libs.common.manifest import UnitEntry
-from libs.common.unitfile import UnitReader
-from libs.common.unitheader import UnitState
-from libs.common.unitwriter import UnitWriter, file_size_bytes
+from libs.common.weights.manifest import UnitEntry
+from libs.common.weights.unitfile import UnitReader
+from libs.common.weights.unitheader import UnitState
+from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
-from services.fetcher.hostcache import HostCache
-from services.fetcher.memoryspace import MemorySpace, space_of
+from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.hostcache.memory_space import MemorySpace, space_of
 from tests.support.waiting import eventually
 from tests.unit.common_weights.builders import random_bytes, unit_of
 

@@ -9,17 +9,22 @@ import pytest
 from blake3 import blake3
 from safetensors.numpy import load
 
-from libs.common.manifest import UnitKind
-from libs.common.manifest_json import decode_manifest
-from libs.common.safetensors import PADDING_PREFIX
 from libs.common.tenants import OPERATOR_TENANT
-from libs.common.testing_objectstore import MemoryObjectStore
-from services.fetcher.conversion import ConversionLimits
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import UnitKind
+from libs.common.weights.manifest_json import decode_manifest
+from libs.common.weights.safetensors import PADDING_PREFIX
 from services.fetcher.errors import ImportRefused
-from services.fetcher.governor import NicGovernor
-from services.fetcher.importer import ImportedModel, Importer, ImportProgress, ImportSettings
-from services.fetcher.transfer import RetryPolicy
-from services.fetcher.upload import Uploader
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.transfer import RetryPolicy
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.importer import (
+    ImportedModel,
+    Importer,
+    ImportProgress,
+    ImportSettings,
+)
+from services.fetcher.imports.upload import Uploader
 from tests.unit.fetcher.checkpoints import CONFIG, TinyCheckpoint, llama_shapes
 from tests.unit.fetcher.worlds import eventually
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.bus.messages import ImportModel, ImportProgressed
 from libs.common.clock import SystemClock
-from libs.common.messages import ImportModel, ImportProgressed
 from libs.common.states import ImportState
-from libs.common.testing import MemoryBroker, MemoryWorkQueue
-from libs.common.testing_objectstore import MemoryObjectStore
-from services.fetcher.conversion import ConversionLimits
-from services.fetcher.governor import NicGovernor
-from services.fetcher.importer import Importer, ImportSettings
-from services.fetcher.imports import ImportWorker
-from services.fetcher.transfer import RetryPolicy
-from services.fetcher.upload import Uploader
+from libs.common.testing.bus import MemoryBroker, MemoryWorkQueue
+from libs.common.testing.objectstore import MemoryObjectStore
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.transfer import RetryPolicy
+from services.fetcher.imports.gguf_conversion import ConversionLimits
+from services.fetcher.imports.import_queue import ImportWorker
+from services.fetcher.imports.importer import Importer, ImportSettings
+from services.fetcher.imports.upload import Uploader
 from tests.unit.fetcher.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.worlds import eventually
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from libs.common.states import FetchClass
-from libs.common.testing_objectstore import CutAfter, Fault, FlipByte, NoFault, Unavailable
-from libs.common.unitheader import ChunkState, UnitError
+from libs.common.testing.objectstore import CutAfter, Fault, FlipByte, NoFault, Unavailable
+from libs.common.weights.unitheader import ChunkState, UnitError
 from services.fetcher.errors import FetchCancelled, FetchFailed
 from tests.unit.fetcher.worlds import QUICK, World, eventually
 

@@ -14,9 +14,9 @@ import pytest
 
 from libs.common.errors import UnitFileLost, UnitsRefused
 from libs.common.states import FetchState
-from libs.common.testing_objectstore import MemoryObjectStore
-from libs.common.unitclient import MAX_PACKET_BYTES, UnitSession
-from libs.common.unitfile import UnitReader
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.unitclient import MAX_PACKET_BYTES, UnitSession
+from libs.common.weights.unitfile import UnitReader
 from services.fetcher.errors import HostCacheFull
 from tests.unit.fetcher.nodes import Node, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
@@ -245,7 +245,7 @@ async def test_a_worker_cannot_write_through_its_descriptor(
 
 
 def test_the_worker_side_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, libs.common.unitclient; print('asyncio' in sys.modules)"
+    code = "import sys, libs.common.weights.unitclient; print('asyncio' in sys.modules)"
     # -S: without site-packages, so that an import of anything else fails.
     output = subprocess.run(
         [sys.executable, "-S", "-c", code],
@@ -261,7 +261,7 @@ SMALL_WORKER = """
 import resource, sys, time
 from pathlib import Path
 from libs.common.errors import UnitFileError
-from libs.common.unitclient import UnitSession
+from libs.common.weights.unitclient import UnitSession
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 session = UnitSession(Path(sys.argv[1]), "worker-1", deadline_s=time.monotonic() + 10)
 kept = []

@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.fetcher.hostcache import HostCache
-from services.fetcher.warming import keep_warm
+from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.hostcache.page_warming import keep_warm
 from tests.support.waiting import eventually
 
 FILE_BYTES = 2**20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.fetcher.warmpages import WarmPages
+from services.fetcher.hostcache.warm_pages import WarmPages
 
 SIZE = 1 << 20
 ROOM = 100 * SIZE

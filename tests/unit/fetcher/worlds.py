@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libs.common.clock import SystemClock
-from libs.common.manifest import UnitEntry
 from libs.common.states import FetchClass
-from libs.common.testing_objectstore import MemoryObjectStore
-from libs.common.unitwriter import UnitWriter
-from services.fetcher.download import Fetch, UnitDownload
-from services.fetcher.governor import NicGovernor
-from services.fetcher.ratemeter import RateMeter
-from services.fetcher.transfer import RetryPolicy, Transfer
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import UnitEntry
+from libs.common.weights.unitwriter import UnitWriter
+from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.rate_meter import RateMeter
+from services.fetcher.fetching.transfer import RetryPolicy, Transfer
 from tests.unit.common_weights.builders import random_bytes, unit_of
 
 QUICK = RetryPolicy(patience_s=0.3, max_digest_failures=3, first_delay_s=0.001, max_delay_s=0.01)

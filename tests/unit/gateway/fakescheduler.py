@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from libs.common.bus import Bus
-from libs.common.messages import (
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
     Acknowledged,
     CancelRequest,
     RequestAssigned,
@@ -13,7 +13,7 @@ from libs.common.messages import (
     SubmitReply,
     SubmitRequest,
 )
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     REQUEST_ASSIGNED,
     REQUEST_CANCEL,
     REQUEST_PROGRESS,

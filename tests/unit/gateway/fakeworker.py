@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.common.bus import Bus
-from libs.common.messages import (
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
     CancelRequest,
@@ -17,14 +17,14 @@ from libs.common.messages import (
     ResendTokens,
     TokensGenerated,
 )
-from libs.common.states import FinishReason
-from libs.common.subjects import (
+from libs.common.bus.subjects import (
     ENDPOINT_ACKNOWLEDGE,
     ENDPOINT_CANCEL,
     ENDPOINT_GENERATE,
     ENDPOINT_RESEND,
     REQUEST_TOKENS,
 )
+from libs.common.states import FinishReason
 from tests.unit.gateway.tiny import END_ID, ids_of
 
 ANSWER = "Hello, wörld!"

@@ -6,7 +6,7 @@ import pytest
 
 from services.gateway.api.shapes import ModelChange
 from services.gateway.errors import InvalidRequest
-from services.gateway.possible import check_kv_cache
+from services.gateway.feasibility import check_kv_cache
 from tests.support.waiting import eventually
 from tests.unit.gateway.fakeworker import ANSWER, FakeWorker
 from tests.unit.gateway.tiny import model_entry

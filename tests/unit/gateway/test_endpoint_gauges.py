@@ -1,6 +1,6 @@
 """The load of every endpoint that has a route, as `/metrics` shows it."""
 
-from libs.common.messages import EngineLoad, Route, RoutesPublished
+from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
 from tests.unit.gateway.world import gateway_world
 
 LOAD = EngineLoad(

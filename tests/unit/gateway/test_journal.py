@@ -3,7 +3,7 @@
 import pytest
 
 from libs.common.errors import DatabaseUnavailable, RowsRefused
-from libs.common.testing import FakeClock
+from libs.common.testing.bus import FakeClock
 from services.gateway import journal as module
 from services.gateway.journal import Journal
 from services.gateway.store.requests import BegunRow, EndedRow

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from libs.common.bus.messages import RequestProgressed, SamplingParameters
 from libs.common.errors import SettingsError
-from libs.common.messages import RequestProgressed, SamplingParameters
 from libs.common.settings import Environment
 from libs.common.states import RequestOutcome
 from services.gateway.api.shapes import ModelChange, NewModel

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from libs.common.bus.messages import ModelsChanged
+from libs.common.bus.subjects import MODELS_CHANGED
 from libs.common.clock import SystemClock
-from libs.common.messages import ModelsChanged
 from libs.common.states import ModelState
-from libs.common.subjects import MODELS_CHANGED
-from libs.common.testing import FakeClock, MemoryBroker
+from libs.common.testing.bus import FakeClock, MemoryBroker
 from services.gateway.errors import NotFound, Unavailable
 from services.gateway.registry import Registry
 from services.gateway.store.models import ModelEntry

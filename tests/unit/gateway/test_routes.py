@@ -1,7 +1,7 @@
 """Routes are hints: the emptiest first, none that just refused; withdrawals are told."""
 
-from libs.common.messages import Route, RoutesPublished
-from libs.common.testing import FakeClock
+from libs.common.bus.messages import Route, RoutesPublished
+from libs.common.testing.bus import FakeClock
 from services.gateway.routes import Routes
 
 

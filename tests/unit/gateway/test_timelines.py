@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.common.timeshares import Share
+from libs.common.observability.timeshares import Share
 from services.gateway.api.timelines import timeline_of
 from services.gateway.store.views import ColdStartDetail, StepView
 from services.gateway.store.waits import Moments, Waited, waited

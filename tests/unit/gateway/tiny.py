@@ -7,10 +7,10 @@ from typing import Any
 from blake3 import blake3
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from libs.common.manifest import tokenizer_key
-from libs.common.messages import ModelSummary
+from libs.common.bus.messages import ModelSummary
 from libs.common.states import ModelState
-from libs.common.testing_objectstore import MemoryObjectStore
+from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.weights.manifest import tokenizer_key
 from services.gateway.store.models import ModelEntry
 
 TENANT = "acme"

@@ -9,20 +9,20 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from libs.common.bus.messages import Route, RoutesPublished
+from libs.common.bus.subjects import ROUTES, Service
 from libs.common.clock import SystemClock
-from libs.common.database import Database
-from libs.common.messages import Route, RoutesPublished
-from libs.common.outbox import OutboxRelay
+from libs.common.records.database import Database
+from libs.common.records.outbox import OutboxRelay
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
-from libs.common.subjects import ROUTES, Service
-from libs.common.testing import MemoryBroker, MemoryBus
-from services.gateway.app import create_app
+from libs.common.testing.bus import MemoryBroker, MemoryBus
 from services.gateway.auth import Authenticator
 from services.gateway.context import Gateway
-from services.gateway.endings import Endings
+from services.gateway.end_notifier import Endings
+from services.gateway.generation.cancel_retrier import Farewells
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
-from services.gateway.generation.farewells import Farewells
+from services.gateway.http.app import create_app
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
 from services.gateway.openai.prepare import Preparer

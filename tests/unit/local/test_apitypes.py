@@ -2,9 +2,9 @@
 
 import pytest
 
-from deploy.local.apitypes import ColdStartInfo, ModelInfo, NodeInfo, StreamEvent
 from deploy.local.errors import ApiError
-from libs.common.timeline import TimedStep
+from deploy.local.report.api_types import ColdStartInfo, ModelInfo, NodeInfo, StreamEvent
+from libs.common.observability.timeline import TimedStep
 
 
 @pytest.mark.parametrize(

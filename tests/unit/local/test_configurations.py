@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from deploy.bootstrap.natsconfig import NatsUser, render_config
-from deploy.local.environment import base_environment
-from deploy.local.nats import NatsOptions
-from deploy.local.ports import free_ports
-from libs.common.subjects import Permissions, Service, permissions_for
+from deploy.local.processes.environment import base_environment
+from deploy.local.servers.nats import NatsOptions
+from deploy.local.state.ports import free_ports
+from libs.common.bus.subjects import Permissions, Service, permissions_for
 
 
 def config(*users: NatsUser) -> dict[str, object]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from deploy.local.apitypes import ColdStartInfo
-from deploy.local.demoreport import cold_start_report, describe_bounds, describe_cores
-from deploy.local.fetchbounds import FetchBounds, fetch_took_s
-from deploy.local.stagetable import stage_table
-from libs.common.timeline import TimedStep
+from deploy.local.report.api_types import ColdStartInfo
+from deploy.local.report.demo_report import cold_start_report, describe_bounds, describe_cores
+from deploy.local.report.fetch_bounds import FetchBounds, fetch_took_s
+from deploy.local.report.stage_table import stage_table
+from libs.common.observability.timeline import TimedStep
 
 RATES = {"node-0": 50_000_000, "node-1": 50_000_000}
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from deploy.local.drawing import bar, gantt, path_table, timeline_table
-from libs.common.criticalpath import critical_path
-from libs.common.timeline import TimedStep
+from deploy.local.report.drawing import bar, gantt, path_table, timeline_table
+from libs.common.observability.criticalpath import critical_path
+from libs.common.observability.timeline import TimedStep
 
 STEPS = (
     TimedStep("w0", "load", "node-0", 0, 1.0, 2.0, "30 layers [bold]"),

@@ -3,8 +3,8 @@
 import pytest
 
 from deploy.local.errors import SharedMemoryTooSmall
-from deploy.local.hostcaches import fitted, require_room, total_bytes
 from deploy.local.nodes import NodeOptions
+from deploy.local.state.host_caches import fitted, require_room, total_bytes
 
 NODES = (
     NodeOptions("small", host_cache_bytes=100 * 10**6),

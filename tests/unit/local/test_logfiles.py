@@ -1,7 +1,7 @@
 import asyncio
 from pathlib import Path
 
-from deploy.local.logfiles import keep_small, rotate_logs
+from deploy.local.state.log_files import keep_small, rotate_logs
 from tests.support.waiting import eventually
 
 

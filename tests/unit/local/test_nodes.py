@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local.errors import NodeOptionsError
 from deploy.local.nodes import MAX_NODES, NodeOptions, equal_nodes, parse_node, read_nodes
-from services.worker.settings import parse_device
+from services.worker.agent.settings import parse_device
 
 
 def test_equal_nodes_differ_only_by_their_id() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.privilege import can_pass
+from deploy.local.processes.privilege import can_pass
 
 STRANGER_UID = os.getuid() + 1
 

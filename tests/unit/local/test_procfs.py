@@ -3,8 +3,8 @@
 import os
 import subprocess
 
-from deploy.local.procfs import all_pids, is_running, process_status
-from deploy.local.workerprocesses import descendants
+from deploy.local.processes.procfs import all_pids, is_running, process_status
+from deploy.local.processes.worker_processes import descendants
 
 NO_PROCESS = 2**22 + 1  # above the kernel's highest id
 

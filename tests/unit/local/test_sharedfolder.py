@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.procfs import process_status
-from deploy.local.sharedfolder import shared_folder, sweep_shared_folders
+from deploy.local.processes.procfs import process_status
+from deploy.local.state.shared_folder import shared_folder, sweep_shared_folders
 
 
 def dead_folder(base: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.local.errors import StateFolderBusy, StateFolderError
-from deploy.local.locks import exclusive_lock
-from deploy.local.statefolder import StateFolder
+from deploy.local.state.locks import exclusive_lock
+from deploy.local.state.state_folder import StateFolder
 
 
 def test_the_environment_names_the_folder(tmp_path: Path) -> None:

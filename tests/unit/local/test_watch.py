@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deploy.local.watch import Watch
+from deploy.local.processes.hang_detector import Watch
 
 
 class Script:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from libs.common.messages import EngineLoad, RoutesPublished
+from libs.common.bus.messages import EngineLoad, RoutesPublished
 from libs.common.states import WorkerState
-from services.scheduler.doubts import Doubts
-from services.scheduler.hearing import Hearing
-from services.scheduler.observed import Observed
-from services.scheduler.routes import RoutePublisher, Table, routes_of
+from services.scheduler.observation.liveness import Hearing
+from services.scheduler.observation.observed import Observed
+from services.scheduler.policy.unconfirmed_losses import Doubts
+from services.scheduler.rounds.routes import RoutePublisher, Table, routes_of
 from tests.unit.scheduler.values import agent_heartbeat, endpoint, observed, worker
 
 STAGES = (worker(), worker(id="worker-2", stage_index=1))

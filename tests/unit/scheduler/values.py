@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from libs.common.messages import (
+from libs.common.bus.messages import (
     AgentHeartbeat,
     FetchObserved,
     ModelSummary,
@@ -10,7 +10,7 @@ from libs.common.messages import (
     WorkerObserved,
 )
 from libs.common.states import EndpointState, FetchState, ModelState, WorkerState
-from services.scheduler.cluster import (
+from services.scheduler.policy.cluster import (
     Cluster,
     Deployable,
     Device,
@@ -19,7 +19,7 @@ from services.scheduler.cluster import (
     Node,
     Worker,
 )
-from services.scheduler.diagnosis import NodeReport
+from services.scheduler.policy.diagnosis import NodeReport
 
 DIGEST = "0" * 64
 

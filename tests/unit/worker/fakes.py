@@ -4,11 +4,11 @@ import asyncio
 import socket
 from dataclasses import dataclass, field
 
+from services.worker.agent.processes.frame_connection import read_body
+from services.worker.agent.processes.worker_process import Exit
+from services.worker.agent.settings import DeviceSettings
 from services.worker.errors import LaunchError
-from services.worker.frames import ToAgent, ToWorker, decode_to_worker, encode
-from services.worker.link import read_body
-from services.worker.settings import DeviceSettings
-from services.worker.workerprocess import Exit
+from services.worker.frames.frames import ToAgent, ToWorker, decode_to_worker, encode
 
 
 class FakeProcess:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from libs.common.messages import Generate, LayerRange, SamplingParameters, WorkerSpec
+from libs.common.bus.messages import Generate, LayerRange, SamplingParameters, WorkerSpec
 
 
 def worker_spec(worker_id: str = "worker-a", **changed: Any) -> WorkerSpec:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.states import FinishReason
-from services.worker.dataplane.security import DataPlaneOptions, Neighbour, Security
+from services.worker.agent.processes.frame_connection import read_body
 from services.worker.errors import FrameError
-from services.worker.frames import (
+from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
+from services.worker.frames.frames import (
     HEADER_BYTES,
     MAX_FRAME_BYTES,
     CancelGeneration,
@@ -31,7 +32,6 @@ from services.worker.frames import (
     decode_to_worker,
     encode,
 )
-from services.worker.link import read_body
 
 SAMPLING = Sampling(0.7, 0.9, 16, 2**64 - 1, (2, 7), False, None)
 START = StartWorker(

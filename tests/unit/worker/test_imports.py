@@ -6,9 +6,9 @@ import sys
 
 # What the runtime imports on its way, in its order.
 WORKER = (
-    "services.worker.runtime",
-    "services.worker.assembly",
-    "services.worker.serving",
+    "services.worker.runtime.worker_process",
+    "services.worker.runtime.assembly",
+    "services.worker.runtime.serving",
 )
 NEVER_IN_A_WORKER = (
     "nats",
@@ -21,8 +21,8 @@ NEVER_IN_A_WORKER = (
     "blake3",
     "minio",
     "uvloop",
-    "libs.common.bus",
-    "libs.common.messages",
+    "libs.common.bus.bus",
+    "libs.common.bus.messages",
 )
 SLOW_IN_AN_AGENT = ("torch", "numpy", "transformers", "sqlalchemy", "minio")
 
@@ -42,11 +42,11 @@ def test_a_worker_process_loads_nothing_that_waits_or_speaks_on_a_network() -> N
 
 
 def test_a_worker_process_asks_for_its_weights_before_it_imports_torch() -> None:
-    loaded = modules_after("services.worker.runtime")
-    assert "services.worker.unitfeed" in loaded
+    loaded = modules_after("services.worker.runtime.worker_process")
+    assert "services.worker.runtime.unit_feed" in loaded
     assert sorted(loaded & {"torch", "numpy", "asyncio", *NEVER_IN_A_WORKER}) == []
 
 
 def test_an_agent_is_light() -> None:
-    loaded = modules_after("services.worker.bootstrap")
+    loaded = modules_after("services.worker.agent.bootstrap")
     assert sorted(loaded & set(SLOW_IN_AN_AGENT)) == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from libs.common.errors import UnitFileTimeout
-from libs.common.manifest import Manifest, UnitEntry, UnitKind
+from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind
 from services.worker.errors import WeightsUnavailable
 
 CHUNK_BYTES = 4096

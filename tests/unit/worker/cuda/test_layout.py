@@ -1,4 +1,4 @@
-from services.worker.cuda.layout import ALIGNMENT_BYTES, plan_slab
+from services.worker.runtime.cuda.layout import ALIGNMENT_BYTES, plan_slab
 from tests.unit.worker.cuda.arriving import unit_of
 
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from services.worker.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Pace
-from services.worker.cuda.staging import NUM_BUFFERS
 from services.worker.errors import WeightsUnavailable
-from services.worker.frames import StepTaken
-from services.worker.startsteps import StartSteps
+from services.worker.frames.frames import StepTaken
+from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Pace
+from services.worker.runtime.cuda.staging import NUM_BUFFERS
+from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import ERROR_NAME, FUNCTIONS, FakeDriver
 from tests.support.waiting import eventually
 from tests.unit.worker.cuda.arriving import FeedDouble

@@ -1,5 +1,5 @@
 from libs.common.gpumemory import WORKER_BYTES, WORKING_BYTES
-from services.worker.cuda.memory import torch_share
+from services.worker.runtime.cuda.memory import torch_share
 
 GIB = 2**30
 

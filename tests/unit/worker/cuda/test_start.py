@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from libs.common.states import FetchClass
-from services.worker.cuda.driver import Driver
-from services.worker.cuda.libcuda import LibCuda
-from services.worker.cuda.loading import DeviceLoading
-from services.worker.cuda.start import start_loading
-from services.worker.dataplane.security import DataPlaneOptions
+from services.worker.agent.settings import parse_device
+from services.worker.agent.translate import start_frame
 from services.worker.errors import DriverLacks
-from services.worker.frames import StartWorker
-from services.worker.settings import parse_device
-from services.worker.startsteps import StartSteps
-from services.worker.translate import start_frame
+from services.worker.frames.dataplane import DataPlaneOptions
+from services.worker.frames.frames import StartWorker
+from services.worker.runtime.cuda.driver import Driver
+from services.worker.runtime.cuda.libcuda import LibCuda
+from services.worker.runtime.cuda.loading import DeviceLoading
+from services.worker.runtime.cuda.start import start_loading
+from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import FakeDriver
 from tests.support.waiting import eventually
 from tests.unit.worker.cuda.arriving import FeedDouble

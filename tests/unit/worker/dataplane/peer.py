@@ -5,9 +5,9 @@ It prints its address and key, reads those of its only neighbour, and sends back
 
 import sys
 
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
 from tests.unit.worker.dataplane.ring import HOST, PATIENCE_S
 
 

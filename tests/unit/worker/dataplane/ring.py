@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.microbatch import MicroBatch, Piece, SlotMove
+from services.worker.engine.execution.microbatch import MicroBatch, Piece, SlotMove
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
 
 HOST = "127.0.0.1"
 ROW_BYTES = 1152  # 576 values of two bytes

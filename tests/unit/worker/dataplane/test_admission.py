@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.worker.dataplane.admission import DOMAIN, MAX_WAITING, Admission
-from services.worker.dataplane.security import KeyPair, Neighbour, Security
+from services.worker.frames.dataplane import KeyPair, Neighbour, Security
+from services.worker.runtime.dataplane.admission import DOMAIN, MAX_WAITING, Admission
 
 OWN = KeyPair("o" * 40, "secret")
 PREVIOUS = Neighbour(1, "tcp://127.0.0.1:1", "p" * 40)

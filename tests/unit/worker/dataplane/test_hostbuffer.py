@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from services.worker.dataplane.hostbuffer import HostBuffer
+from services.worker.runtime.dataplane.hostbuffer import HostBuffer
 
 DEVICES = [
     pytest.param(torch.device("cpu"), id="CPU"),

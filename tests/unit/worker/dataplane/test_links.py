@@ -1,6 +1,6 @@
 """What socket events mean for the two links."""
 
-from services.worker.dataplane.links import InletLink, OutletLink
+from services.worker.runtime.dataplane.neighbour_state import InletLink, OutletLink
 
 
 def test_the_previous_stage_is_lost_when_its_own_connection_ends() -> None:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from services.worker.dataplane.errors import DataPlaneError, NeighbourLost
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.microbatch import MicroBatch, Piece
+from services.worker.engine.execution.microbatch import MicroBatch, Piece
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.errors import DataPlaneError, NeighbourLost
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
 from tests.unit.worker.dataplane.ring import HOST, PATIENCE_S, ROW_BYTES, neighbour
 
 NOTICED_WITHIN_S = 2.0

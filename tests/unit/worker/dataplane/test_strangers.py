@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
-from services.worker.dataplane import plane
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import KeyPair, Neighbour, Security
-from services.worker.dataplane.sockets import make_keys, open_outlet
-from services.worker.dataplane.wire import MAX_FRAME_BYTES, encode_header, encode_hello
-from services.worker.engine.microbatch import MicroBatch
+from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.frames.dataplane import KeyPair, Neighbour, Security
+from services.worker.runtime.dataplane import plane
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.sockets import make_keys, open_outlet
+from services.worker.runtime.dataplane.wire import MAX_FRAME_BYTES, encode_header, encode_hello
 from tests.unit.worker.dataplane.ring import PATIENCE_S, ROW_BYTES, linked_ring
 
 BATCH = MicroBatch(1, (), ())

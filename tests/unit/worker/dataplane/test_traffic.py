@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from services.worker.dataplane.errors import BindError, DataPlaneError, LinkTimedOut
-from services.worker.dataplane.plane import DataPlane
-from services.worker.dataplane.security import Neighbour, Security
-from services.worker.dataplane.sockets import MAX_QUEUED
-from services.worker.dataplane.watch import Neighbours
-from services.worker.engine.microbatch import MicroBatch, Piece
+from services.worker.engine.execution.microbatch import MicroBatch, Piece
+from services.worker.frames.dataplane import Neighbour, Security
+from services.worker.runtime.dataplane.errors import BindError, DataPlaneError, LinkTimedOut
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.sockets import MAX_QUEUED
+from services.worker.runtime.dataplane.watch import Neighbours
 from tests.unit.worker.dataplane.ring import (
     HOST,
     PATIENCE_S,

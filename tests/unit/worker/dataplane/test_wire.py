@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from services.worker.dataplane.errors import WireError
-from services.worker.dataplane.wire import (
+from services.worker.engine.execution.microbatch import MicroBatch, Piece
+from services.worker.runtime.dataplane.errors import WireError
+from services.worker.runtime.dataplane.wire import (
     HIDDEN_FRAME_BYTES,
     MAX_HIDDEN_BYTES,
     decode_hello,
@@ -15,7 +16,6 @@ from services.worker.dataplane.wire import (
     encode_hello,
     hidden_frames,
 )
-from services.worker.engine.microbatch import MicroBatch, Piece
 from tests.unit.worker.dataplane.ring import ROW_BYTES, random_message
 
 BATCH = MicroBatch(7, (), (Piece(10, 0, 2, False), Piece(30, 5, 1, True)))

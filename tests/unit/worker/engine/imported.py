@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from libs.common.manifest import UnitEntry
-from services.fetcher.architectures import plan_model
-from services.fetcher.checkpoint import read_checkpoint
-from services.fetcher.repack import pack_unit
-from services.fetcher.source import opened_folder
-from services.worker.engine.config import parse_config
-from services.worker.engine.weights import UnitKey
+from libs.common.weights.manifest import UnitEntry
+from services.fetcher.imports.architectures import plan_model
+from services.fetcher.imports.checkpoint import read_checkpoint
+from services.fetcher.imports.repack import pack_unit
+from services.fetcher.imports.source import opened_folder
+from services.worker.engine.model.config import parse_config
+from services.worker.engine.model.weights import UnitKey
 from tests.unit.worker.engine.tiny import Subject
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}

@@ -8,10 +8,10 @@ from itertools import pairwise
 import torch
 
 from services.worker.engine.engine import Engine
-from services.worker.engine.follower import Follower
-from services.worker.engine.microbatch import MicroBatch
-from services.worker.engine.place import Place
-from services.worker.engine.ring import Arrival
+from services.worker.engine.execution.follower import Follower
+from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.engine.execution.ring import Arrival
+from services.worker.engine.model.place import Place
 from tests.unit.worker.engine.tiny import Subject
 
 

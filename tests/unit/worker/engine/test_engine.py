@@ -10,7 +10,7 @@ import torch
 from libs.common.states import FinishReason
 from services.worker.engine.engine import Engine
 from services.worker.engine.errors import EngineError, RequestRefused
-from services.worker.engine.request import Output, Request, Sampling
+from services.worker.engine.scheduling.request import Output, Request, Sampling
 from tests.unit.worker.engine.tiny import MAX_CONTEXT, Tiny, generate
 
 BYTES_PER_TOKEN = 2 * 3 * 32 * 4  # keys and values, layers, kv size, float32

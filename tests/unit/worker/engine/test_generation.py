@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from services.worker.engine.philox import uniform
-from services.worker.engine.request import Request, Sampling
+from services.worker.engine.sampling.philox import uniform
+from services.worker.engine.scheduling.request import Request, Sampling
 from tests.support.equality import TokenEquality, is_draw_near_tie, is_greedy_near_tie
 from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Tiny, generate
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("transformers", "pydantic", "nats", "libs.common.messages", "sqlalchemy", "scipy")
+HEAVY = ("transformers", "pydantic", "nats", "libs.common.bus.messages", "sqlalchemy", "scipy")
 SCRIPT = """
 import sys
 import services.worker.engine.engine

@@ -7,15 +7,15 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from libs.common.modelconfig.config import ModelConfig
-from services.worker.engine.config import parse_config
-from services.worker.engine.context import StepContext, StepContexts
+from services.worker.engine.attention.context import StepContext, StepContexts
+from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.attention.spans import Span
 from services.worker.engine.engine import Engine
-from services.worker.engine.kv_cache import KvCache
+from services.worker.engine.model.config import parse_config
+from services.worker.engine.model.stage import Stage
+from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.request import Output, Request
-from services.worker.engine.spans import Span
-from services.worker.engine.stage import Stage
-from services.worker.engine.weights import WeightSource
+from services.worker.engine.scheduling.request import Output, Request
 from tests.support.weights import PackedWeights
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import sys
 
 CODE = """
 import os, sys
-from services.worker.standby.orphans import OrphanReaper
+from services.worker.agent.standby.orphans import OrphanReaper
 
 def ended_child(code):
     pid = os.fork()

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.worker.standby import pool as pools
-from services.worker.standby.pool import StandbyPool
+from services.worker.agent.standby import pool as pools
+from services.worker.agent.standby.pool import StandbyPool
 from tests.support.waiting import eventually
 from tests.unit.worker.standby.zygotes import Fork, ZygoteDouble, break_down, fail, hang
 

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from services.worker.standby.wire import (
+from services.worker.frames.standby import (
     Binding,
     pid_in,
     ready_packet,

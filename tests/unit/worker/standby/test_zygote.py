@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from services.worker.standby import zygote
-from services.worker.standby.wire import socket_pair
+from services.worker.frames.standby import socket_pair
+from services.worker.runtime.standby import zygote
 
 
 def num_descriptors() -> int:

@@ -5,7 +5,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from services.worker.standby.wire import socket_pair
+from services.worker.frames.standby import socket_pair
 
 Fork = Callable[[socket.socket], object]
 

@@ -1,0 +1,133 @@
+"""One network budget for all processes of a node: a small file in memory, mapped by each.
+
+The fetcher, who knows the card's rate, creates it; workers attach. Linux has one monotonic clock
+for all processes, and `flock` ends with its holder, so a process that dies leaves nothing behind.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from libs.common.errors import NicLedgerError
+from libs.common.network.nicbudget import NicBudget
+
+LEDGER_NAME: Final = "nic.ledger"  # beside the fetcher's socket
+
+_MAGIC: Final = b"HSNIC001"
+_LAYOUT: Final = struct.Struct("<8sQdd")  # magic, rate, level, filled at
+_LOCK_PATIENCE_S: Final = 0.05
+_LOCK_RETRY_S: Final = 0.0002
+
+
+class NicLedger:
+    """For any thread of any process of the node."""
+
+    def __init__(self, descriptor: int, *, monotonic_s: Callable[[], float]) -> None:
+        """Takes over a descriptor of a whole ledger file."""
+        self._descriptor, self._monotonic_s = descriptor, monotonic_s
+        self._map = mmap.mmap(descriptor, _LAYOUT.size)
+        self._thread_lock = threading.Lock()  # flock does not know threads
+
+    @classmethod
+    def create(
+        cls, path: Path, rate_bytes_per_s: int, *, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> Self:
+        """Make it, or set the rate of the one that is there: its users keep what they have.
+
+        Raises OSError.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.posix_fallocate(descriptor, 0, _LAYOUT.size)
+        ledger = cls(descriptor, monotonic_s=monotonic_s)
+        with ledger._locked():
+            ledger._write(NicBudget(rate_bytes_per_s, 0.0, monotonic_s()))
+        return ledger
+
+    @classmethod
+    def attach(cls, path: Path, *, monotonic_s: Callable[[], float] = time.monotonic) -> Self:
+        """Raises NicLedgerError when there is none."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as exc:
+            raise NicLedgerError(f"{path}: {exc.strerror}") from exc
+        if os.fstat(descriptor).st_size != _LAYOUT.size:
+            os.close(descriptor)
+            raise NicLedgerError(f"{path} is no ledger")
+        ledger = cls(descriptor, monotonic_s=monotonic_s)
+        if ledger._map[: len(_MAGIC)] != _MAGIC:
+            ledger.close()
+            raise NicLedgerError(f"{path} is no ledger")
+        return ledger
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._descriptor)
+
+    @property
+    def rate_bytes_per_s(self) -> int:
+        """0: no limit."""
+        return self._read().rate_bytes_per_s
+
+    def take(self, num_bytes: int, *, credit_s: float = 0.0) -> float:
+        """0 when the bytes may move now and are booked; otherwise when to ask again, in seconds.
+
+        Credit goes before others: it takes while the debt is below so many seconds of the rate.
+        """
+        with self._locked():
+            budget = self._read().at(self._monotonic_s())
+            wait_s = budget.wait_s(credit_s)
+            self._write(budget if wait_s else budget.take(num_bytes))
+        return wait_s
+
+    def give_back(self, num_bytes: int) -> None:
+        """Of what was taken, what did not move."""
+        with self._locked():
+            self._write(self._read().take(-num_bytes))
+
+    def acquire(
+        self, num_bytes: int, *, credit_s: float = 0.0, waits: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until the bytes may move. Without end only while others use the card up.
+
+        `waits` is called before each wait.
+        """
+        while wait_s := self.take(num_bytes, credit_s=credit_s):
+            waits()
+            time.sleep(wait_s)
+
+    def _read(self) -> NicBudget:
+        _, rate, level, filled_at_s = _LAYOUT.unpack(self._map)
+        return NicBudget(rate, level, filled_at_s)
+
+    def _write(self, budget: NicBudget) -> None:
+        fields = (budget.rate_bytes_per_s, budget.level_bytes, budget.filled_at_s)
+        _LAYOUT.pack_into(self._map, 0, _MAGIC, *fields)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._thread_lock:
+            is_locked = self._lock()
+            try:
+                yield
+            finally:
+                if is_locked:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _lock(self) -> bool:
+        """False when its holder is frozen: better one wrong sum than a node that stands still."""
+        deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    return False
+                time.sleep(_LOCK_RETRY_S)

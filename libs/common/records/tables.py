@@ -1,0 +1,404 @@
+"""What Postgres holds. The scheduler writes all of it; the gateway writes models as registered, the
+rows of its own requests, API keys and usage (its grants stand in the first migration).
+
+Times are `timestamptz` set by the database's own clock; digests are hexadecimal BLAKE3; states are
+the texts of `states.py`.
+"""
+
+from datetime import date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=_CONVENTION)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: JSONB,
+    }
+
+
+class LeadershipRow(Base):
+    """One row. Its epoch grows whenever a scheduler becomes leader; every scheduler transaction
+    reads it FOR SHARE and ends if it is not its own (fencing)."""
+
+    __tablename__ = "leadership"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    epoch: Mapped[int] = mapped_column(default=0)
+    scheduler_id: Mapped[str | None]
+    taken_at: Mapped[datetime | None]
+
+
+class ModelRow(Base):
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    source: Mapped[str]
+    state: Mapped[str]  # ModelState
+    cause: Mapped[str | None]  # with FAILED
+    is_public: Mapped[bool] = mapped_column(server_default=text("false"))
+    slo_ttft_ms: Mapped[int]
+    slo_tpot_ms: Mapped[int]
+    keep_alive_s: Mapped[float]
+    max_pipeline_size: Mapped[int]
+    max_queue: Mapped[int]  # waiting requests; one more is refused with 429
+    max_slots: Mapped[int]  # requests at once on one endpoint
+    max_endpoints: Mapped[int]
+    max_context_tokens: Mapped[int | None]  # None: what the checkpoint allows
+    kv_cache_bytes: Mapped[int | None]  # None: derived, see the scheduler's memory module
+    engine: Mapped[str] = mapped_column(server_default=text("'auto'"))  # EngineChoice
+    import_id: Mapped[str | None]
+    import_bytes_done: Mapped[int] = mapped_column(server_default=text("0"))
+    import_bytes_total: Mapped[int] = mapped_column(server_default=text("0"))
+    import_heard_at: Mapped[datetime | None]
+    manifest_digest: Mapped[str | None] = mapped_column(ForeignKey("manifests.digest"))
+    num_failed_starts: Mapped[int] = mapped_column(server_default=text("0"))
+    backoff_until: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+    __table_args__ = (
+        Index(
+            "uq_models_tenant_name",
+            "tenant",
+            "name",
+            unique=True,
+            postgresql_where=text("state <> 'DELETING'"),
+        ),
+    )
+
+
+class ManifestRow(Base):
+    __tablename__ = "manifests"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    summary: Mapped[dict[str, Any]]  # messages.ModelSummary
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class NodeRow(Base):
+    __tablename__ = "nodes"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    desired_version: Mapped[int] = mapped_column(server_default=text("0"))
+    agent_boot_id: Mapped[str | None]
+    agent_accepted_version: Mapped[int] = mapped_column(server_default=text("0"))
+    agent_heard_at: Mapped[datetime | None]
+    num_standbys: Mapped[int] = mapped_column(server_default=text("0"))  # ready ones
+    fetcher_boot_id: Mapped[str | None]
+    fetcher_accepted_version: Mapped[int] = mapped_column(server_default=text("0"))
+    fetcher_heard_at: Mapped[datetime | None]
+    nic_bytes_per_s: Mapped[int] = mapped_column(server_default=text("0"))
+    measured_bytes_per_s: Mapped[float | None]
+    cache_capacity_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    cache_used_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class GpuRow(Base):
+    __tablename__ = "gpus"
+    node_id: Mapped[str] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    memory_bytes: Mapped[int]
+    cores: Mapped[int]
+
+
+class NodeEngineRow(Base):
+    """What an engine takes on a node, as its agent has measured it; NULL: not measured yet."""
+
+    __tablename__ = "node_engines"
+    node_id: Mapped[str] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    engine: Mapped[str] = mapped_column(primary_key=True)  # EngineKind
+    launch_s: Mapped[float | None]  # from the launch of a process to its registration
+    worker_bytes: Mapped[int | None]  # of a device, beside weights and KV cache
+
+
+class EndpointRow(Base):
+    __tablename__ = "endpoints"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("endpoints.id"))
+    epoch: Mapped[int]
+    generation: Mapped[int] = mapped_column(server_default=text("1"))  # of its members that serve
+    state: Mapped[str]  # EndpointState
+    cause: Mapped[str | None]  # in words, for people
+    cause_kind: Mapped[str | None]  # CauseKind
+    cause_facts: Mapped[dict[str, Any] | None]
+    guilty_worker_id: Mapped[str | None]  # whom its failure began with, where somebody can say
+    max_slots: Mapped[int]
+    num_stages: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    idle_since: Mapped[datetime | None]  # keep-alive counts from here; None while busy
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_endpoints_live",
+            "model_id",
+            postgresql_where=text("state NOT IN ('STOPPED', 'FAILED')"),
+        ),
+        Index(
+            "ix_endpoints_failed",
+            "model_id",
+            "ended_at",
+            postgresql_where=text("state = 'FAILED'"),
+        ),
+        Index(
+            "ix_endpoints_ended",
+            "ended_at",
+            postgresql_where=text("state IN ('STOPPED', 'FAILED')"),
+        ),
+        Index(
+            "ix_endpoints_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")
+        ),
+    )
+
+
+class WorkerRow(Base):
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    device_index: Mapped[int]
+    stage_index: Mapped[int]
+    engine: Mapped[str] = mapped_column(server_default=text("'stage'"))  # EngineKind
+    state: Mapped[str]  # WorkerState
+    cause: Mapped[str | None]  # in words, for people
+    cause_kind: Mapped[str | None]  # CauseKind
+    cause_facts: Mapped[dict[str, Any] | None]
+    spec: Mapped[dict[str, Any]]  # messages.WorkerSpec
+    fetch_class: Mapped[str]  # FetchClass of its units
+    is_desired: Mapped[bool] = mapped_column(server_default=text("true"))
+    # False while its weights are fetched first: then its node is told the fetch alone.
+    is_launch_due: Mapped[bool] = mapped_column(server_default=text("true"))
+    pid: Mapped[int | None]
+    address: Mapped[str | None]
+    public_key: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_workers_desired", "node_id", postgresql_where=text("is_desired")),
+        Index("ix_workers_endpoint_id", "endpoint_id"),
+        Index(
+            "ix_workers_live",
+            "endpoint_id",
+            postgresql_where=text("state NOT IN ('STOPPED', 'FAILED')"),
+        ),
+    )
+
+
+class EndpointMemberRow(Base):
+    """A worker's part in one generation of its endpoint. A later generation may give it more."""
+
+    __tablename__ = "endpoint_members"
+    endpoint_id: Mapped[str] = mapped_column(
+        ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True
+    )
+    generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    worker_id: Mapped[str] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[str]  # MemberRole
+    stage_index: Mapped[int]
+    first_layer: Mapped[int]
+    last_layer: Mapped[int]  # exclusive
+    memory: Mapped[str]  # MemberMemory
+
+    __table_args__ = (Index("ix_endpoint_members_worker_id", "worker_id"),)
+
+
+class FetchRow(Base):
+    """Units that a node shall hold. What of it is wanted no more disappears from the desired state;
+    what it verified stays in the host cache."""
+
+    __tablename__ = "fetches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    purpose: Mapped[str]  # FetchPurpose
+    fetch_class: Mapped[str]  # FetchClass
+    manifest_digest: Mapped[str]
+    unit_digests: Mapped[list[str]]  # in the order in which they are needed
+    traceparent: Mapped[str | None]
+    deadline_at: Mapped[datetime | None]
+    is_desired: Mapped[bool] = mapped_column(server_default=text("true"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_fetches_desired", "node_id", postgresql_where=text("is_desired")),
+        Index("ix_fetches_endpoint_id", "endpoint_id"),
+        Index("ix_fetches_worker_id", "worker_id"),
+    )
+
+
+class ReservationRow(Base):
+    """Device bytes held for a worker, made in one transaction with the plan."""
+
+    __tablename__ = "reservations"
+    worker_id: Mapped[str] = mapped_column(
+        ForeignKey("workers.id", ondelete="CASCADE"), primary_key=True
+    )
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    device_index: Mapped[int]
+    device_bytes: Mapped[int]
+
+    __table_args__ = (Index("ix_reservations_node_id_device_index", "node_id", "device_index"),)
+
+
+class ColdStartRow(Base):
+    __tablename__ = "cold_starts"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    request_id: Mapped[str | None]  # whose wait made it necessary
+    traceparent: Mapped[str | None]
+    weight_bytes: Mapped[int]
+    bytes_from_cache: Mapped[int] = mapped_column(server_default=text("0"))
+    cause: Mapped[str | None]  # when it failed, in words
+    cause_kind: Mapped[str | None]  # CauseKind
+    cause_facts: Mapped[dict[str, Any] | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_cold_starts_tenant_started_at", "tenant", "started_at"),
+        Index("ix_cold_starts_endpoint_id", "endpoint_id"),
+        Index(
+            "ix_cold_starts_request_id",
+            "request_id",
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
+    )
+
+
+class ColdStartStepRow(Base):
+    """Wall times are those of the node that did the step."""
+
+    __tablename__ = "cold_start_steps"
+    cold_start_id: Mapped[str] = mapped_column(
+        ForeignKey("cold_starts.id", ondelete="CASCADE"), primary_key=True
+    )
+    actor: Mapped[str] = mapped_column(primary_key=True)  # scheduler, fetcher or worker id
+    name: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str | None]
+    stage_index: Mapped[int | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    detail: Mapped[str] = mapped_column(server_default=text("''"))
+
+
+class RequestRow(Base):
+    __tablename__ = "requests"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    model_id: Mapped[str]  # no foreign key: accounting outlives the model
+    gateway_id: Mapped[str]
+    api_key_id: Mapped[str | None]
+    attempt: Mapped[int]
+    num_crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    state: Mapped[str]  # RequestState
+    endpoint_id: Mapped[str | None]
+    cold_start_id: Mapped[str | None]  # what it waited for
+    num_prompt_tokens: Mapped[int]
+    max_tokens: Mapped[int]
+    num_generated_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    arrived_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deadline_at: Mapped[datetime]
+    assigned_at: Mapped[datetime | None]  # for the first time
+    first_token_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]  # RequestOutcome
+    error: Mapped[str | None]
+    is_slo_met: Mapped[bool | None]
+    # `usage` has it, with its gateway's figures unless that died; who ended it is another matter.
+    is_accounted: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    __table_args__ = (
+        Index(
+            "ix_requests_open",
+            "model_id",
+            "arrived_at",
+            postgresql_where=text("state <> 'ENDED'"),
+        ),
+        Index("ix_requests_tenant_arrived_at", "tenant", "arrived_at"),
+        Index(
+            "ix_requests_unaccounted",
+            "ended_at",
+            postgresql_where=text("state = 'ENDED' AND NOT is_accounted"),
+        ),
+        Index("ix_requests_ended", "ended_at", postgresql_where=text("state = 'ENDED'")),
+    )
+
+
+class GatewayRow(Base):
+    __tablename__ = "gateways"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    heard_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class HostCacheRow(Base):
+    """Complete units in a node's shared memory, as its fetcher last reported."""
+
+    __tablename__ = "host_cache"
+    node_id: Mapped[str] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    unit_digest: Mapped[str] = mapped_column(primary_key=True)
+
+
+class ApiKeyRow(Base):
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    key_sha256: Mapped[str] = mapped_column(unique=True)  # keys are 160 random bits: no salt needed
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+
+
+class UsageRow(Base):
+    __tablename__ = "usage"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    num_requests: Mapped[int] = mapped_column(server_default=text("0"))
+    num_prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    num_generated_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class OutboxRow(Base):
+    """A message to publish once the transaction that wrote it has committed."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    service: Mapped[str]  # who publishes it: only that service's NATS user may
+    subject: Mapped[str]  # Subject.pattern
+    token: Mapped[str | None]
+    body: Mapped[dict[str, Any]]
+    traceparent: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index("ix_outbox_service_id", "service", "id"),)

@@ -1,0 +1,257 @@
+"""The fetches of this node: what is desired becomes running transfers, and is observed."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.common.bus.messages import FetchObserved, FetchSpec
+from libs.common.cancellation import cancel_all
+from libs.common.clock import Clock
+from libs.common.errors import HydraError, ManifestError
+from libs.common.observability import telemetry
+from libs.common.states import FetchState
+from libs.common.weights.manifest import Manifest, UnitEntry
+from services.fetcher.errors import HostCacheFull
+from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
+from services.fetcher.fetching.fetch_steps import steps_of
+from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.manifests import Manifests
+from services.fetcher.fetching.transfer import Transfer
+from services.fetcher.hostcache.hostcache import HostCache
+
+logger = logging.getLogger(__name__)
+
+_ROOM_POLL_S = 0.1
+
+
+@dataclass
+class FetchRecord:
+    spec: FetchSpec
+    pin: str  # this record's own: the same fetch may be dropped and wanted again at once
+    state: FetchState = FetchState.QUEUED
+    cause: str | None = None
+    is_node_fault: bool = False
+    fetch: Fetch | None = None
+    ended_at: datetime | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    def observed(self) -> FetchObserved:
+        observed = FetchObserved(
+            fetch_id=self.spec.fetch_id,
+            state=self.state,
+            cause=self.cause,
+            is_node_fault=self.is_node_fault,
+        )
+        if self.fetch is None:
+            return observed
+        progress = self.fetch.progress
+        return observed.model_copy(
+            update={
+                "bytes_done": progress.bytes_done,
+                "bytes_total": progress.bytes_total,
+                "bytes_from_cache": progress.bytes_from_cache,
+                "steps": steps_of(self.fetch, self.ended_at),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class FetchParts:
+    """What a fetch is made with."""
+
+    manifests: Manifests
+    cache: HostCache
+    transfer: Transfer
+    governor: NicGovernor
+    clock: Clock
+    room_patience_s: float  # how long a fetch waits for leases to end before it fails
+
+
+class Fetches:
+    """`on_change` is called in the event loop's thread whenever something became different."""
+
+    def __init__(self, parts: FetchParts, on_change: Callable[[], None]) -> None:
+        self._parts, self._on_change = parts, on_change
+        self._records: dict[str, FetchRecord] = {}
+        self._parted: dict[str, FetchObserved] = {}  # dropped, but their end was not told yet
+        self._downloads: dict[str, UnitDownload] = {}
+        self._changed = threading.Condition()
+        self._num_started = 0
+
+    def follow(self, specs: Iterable[FetchSpec]) -> None:
+        """Start what is new, cancel what nobody wants any more, change classes."""
+        wanted = {spec.fetch_id: spec for spec in specs}
+        for fetch_id in self._records.keys() - wanted.keys():
+            self._drop(fetch_id)
+        for fetch_id, spec in wanted.items():
+            record = self._records.get(fetch_id)
+            if record is None:
+                self._start(spec)
+            elif record.fetch is not None:
+                self._parts.governor.set_class(record.fetch.flow, spec.fetch_class)
+
+    def observed(self) -> tuple[FetchObserved, ...]:
+        parted = (o for fetch_id, o in self._parted.items() if fetch_id not in self._records)
+        return (*(record.observed() for record in self._records.values()), *parted)
+
+    def were_told(self, fetches: Iterable[FetchObserved]) -> None:
+        """Dropped fetches leave the list once it was told when their steps ended."""
+        for fetch in [f for f in fetches if self._parted.get(f.fetch_id) == f]:
+            del self._parted[fetch.fetch_id]
+            self._on_change()
+
+    @property
+    def is_idle(self) -> bool:
+        running = (FetchState.QUEUED, FetchState.FETCHING)
+        return not any(record.state in running for record in self._records.values())
+
+    def failure_for(self, worker_id: str) -> str | None:
+        """Why the worker's units will not come, if that is known."""
+        for record in self._records.values():
+            if record.spec.worker_id == worker_id and record.state is FetchState.FAILED:
+                return record.cause
+        return None
+
+    async def close(self) -> None:
+        """Their threads let go of the files first, if they do so in time."""
+        await cancel_all(record.task for record in self._records.values() if record.task)
+
+    def _start(self, spec: FetchSpec) -> None:
+        self._num_started += 1
+        record = FetchRecord(spec, pin=f"{spec.fetch_id}#{self._num_started}")
+        self._records[spec.fetch_id] = record
+        self._parts.cache.pin(record.pin, spec.unit_digests)
+        record.task = asyncio.create_task(self._run(record), name=spec.fetch_id)
+
+    def _drop(self, fetch_id: str) -> None:
+        record = self._records.pop(fetch_id)
+        assert record.task is not None
+        if record.task.done():
+            self._part(record)
+        else:
+            record.task.add_done_callback(lambda _task: self._part(record))
+            record.task.cancel()
+
+    def _part(self, record: FetchRecord) -> None:
+        self._parts.cache.unpin(record.pin)
+        if record.state in (FetchState.QUEUED, FetchState.FETCHING):
+            record.state, record.cause = FetchState.FAILED, "nobody waits for it any more"
+        self._parted[record.spec.fetch_id] = record.observed()
+        self._on_change()
+
+    async def _run(self, record: FetchRecord) -> None:
+        try:
+            await self._bring(record)
+            record.state = FetchState.COMPLETE
+            logger.info("fetch %s is complete", record.spec.fetch_id)
+        except (HydraError, OSError) as exc:
+            record.state, record.cause = FetchState.FAILED, str(exc)
+            record.is_node_fault = isinstance(exc, HostCacheFull | OSError)
+            logger.warning("fetch %s failed: %s", record.spec.fetch_id, exc)
+        except Exception:
+            record.state, record.cause = FetchState.FAILED, "internal error, see the fetcher's log"
+            logger.exception("fetch %s failed", record.spec.fetch_id)
+        finally:
+            record.ended_at = self._parts.clock.now()
+            self._record_trace(record)
+            self._on_change()
+
+    async def _bring(self, record: FetchRecord) -> None:
+        spec, parts = record.spec, self._parts
+        loaded = await parts.manifests.load(spec.manifest_digest)
+        units = _select(loaded.manifest, spec.unit_digests)
+        await self._make_room(units)
+        fetch = record.fetch = self._open_fetch(spec, units)
+        record.state = FetchState.FETCHING
+        self._on_change()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(parts.transfer.run(fetch))
+                group.create_task(self._add_units(fetch, units))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # the second is only an echo of the first
+        finally:
+            parts.governor.close_flow(fetch.flow)
+            fetch.leave()
+            self._forget_downloads(units)
+
+    def _open_fetch(self, spec: FetchSpec, units: tuple[UnitEntry, ...]) -> Fetch:
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(self._on_change)
+
+        return Fetch(
+            spec.fetch_id,
+            self._parts.governor.open_flow(spec.fetch_class),
+            units,
+            clock=self._parts.clock,
+            changed=self._changed,
+            on_progress=tell,
+        )
+
+    async def _add_units(self, fetch: Fetch, units: tuple[UnitEntry, ...]) -> None:
+        """Create the files one after the other; the first ones fill while the last are made."""
+        for unit in units:
+            fetch.add(await self._download(unit))
+            self._on_change()
+
+    async def _download(self, unit: UnitEntry) -> UnitDownload:
+        """The one on its way, or a new one."""
+        while True:
+            writer = await self._parts.cache.open(unit)
+            with self._changed:
+                download = self._downloads.get(unit.digest)
+                if download is None or download.writer is not writer:
+                    download = self._downloads[unit.digest] = UnitDownload(writer)
+                if download.failure is None:
+                    return download  # otherwise it failed just now: open gives another writer
+
+    def _forget_downloads(self, units: tuple[UnitEntry, ...]) -> None:
+        unused = [
+            unit.digest
+            for unit in units
+            if unit.digest in self._downloads and not self._downloads[unit.digest].fetches
+        ]
+        for digest in unused:
+            del self._downloads[digest]
+        self._parts.cache.release(unused)
+
+    async def _make_room(self, units: tuple[UnitEntry, ...]) -> None:
+        """Evict for all units at once; while workers hold what is there, wait for them a little."""
+        deadline_s = time.monotonic() + self._parts.room_patience_s
+        while True:
+            try:
+                return await self._parts.cache.make_room(units)
+            except HostCacheFull as exc:
+                if exc.is_hopeless or time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(_ROOM_POLL_S)
+
+    def _record_trace(self, record: FetchRecord) -> None:
+        if record.fetch is None or record.fetch.progress.started_at is None:
+            return
+        progress = record.fetch.progress
+        telemetry.record_span(
+            "fetch",
+            record.spec.traceparent,
+            record.fetch.progress.started_at,
+            self._parts.clock.now(),
+            {
+                "hydra.fetch_id": record.spec.fetch_id,
+                "hydra.bytes": progress.bytes_done,
+                "hydra.bytes_from_cache": progress.bytes_from_cache,
+            },
+            record.cause,
+        )
+
+
+def _select(manifest: Manifest, digests: tuple[str, ...]) -> tuple[UnitEntry, ...]:
+    for digest in digests:
+        if digest not in manifest.units_by_digest:
+            raise ManifestError(f"unit {digest} is not in the manifest")
+    return tuple(manifest.units_by_digest[digest] for digest in dict.fromkeys(digests))

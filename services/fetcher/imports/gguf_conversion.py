@@ -1,0 +1,128 @@
+"""GGUF to safetensors, in a one-shot subprocess that knows nothing and may do little.
+
+The parser of a foreign binary format is the likeliest thing here to be attacked or to run wild:
+it gets the open file, an empty folder, limits, and an environment without a single credential.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.fetcher.errors import ImportRefused
+from services.fetcher.imports.source import opened_file
+
+logger = logging.getLogger(__name__)
+
+_PROJECT = Path(__file__).resolve().parents[3]
+_PREFIX = "convert-"
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ConversionLimits:
+    memory_bytes: int  # address space
+    timeout_s: float
+    num_threads: int = 1
+
+
+@contextlib.asynccontextmanager
+async def converted_gguf(
+    source: Path, roots: Sequence[Path], scratch_dir: Path, limits: ConversionLimits
+) -> AsyncIterator[Path]:
+    """A folder with the converted model; it is removed at the end. Raises ImportRefused."""
+    with opened_file(source, roots) as file:
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=scratch_dir))
+        try:
+            await _convert(file.descriptor, folder, limits)
+            yield folder / "model"
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def sweep(scratch_dir: Path) -> None:
+    """Remove what a killed importer left behind."""
+    for folder in scratch_dir.glob(_PREFIX + "*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _convert(descriptor: int, folder: Path, limits: ConversionLimits) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *_command(descriptor, folder, limits),
+        env=_environment(folder, limits),
+        cwd=folder,
+        pass_fds=[descriptor],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=_MAX_ERROR_BYTES,
+    )
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            cause = await _last_line(process)
+            code = await process.wait()
+    except TimeoutError as exc:
+        raise ImportRefused(
+            "conversion_timeout",
+            f"the conversion took longer than {limits.timeout_s:g} s; allow more time, or register "
+            "the model as safetensors",
+        ) from exc
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code != 0:
+        raise ImportRefused(
+            "conversion_failed",
+            f"the GGUF file could not be converted: {_explain(code, cause)}; see that the file is "
+            "whole and its architecture known, or register the model as safetensors",
+        )
+
+
+def _command(descriptor: int, folder: Path, limits: ConversionLimits) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "services.fetcher.imports.gguf_child",
+        f"--descriptor={descriptor}",
+        f"--folder={folder}",
+        f"--memory-bytes={limits.memory_bytes}",
+        f"--cpu-seconds={math.ceil(limits.timeout_s) * limits.num_threads}",
+    ]
+
+
+def _environment(folder: Path, limits: ConversionLimits) -> dict[str, str]:
+    """Nothing is inherited."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": str(_PROJECT),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "OMP_NUM_THREADS": str(limits.num_threads),
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+async def _last_line(process: asyncio.subprocess.Process) -> str:
+    """Reads all of the error output, keeps its end."""
+    assert process.stderr is not None
+    tail = b""
+    while piece := await process.stderr.read(4096):
+        tail = (tail + piece)[-4096:]
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _explain(code: int, last_line: str) -> str:
+    if code < 0:
+        return f"it was ended by signal {-code} (too much memory or time?)"
+    return last_line or f"exit code {code}"

@@ -1,0 +1,98 @@
+"""Putting objects into the store: once each, at background priority, through long outages."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import BinaryIO, TypeVar
+
+from blake3 import blake3
+
+from libs.common.errors import ObjectMissing, ObjectStoreDown
+from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.states import FetchClass
+from services.fetcher.errors import ImportRefused
+from services.fetcher.fetching.governor import Flow, NicGovernor
+from services.fetcher.fetching.transfer import RetryPolicy
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+
+class Uploader:
+    """Objects are named by their content, so one that is there need not be sent again."""
+
+    def __init__(self, store: ObjectStore, governor: NicGovernor, retry: RetryPolicy) -> None:
+        self._store, self._governor, self._retry = store, governor, retry
+
+    async def put_file(self, key: str, file: BinaryIO, *, size_bytes: int, digest: str) -> bool:
+        """Whether the bytes were sent. Raises ImportRefused when the store stayed away."""
+
+        async def once() -> bool:
+            if await self._has(key, size_bytes):
+                return False
+            file.seek(0)
+            flow = self._governor.open_flow(FetchClass.BACKGROUND)
+            try:
+                source = _GovernedReader(file, self._governor, flow)
+                await self._store.put(key, source, size_bytes=size_bytes, digest=digest)
+            finally:
+                self._governor.close_flow(flow)
+            return True
+
+        return await self._patiently(key, once)
+
+    async def put_bytes(self, key_of: Callable[[str], str], data: bytes) -> str:
+        """The digest that names the object."""
+        digest = blake3(data).hexdigest()
+        key = key_of(digest)
+
+        async def once() -> None:
+            if not await self._has(key, len(data)):
+                await self._store.put_bytes(key, data, digest=digest)
+
+        await self._patiently(key, once)
+        return digest
+
+    async def _has(self, key: str, size_bytes: int) -> bool:
+        try:
+            return (await self._store.stat(key)).size_bytes == size_bytes
+        except ObjectMissing:
+            return False
+
+    async def _patiently(self, key: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        started_s, num_failures = time.monotonic(), 0
+        while True:
+            try:
+                return await attempt()
+            except ObjectStoreDown as exc:
+                waited_s = time.monotonic() - started_s
+                if waited_s > self._retry.patience_s:
+                    raise ImportRefused(
+                        "store_unreachable",
+                        f"the object store could not be reached for {waited_s:.0f} s ({exc}); "
+                        "register the model again when it is back: what was stored stays",
+                    ) from exc
+                num_failures += 1
+                logger.warning("the import waits for the object store: %s", exc)
+                await asyncio.sleep(self._retry.delay_s(num_failures))
+
+
+class _GovernedReader:
+    """A file that is read no faster than the network card's background share."""
+
+    def __init__(self, file: BinaryIO, governor: NicGovernor, flow: Flow) -> None:
+        self._file, self._governor, self._flow = file, governor, flow
+
+    def read(self, size: int) -> bytes:
+        pieces: list[bytes] = []
+        while size > 0:
+            wanted = min(size, self._governor.grant_bytes)
+            self._governor.acquire(self._flow, wanted)
+            piece = self._file.read(wanted)
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)

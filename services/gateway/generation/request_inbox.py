@@ -1,0 +1,79 @@
+"""Everything the bus brings for one request, and a signal for whoever waits for it."""
+
+from contextlib import AsyncExitStack
+from typing import Self
+
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
+    RequestAssigned,
+    RequestProgressed,
+    RequestRefused,
+    TokensGenerated,
+)
+from libs.common.bus.subjects import (
+    REQUEST_ASSIGNED,
+    REQUEST_PROGRESS,
+    REQUEST_REFUSED,
+    REQUEST_TOKENS,
+)
+from libs.common.clock import Clock
+from services.gateway.generation.signal import Signal
+from services.gateway.generation.token_log import Offer, TokenLog
+
+
+class Mailbox:
+    """Enter it before anything is sent, so that no answer comes too early."""
+
+    def __init__(self, bus: Bus, request_id: str, log: TokenLog, clock: Clock) -> None:
+        self.log = log
+        self.changed = Signal()
+        self.assigned: RequestAssigned | None = None
+        self.refused: RequestRefused | None = None
+        self.progress: RequestProgressed | None = None
+        self.first_token_s: float | None = None
+        self.last_token_s: float | None = None
+        self._bus, self._request_id, self._clock = bus, request_id, clock
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Raises BusError when the connection cannot take it."""
+        async with AsyncExitStack() as stack:
+            for subject, handler in (
+                (REQUEST_TOKENS, self._on_tokens),
+                (REQUEST_ASSIGNED, self._on_assigned),
+                (REQUEST_PROGRESS, self._on_progress),
+                (REQUEST_REFUSED, self._on_refused),
+            ):
+                subscription = await self._bus.subscribe(subject, self._request_id, handler)
+                stack.push_async_callback(subscription.unsubscribe)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _on_tokens(self, message: TokensGenerated) -> None:
+        offer = self.log.offer(message)
+        if offer is Offer.STALE:
+            return
+        if offer is Offer.TAKEN and message.ids:
+            self.last_token_s = self._clock.monotonic_s()
+            self.first_token_s = self.first_token_s or self.last_token_s
+        self.changed.notify()
+
+    def assign(self, message: RequestAssigned) -> None:
+        """From either way in which the scheduler tells; an older attempt's comes too late."""
+        if self.assigned is None or message.attempt >= self.assigned.attempt:
+            self.assigned = message
+            self.changed.notify()
+
+    async def _on_assigned(self, message: RequestAssigned) -> None:
+        self.assign(message)
+
+    async def _on_progress(self, message: RequestProgressed) -> None:
+        self.progress = message
+        self.changed.notify()
+
+    async def _on_refused(self, message: RequestRefused) -> None:
+        self.refused = message
+        self.changed.notify()

@@ -1,0 +1,95 @@
+"""Whether a new request may wait for its model, or why not."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus.messages import SubmitRefused
+from libs.common.states import ModelState
+from services.scheduler.intake.feasibility import Prospect, Prospects
+from services.scheduler.observation.observed import Observed
+from services.scheduler.policy.cluster import Deployable, Model
+from services.scheduler.policy.planning.plans import NoRoom
+from services.scheduler.rounds.summaries import Summaries
+from services.scheduler.store import endpoints
+
+
+@dataclass(frozen=True)
+class Admission:
+    summaries: Summaries
+    observed: Observed
+    prospects: Prospects
+    retry_after_s: int
+    acquaintance_s: float
+
+    async def refusal(
+        self, session: AsyncSession, model: Model | None, num_queued: int, remaining_s: float
+    ) -> SubmitRefused | None:
+        """None: the request may be queued behind `num_queued` others until its deadline."""
+        if model is None or model.state is ModelState.DELETING:
+            return SubmitRefused(code="model_failed", message="the model was deleted")
+        if model.state is not ModelState.READY:
+            return self._not_ready(model)
+        if num_queued >= model.max_queue:
+            return SubmitRefused(
+                code="queue_full",
+                message=f"{num_queued} requests wait for model {model.name} already, "
+                f"its max_queue is {model.max_queue}",
+                retry_after_s=self.retry_after_s,
+            )
+        return await self._backing_off(session, model) or await self._out_of_reach(
+            session, model, remaining_s
+        )
+
+    def _not_ready(self, model: Model) -> SubmitRefused:
+        if model.state is ModelState.FAILED:
+            message = f"the import of model {model.name} failed: {model.cause}"
+            return SubmitRefused(code="model_failed", message=message)
+        message = f"model {model.name} is still being imported"
+        return SubmitRefused(
+            code="model_not_ready", message=message, retry_after_s=self.retry_after_s
+        )
+
+    async def _backing_off(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
+        remaining_s = model.backoff_remaining_s or 0.0
+        if remaining_s <= 0 or await endpoints.has_serving(session, model.id):
+            return None
+        cause = await endpoints.last_failure(session, model.id)
+        return SubmitRefused(
+            code="model_failed",
+            message=f"model {model.name} failed to start {model.num_failed_starts} times, "
+            f"the next try is in {ceil(remaining_s)} s; the last failure: {cause}",
+            retry_after_s=ceil(remaining_s),
+        )
+
+    async def _out_of_reach(
+        self, session: AsyncSession, model: Model, remaining_s: float
+    ) -> SubmitRefused | None:
+        """Of a model that nothing lives of; a leader that has just begun knows only a part of the
+        cluster, and lets the request wait."""
+        if not self.observed.knows_all_nodes(self.acquaintance_s):
+            return None
+        if await endpoints.has_open(session, model.id):
+            return None
+        deployable = await self.summaries.deployable(session, model)
+        prospect = await self.prospects.of(session, deployable)
+        if prospect.shortage is not None:
+            return SubmitRefused(code="no_capacity", message=prospect.shortage)
+        return self._too_late(prospect, deployable, remaining_s)
+
+    def _too_late(
+        self, prospect: Prospect, deployable: Deployable, remaining_s: float
+    ) -> SubmitRefused | None:
+        """Its bytes alone would need longer, were all nodes idle."""
+        best = prospect.best
+        if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
+            return None
+        model, num_stages = deployable.model, len(best.stages)
+        return SubmitRefused(
+            code="deadline_too_short",
+            message=f"model {model.name} needs at least {best.fetch_s:.1f} s to start, on "
+            f"{num_stages} node{'s' if num_stages > 1 else ''} (its max_pipeline_size is "
+            f"{model.max_pipeline_size}), and the request's deadline is in {remaining_s:.1f} s",
+            needed_s=best.fetch_s,
+        )

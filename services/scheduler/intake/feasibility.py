@@ -1,0 +1,79 @@
+"""What the cluster could do for a model if it were empty: read now and then, asked by many."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.clock import Clock
+from services.scheduler.observation.observed import Observed
+from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
+from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.plans import NoRoom, Plan
+from services.scheduler.rounds.capacity import idle_cluster
+from services.scheduler.rounds.room import shortage
+from services.scheduler.store import nodes, sizes
+
+
+@dataclass(frozen=True)
+class Prospect:
+    shortage: str | None  # why it could never run
+    best: Plan | NoRoom  # of what is there now
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """All that the answer depends on, of a model; its name is in the answer."""
+
+    name: str
+    manifest_digest: str
+    max_pipeline_size: int
+    max_slots: int
+    max_context_tokens: int | None
+    kv_cache_bytes: int | None
+
+    @classmethod
+    def of(cls, deployable: Deployable) -> "_Ask":
+        model = deployable.model
+        return cls(
+            model.name,
+            deployable.manifest_digest,
+            model.max_pipeline_size,
+            model.max_slots,
+            model.max_context_tokens,
+            model.kv_cache_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    at_s: float
+    sizes: tuple[DeviceSize, ...]
+    cluster: Cluster
+    answers: dict[_Ask, Prospect] = field(default_factory=dict)
+
+    def prospect(self, deployable: Deployable) -> Prospect:
+        ask = _Ask.of(deployable)
+        if ask not in self.answers:
+            self.answers[ask] = Prospect(
+                shortage(deployable, self.sizes), planner.plan(self.cluster, deployable)
+            )
+        return self.answers[ask]
+
+
+@dataclass
+class Prospects:
+    """A thousand requests that come at once are answered from one reading: both it and a plan cost
+    more the larger the cluster is."""
+
+    observed: Observed
+    clock: Clock
+    max_age_s: float
+    _reading: _Reading | None = None
+
+    async def of(self, session: AsyncSession, deployable: Deployable) -> Prospect:
+        now_s, reading = self.clock.monotonic_s(), self._reading
+        if reading is None or now_s - reading.at_s >= self.max_age_s:
+            known = await sizes.load_sizes(session)
+            cluster = idle_cluster(self.observed, await nodes.load_devices(session))
+            reading = self._reading = _Reading(now_s, known, cluster)
+        return reading.prospect(deployable)

@@ -1,0 +1,173 @@
+"""Handlers of what gateways ask for: a place in the queue, and giving it up."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus.messages import (
+    Acknowledged,
+    CancelRequest,
+    RequestAssigned,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitReply,
+    SubmitRequest,
+)
+from libs.common.clock import Clock
+from libs.common.errors import DatabaseUnavailable
+from libs.common.observability import telemetry
+from libs.common.states import EndpointState, ModelState, RequestOutcome, RequestState
+from services.scheduler.errors import LeadershipLost
+from services.scheduler.intake.admission import Admission
+from services.scheduler.intake.repeats import Repeats
+from services.scheduler.observation.traces import Traces
+from services.scheduler.policy.unconfirmed_losses import Doubts
+from services.scheduler.store import endpoints, models, queue, requests
+from services.scheduler.store.ledger import Lane, Ledger
+from services.scheduler.store.requests import Request
+
+logger = logging.getLogger(__name__)
+
+MAX_CRASHES = 2  # endpoints that may die under one request
+
+
+@dataclass(frozen=True)
+class Submissions:
+    ledger: Ledger
+    admission: Admission
+    repeats: Repeats
+    doubts: Doubts
+    traces: Traces
+    clock: Clock
+    wake: Callable[[], None]  # the reconciler: somebody waits, or does no longer
+
+    async def submit(self, message: SubmitRequest) -> SubmitReply | None:
+        """Idempotent by (request_id, attempt). No answer while the database is away: the gateway
+        repeats."""
+        try:
+            place = await self.repeats.place(message)
+            if place is not None:
+                return SubmitReply(result=SubmitAccepted(queue_position=place))
+            async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
+                result = await self._place(session, message)
+        except (DatabaseUnavailable, LeadershipLost) as exc:
+            logger.warning("request %s was not answered: %s", message.request_id, exc)
+            return None
+        if isinstance(result, SubmitAccepted):
+            self.repeats.remember(message)
+            self.traces.remember(message.request_id, telemetry.current_traceparent())
+        self.wake()
+        return SubmitReply(result=result)
+
+    async def cancel(self, message: CancelRequest) -> Acknowledged | None:
+        """Of a request that waits; one that runs is cancelled at its endpoint by the gateway."""
+        try:
+            async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
+                request = await requests.find_locked(session, message.request_id)
+                if request is not None:
+                    await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)
+        except (DatabaseUnavailable, LeadershipLost) as exc:
+            logger.warning("cancelling %s was not answered: %s", message.request_id, exc)
+            return None
+        self.wake()
+        return Acknowledged(known=request is not None)
+
+    async def _place(
+        self, session: AsyncSession, message: SubmitRequest
+    ) -> SubmitAccepted | SubmitRefused:
+        request = await requests.find_locked(session, message.request_id)
+        if request is None:
+            placed = await self._place_new(session, message)
+            if placed is not None:
+                return placed
+            request = await requests.find_locked(session, message.request_id)
+            assert request is not None, "its insertion met this row"
+        return await self._place_known(session, message, request)
+
+    async def _place_new(
+        self, session: AsyncSession, message: SubmitRequest
+    ) -> SubmitAccepted | SubmitRefused | None:
+        """None when the gateway wrote the row at this very moment."""
+        model = await models.find(session, message.model_id)
+        num_queued = await queue.num_queued(session, message.model_id)
+        refusal = await self.admission.refusal(
+            session, model, num_queued, message.remaining_ms / 1000
+        )
+        if refusal is not None:
+            return refusal
+        assert model is not None, "an unknown model is refused"
+        num_crashes = await self._crashes(session, message)
+        if not await requests.add(session, message, model, num_crashes):
+            return None
+        return SubmitAccepted(queue_position=num_queued)
+
+    async def _place_known(
+        self, session: AsyncSession, message: SubmitRequest, request: Request
+    ) -> SubmitAccepted | SubmitRefused:
+        if request.state is RequestState.ENDED:
+            return _ended(request)
+        if message.attempt < request.attempt:
+            reason = f"attempt {message.attempt} is over, {request.attempt} is the latest"
+            return SubmitRefused(code="ended", message=reason)
+        if message.attempt > request.attempt:
+            return await self._place_again(session, message, request)
+        return await self._repeat(session, request)
+
+    async def _place_again(
+        self, session: AsyncSession, message: SubmitRequest, request: Request
+    ) -> SubmitAccepted | SubmitRefused:
+        num_crashes = request.num_crashes + await self._crashes(session, message)
+        if num_crashes >= MAX_CRASHES:
+            error = f"{num_crashes} endpoints ended while they served this request"
+            await requests.end(session, [request.id], RequestOutcome.WORKER_CRASHED, error)
+            return SubmitRefused(code="worker_crashed", message=error)
+        model = await models.find(session, request.model_id)
+        if model is None or model.state is not ModelState.READY:
+            error = "the model was deleted"
+            await requests.end(session, [request.id], RequestOutcome.MODEL_FAILED, error)
+            return SubmitRefused(code="model_failed", message=error)
+        await requests.queue_again(session, request.id, message.attempt, num_crashes)
+        return await self._queued(session, request.id)
+
+    async def _repeat(self, session: AsyncSession, request: Request) -> SubmitAccepted:
+        """The same attempt again: its gateway does not know yet what it was given, if anything."""
+        if request.endpoint_id is None:
+            return await self._queued(session, request.id)
+        endpoint = await endpoints.find_past(session, request.endpoint_id)
+        if endpoint is None or not endpoint.state.can_take_requests:
+            await requests.queue_again(session, request.id, request.attempt, request.num_crashes)
+            return await self._queued(session, request.id)
+        assigned = RequestAssigned(
+            request_id=request.id,
+            attempt=request.attempt,
+            endpoint_id=request.endpoint_id,
+            epoch=endpoint.epoch,
+        )
+        return SubmitAccepted(queue_position=0, assigned=assigned)
+
+    async def _queued(self, session: AsyncSession, request_id: str) -> SubmitAccepted:
+        return SubmitAccepted(queue_position=await queue.num_before(session, request_id))
+
+    async def _crashes(self, session: AsyncSession, message: SubmitRequest) -> int:
+        """1 if the endpoint it lost had been serving it. One that never had the request, never
+        served, or was stopped as planned says nothing about it."""
+        if message.lost_endpoint_id is None:
+            return 0
+        self.doubts.report(message.lost_endpoint_id, self.clock.monotonic_s())
+        if not message.was_taken:
+            return 0
+        lost = await endpoints.find_past(session, message.lost_endpoint_id)
+        if lost is None or not lost.has_been_ready:
+            return 0
+        return int(lost.state.is_serving or lost.state is EndpointState.FAILED)
+
+
+def _ended(request: Request) -> SubmitRefused:
+    error = request.error or f"the request has ended: {request.outcome}"
+    if request.outcome is RequestOutcome.WORKER_CRASHED:
+        return SubmitRefused(code="worker_crashed", message=error)
+    if request.outcome is RequestOutcome.MODEL_FAILED:
+        return SubmitRefused(code="model_failed", message=error)
+    return SubmitRefused(code="ended", message=error)

@@ -1,0 +1,170 @@
+"""The scheduler's values: what rows and heartbeats become once they are inside. No I/O, no clock.
+
+Times are ages in seconds, measured by the database's own clock when the rows were read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from libs.common.bus.messages import ModelSummary
+from libs.common.states import EndpointState, ModelState, WorkerState
+
+
+@dataclass(frozen=True)
+class Model:
+    id: str
+    tenant: str
+    name: str
+    state: ModelState
+    cause: str | None
+    keep_alive_s: float
+    max_pipeline_size: int
+    max_queue: int
+    max_slots: int
+    max_endpoints: int
+    max_context_tokens: int | None
+    kv_cache_bytes: int | None
+    manifest_digest: str | None
+    num_failed_starts: int
+    backoff_remaining_s: float | None  # negative: over for that long; None: never failed
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that may still hold device memory: its reservation exists."""
+
+    id: str
+    endpoint_id: str
+    node_id: str
+    device_index: int
+    device_bytes: int
+    stage_index: int
+    state: WorkerState
+    is_desired: bool
+    public_key: str | None
+    address: str | None = None  # of its data socket, with the key
+    is_linked: bool = False  # it was told who its neighbours are
+    is_launch_due: bool = True  # False: its node has been told to fetch, not yet to run it
+    context_tokens: int | None = None  # the longest sequence that it was started for
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    id: str
+    model_id: str
+    epoch: int
+    state: EndpointState
+    max_slots: int
+    num_stages: int
+    cold_start_id: str | None
+    has_been_ready: bool
+    idle_s: float | None  # None while busy
+    num_assigned: int  # requests that were given to it and have not ended
+    workers: tuple[Worker, ...]
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The same on all its stages; None without a worker."""
+        return self.workers[0].context_tokens if self.workers else None
+
+    @property
+    def is_released(self) -> bool:
+        """Nothing of it is wanted any more; it waits for its workers to be gone."""
+        return not any(worker.is_desired for worker in self.workers)
+
+
+@dataclass(frozen=True)
+class Device:
+    node_id: str
+    index: int
+    memory_bytes: int
+    reserved_bytes: int
+    cores: int
+    worker_bytes: int = 0  # what each process takes beside weights and KV cache
+
+    @property
+    def free_bytes(self) -> int:
+        return self.memory_bytes - self.reserved_bytes
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a worker keeps in its node's host cache: it cannot be evicted."""
+
+    worker_id: str
+    file_bytes: Mapping[str, int] = field(hash=False)  # by unit digest
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that may be given work now: both of its services were heard lately."""
+
+    id: str
+    devices: tuple[Device, ...]
+    nic_bytes_per_s: int  # 0: no cap is known
+    num_fetches: int  # that are running now and share the NIC
+    cached_units: frozenset[str]
+    is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
+    cache_bytes: int | None = None  # host cache; None: not known
+    holdings: tuple[Holding, ...] = ()
+    num_standbys: int = 0  # starts that need no import, as far as is known and planned
+
+    @cached_property
+    def held_units(self) -> Mapping[str, int]:
+        """Bytes of their files, by digest; what several workers share counts once."""
+        held: dict[str, int] = {}
+        for holding in self.holdings:
+            held.update(holding.file_bytes)
+        return held
+
+    @cached_property
+    def held_bytes(self) -> int:
+        return sum(self.held_units.values())
+
+
+@dataclass(frozen=True)
+class Cluster:
+    nodes: tuple[Node, ...]
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(device for node in self.nodes for device in node.devices)
+
+
+@dataclass(frozen=True)
+class DeviceSize:
+    """What a device would offer if it, and its node's host cache, were empty.
+
+    Of `memory_bytes` each process takes `worker_bytes` beside weights and KV cache.
+    """
+
+    node_id: str
+    index: int
+    memory_bytes: int
+    cache_bytes: int | None = None  # of its node; None: not known
+    nic_bytes_per_s: int = 0  # of its node; 0: no cap is known
+    worker_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A READY model together with what its manifest says: the planner's second input."""
+
+    model: Model
+    manifest_digest: str
+    summary: ModelSummary
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a model's requests ask for at one moment."""
+
+    num_queued: int = 0
+    num_orphaned: int = 0  # given to an endpoint that has ended; their gateways will come again
+    num_unheard: int = 0  # of gateways that nobody has heard yet: perhaps they live, perhaps not
+    waited_s: float = 0.0  # so far, by whoever came first
+
+    @property
+    def num_waiting(self) -> int:
+        return self.num_queued + self.num_orphaned

@@ -1,0 +1,119 @@
+"""What a heartbeat, or its absence, means for a worker. Pure."""
+
+from dataclasses import dataclass
+
+from libs.common.bus.messages import FetchObserved, WorkerObserved
+from libs.common.states import FetchState, WorkerState
+from services.scheduler.policy.cluster import Worker
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What is known of a worker's node at one moment."""
+
+    node_id: str
+    is_lost: bool  # silent for too long
+    has_rebooted: bool  # the agent that ran the worker is gone, and its workers with it
+    has_accepted: bool  # the agent follows the newest desired state
+    is_heard: bool  # this leader heard the agent at all
+    is_fetcher_lost: bool = False
+    is_quiet: bool = False  # one of its services has missed a heartbeat
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The worker's process is not there any more: its memory is free."""
+
+    cause: str | None  # None: it ended as asked
+    is_node_fault: bool = False  # says nothing about the model
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Its process may still be there, but it cannot become ready."""
+
+    cause: str
+    is_node_fault: bool = False
+
+
+@dataclass(frozen=True)
+class Present:
+    observed: WorkerObserved
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Not seen, and no reason yet to think anything of it."""
+
+
+Finding = Gone | Failing | Present | Unknown
+
+
+def diagnose(
+    worker: Worker,
+    node: NodeReport,
+    observed: WorkerObserved | None,
+    fetch: FetchObserved | None,
+) -> Finding:
+    if node.is_lost:
+        return _gone(worker, f"node {node.node_id} is lost: its agent is silent")
+    if node.has_rebooted:
+        return _gone(worker, f"the agent of node {node.node_id} restarted and its workers ended")
+    if not node.is_heard:
+        return Unknown()
+    if observed is None:
+        return _absent(worker, node, fetch)
+    if observed.state.is_finished:
+        return _ended(worker, observed, fetch)
+    return _fetch_trouble(worker, node, observed.state, fetch) or Present(observed)
+
+
+def _gone(worker: Worker, cause: str) -> Gone:
+    return Gone(cause, is_node_fault=True) if worker.is_desired else Gone(None)
+
+
+def _ended(worker: Worker, observed: WorkerObserved, fetch: FetchObserved | None) -> Gone:
+    """Whoever waited for weights that could not be had died of their fetch."""
+    if not worker.is_desired:
+        return Gone(None)
+    was_ready = worker.state in (WorkerState.READY, WorkerState.DRAINING)
+    if not was_ready and fetch is not None and fetch.state is FetchState.FAILED:
+        return Gone(_failed_fetch(worker, fetch), fetch.is_node_fault)
+    cause = observed.cause or f"it ended by itself ({observed.state})"
+    return Gone(f"{_who(worker)}: {cause}")
+
+
+def _absent(worker: Worker, node: NodeReport, fetch: FetchObserved | None) -> Finding:
+    if not worker.is_desired:
+        return Gone(None) if node.has_accepted else Unknown()
+    if worker.state is WorkerState.PLANNED:
+        return _fetch_trouble(worker, node, worker.state, fetch) or Unknown()
+    if not node.has_accepted:
+        return Unknown()
+    return Gone(f"{_who(worker)} vanished from its agent's list")
+
+
+def _fetch_trouble(
+    worker: Worker, node: NodeReport, state: WorkerState, fetch: FetchObserved | None
+) -> Failing | None:
+    """Only until the worker is ready: afterwards it holds its weights itself."""
+    is_waiting_for_weights = worker.is_desired and state in (
+        WorkerState.PLANNED,
+        WorkerState.LAUNCHING,
+        WorkerState.REGISTERED,
+    )
+    if not is_waiting_for_weights:
+        return None
+    if fetch is not None and fetch.state is FetchState.FAILED:
+        return Failing(_failed_fetch(worker, fetch), fetch.is_node_fault)
+    if node.is_fetcher_lost:
+        return Failing(f"the fetcher of node {node.node_id} is silent", is_node_fault=True)
+    return None
+
+
+def _failed_fetch(worker: Worker, fetch: FetchObserved) -> str:
+    return f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}"
+
+
+def _who(worker: Worker) -> str:
+    return f"worker {worker.id} on node {worker.node_id}"

@@ -1,0 +1,39 @@
+"""Which gateways live. Pure.
+
+A gateway's id is its process's: its name and a part that is new at every start. So requests of one
+that was started again belong to nobody, which its silence tells, and sooner its successor's voice.
+"""
+
+from dataclasses import dataclass
+
+from libs.common.ids import kind_of
+from services.scheduler.observation.observed import Observed, gateway_of
+from services.scheduler.settings import Timing
+
+
+@dataclass(frozen=True)
+class Gateways:
+    observed: Observed
+    timing: Timing
+
+    def is_lost(self, gateway_id: str) -> bool:
+        """Nobody will ever come for its requests again."""
+        silence_s = self._silence_s(gateway_id)
+        is_long = silence_s > self.timing.gateway_replaced_s
+        return silence_s > self.timing.gateway_lost_s or (is_long and self._has_heir(gateway_id))
+
+    def is_heard(self, gateway_id: str) -> bool:
+        """It lives for all we know; one that this leader has not heard yet may, or may not."""
+        return gateway_id in self.observed.gateways and not self.is_lost(gateway_id)
+
+    def _has_heir(self, gateway_id: str) -> bool:
+        """Another process speaks under its name: it was replaced, and not cut off."""
+        return any(
+            kind_of(other) == kind_of(gateway_id)
+            and self._silence_s(other) <= self.timing.gateway_replaced_s
+            for other in self.observed.gateways
+            if other != gateway_id
+        )
+
+    def _silence_s(self, gateway_id: str) -> float:
+        return self.observed.hearing.silence_s(gateway_of(gateway_id))

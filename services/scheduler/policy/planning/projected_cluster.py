@@ -1,0 +1,111 @@
+"""The cluster as it would be: empty, without some endpoints, or with a plan carried out. Pure."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from services.scheduler.policy.cluster import (
+    Cluster,
+    Device,
+    DeviceSize,
+    Endpoint,
+    Holding,
+    Node,
+    Worker,
+)
+from services.scheduler.policy.planning.memory import file_bytes
+from services.scheduler.policy.planning.plans import Plan, StagePlan
+
+
+def empty_cluster(sizes: Iterable[DeviceSize]) -> Cluster:
+    """Nothing runs, nothing is cached and every node is trusted."""
+    by_node: defaultdict[str, list[DeviceSize]] = defaultdict(list)
+    for size in sizes:
+        by_node[size.node_id].append(size)
+    return Cluster(tuple(_empty_node(by_node[node_id]) for node_id in sorted(by_node)))
+
+
+def _empty_node(sizes: list[DeviceSize]) -> Node:
+    first = sizes[0]
+    return Node(
+        id=first.node_id,
+        devices=tuple(
+            Device(s.node_id, s.index, s.memory_bytes, 0, cores=1, worker_bytes=s.worker_bytes)
+            for s in sizes
+        ),
+        nic_bytes_per_s=first.nic_bytes_per_s,
+        num_fetches=0,
+        cached_units=frozenset(),
+        cache_bytes=first.cache_bytes,
+    )
+
+
+def without(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Cluster:
+    """Their device memory is free, and what they hold of the host caches can be evicted."""
+    leaving: defaultdict[str, list[Worker]] = defaultdict(list)
+    for endpoint in endpoints:
+        for worker in endpoint.workers:
+            leaving[worker.node_id].append(worker)
+    return Cluster(
+        tuple(
+            _without(node, leaving[node.id]) if node.id in leaving else node
+            for node in cluster.nodes
+        )
+    )
+
+
+def _without(node: Node, leaving: list[Worker]) -> Node:
+    freed: defaultdict[int, int] = defaultdict(int)
+    for worker in leaving:
+        freed[worker.device_index] += worker.device_bytes
+    gone = {worker.id for worker in leaving}
+    return _changed(
+        node,
+        {index: -bytes_ for index, bytes_ in freed.items()},
+        tuple(holding for holding in node.holdings if holding.worker_id not in gone),
+    )
+
+
+def with_plans(cluster: Cluster, plans: Iterable[Plan]) -> Cluster:
+    """What they need is taken, even where it is not free yet."""
+    stages: defaultdict[str, list[StagePlan]] = defaultdict(list)
+    for plan in plans:
+        for stage in plan.stages:
+            stages[stage.node_id].append(stage)
+    return Cluster(
+        tuple(
+            _with_stages(node, stages[node.id]) if node.id in stages else node
+            for node in cluster.nodes
+        )
+    )
+
+
+def with_suspects(cluster: Cluster, node_ids: Collection[str]) -> Cluster:
+    """For a model that failed on these nodes lately."""
+    return Cluster(
+        tuple(
+            replace(node, is_suspect=True) if node.id in node_ids else node
+            for node in cluster.nodes
+        )
+    )
+
+
+def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
+    taken: defaultdict[int, int] = defaultdict(int)
+    for stage in stages:
+        taken[stage.device_index] += stage.device_bytes
+    planned = [Holding("", {unit.digest: file_bytes(unit) for unit in s.units}) for s in stages]
+    changed = _changed(node, taken, (*node.holdings, *planned))
+    return replace(
+        changed,
+        num_fetches=node.num_fetches + len(stages),
+        num_standbys=max(0, node.num_standbys - len(stages)),
+    )
+
+
+def _changed(node: Node, taken: dict[int, int], holdings: tuple[Holding, ...]) -> Node:
+    devices = tuple(
+        replace(device, reserved_bytes=device.reserved_bytes + taken.get(device.index, 0))
+        for device in node.devices
+    )
+    return replace(node, devices=devices, holdings=holdings)

@@ -1,0 +1,163 @@
+"""Tells fetchers and agents what their node shall run, again and again until they follow it."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DesiredReply,
+    FetcherHeartbeat,
+    NodeDesired,
+    Step,
+)
+from libs.common.bus.subjects import NODE_DESIRED_AGENT, NODE_DESIRED_FETCHER, Subject
+from libs.common.cancellation import cancel_all
+from libs.common.clock import Clock
+from libs.common.errors import BusError
+from services.scheduler.observation.observed import Heard, Observed
+from services.scheduler.observation.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+
+class Role(StrEnum):
+    """The two processes of a node that follow its desired state."""
+
+    FETCHER = "fetcher"
+    AGENT = "agent"
+
+    @property
+    def subject(self) -> Subject:
+        return NODE_DESIRED_AGENT if self is Role.AGENT else NODE_DESIRED_FETCHER
+
+
+@dataclass(frozen=True)
+class Follower:
+    node_id: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class _Acceptance:
+    boot_id: str
+    version: int
+    at_s: float
+
+
+AnyHeard = Heard[AgentHeartbeat] | Heard[FetcherHeartbeat]
+
+
+class DesiredSender:
+    """One request at a time and process; a newer version follows as soon as it is answered."""
+
+    def __init__(
+        self, bus: Bus, observed: Observed, timeline: Timeline, clock: Clock, timeout_s: float
+    ) -> None:
+        self._bus = bus
+        self._observed = observed
+        self._timeline = timeline
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._desired: dict[str, NodeDesired] = {}
+        self._accepted: dict[Follower, _Acceptance] = {}
+        self._boots: dict[Follower, str] = {}  # whose workers the rows are about
+        self._tasks: dict[Follower, asyncio.Task[None]] = {}
+
+    def unknown(self, observed: Observed, versions: Mapping[str, int]) -> list[str]:
+        """Nodes that must be told something whose content this sender does not have."""
+        behind = dict.fromkeys(f.node_id for f in self._behind(observed, versions))
+        return [node_id for node_id in behind if self._version_of(node_id) != versions[node_id]]
+
+    def ensure(
+        self, observed: Observed, desired: Iterable[NodeDesired], versions: Mapping[str, int]
+    ) -> None:
+        """Start telling whoever did not follow these versions when `observed` was true."""
+        self._desired.update({item.node_id: item for item in desired})
+        for follower in self._behind(observed, versions):
+            heard = _heard(observed, follower)
+            assert heard is not None, "nobody is behind before it was heard"
+            self._boots[follower] = heard.heartbeat.boot_id
+            if follower not in self._tasks:
+                self._start(follower)
+
+    async def close(self) -> None:
+        await cancel_all(self._tasks.values())
+
+    def _version_of(self, node_id: str) -> int | None:
+        desired = self._desired.get(node_id)
+        return desired.version if desired is not None else None
+
+    def _behind(self, observed: Observed, versions: Mapping[str, int]) -> list[Follower]:
+        """Nobody is told anything before this leader has heard it and knows its boot."""
+        followers = [Follower(node_id, role) for node_id in versions for role in Role]
+        return [
+            follower
+            for follower in followers
+            if (heard := _heard(observed, follower)) is not None
+            and self._is_behind(follower, heard, versions[follower.node_id])
+        ]
+
+    def _is_behind(self, follower: Follower, heard: AnyHeard, version: int) -> bool:
+        accepted = self._accepted.get(follower)
+        if accepted is None or accepted.boot_id != heard.heartbeat.boot_id:
+            return True  # also an up-to-date node learns the new leader's epoch
+        if accepted.version != version:
+            return True
+        return heard.at_s > accepted.at_s and heard.heartbeat.accepted_version != version
+
+    def _start(self, follower: Follower) -> None:
+        task = asyncio.create_task(self._tell(follower))
+        self._tasks[follower] = task
+        task.add_done_callback(lambda _: self._tasks.pop(follower, None))
+
+    async def _tell(self, follower: Follower) -> None:
+        """Until the newest version is accepted or a try fails; the next round tries again."""
+        told: NodeDesired | None = None
+        while (desired := self._desired.get(follower.node_id)) is not told and desired is not None:
+            told = desired
+            try:
+                await self._tell_once(follower, desired)
+            except BusError as exc:
+                logger.warning("%s of %s was not told: %s", follower.role, follower.node_id, exc)
+                return
+
+    async def _tell_once(self, follower: Follower, desired: NodeDesired) -> None:
+        started_at, boot_id = self._clock.now(), self._boots[follower]
+        newest = _heard(self._observed, follower)
+        if newest is None or newest.heartbeat.boot_id != boot_id:
+            return  # it restarted: its old workers must leave the rows first
+        addressed = desired.model_copy(update={"boot_id": boot_id})
+        reply = await self._bus.request(
+            follower.role.subject, follower.node_id, addressed, timeout_s=self._timeout_s
+        )
+        assert isinstance(reply, DesiredReply)
+        if reply.refused is not None:
+            logger.warning("%s of %s refused: %s", follower.role, follower.node_id, reply.refused)
+            return
+        self._accepted[follower] = _Acceptance(
+            boot_id, reply.accepted_version, self._clock.monotonic_s()
+        )
+        step = Step(name=f"tell {follower.role}", started_at=started_at, ended_at=self._clock.now())
+        for worker_id, traceparent in _told_of(follower.role, desired).items():
+            self._timeline.delivered(worker_id, step, traceparent)
+
+
+def _told_of(role: Role, desired: NodeDesired) -> dict[str, str | None]:
+    """The workers for which this one of the two has something to do, with their starts' traces."""
+    if role is Role.AGENT:
+        return {worker.worker_id: worker.traceparent for worker in desired.workers}
+    return {
+        fetch.worker_id: fetch.traceparent
+        for fetch in desired.fetches
+        if fetch.worker_id is not None
+    }
+
+
+def _heard(observed: Observed, follower: Follower) -> AnyHeard | None:
+    if follower.role is Role.AGENT:
+        return observed.agents.of(follower.node_id)
+    return observed.fetchers.of(follower.node_id)

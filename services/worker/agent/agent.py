@@ -1,0 +1,227 @@
+"""The node's agent: follows the desired state, runs the workers it names, says what it observes."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+
+from libs.common.bus.bus import Bus, Subscription
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DesiredReply,
+    DeviceObserved,
+    NodeDesired,
+    WorkerObserved,
+    WorkerSpec,
+)
+from libs.common.bus.subjects import NODE_DESIRED_AGENT
+from libs.common.cancellation import cancel_all
+from libs.common.clock import Clock
+from libs.common.states import FetchClass, WorkerState
+from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
+from services.worker.agent.heartbeat_trigger import News
+from services.worker.agent.processes.launcher import Launcher
+from services.worker.agent.processes.supervised import SupervisedWorker
+from services.worker.agent.processes.watchdog import PATIENCE, Patience
+from services.worker.agent.requests.bridge import Bridge
+from services.worker.agent.settings import DeviceSettings
+from services.worker.agent.translate import start_frame
+from services.worker.frames.dataplane import DataPlaneOptions
+
+logger = logging.getLogger(__name__)
+
+EXPIRE_INTERVAL_S = 0.2
+DEFAULT_DATA_PLANE = DataPlaneOptions()
+
+
+class Agent:
+    """`news` hears whenever the next heartbeat would say something new."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        boot_id: str,
+        devices: tuple[DeviceSettings, ...],
+        capacities: tuple[DeviceObserved, ...],
+        fetcher_socket: Path,
+        launcher: Launcher,
+        bus: Bus,
+        clock: Clock,
+        data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.news = News()
+        self._node_id, self._boot_id = node_id, boot_id
+        self._devices, self._capacities = devices, capacities
+        self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
+        self._launcher, self._bus, self._clock = launcher, bus, clock
+        self._patience = patience
+        self._log = DesiredLog(boot_id)
+        self._retired = Retired()
+        self._workers: dict[str, SupervisedWorker] = {}
+        self._refused: dict[str, WorkerObserved] = {}  # desired, but this node cannot run them
+        self._parted: dict[str, WorkerObserved] = {}  # ended as asked, but not told so yet
+        self._bridges: set[Bridge] = set()  # outlive their workers until every end is acknowledged
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sequence = 0
+        self._subscription: Subscription | None = None
+
+    # ------------------------------------------------------------ its lifetime
+
+    async def open(self) -> None:
+        """Listen to the scheduler. Raises BusError."""
+        self._subscription = await self._bus.subscribe(
+            NODE_DESIRED_AGENT, self._node_id, self.follow
+        )
+        self._spawn(self._expire_regularly(), "expire")
+
+    async def close(self) -> None:
+        """Take no more orders, stop every worker, stop listening for requests; in bounded time."""
+        try:
+            async with asyncio.timeout(self._patience.end_s):
+                if self._subscription is not None:
+                    await self._subscription.unsubscribe()
+                await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        except TimeoutError:
+            left = [w.spec.worker_id for w in self._workers.values() if not w.is_finished]
+            logger.error("left behind, killed but not ended: %s", ", ".join(left))
+        await cancel_all(self._tasks)
+        await asyncio.gather(*(bridge.close() for bridge in self._bridges))
+
+    # ------------------------------------------------------- the desired state
+
+    async def follow(self, desired: NodeDesired) -> DesiredReply:
+        """Accept and act. The reply waits for no process, but entry workers listen before it."""
+        reply = self._log.accept(desired)
+        if reply.refused is not None:
+            logger.warning("desired version %d refused: %s", desired.version, reply.refused)
+            return reply
+        due = changes(desired, {**self._workers, **self._refused}, self._retired)
+        for worker_id in due.remove:
+            self._remove(worker_id)
+        for spec in due.update:
+            self._update(spec)
+        for spec in due.launch:
+            await self._launch(spec, fetch_class_of(spec.worker_id, desired))
+        self.news.note()
+        return reply
+
+    async def _launch(self, spec: WorkerSpec, fetch_class: FetchClass) -> None:
+        if spec.device_index >= len(self._devices):
+            cause = f"this node has no device {spec.device_index}, it has {len(self._devices)}"
+            self._refused[spec.worker_id] = _failed(spec, cause)
+            return
+        device = self._devices[spec.device_index]
+        worker = SupervisedWorker(
+            spec, clock=self._clock, changed=self.news.note, patience=self._patience
+        )
+        if spec.stage_index == 0:
+            await self._open_bridge(worker)
+        self._workers[spec.worker_id] = worker
+        start = start_frame(spec, device, self._fetcher_socket, self._data_plane, fetch_class)
+        self._spawn(worker.run(self._launcher, device, start), f"run-{spec.worker_id}")
+
+    async def _open_bridge(self, worker: SupervisedWorker) -> None:
+        bridge = Bridge(
+            worker.spec,
+            bus=self._bus,
+            clock=self._clock,
+            send=worker.send,
+            load_changed=self.news.note_load,
+            slot_freed=self.news.note,
+        )
+        await bridge.open()
+        worker.bridge = bridge
+        self._bridges.add(bridge)
+
+    def _update(self, spec: WorkerSpec) -> None:
+        worker = self._workers.get(spec.worker_id)
+        if worker is not None:
+            worker.update(spec)
+
+    def _remove(self, worker_id: str) -> None:
+        self._retired.add(worker_id)
+        self._refused.pop(worker_id, None)
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            self._spawn(self._stop(worker_id, worker), f"stop-{worker_id}")
+
+    async def _stop(self, worker_id: str, worker: SupervisedWorker) -> None:
+        await worker.stop()
+        if self._workers.pop(worker_id, None) is not None:
+            self._parted[worker_id] = worker.observed()
+        self.news.note()
+
+    # ------------------------------------------------------------ what it sees
+
+    def heartbeat(self) -> AgentHeartbeat:
+        """The next one of this boot."""
+        self._sequence += 1
+        return AgentHeartbeat(
+            node_id=self._node_id,
+            boot_id=self._boot_id,
+            sequence=self._sequence,
+            accepted_version=self._log.version,
+            devices=self._capacities,
+            num_standbys=self._launcher.num_standbys,
+            workers=(
+                *(worker.observed() for worker in self._workers.values()),
+                *self._refused.values(),
+                *self._parted.values(),
+            ),
+        )
+
+    @property
+    def is_quiet(self) -> bool:
+        """No worker is starting: a core that is used for other things delays nobody."""
+        return not any(worker.is_starting for worker in self._workers.values())
+
+    @property
+    def is_serving(self) -> bool:
+        """A worker has requests whose end is not out. Later stages of a pipeline know of none."""
+        return any(worker.is_serving for worker in self._workers.values())
+
+    def was_sent(self, heartbeat: AgentHeartbeat) -> None:
+        """Ended workers leave the list once it was told when their last steps ended."""
+        told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]
+        for worker in told:
+            del self._parted[worker.worker_id]
+            self.news.note()
+
+    # ------------------------------------------------------------------ chores
+
+    async def _expire_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_INTERVAL_S)
+            try:
+                await self.expire()
+            except Exception:  # deadlines must be kept for ever, whatever one endpoint does
+                logger.exception("a round of deadlines failed")
+
+    async def expire(self) -> None:
+        """End requests past their deadline; close what has nothing left to say."""
+        for bridge in tuple(self._bridges):
+            bridge.expire()
+            if bridge.is_over:
+                self._bridges.discard(bridge)
+                await bridge.close()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the task %s failed", task.get_name(), exc_info=error)
+
+
+def _failed(spec: WorkerSpec, cause: str) -> WorkerObserved:
+    return WorkerObserved(
+        worker_id=spec.worker_id,
+        endpoint_id=spec.endpoint_id,
+        state=WorkerState.FAILED,
+        cause=cause,
+    )

@@ -1,0 +1,95 @@
+"""Builds the agent from its settings and runs it until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from libs.common.bus.bus import Bus, NatsBus
+from libs.common.bus.subjects import Service
+from libs.common.clock import SystemClock
+from libs.common.ids import new_id
+from libs.common.observability import telemetry
+from services.worker.agent.agent import Agent
+from services.worker.agent.devices import observe
+from services.worker.agent.heartbeat import send_heartbeats
+from services.worker.agent.processes.launcher import Launcher, worker_environment
+from services.worker.agent.settings import AgentSettings
+from services.worker.agent.standby.launcher import StandbyLauncher
+from services.worker.agent.standby.pool import StandbyPool
+
+logger = logging.getLogger(__name__)
+
+
+def configure(settings: AgentSettings) -> None:
+    """What is process-wide: logging and tracing."""
+    telemetry.configure_logging(f"agent {settings.node_id}", settings.log_level)
+    telemetry.configure_tracing("worker", settings.node_id)
+
+
+def build_agent(settings: AgentSettings, bus: Bus, launcher: Launcher) -> Agent:
+    """Raises DeviceError when a configured GPU is not there."""
+    return Agent(
+        node_id=settings.node_id,
+        boot_id=new_id("boot"),
+        devices=settings.devices,
+        capacities=observe(settings.devices),
+        fetcher_socket=settings.fetcher_socket,
+        launcher=launcher,
+        bus=bus,
+        clock=SystemClock(),
+        data_plane=settings.data_plane,
+        patience=settings.patience,
+    )
+
+
+async def run(settings: AgentSettings) -> None:
+    """Until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached at all."""
+    settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stop = _stop_event()
+    async with _bus(settings) as bus:
+        standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
+        launcher = StandbyLauncher(standbys, settings.run_dir, settings.standby_bind_timeout_s)
+        agent = build_agent(settings, bus, launcher)
+        await agent.open()
+        filling = asyncio.create_task(
+            standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)
+        )
+        beating = asyncio.create_task(
+            send_heartbeats(agent.heartbeat, agent.was_sent, agent.news, bus, settings.health_file)
+        )
+        try:
+            await _stopped_or_failed(stop, beating)
+        finally:
+            beating.cancel()
+            filling.cancel()
+            await agent.close()
+            await standbys.close()
+            settings.health_file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _bus(settings: AgentSettings) -> AsyncIterator[NatsBus]:
+    bus = await NatsBus.connect(settings.bus, Service.WORKER, name=f"agent-{settings.node_id}")
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _stopped_or_failed(stop: asyncio.Event, beating: "asyncio.Task[None]") -> None:
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, beating}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if beating.done():  # it never ends by itself: its error ends the agent
+        beating.result()
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

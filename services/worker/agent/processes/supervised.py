@@ -1,0 +1,273 @@
+"""One worker process as its agent sees it: from the launch, through its frames, to its end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from libs.common.bus.messages import WorkerObserved, WorkerSpec
+from libs.common.clock import Clock
+from libs.common.states import WorkerState
+from services.worker.agent.processes.frame_connection import Link
+from services.worker.agent.processes.frame_outbox import Mailbox
+from services.worker.agent.processes.launcher import Launcher, WorkerHandle
+from services.worker.agent.processes.start_steps import StepBook
+from services.worker.agent.processes.watchdog import Patience, Watchdog
+from services.worker.agent.processes.worker_process import Exit
+from services.worker.agent.requests.bridge import Bridge
+from services.worker.agent.settings import DeviceSettings
+from services.worker.agent.translate import step_message
+from services.worker.errors import FrameError, LaunchError
+from services.worker.frames.frames import (
+    Ready,
+    Registered,
+    StartWorker,
+    StatsChanged,
+    StepTaken,
+    ToAgent,
+    TokensProduced,
+    ToWorker,
+    WorkerFailed,
+)
+
+logger = logging.getLogger(__name__)
+
+LAST_FRAMES_S = 1.0  # for what a dead process left in its socket
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the worker says of itself."""
+
+    num_running: int = 0
+    kv_used_bytes: int = 0
+    kv_capacity_bytes: int = 0
+    step_us: int = 0
+    progress: int = 0
+
+
+class SupervisedWorker:
+    """`changed` is called whenever `observed` has become different in more than its load."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        clock: Clock,
+        changed: Callable[[], None],
+        patience: Patience,
+    ) -> None:
+        self.spec = spec
+        self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
+        self._clock, self._changed = clock, changed
+        self._watchdog = Watchdog(patience, spec.start_timeout_ms / 1000)
+        self._state = WorkerState.LAUNCHING
+        self._cause: str | None = None
+        self._registered = Registered(None, None)
+        self._load = Load()
+        self._steps = StepBook(spec.worker_id, spec.traceparent, clock)
+        self._handle: WorkerHandle | None = None
+        self._is_stop_wanted = False
+        self._ended = asyncio.Event()
+        self._mailbox = Mailbox()
+        self._mailbox.introduce(spec)
+
+    # ---------------------------------------------------------------- its life
+
+    async def run(self, launcher: Launcher, device: DeviceSettings, start: StartWorker) -> None:
+        """Launch it and follow it until its end, which is then in `observed`."""
+        try:
+            await self._live(launcher, device, start)
+        except LaunchError as exc:
+            await self._finish(str(exc))
+        except Exception as exc:  # a bug of ours must not leave a process that nobody watches
+            logger.exception("%s: following it failed", self.spec.worker_id)
+            try:
+                if self._handle is not None:
+                    await self._handle.stop()
+            finally:
+                await self._finish(f"internal error of the agent: {exc!r}")
+        finally:
+            self._ended.set()
+
+    async def _live(self, launcher: Launcher, device: DeviceSettings, start: StartWorker) -> None:
+        self._steps.begin("spawn")
+        self._handle = await launcher.launch(self.spec.worker_id, device)
+        logger.info(
+            "%s launched as process %s for %s",
+            *(self.spec.worker_id, self._handle.pid, self.spec.endpoint_id),
+        )
+        self._changed()
+        link = await Link.open(self._handle.socket)
+        self._mailbox.open(link, start)
+        if self._is_stop_wanted:  # it was undesired while it was being launched
+            await self._handle.stop()
+        await self._follow(self._handle, link)
+
+    async def stop(self) -> None:
+        """End it; returns when its end is recorded: STOPPED, unless it had failed before."""
+        self._is_stop_wanted = True
+        if self._handle is not None:
+            await self._handle.stop()
+        await self._ended.wait()
+
+    def send(self, frame: ToWorker) -> None:
+        self._mailbox.send(frame)
+
+    def update(self, spec: WorkerSpec) -> None:
+        """A newer desired state of the same worker: neighbours may be known, draining begun."""
+        if spec == self.spec:
+            return
+        self.spec = spec
+        self._mailbox.introduce(spec)
+        if self.bridge is not None:
+            self.bridge.spec = spec
+        self._changed()
+
+    async def _follow(self, handle: WorkerHandle, link: Link) -> None:
+        reading = asyncio.create_task(self._read(link))
+        watching = asyncio.create_task(self._watch(handle))
+        try:
+            await asyncio.wait(
+                {reading, watching, exiting := asyncio.create_task(handle.wait())},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in (reading, watching):
+                if task.done():
+                    task.result()  # a bug of ours: nobody reads, or watches, from here on
+            if not exiting.done():  # it closed its socket, or sent nonsense: of no use any more
+                await self._end_unusable(handle, exiting)
+            ended = await exiting
+            await asyncio.wait({reading}, timeout=LAST_FRAMES_S)
+        finally:
+            reading.cancel()
+            watching.cancel()
+            await link.close()
+        await self._finish(ended.cause, ended)
+
+    async def _end_unusable(self, handle: WorkerHandle, exiting: "asyncio.Task[Exit]") -> None:
+        await asyncio.wait({exiting}, timeout=LAST_FRAMES_S)
+        if not exiting.done():
+            self._cause = self._cause or "the worker process closed its connection"
+            await handle.stop()
+
+    async def _finish(self, cause: str, ended: Exit | None = None) -> None:
+        is_asked = self._is_stop_wanted and self._cause is None
+        self._state = WorkerState.STOPPED if is_asked else WorkerState.FAILED
+        self._cause = None if is_asked else self._cause or cause
+        self._load = Load()
+        self._steps.close(self._cause)
+        if self.bridge is not None:
+            await self.bridge.worker_gone()
+        level = logging.INFO if is_asked else logging.ERROR
+        said = self._cause or "stopped"
+        code = "" if ended is None else f" (code {ended.code})"
+        logger.log(level, "%s ended%s: %s", self.spec.worker_id, code, said)
+        self._changed()
+
+    async def _watch(self, handle: WorkerHandle) -> None:
+        """A process that hangs holds memory and requests, and will not end by itself."""
+        trouble = await self._watchdog.trouble(lambda: self.is_starting)
+        running = self._steps.running
+        within = f" (in step {', '.join(running)})" if running else ""
+        who = f"stage {self.spec.stage_index}: " if self.spec.num_stages > 1 else ""
+        self._cause = self._cause or who + trouble + within
+        await handle.stop()
+
+    # -------------------------------------------------------------- its frames
+
+    async def _read(self, link: Link) -> None:
+        try:
+            async for frame in link.frames():
+                self._watchdog.note(frame)
+                self._take(frame)
+        except FrameError as exc:
+            self._cause = self._cause or f"the worker process broke the protocol: {exc}"
+
+    def _take(self, frame: ToAgent) -> None:
+        match frame:
+            case TokensProduced():
+                self._take_tokens(frame)
+                return
+            case StatsChanged():
+                self._load = _load_of(frame)  # each second and more; no reason for a heartbeat
+                return
+            case StepTaken():
+                self._steps.take(step_message(frame))
+            case Registered():
+                self._registered = frame
+                self._state = WorkerState.REGISTERED
+            case Ready():
+                self._become_ready()
+            case WorkerFailed():
+                self._cause = self._cause or frame.cause[:1000]
+        self._changed()
+
+    def _become_ready(self) -> None:
+        self._state = WorkerState.READY
+        self._steps.note_ready()
+        if self.bridge is not None:
+            self.bridge.mark_serving()
+        logger.info("%s is ready", self.spec.worker_id)
+
+    def _take_tokens(self, frame: TokensProduced) -> None:
+        if self.bridge is None:
+            logger.error("%s: tokens from a stage that serves nobody", self.spec.worker_id)
+            return
+        self.bridge.take_tokens(frame)
+        if frame.ids and self._steps.note_first_token():
+            self._changed()
+
+    # ----------------------------------------------------------- what one sees
+
+    @property
+    def is_finished(self) -> bool:
+        return self._state.is_finished
+
+    @property
+    def is_starting(self) -> bool:
+        return self._state in (WorkerState.LAUNCHING, WorkerState.REGISTERED)
+
+    @property
+    def is_serving(self) -> bool:
+        return self._num_unfinished > 0
+
+    @property
+    def _num_unfinished(self) -> int:
+        return self.bridge.num_unfinished if self.bridge is not None else 0
+
+    def observed(self) -> WorkerObserved:
+        bridge, num_unfinished = self.bridge, self._num_unfinished
+        num_running = min(self._load.num_running, num_unfinished)
+        return WorkerObserved(
+            worker_id=self.spec.worker_id,
+            endpoint_id=self.spec.endpoint_id,
+            state=self._visible_state(),
+            pid=self._handle.pid if self._handle is not None else None,
+            cause=self._cause,
+            address=self._registered.address,
+            public_key=self._registered.public_key,
+            num_running=num_running,
+            num_waiting=num_unfinished - num_running,
+            kv_used_bytes=max(0, self._load.kv_used_bytes),
+            kv_capacity_bytes=max(0, self._load.kv_capacity_bytes),
+            step_us=max(0, self._load.step_us),
+            idle_ms=bridge.idle_ms if bridge is not None else 0,
+            progress=max(0, self._load.progress),
+            steps=self._steps.told(),
+        )
+
+    def _visible_state(self) -> WorkerState:
+        if self.spec.is_draining and not self._state.is_finished:
+            return WorkerState.DRAINING
+        return self._state
+
+
+def _load_of(frame: StatsChanged) -> Load:
+    return Load(
+        num_running=frame.num_running,
+        kv_used_bytes=frame.kv_used_bytes,
+        kv_capacity_bytes=frame.kv_capacity_bytes,
+        step_us=frame.step_us,
+        progress=frame.progress,
+    )

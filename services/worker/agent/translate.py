@@ -1,0 +1,118 @@
+"""Bus messages to frames and back: the two speak of the same things in their own words."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from libs.common.bus.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
+from libs.common.states import FetchClass
+from services.worker.agent.settings import DeviceSettings
+from services.worker.errors import FrameError
+from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
+from services.worker.frames.frames import (
+    ConnectPeers,
+    GenerateTokens,
+    Sampling,
+    StartWorker,
+    StepTaken,
+    TokensProduced,
+)
+
+
+def start_frame(
+    spec: WorkerSpec,
+    device: DeviceSettings,
+    fetcher_socket: Path,
+    data_plane: DataPlaneOptions,
+    fetch_class: FetchClass = FetchClass.INTERACTIVE,
+) -> StartWorker:
+    return StartWorker(
+        worker_id=spec.worker_id,
+        manifest_digest=spec.manifest_digest,
+        unit_digests=spec.unit_digests,
+        stage_index=spec.stage_index,
+        num_stages=spec.num_stages,
+        first_layer=spec.layers.first_layer,
+        last_layer=spec.layers.last_layer,
+        device=device.torch_name,
+        device_bytes=spec.device_bytes,
+        kv_bytes=spec.kv_bytes,
+        max_slots=spec.max_slots,
+        max_context_tokens=spec.max_context_tokens,
+        cores=spec.cores,
+        start_timeout_ms=spec.start_timeout_ms,
+        fetcher_socket=str(fetcher_socket),
+        kv_tokens=spec.kv_tokens,
+        data_plane=data_plane,
+        fetch_class=fetch_class,
+    )
+
+
+def connect_frame(spec: WorkerSpec) -> ConnectPeers | None:
+    """None while a neighbour, or its key, is not known yet."""
+    previous = _neighbour(spec.previous, (spec.stage_index - 1) % spec.num_stages)
+    following = _neighbour(spec.next, (spec.stage_index + 1) % spec.num_stages)
+    if previous is None or following is None:
+        return None
+    return ConnectPeers(previous, following)
+
+
+def _neighbour(peer: Peer | None, stage_index: int) -> Neighbour | None:
+    if peer is None or peer.public_key is None:
+        return None
+    return Neighbour(stage_index, peer.address, peer.public_key)
+
+
+def generate_frame(message: Generate) -> GenerateTokens:
+    wanted = message.sampling
+    sampling = Sampling(
+        temperature=wanted.temperature,
+        top_p=wanted.top_p,
+        max_tokens=wanted.max_tokens,
+        seed=wanted.seed,
+        stop_token_ids=wanted.stop_token_ids,
+        ignore_eos=wanted.ignore_eos,
+        num_logprobs=wanted.num_logprobs,
+        top_k=wanted.top_k,
+        min_p=wanted.min_p,
+        min_tokens=wanted.min_tokens,
+        repetition_penalty=wanted.repetition_penalty,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
+        logit_bias=wanted.logit_bias,
+    )
+    return GenerateTokens(
+        message.request_id, message.attempt, message.prompt_ids, message.generated_ids, sampling
+    )
+
+
+def tokens_message(frame: TokensProduced) -> TokensGenerated:
+    """Raises pydantic's ValidationError for ids or indices below 0."""
+    logprobs = frame.logprobs
+    return TokensGenerated(
+        request_id=frame.request_id,
+        attempt=frame.attempt,
+        start_index=frame.start_index,
+        ids=frame.ids,
+        logprobs=None
+        if logprobs is None
+        else tuple(Logprob(logprob=entry.logprob, top=entry.top) for entry in logprobs),
+        finish=frame.finish,
+        error=frame.error,
+    )
+
+
+def step_message(frame: StepTaken) -> Step:
+    """Raises FrameError for times that no calendar has."""
+    return Step(
+        name=frame.name[:64],
+        started_at=_wall_time(frame.started_at_s),
+        ended_at=None if frame.ended_at_s is None else _wall_time(frame.ended_at_s),
+        detail=frame.detail[:200],
+    )
+
+
+def _wall_time(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise FrameError(f"{seconds} is no wall time") from exc

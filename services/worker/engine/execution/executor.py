@@ -1,0 +1,141 @@
+"""One stage at work: its layers, its part of the cache, and a micro-batch at a time."""
+
+from collections.abc import Iterator
+
+import torch
+
+from libs.common.modelconfig.config import ModelConfig
+from services.worker.engine.attention.context import StepContexts
+from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.attention.spans import Span
+from services.worker.engine.execution.decode_graphs import DecodeGraphs
+from services.worker.engine.execution.microbatch import MicroBatch, Room
+from services.worker.engine.model.packing import Packer
+from services.worker.engine.model.place import Place
+from services.worker.engine.model.stage import Stage
+from services.worker.engine.model.weights import WeightSource
+from services.worker.engine.options import (
+    EngineOptions,
+    context_limit,
+    num_cache_slots,
+    step_tokens,
+)
+
+
+class Executor:
+    """Its methods raise WeightsUnavailable or TensorError while the weights are not complete."""
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        config: ModelConfig,
+        source: WeightSource,
+        options: EngineOptions,
+        place: Place,
+        cache: KvCache | None = None,
+    ) -> None:
+        """`cache` is one of these layers that somebody lends; without it one is allocated.
+
+        Raises EngineError when the budget holds less than two tokens.
+        """
+        dtype, self._device = options.dtype, options.device
+        num_slots = (
+            cache.num_slots if cache else num_cache_slots(config, options, len(place.layers))
+        )
+        self.place, self.hidden_size = place, config.hidden_size
+        self.room = Room(
+            num_slots=num_slots,
+            max_context_tokens=context_limit(config, options, num_slots),
+            max_tokens=step_tokens(options),
+        )
+        self._stage = Stage(
+            config,
+            place.layers,
+            source,
+            is_entry=place.is_entry,
+            dtype=dtype,
+            unit_timeout_s=options.unit_timeout_s,
+            layer_done=options.layer_done,
+        )
+        self._packer = Packer(self._stage.matrices, options.packed_bytes)
+        self.cache = cache or self._new_cache(config, options, num_slots)
+        self._contexts = StepContexts(
+            config.attention, place.layers, self.room.max_context_tokens, dtype, self._device
+        )
+        self._graphs = self._new_graphs(config, options)
+
+    def _new_cache(self, config: ModelConfig, options: EngineOptions, num_slots: int) -> KvCache:
+        return KvCache.allocate(
+            config,
+            num_layers=len(self.place.layers),
+            num_slots=num_slots,
+            dtype=options.dtype,
+            device=options.device,
+        )
+
+    def _new_graphs(self, config: ModelConfig, options: EngineOptions) -> DecodeGraphs | None:
+        if options.graphs is None or not self.place.layers:
+            return None
+        return DecodeGraphs(
+            options.graphs,
+            self._stage,
+            self._contexts,
+            cache=self.cache,
+            scratch=self._new_cache(config, options, num_slots=1),
+            max_rows=options.max_running,
+            max_length=self.room.max_context_tokens,
+        )
+
+    @torch.inference_mode()
+    def load_units(self) -> Iterator[None]:
+        """Wait for all weights, yielding after each unit."""
+        yield from self._stage.load_units()
+
+    @torch.inference_mode()
+    def improve(self) -> bool:
+        """Make later micro-batches faster by some milliseconds of work; False if none is left.
+
+        Nothing happens before all weights are there.
+        """
+        if not self._stage.is_loaded:
+            return False
+        return self._packer.improve() or (self._graphs is not None and self._graphs.improve())
+
+    def embed(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
+        """`[tokens, hidden]`; entry stage only."""
+        inputs = torch.tensor((token_ids, positions)).to(self._device)
+        return self._stage.embed(inputs[0], inputs[1])
+
+    def run(self, batch: MicroBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """`[tokens, hidden]` in and out; of the last stage, the sampled rows come out.
+
+        Carries out the moves and fills the cache slots of every piece. What comes out is good
+        until the next call.
+        """
+        for move in batch.moves:
+            self.cache.apply(move)
+        if self.place.layers:
+            hidden = self._run_layers(batch, hidden)
+        if self.place.is_last and batch.num_sampled < hidden.shape[0]:
+            hidden = hidden[batch.sampled_rows]
+        return hidden
+
+    def _run_layers(self, batch: MicroBatch, hidden: torch.Tensor) -> torch.Tensor:
+        if self._graphs is not None:
+            replayed = self._graphs.run(batch, hidden)
+            if replayed is not None:
+                return replayed
+        context = self._contexts.make(_spans(batch), batch.positions, batch.slots)
+        return self._stage.run_layers(hidden, context, self.cache)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`[rows, hidden]` of sampled tokens to `[rows, vocabulary]`; entry stage only."""
+        return self._stage.logits(hidden)
+
+
+def _spans(batch: MicroBatch) -> tuple[Span, ...]:
+    spans, row = [], 0
+    for piece in batch.pieces:
+        spans.append(Span(row, piece.length, piece.region_start, piece.end))
+        row += piece.length
+    return tuple(spans)

@@ -1,0 +1,165 @@
+"""A stage's end of the data plane: bound at once, linked when both neighbours are there.
+
+`connect` and `wake` may be called by any thread; `send` and `receive` belong to the engine's.
+Imports no torch: a worker process binds its inlet before it imports anything heavy.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from typing import Self
+
+import zmq
+
+from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.frames.dataplane import KeyPair, Security
+from services.worker.runtime.dataplane.errors import (
+    DataPlaneError,
+    LinkTimedOut,
+    SendTimedOut,
+)
+from services.worker.runtime.dataplane.sockets import SEND_TIMEOUT_MS, bind, make_keys
+from services.worker.runtime.dataplane.watch import LinkWatch, Neighbours
+from services.worker.runtime.dataplane.wire import Hop, decode_hop, encode_header, hidden_frames
+
+
+class DataPlane:
+    """`linked` and `failed` are called once at most, by the thread that watches the links.
+
+    After a failure `send` and `receive` raise it, whether `failed` is given or not.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: int,
+        host: str,
+        security: Security,
+        linked: Callable[[], None] = lambda: None,
+        failed: Callable[[DataPlaneError], None] = lambda error: None,
+        before_send: Callable[[int], None] = lambda num_bytes: None,
+    ) -> None:
+        """Binds. `before_send` may hold a message of so many bytes back. Raises BindError."""
+        self._stage = stage
+        self._tell_linked, self._tell_failed = linked, failed
+        self._before_send = before_send
+        self.keys: KeyPair = make_keys()
+        self._context = zmq.Context()
+        self._watch = LinkWatch(
+            self._context,
+            stage=stage,
+            security=security,
+            keys=self.keys,
+            linked=self._note_linked,
+            failed=self._note_failed,
+        )
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._settled = threading.Event()  # linked, or failed before that
+        self._error: DataPlaneError | None = None
+        self._neighbours: Neighbours | None = None
+        self._poller = zmq.Poller()
+        self._poller.register(self._watch.inlet, zmq.POLLIN)
+        self._poller.register(self._wake, zmq.POLLIN)
+        self.address = self._bound(host)
+        self._watch.start()
+
+    def _bound(self, host: str) -> str:
+        try:
+            return bind(self._watch.inlet, host)
+        except DataPlaneError:
+            self._context.destroy(0)
+            raise
+
+    # ---------------------------------------------------------------- its life
+
+    def connect(self, neighbours: Neighbours) -> None:
+        """Let the previous stage in and look for the next one; a repetition changes nothing."""
+        if self._neighbours is None:
+            self._neighbours = neighbours
+            self._watch.connect(neighbours)
+        elif neighbours != self._neighbours:
+            raise DataPlaneError("the neighbours of a stage do not change")
+
+    @property
+    def is_linked(self) -> bool:
+        """Raises what made it fail."""
+        self._raise_failure()
+        return self._settled.is_set()
+
+    def wait_linked(self, timeout_s: float) -> None:
+        """Until both neighbours said hello. Raises LinkTimedOut or what made it fail."""
+        if not self._settled.wait(timeout_s):
+            raise LinkTimedOut(f"stage {self._stage} was not linked within {timeout_s:g} s")
+        self._raise_failure()
+
+    def close(self) -> None:
+        """By the thread that sends and receives, or after it."""
+        self._watch.close()
+        self._context.destroy(0)
+        os.close(self._wake)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # -------------------------------------------------------------- its traffic
+
+    def send(self, batch: MicroBatch, hidden: memoryview, row_bytes: int) -> None:
+        """`hidden` is `[rows, row_bytes]` flat, and free again on return.
+
+        Waits for the node's network budget only. Raises NeighbourLost or SendTimedOut.
+        """
+        self._raise_failure()
+        outlet = self._watch.outlet
+        assert outlet is not None and self._settled.is_set(), "linked before anything is sent"
+        header = encode_header(batch, self._stage, row_bytes, hidden.nbytes)
+        self._before_send(len(header) + hidden.nbytes)
+        try:
+            outlet.send_multipart([header, *hidden_frames(hidden)])
+        except zmq.Again as exc:
+            raise SendTimedOut(f"the next stage took nothing for {SEND_TIMEOUT_MS} ms") from exc
+
+    def receive(self, timeout_s: float) -> Hop | None:
+        """The next hop of the previous stage; None when none comes in time, or after `wake`.
+
+        Its bytes stay valid as long as the hop is kept. Raises NeighbourLost or WireError.
+        """
+        self._raise_failure()
+        if (hop := self._next()) is not None:
+            return hop
+        ready = dict(self._poller.poll(math.ceil(timeout_s * 1000)))
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        self._raise_failure()
+        return self._next()
+
+    def wake(self) -> None:
+        """End a `receive` early, now or the next one."""
+        os.eventfd_write(self._wake, 1)
+
+    def _next(self) -> Hop | None:
+        assert self._neighbours is not None and self._settled.is_set(), "linked before that"
+        try:
+            frames = self._watch.inlet.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        return decode_hop([frame.buffer for frame in frames], self._neighbours.previous.stage)
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    # --------------------------------------------------- called by the link watch
+
+    def _note_linked(self) -> None:
+        self._settled.set()
+        self._tell_linked()
+
+    def _note_failed(self, error: DataPlaneError) -> None:
+        self._error = error
+        self._settled.set()
+        self.wake()
+        self._tell_failed(error)

@@ -1,0 +1,79 @@
+"""A worker process's links to its neighbours, and what the agent is told of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from libs.common.network.nicledger import NicLedger
+from services.worker.frames.frames import ConnectPeers, Registered, StartWorker
+from services.worker.runtime.channel import Channel
+from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.start_steps import StartSteps
+
+# How far activations may go into debt before they wait: they are small and somebody waits for each
+# token, so they pass the fetches, which then pay.
+NIC_CREDIT_S = 0.02
+
+
+class NicCap:
+    """Holds messages back so that the node stays within its rate, fetches included."""
+
+    def __init__(self, path: Path, waits: Callable[[], None] = lambda: None) -> None:
+        """`waits` is called before each wait: whose turn has not come does not hang."""
+        self._path, self._waits = path, waits
+        self._ledger: NicLedger | None = None
+
+    def __call__(self, num_bytes: int) -> None:
+        """Raises NicLedgerError."""
+        if self._ledger is None:  # made by the fetcher, which was there if there are weights
+            self._ledger = NicLedger.attach(self._path)
+        self._ledger.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
+
+
+class Links:
+    """Bound when it is made; `connect` may be called by any thread."""
+
+    def __init__(self, start: StartWorker, channel: Channel, steps: StartSteps) -> None:
+        """Raises BindError."""
+        options = start.data_plane
+        self._steps = steps
+        self._timeout_s = start.start_timeout_ms / 1000
+        self._waits_since_s: float | None = None
+        self._linking_since_s = 0.0
+        self.plane = DataPlane(
+            stage=start.stage_index,
+            host=options.host,
+            security=options.security,
+            linked=self._note_linked,
+            failed=lambda error: channel.fail(str(error)),
+            before_send=_no_cap
+            if options.nic_ledger is None
+            else NicCap(Path(options.nic_ledger), channel.progress.note),
+        )
+
+    @property
+    def registered(self) -> Registered:
+        return Registered(self.plane.address, self.plane.keys.public)
+
+    def expect_neighbours(self) -> None:
+        """The step `connect` lasts until the agent names them, `linked` until they are there."""
+        self._waits_since_s = self._steps.begin("connect")
+
+    def connect(self, frame: ConnectPeers) -> None:
+        """Raises DataPlaneError when the neighbours change."""
+        if self._waits_since_s is not None:
+            self._steps.ended("connect", self._waits_since_s)
+            self._waits_since_s = None
+            self._linking_since_s = self._steps.begin("linked")
+        self.plane.connect(Neighbours(frame.previous, frame.next))
+
+    def wait(self) -> None:
+        """Until both are there. Raises LinkTimedOut or NeighbourLost."""
+        self.plane.wait_linked(self._timeout_s)
+
+    def _note_linked(self) -> None:
+        self._steps.ended("linked", self._linking_since_s)
+
+
+def _no_cap(num_bytes: int) -> None:
+    """No limit is set."""

@@ -1,0 +1,126 @@
+"""What a worker process does, from its start to its end.
+
+Started by the agent's launcher with one end of a socketpair, or become of a standby, which has
+imported everything already. Imports are ordered by cost: threads map the units, and copy them to a
+GPU where there is one, while the main thread imports torch and then owns the engine. A stage of
+several binds its data socket before that, so that its neighbours hear of it while it imports. The
+control plane's bus is not imported, and there are no credentials. SIGTERM keeps its default effect:
+there is no state to save, and the kernel ends the leases.
+"""
+
+import gc
+import socket
+import sys
+import time
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from libs.common.prctl import set_process_name
+from services.worker.errors import WorkerError
+from services.worker.frames.frames import Registered, StartWorker
+from services.worker.frames.process_names import WORKER
+from services.worker.runtime.channel import Channel
+from services.worker.runtime.parent_watch import die_with_agent
+from services.worker.runtime.start_steps import StartSteps
+from services.worker.runtime.unit_feed import UnitFeed
+
+if TYPE_CHECKING:
+    from services.worker.runtime.cuda.loading import DeviceLoading
+    from services.worker.runtime.neighbours import Links
+
+
+class Origin(StrEnum):
+    """Where the process comes from: the detail of its first step."""
+
+    LAUNCHED = "launched"
+    STANDBY = "standby"
+
+
+def main() -> None:
+    descriptor, agent_pid = int(sys.argv[1]), int(sys.argv[2])
+    die_with_agent(agent_pid)
+    set_process_name(WORKER)
+    run(socket.socket(fileno=descriptor), Origin.LAUNCHED)
+
+
+def run(worker_end: socket.socket, origin: Origin) -> None:
+    """Be the worker that the first frame describes, until the process ends."""
+    channel = Channel(worker_end)
+    try:
+        serve(channel, channel.start_frame(), origin)
+    except WorkerError as exc:
+        channel.fail(str(exc))
+    except Exception as exc:  # the last line of defence: the agent is told what it was
+        traceback.print_exc()
+        channel.fail(f"{type(exc).__name__}: {exc}")
+
+
+def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
+    """Never returns. Raises WorkerError when the stage cannot be built or run."""
+    steps = StartSteps(channel.send)
+    steps.ended("spawn", time.time(), origin)
+    timeout_s = start.start_timeout_ms / 1000
+    feed = UnitFeed(
+        Path(start.fetcher_socket),
+        start.worker_id,
+        deadline_s=time.monotonic() + timeout_s,
+        steps=steps,
+        failed=channel.fail,
+    )
+    feed.start()
+    loading = load_device(start, feed, steps, channel)
+    links = register(start, channel, steps)
+    gc.disable()  # the import makes many objects and no garbage: saves a tenth of its time
+    with steps.step("import"):
+        import torch
+
+        from services.worker.engine.engine import Engine
+        from services.worker.runtime.assembly import build_engine
+        from services.worker.runtime.follower_loop import Following
+        from services.worker.runtime.prefill_steps import FirstAnswer
+        from services.worker.runtime.serving import Serving
+    with steps.step("build_engine"):
+        plane = None if links is None else links.plane
+        answer = FirstAnswer(steps)
+        engine = build_engine(start, feed, loading, plane, steps, answer, channel.progress)
+    gc.freeze()  # what is here stays, no collection has to look at it again
+    gc.enable()
+    torch.set_num_threads(start.cores)
+    wait_linked = _no_links if links is None else links.wait
+    if isinstance(engine, Engine):
+        Serving(engine, channel, steps, answer, wait_linked).run()
+    else:
+        Following(engine, channel, steps, wait_linked).run()
+
+
+def load_device(
+    start: StartWorker, feed: UnitFeed, steps: StartSteps, channel: Channel
+) -> "DeviceLoading | None":
+    """Begin to fill the GPU; None on CPU, where shared memory is all that the engine needs."""
+    if start.device == "cpu":
+        return None
+    from services.worker.runtime.cuda.start import start_loading
+
+    return start_loading(start, feed, steps, channel.fail)
+
+
+def register(start: StartWorker, channel: Channel, steps: StartSteps) -> "Links | None":
+    """Tell the agent where neighbours reach this stage, and listen. None for a whole model."""
+    if start.num_stages == 1:
+        channel.send(Registered(address=None, public_key=None))
+        channel.listen()
+        return None
+    with steps.step("bind"):
+        from services.worker.runtime.neighbours import Links  # a whole model does not load ZeroMQ
+
+        links = Links(start, channel, steps)
+    channel.send(links.registered)
+    links.expect_neighbours()
+    channel.listen(links.connect)
+    return links
+
+
+def _no_links() -> None:
+    """A whole model waits for nobody."""

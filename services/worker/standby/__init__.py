@@ -1,1 +1,0 @@
-"""Worker processes that wait ready-made: forked from a parent that has imported torch."""

@@ -1,0 +1,63 @@
+"""Host caches are a resource like device memory: planned with, made room in, named when small."""
+
+from libs.common.bus.messages import SubmitRefused
+from services.scheduler.policy.planning.memory import files_bytes
+from tests.integration.scheduler.starts.test_pipeline import NUM_STAGES
+from tests.integration.scheduler.world import World, summary_of
+
+FILES_BYTES = files_bytes(summary_of("tiny"))
+KNOWN = "SELECT count(*) FROM gpus JOIN nodes ON id = node_id WHERE cache_capacity_bytes > 0"
+
+
+async def caches(world: World, **bytes_by_node: int) -> None:
+    for name, cache_bytes in bytes_by_node.items():
+        await world.add_node(name.replace("_", "-"), cache_bytes=cache_bytes)
+    await world.until(KNOWN, len(bytes_by_node))
+
+
+async def test_a_model_that_no_host_cache_can_hold_is_refused_at_once_with_the_numbers(
+    world: World,
+) -> None:
+    await caches(world, node_1=FILES_BYTES - 1, node_2=FILES_BYTES // 2)
+    model_id = await world.add_model()
+
+    reply = await world.gateway.submit(model_id)
+
+    assert isinstance(reply.result, SubmitRefused)
+    assert reply.result.code == "no_capacity"
+    assert f"{FILES_BYTES} bytes of host cache" in reply.result.message
+    assert f"has {FILES_BYTES - 1}" in reply.result.message
+    assert await world.value("SELECT count(*) FROM cold_starts") == 0
+
+
+async def test_as_a_pipeline_the_same_model_fits_the_caches_together(world: World) -> None:
+    names = [f"node_{i}" for i in range(NUM_STAGES)]
+    await caches(world, **dict.fromkeys(names, FILES_BYTES // 2))
+    model_id = await world.add_model(max_pipeline_size=NUM_STAGES)
+
+    await world.gateway.submit(model_id, request_id="request-1")
+
+    await world.until_state(await world.assigned("request-1"), "PIPELINED")
+
+
+async def test_it_starts_on_the_node_whose_host_cache_is_large_enough(world: World) -> None:
+    await caches(world, node_1=FILES_BYTES - 1, node_2=FILES_BYTES)
+
+    await world.start_endpoint(await world.add_model())
+
+    assert await world.value("SELECT node_id FROM workers") == "node-2"
+
+
+async def test_an_idle_model_gives_way_when_only_its_place_in_the_host_cache_is_needed(
+    world: World,
+) -> None:
+    await caches(world, node_1=2 * FILES_BYTES - 1)
+    idle, wanted = await world.add_model("idle"), await world.add_model("wanted")
+    old = await world.start_endpoint(idle)
+    await world.finish("request-1")
+
+    await world.gateway.submit(wanted, request_id="request-2")
+
+    await world.until_state(old, "STOPPED")
+    await world.until_state(await world.assigned("request-2"), "STANDALONE")
+    assert await world.value("SELECT count(*) FROM endpoints WHERE state = 'FAILED'") == 0

@@ -1,0 +1,150 @@
+"""Workers die under a request: its stream goes on elsewhere, or it ends with the cause."""
+
+import asyncio
+from dataclasses import replace
+
+from libs.common.bus.messages import TokensGenerated
+from libs.common.bus.subjects import REQUEST_TOKENS
+from libs.common.states import FinishReason
+from tests.support.waiting import eventually
+from tests.unit.gateway.fakeworker import ANSWER
+from tests.unit.gateway.tiny import END_ID, ids_of
+from tests.unit.gateway.world import FAST, gateway_world, text_of, worker_for
+
+
+async def test_a_worker_that_dies_mid_stream_is_replaced_and_the_answer_goes_on() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 6
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        second = await worker_for(world, "ep-2")
+
+        asking = asyncio.create_task(world.chat(seed=7, frequency_penalty=1, min_tokens=8))
+        await eventually(lambda: 6 in world.worker._made.values())
+        await world.worker.die()
+
+        assert text_of(await asking) == ANSWER
+        assert second.generated[0].generated_ids == world.worker.answer_ids[:6]
+        assert second.generated[0].attempt == 2
+        assert second.generated[0].sampling == world.worker.generated[0].sampling
+        resubmission = world.scheduler.submissions[-1]
+        assert (resubmission.attempt, resubmission.lost_endpoint_id) == (2, "ep-1")
+        assert resubmission.was_taken
+
+
+async def test_a_start_that_failed_is_left_when_the_scheduler_tells_that_the_request_waits() -> (
+    None
+):
+    async with gateway_world(replace(FAST, silence_s=60.0)) as world:
+        world.worker.pause_after = 0
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        second = await worker_for(world, "ep-2")
+
+        async def has_come_to_the_second() -> bool:
+            await world.scheduler.tell_progress()
+            return len(second.generated) > 0
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker.generated) == 1)
+        await world.worker.die()
+        await eventually(has_come_to_the_second)
+
+        assert text_of(await asking) == ANSWER
+
+
+async def test_a_start_that_goes_on_is_not_left_for_old_news_of_the_queue() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 0
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker.generated) == 1)
+        await world.scheduler.tell_progress()
+        await eventually(lambda: len(world.worker.resends) > 0)
+        world.worker.go_on.set()
+
+        assert text_of(await asking) == ANSWER
+        assert len(world.worker.generated) == 1
+
+
+async def test_a_worker_that_forgot_the_request_counts_as_lost() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 3
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        await worker_for(world, "ep-2")
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker._made) == 1)
+        world.worker._running.clear()
+
+        assert text_of(await asking) == ANSWER
+
+
+async def test_what_a_given_up_attempt_still_sends_is_ignored() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 3
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        second = await worker_for(world, "ep-2", pause_after=5)
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker._made) == 1)
+        world.worker._running.clear()
+        await eventually(lambda: len(second.generated) == 1)
+        world.worker.answer_ids = ids_of("XXXXXXXXXXXXXXX")
+        world.worker.go_on.set()
+        await eventually(lambda: len(world.worker._made) == 1)
+        second.go_on.set()
+
+        assert text_of(await asking) == ANSWER
+
+
+async def test_two_workers_that_die_under_a_request_end_it_with_a_500() -> None:
+    async with gateway_world() as world:
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2", "ep-3"]
+        world.worker.pause_after = 2
+        second = await worker_for(world, "ep-2", pause_after=4)
+        third = await worker_for(world, "ep-3")
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker._made) == 1)
+        await world.worker.die()
+        await eventually(lambda: len(second._made) == 1)
+        await second.die()
+        response = await asking
+
+        assert response.status_code == 500
+        assert response.json()["error"]["code"] == "worker_crashed"
+        assert third.generated == []
+        await eventually(lambda: len(world.writer.ended) == 1)
+        assert world.writer.ended[0].outcome == "worker_crashed"
+
+
+async def test_a_worker_that_ends_with_an_error_is_a_500_with_its_message() -> None:
+    async with gateway_world() as world:
+        world.worker.answer_ids = ()
+        world.worker.finish = FinishReason.ERROR
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.worker.generated) == 1)
+        request_id = world.worker.generated[0].request_id
+        message = TokensGenerated(
+            request_id=request_id, attempt=1, start_index=0, ids=(),
+            finish=FinishReason.ERROR, error="out of KV blocks",
+        )  # fmt: skip
+        await world.worker.bus.publish(REQUEST_TOKENS, request_id, message)
+        response = await asking
+
+        assert response.status_code == 500
+        assert "out of KV blocks" in response.json()["error"]["message"]
+
+
+async def test_a_stop_string_is_found_across_two_workers() -> None:
+    async with gateway_world() as world:
+        answer = (*ids_of("one two three four"), END_ID)
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        world.worker.answer_ids, world.worker.pause_after = answer, 10  # in the middle of "three"
+        await worker_for(world, "ep-2", answer_ids=answer)
+
+        asking = asyncio.create_task(world.chat(stop="three"))
+        await eventually(lambda: 10 in world.worker._made.values())
+        await world.worker.die()
+
+        assert text_of(await asking) == "one two "

@@ -1,0 +1,90 @@
+import pytest
+
+from services.scheduler.policy.cluster import DeviceSize, Node
+from services.scheduler.policy.planning.planner import fits_in, plan
+from services.scheduler.policy.planning.plans import Plan
+from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary
+
+# Four layers of 200 bytes, 110 bytes of ends; 80 bytes of KV.
+SUMMARY = summary(unit_sizes=(100, 200, 200, 200, 200, 10))
+WANTED = deployable(model(max_pipeline_size=4, kv_cache_bytes=80), SUMMARY)
+
+
+def equal_nodes(count: int, memory: int = 5000) -> tuple[Node, ...]:
+    return tuple(node(device(f"node-{i}", memory=memory)) for i in range(count))
+
+
+def planned(*nodes: Node) -> Plan:
+    chosen = plan(cluster(*nodes), WANTED)
+    assert isinstance(chosen, Plan)
+    return chosen
+
+
+def test_stages_lie_on_different_nodes_and_hold_every_unit_once() -> None:
+    chosen = planned(*equal_nodes(5))
+
+    assert len({stage.node_id for stage in chosen.stages}) == len(chosen.stages) == 4
+    digests = [digest for stage in chosen.stages for digest in stage.unit_digests]
+    assert sorted(digests) == sorted(unit.digest for unit in SUMMARY.units)
+    assert sum(stage.kv_bytes for stage in chosen.stages) == 80
+
+
+def test_one_node_that_has_everything_serves_alone() -> None:
+    cached = frozenset(unit.digest for unit in SUMMARY.units)
+    there = node(device("has-it", memory=5000), cached=cached)
+
+    assert [stage.node_id for stage in planned(*equal_nodes(4), there).stages] == ["has-it"]
+
+
+@pytest.mark.parametrize(
+    ("nic", "num_standbys", "num_stages", "reason"),
+    [
+        (1000, 0, 1, "everybody has to import: who has the bytes serves alone"),
+        (1000, 1, 4, "the others fetch their parts before it has imported"),
+        (100, 1, 1, "the others would still fetch when it has imported"),
+    ],
+)
+def test_who_has_everything_but_no_standby_serves_alone_if_nobody_is_sooner(
+    nic: int, num_standbys: int, num_stages: int, reason: str
+) -> None:
+    cached = frozenset(unit.digest for unit in SUMMARY.units)
+    others = [
+        node(device(f"node-{i}", memory=5000), nic=nic, num_standbys=num_standbys) for i in range(4)
+    ]
+
+    chosen = planned(*others, node(device("has-it", memory=5000), cached=cached))
+
+    assert len(chosen.stages) == num_stages, reason
+
+
+def test_a_standby_starts_one_stage_only() -> None:
+    there = node(device("a", memory=600), device("a", memory=600, index=1), num_standbys=1)
+
+    assert [stage.has_standby for stage in planned(there).stages] == [True, False]
+
+
+def test_a_model_too_large_for_one_device_lies_on_several() -> None:
+    assert len(planned(*equal_nodes(4, memory=400)).stages) == 4
+    assert fits_in([DeviceSize(f"node-{i}", 0, 400) for i in range(4)], WANTED)
+    assert not fits_in([DeviceSize("node-0", 0, 400)], WANTED)
+
+
+def test_two_devices_of_one_node_are_used_when_nodes_are_too_few() -> None:
+    there = node(device("a", memory=600), device("a", memory=600, index=1))
+
+    assert [stage.node_id for stage in planned(there).stages] == ["a", "a"]
+
+
+def test_a_restart_gives_every_node_the_stage_it_had() -> None:
+    first = planned(*equal_nodes(4))
+    again = [
+        node(device(stage.node_id, memory=5000), cached=frozenset(stage.unit_digests))
+        for stage in first.stages
+    ]
+
+    second = planned(*reversed(again))
+
+    assert second.fetch_s == 0
+    assert {s.node_id: s.layers for s in second.stages} == {
+        s.node_id: s.layers for s in first.stages
+    }

@@ -1,0 +1,129 @@
+import pytest
+
+from libs.common.bus.messages import FetchObserved, WorkerObserved
+from libs.common.states import FetchState, WorkerState
+from services.scheduler.policy.cluster import Worker
+from services.scheduler.policy.diagnosis import (
+    Failing,
+    Finding,
+    Gone,
+    NodeReport,
+    Present,
+    Unknown,
+    diagnose,
+)
+from tests.unit.scheduler.values import fetch, observed, report, worker
+
+RUNNING = observed(WorkerState.READY)
+LAUNCHING = observed(WorkerState.LAUNCHING)
+DIED = observed(WorkerState.FAILED, cause="exit code 9")
+
+
+@pytest.mark.parametrize(
+    ("worker_", "node", "seen", "expected", "reason"),
+    [
+        (worker(), report(), RUNNING, Present, "it is there"),
+        (worker(), report(is_heard=False), None, Unknown, "this leader has heard nothing yet"),
+        (
+            worker(),
+            report(is_lost=True),
+            RUNNING,
+            Gone,
+            "what it said last is worth nothing",
+        ),
+        (worker(), report(has_rebooted=True), None, Gone, "its agent's death is its own"),
+        (worker(), report(), None, Gone, "its agent has forgotten it"),
+        (worker(), report(has_accepted=False), None, Unknown, "the agent follows an older version"),
+        (
+            worker(state=WorkerState.PLANNED),
+            report(),
+            None,
+            Unknown,
+            "accepted, and not yet in a heartbeat",
+        ),
+        (worker(), report(), DIED, Gone, "it ended by itself"),
+        (worker(is_desired=False), report(), RUNNING, Present, "it has not been stopped yet"),
+        (worker(is_desired=False), report(), None, Gone, "stopped as asked"),
+        (
+            worker(is_desired=False),
+            report(has_accepted=False),
+            None,
+            Unknown,
+            "an agent that lags behind may still start it",
+        ),
+        (worker(is_desired=False), report(), DIED, Gone, "ended, whatever the reason"),
+    ],
+)
+def test_what_is_known_of_node_and_worker_decides(
+    worker_: Worker,
+    node: NodeReport,
+    seen: WorkerObserved | None,
+    expected: type[Finding],
+    reason: str,
+) -> None:
+    assert isinstance(diagnose(worker_, node, seen, None), expected), reason
+
+
+@pytest.mark.parametrize(
+    ("fetch_", "seen", "node", "expected", "reason"),
+    [
+        (fetch(FetchState.FAILED, cause="no object"), LAUNCHING, report(), Failing, "no weights"),
+        (fetch(FetchState.FAILED, cause="evicted"), RUNNING, report(), Present, "it has them"),
+        (fetch(FetchState.FETCHING), LAUNCHING, report(), Present, "they are on their way"),
+        (None, LAUNCHING, report(), Present, "the fetcher restarts"),
+        (None, LAUNCHING, report(is_fetcher_lost=True), Failing, "nobody brings them"),
+        (None, RUNNING, report(is_fetcher_lost=True), Present, "it needs nobody"),
+        (fetch(FetchState.FAILED), None, report(), Failing, "its launch waits for them"),
+        (None, None, report(is_fetcher_lost=True), Failing, "its launch waits for nobody"),
+        (fetch(FetchState.FETCHING), None, report(), Unknown, "it is not launched yet"),
+    ],
+)
+def test_a_worker_that_waits_for_weights_depends_on_its_fetch(
+    fetch_: FetchObserved | None,
+    seen: WorkerObserved | None,
+    node: NodeReport,
+    expected: type[Finding],
+    reason: str,
+) -> None:
+    planned_or_seen = worker(state=WorkerState.PLANNED if seen is None else seen.state)
+    assert isinstance(diagnose(planned_or_seen, node, seen, fetch_), expected), reason
+
+
+def test_a_cause_names_who_where_and_why() -> None:
+    finding = diagnose(worker(), report(), DIED, None)
+
+    assert finding == Gone("worker worker-1 on node node-1: exit code 9")
+
+
+def test_a_fetch_failure_carries_the_fetchers_own_words() -> None:
+    failed = fetch(FetchState.FAILED, cause="object units/ab does not exist")
+
+    finding = diagnose(worker(), report(), LAUNCHING, failed)
+
+    assert isinstance(finding, Failing) and "object units/ab does not exist" in finding.cause
+
+
+@pytest.mark.parametrize("is_node_fault", [True, False])
+def test_a_worker_that_died_of_its_fetch_ends_with_the_fetchers_words_and_verdict(
+    is_node_fault: bool,
+) -> None:
+    died = observed(WorkerState.FAILED, cause="the weights cannot be had: no room")
+    failed = fetch(FetchState.FAILED, cause="no room for 7 bytes", is_node_fault=is_node_fault)
+
+    waiting = diagnose(worker(state=WorkerState.LAUNCHING), report(), died, failed)
+    ready = diagnose(worker(state=WorkerState.READY), report(), died, failed)
+
+    assert isinstance(waiting, Gone) and waiting.is_node_fault is is_node_fault
+    assert "no room for 7 bytes" in (waiting.cause or "")
+    assert isinstance(ready, Gone) and not ready.is_node_fault, "it had its weights"
+
+
+def test_the_end_of_a_node_says_nothing_about_the_model() -> None:
+    for node in (report(is_lost=True), report(has_rebooted=True)):
+        finding = diagnose(worker(), node, None, None)
+        assert isinstance(finding, Gone) and finding.is_node_fault and finding.cause
+
+
+def test_an_undesired_worker_ends_without_a_cause() -> None:
+    for node, seen in ((report(is_lost=True), None), (report(), DIED), (report(), None)):
+        assert diagnose(worker(is_desired=False), node, seen, None) == Gone(None)

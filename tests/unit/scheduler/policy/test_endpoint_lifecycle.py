@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.common.states import EndpointState
+from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.endpoint_lifecycle import Move, Situation, judge
+from tests.unit.scheduler.values import endpoint, worker
+
+STARTING = endpoint(state=EndpointState.STARTING, has_been_ready=False)
+SERVING = endpoint()
+DRAINING = endpoint(state=EndpointState.DRAINING)
+RELEASED = endpoint(state=EndpointState.DRAINING, workers=(worker(is_desired=False),))
+DEAD = endpoint(state=EndpointState.FAILED, workers=(worker(is_desired=False),))
+
+
+@pytest.mark.parametrize(
+    ("endpoint_", "situation", "expected", "reason"),
+    [
+        (STARTING, Situation(), None, "it is under way"),
+        (STARTING, Situation(are_all_ready=True), Move.SERVE, "every worker is ready"),
+        (STARTING, Situation(failure="x"), Move.FAIL, "a worker ended"),
+        (STARTING, Situation(is_stuck=True), Move.FAIL, "nothing moves"),
+        (STARTING, Situation(is_unwanted=True), Move.RELEASE, "nobody waits"),
+        (
+            STARTING,
+            Situation(is_unwanted=True, are_all_ready=True),
+            Move.SERVE,
+            "it is done, keep-alive decides now",
+        ),
+        (STARTING, Situation(is_outgrown=True), Move.RELEASE, "another one has to start"),
+        (SERVING, Situation(is_outgrown=True), Move.DRAIN, "another one takes the new requests"),
+        (SERVING, Situation(), None, "it serves"),
+        (SERVING, Situation(is_idle_for_long=True), Move.DRAIN, "keep-alive is over"),
+        (SERVING, Situation(is_unwanted=True), Move.DRAIN, "the model is being deleted"),
+        (SERVING, Situation(failure="x", is_idle_for_long=True), Move.FAIL, "dead is dead"),
+        (SERVING, Situation(is_stuck=True), None, "only starts can be stuck"),
+        (DRAINING, Situation(), None, "requests are still running"),
+        (DRAINING, Situation(is_drained=True), Move.RELEASE, "nothing runs any more"),
+        (DRAINING, Situation(failure="x"), Move.FAIL, "it died while draining"),
+        (RELEASED, Situation(is_drained=True), None, "released once is enough"),
+        (RELEASED, Situation(are_all_gone=True), Move.STOP, "every worker is gone"),
+        (DEAD, Situation(failure="x", are_all_gone=True), None, "it ended already"),
+    ],
+)
+def test_the_next_move(
+    endpoint_: Endpoint, situation: Situation, expected: Move | None, reason: str
+) -> None:
+    verdict = judge(endpoint_, situation)
+
+    assert (verdict.move if verdict else None) == expected, reason
+
+
+@given(
+    st.sampled_from(list(EndpointState)),
+    st.booleans(),
+    st.builds(
+        Situation,
+        failure=st.none() | st.just("x"),
+        are_all_ready=st.booleans(),
+        are_all_gone=st.booleans(),
+        is_stuck=st.booleans(),
+        is_outgrown=st.booleans(),
+        is_unwanted=st.booleans(),
+        is_idle_for_long=st.booleans(),
+        is_drained=st.booleans(),
+    ),
+)
+def test_a_finished_endpoint_never_moves_and_a_failure_always_has_its_cause(
+    state: EndpointState, is_desired: bool, situation: Situation
+) -> None:
+    verdict = judge(endpoint(state=state, workers=(worker(is_desired=is_desired),)), situation)
+
+    if state.is_finished:
+        assert verdict is None
+    if verdict is not None and verdict.move is Move.FAIL:
+        assert verdict.cause
+    if verdict is not None and verdict.move is Move.STOP:
+        assert state is EndpointState.DRAINING and situation.are_all_gone

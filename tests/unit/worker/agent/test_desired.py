@@ -1,0 +1,86 @@
+import pytest
+
+from libs.common.bus.messages import FetchSpec, NodeDesired
+from libs.common.states import FetchClass
+from services.worker.agent.desired import Changes, DesiredLog, Retired, changes, fetch_class_of
+from tests.unit.worker.making import worker_spec
+
+
+def desired(epoch: int, version: int, *worker_ids: str, boot_id: str | None = None) -> NodeDesired:
+    return NodeDesired(
+        node_id="node-a",
+        boot_id=boot_id,
+        leader_epoch=epoch,
+        version=version,
+        workers=tuple(worker_spec(worker_id) for worker_id in worker_ids),
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "version", "refused"),
+    [
+        pytest.param(2, 6, None, id="newer"),
+        pytest.param(2, 5, None, id="the same again"),
+        pytest.param(2, 4, "older than 5", id="overtaken on the way"),
+        pytest.param(1, 9, "epoch 1 is over", id="a deposed leader"),
+        pytest.param(3, 4, None, id="a new leader is believed"),
+    ],
+)
+def test_only_the_latest_leader_and_its_latest_version_are_followed(
+    epoch: int, version: int, refused: str | None
+) -> None:
+    log = DesiredLog("boot-b")
+    log.accept(desired(2, 5))
+
+    reply = log.accept(desired(epoch, version))
+
+    if refused is None:
+        assert reply.refused is None and reply.accepted_version == version == log.version
+    else:
+        assert reply.refused is not None and refused in reply.refused
+        assert reply.accepted_version == log.version == 5
+
+
+def test_what_an_earlier_boot_was_told_is_not_followed() -> None:
+    log = DesiredLog("boot-b")
+
+    reply = log.accept(desired(2, 5, "worker-a", boot_id="boot-a"))
+
+    assert reply.refused is not None and "boot-a" in reply.refused
+    assert (reply.accepted_version, log.current) == (0, None)
+    assert log.accept(desired(2, 5, boot_id="boot-b")).refused is None
+
+
+def test_workers_are_launched_updated_and_removed_as_desired() -> None:
+    present = {"worker-b": object(), "worker-c": object()}
+    due = changes(desired(1, 1, "worker-a", "worker-b"), present, Retired())
+    assert due == Changes(
+        launch=(worker_spec("worker-a"),), update=(worker_spec("worker-b"),), remove=("worker-c",)
+    )
+
+
+def test_a_retired_worker_id_is_not_launched_again() -> None:
+    retired = Retired()
+    retired.add("worker-a")
+    assert changes(desired(1, 1, "worker-a"), {}, retired).launch == ()
+
+
+def test_only_so_many_retired_ids_are_remembered() -> None:
+    retired = Retired(max_ids=2)
+    for worker_id in ("worker-a", "worker-b", "worker-c"):
+        retired.add(worker_id)
+    assert "worker-a" not in retired
+    assert "worker-b" in retired and "worker-c" in retired
+
+
+def test_a_workers_weights_are_as_urgent_as_their_fetch() -> None:
+    fetch = FetchSpec(
+        fetch_id="fetch-a",
+        worker_id="worker-a",
+        manifest_digest="0" * 64,
+        unit_digests=("1" * 64,),
+        fetch_class=FetchClass.BACKGROUND,
+    )
+    state = desired(1, 1, "worker-a", "worker-b").model_copy(update={"fetches": (fetch,)})
+    assert fetch_class_of("worker-a", state) is FetchClass.BACKGROUND
+    assert fetch_class_of("worker-b", state) is FetchClass.INTERACTIVE

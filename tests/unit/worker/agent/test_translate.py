@@ -1,0 +1,51 @@
+"""What the gateway asks for is what the engine is asked for."""
+
+import dataclasses
+
+from libs.common.bus.messages import SamplingParameters
+from services.worker.agent.translate import generate_frame
+from services.worker.engine.scheduling.request import Sampling
+from services.worker.frames.frames import HEADER_BYTES, GenerateTokens, decode_to_worker, encode
+from services.worker.runtime.serving import engine_request
+from tests.unit.worker.making import generate
+
+ALL_CHANGED = SamplingParameters(
+    temperature=0.7,
+    top_p=0.9,
+    max_tokens=20,
+    seed=2**64 - 1,
+    stop_token_ids=(2, 7),
+    ignore_eos=True,
+    num_logprobs=3,
+    top_k=40,
+    min_p=0.05,
+    min_tokens=3,
+    repetition_penalty=1.1,
+    presence_penalty=-1.5,
+    frequency_penalty=0.25,
+    logit_bias=((5, -100.0), (6, 0.5)),
+)
+
+
+def test_every_sampling_parameter_reaches_the_engine() -> None:
+    message = generate(sampling=ALL_CHANGED)
+
+    frame = decode_to_worker(encode(generate_frame(message))[HEADER_BYTES:])
+
+    assert isinstance(frame, GenerateTokens)
+    changed = dataclasses.asdict(engine_request(frame).sampling)
+    assert changed == ALL_CHANGED.model_dump() | {"stop_token_ids": frozenset({2, 7})}
+
+
+def test_what_is_left_out_means_the_same_to_message_frame_and_engine() -> None:
+    message = generate(sampling=SamplingParameters(max_tokens=4, seed=9))
+
+    assert engine_request(generate_frame(message)).sampling == Sampling(max_tokens=4, seed=9)
+
+
+def test_what_earlier_attempts_generated_stays_apart_from_the_prompt() -> None:
+    message = generate(attempt=2, prompt_ids=(1, 2), generated_ids=(3, 4, 5))
+
+    request = engine_request(generate_frame(message))
+
+    assert (request.prompt_ids, request.generated_ids) == ((1, 2), (3, 4, 5))

@@ -1,0 +1,60 @@
+"""Whatever ends the thread that maps a worker's units is told: nobody waits for it for ever."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from libs.common.weights.unitclient import MAX_PACKET_BYTES, SOCKET_NAME
+from services.worker.errors import WeightsUnavailable
+from services.worker.runtime.start_steps import StartSteps
+from services.worker.runtime.unit_feed import UnitFeed
+
+
+def answer_once(listener: socket.socket, packet: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(MAX_PACKET_BYTES)
+        connection.sendall(packet)
+
+
+@pytest.mark.parametrize(
+    ("packet", "error"),
+    [
+        (b"no JSON", "JSONDecodeError"),
+        (b"[]", "AttributeError"),
+        (b'{"kind": "manifest"}', "ValueError"),
+        (b'{"kind": "refused"}', "KeyError"),
+    ],
+    ids=["no JSON", "no object", "no descriptor", "no code"],
+)
+def test_an_answer_that_makes_no_sense_ends_the_wait_for_weights(
+    tmp_path: Path, packet: bytes, error: str
+) -> None:
+    failures: list[str] = []
+    failed = threading.Event()
+
+    def fail(cause: str) -> None:
+        failures.append(cause)
+        failed.set()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        threading.Thread(target=answer_once, args=(listener, packet), daemon=True).start()
+        feed = UnitFeed(
+            tmp_path / SOCKET_NAME,
+            "worker-a",
+            deadline_s=time.monotonic() + 30,
+            steps=StartSteps(lambda _: None),
+            failed=fail,
+        )
+        feed.start()
+
+        with pytest.raises(WeightsUnavailable, match=f"mapping the weights failed: {error}"):
+            feed.manifest()
+
+    assert failed.wait(5)
+    assert [cause.split(":")[1].strip() for cause in failures] == [error]
