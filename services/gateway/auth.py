@@ -72,7 +72,7 @@ class Authenticator:
         self._awaited: dict[str, asyncio.Event] = {}
         self._ask_again_s = 0.0
 
-    async def caller(self, authorization: str | None) -> Caller:
+    async def authenticate(self, authorization: str | None) -> Caller:
         """Raises Unauthorized, or Unavailable for an unseen key while Postgres is down."""
         key_sha256 = hash_key(_bearer(authorization))
         info = await self._find(key_sha256)

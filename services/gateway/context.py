@@ -106,7 +106,7 @@ async def caller_of(
     request: Request,
     _shown_in_docs: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
 ) -> Caller:
-    """Whom the door let in."""
+    """Whose key the request guard has checked."""
     return cast("Caller", request.state.caller)
 
 

@@ -1,8 +1,7 @@
-"""How many connections there may be at once, and who goes when one more comes. No I/O.
+"""Limits open connections; closes the one that is idle for longest when one more comes. No I/O.
 
-Every connection takes a descriptor, and without one nothing works: no database, no bus. So a full
-house makes room for whoever comes by closing the connection that has been idle for longest, which
-is how strangers look who only hold connections open; those with a request at work stay.
+Every connection takes a descriptor, and without one nothing works: no database, no bus. Whoever
+only holds connections open has idle ones; those with a request that is being answered stay.
 """
 
 import logging
@@ -12,59 +11,62 @@ from libs.common.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-_SAY_AGAIN_S = 60.0  # a flood must not flood the log too
+_LOG_AGAIN_S = 60.0  # a flood must not flood the log too
 
 
-class Guest(Protocol):
-    def hang_up(self) -> None:
+class LimitedConnection(Protocol):
+    def close_now(self) -> None:
         """Close at once, whatever is unsent."""
 
 
-class Crowd:
+class ConnectionLimiter:
+    """Knows every open connection, and which of them are idle since when."""
+
     def __init__(self, max_connections: int, clock: Clock) -> None:
         assert max_connections >= 1
         self._max_connections, self._clock = max_connections, clock
-        self._present: set[Guest] = set()
-        self._idle: dict[Guest, None] = {}  # who has been idle for longest comes first
-        self._said_s: float | None = None
+        self._open: set[LimitedConnection] = set()
+        self._idle: dict[LimitedConnection, None] = {}  # idle for longest comes first
+        self._logged_s: float | None = None
 
     @property
-    def num_present(self) -> int:
-        return len(self._present)
+    def num_open(self) -> int:
+        return len(self._open)
 
-    def admit(self, guest: Guest) -> bool:
-        """Whether the newcomer, which is idle as yet, may stay."""
-        if len(self._present) >= self._max_connections:
-            self._say_full()
+    def admit(self, connection: LimitedConnection) -> bool:
+        """Whether the new connection, which is idle as yet, may stay."""
+        if len(self._open) >= self._max_connections:
+            self._log_full()
             if not self._idle:
                 return False
-            self._send_away(next(iter(self._idle)))
-        self._present.add(guest)
-        self._idle[guest] = None
+            self._evict(next(iter(self._idle)))
+        self._open.add(connection)
+        self._idle[connection] = None
         return True
 
-    def busy(self, guest: Guest) -> None:
+    def mark_busy(self, connection: LimitedConnection) -> None:
         """A request has arrived on it."""
-        self._idle.pop(guest, None)
+        self._idle.pop(connection, None)
 
-    def idle(self, guest: Guest) -> None:
+    def mark_idle(self, connection: LimitedConnection) -> None:
         """It has had its answer."""
-        if guest in self._present:
-            self._idle.pop(guest, None)
-            self._idle[guest] = None
+        if connection in self._open:
+            self._idle.pop(connection, None)
+            self._idle[connection] = None
 
-    def left(self, guest: Guest) -> None:
-        self._present.discard(guest)
-        self._idle.pop(guest, None)
+    def remove(self, connection: LimitedConnection) -> None:
+        """It was closed."""
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
 
-    def _send_away(self, guest: Guest) -> None:
-        self.left(guest)
-        guest.hang_up()
+    def _evict(self, connection: LimitedConnection) -> None:
+        self.remove(connection)
+        connection.close_now()
 
-    def _say_full(self) -> None:
+    def _log_full(self) -> None:
         now_s = self._clock.monotonic_s()
-        if self._said_s is None or now_s - self._said_s >= _SAY_AGAIN_S:
-            self._said_s = now_s
+        if self._logged_s is None or now_s - self._logged_s >= _LOG_AGAIN_S:
+            self._logged_s = now_s
             logger.warning(
                 "the limit of %d connections is reached: idle ones are closed for new ones",
                 self._max_connections,

@@ -6,7 +6,7 @@ _RESERVED = 128  # for the database, the bus, the object store, template process
 _MOST = 2**20
 
 
-def raise_limit() -> None:
+def raise_descriptor_limit() -> None:
     """To what the system allows this process. The usual soft limit of 1,024 is for `select`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)

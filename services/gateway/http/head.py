@@ -3,7 +3,9 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Head:
+class HeadAsGet:
+    """Middleware: asks the application with GET and drops the body."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 

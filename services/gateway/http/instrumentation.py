@@ -16,8 +16,8 @@ from services.gateway.openai.errors import as_api_error, error_response
 logger = logging.getLogger(__name__)
 
 
-class Observing:
-    """A caller's own traceparent is continued; the trace id comes back as X-Trace-Id."""
+class Instrumentation:
+    """Middleware. A caller's traceparent is continued; the trace id comes back as X-Trace-Id."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -40,7 +40,7 @@ class Observing:
         self._count(scope, exchange, time.monotonic() - began_s)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
-        """Headers may be out when something breaks; then all that is left is to hang up."""
+        """Headers may be out when something breaks; then only closing the connection is left."""
         try:
             await self._app(scope, receive, exchange.send)
         except Exception as exc:
@@ -81,7 +81,7 @@ class _Exchange:
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern, never the path: a stranger must not make up label values."""
+    """The route's pattern, never the path: no caller may make up label values."""
     path: str = getattr(scope.get("route"), "path", "none")
     return path
 

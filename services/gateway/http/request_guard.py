@@ -1,4 +1,4 @@
-"""What is checked before a route sees the request: its key, its content type, its size."""
+"""Checks a request before any route sees it: its API key, its content type, its size."""
 
 import asyncio
 from typing import Protocol
@@ -22,12 +22,12 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class CallerCheck(Protocol):
-    async def caller(self, authorization: str | None) -> Caller:
+    async def authenticate(self, authorization: str | None) -> Caller:
         """Raises ApiError."""
 
 
-class Door:
-    """A stranger's body is never read: the key is checked first."""
+class RequestGuard:
+    """Middleware. The key is checked first: without one the body is never read."""
 
     def __init__(self, app: ASGIApp, authenticator: CallerCheck, max_body_bytes: int) -> None:
         self._app, self._authenticator = app, authenticator
@@ -39,7 +39,7 @@ class Door:
             return
         try:
             headers = Headers(scope=scope)
-            scope["state"]["caller"] = await self._authenticator.caller(
+            scope["state"]["caller"] = await self._authenticator.authenticate(
                 headers.get("authorization")
             )
             if scope["method"] in _WITH_BODY:

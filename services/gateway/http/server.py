@@ -14,8 +14,8 @@ from services.gateway.bootstrap import open_gateway, open_world
 from services.gateway.context import Gateway
 from services.gateway.http.app import create_app
 from services.gateway.http.connection import ConnectionConfig
-from services.gateway.http.connection_limiter import Crowd
-from services.gateway.http.descriptors import connections_within_limit, raise_limit
+from services.gateway.http.connection_limiter import ConnectionLimiter
+from services.gateway.http.descriptors import connections_within_limit, raise_descriptor_limit
 from services.gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
 
 async def serve(settings: GatewaySettings) -> None:
     """Returns after SIGTERM or SIGINT and a drain. Raises BusError when NATS is not there."""
-    raise_limit()
+    raise_descriptor_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,7 +49,7 @@ def make_server(app: FastAPI, settings: GatewaySettings) -> Server:
     return Server(
         ConnectionConfig(
             app,
-            Crowd(max_connections, SystemClock()),
+            ConnectionLimiter(max_connections, SystemClock()),
             settings.timing,
             host=settings.host,
             port=settings.port,

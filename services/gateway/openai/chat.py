@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from services.gateway.context import ArrivalDep, CallerDep, Gateway, GatewayDep
 from services.gateway.errors import ClientGone
-from services.gateway.http.disconnect import unless_gone
+from services.gateway.http.disconnect import run_while_connected
 from services.gateway.openai.collect import completion
 from services.gateway.openai.prepare import Prepared
 from services.gateway.openai.protocol import ChatRequest
@@ -59,7 +59,7 @@ async def _whole(
             has_logprobs=bool(body.logprobs),
         )
         try:
-            answer = await unless_gone(request.receive, work)
+            answer = await run_while_connected(request.receive, work)
         except ClientGone:
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
     return Response(answer.encoded(), media_type="application/json")

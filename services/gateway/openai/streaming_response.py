@@ -12,7 +12,12 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.generation import Generation
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import deadline_error, slow_client_error
-from services.gateway.http.disconnect import cancelled, hang_up, unless_gone, until_disconnected
+from services.gateway.http.disconnect import (
+    cancel_and_wait,
+    close_connection,
+    run_while_connected,
+    wait_for_disconnect,
+)
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -44,16 +49,16 @@ class StreamingAnswer(Response):
         """Raises ApiError as long as no header was sent."""
         async with self._dispatcher.run(self._job) as generation:
             try:
-                await unless_gone(receive, generation.opened())
+                await run_while_connected(receive, generation.opened())
             except ClientGone:
                 return
             if not await self._send_frames(generation, receive, send):
-                hang_up(scope)
+                close_connection(scope)
 
     async def _send_frames(self, generation: Generation, receive: Receive, send: Send) -> bool:
         """Whether the client read it all, or left of itself."""
         sending = asyncio.create_task(self._send_all(generation, send))
-        watching = asyncio.create_task(until_disconnected(receive))
+        watching = asyncio.create_task(wait_for_disconnect(receive))
         breaking = asyncio.create_task(generation.until_broken())
         tasks = (sending, watching, breaking)
         left_s = generation.remaining_s() + _LAST_FRAME_S
@@ -67,7 +72,7 @@ class StreamingAnswer(Response):
                 generation.failed(deadline_error())
             return watching.done()
         finally:
-            await cancelled(*tasks)
+            await cancel_and_wait(*tasks)
 
     async def _send_all(self, generation: Generation, send: Send) -> bool:
         """Whether the client read it all in time."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from libs.common.clock import SystemClock
 from services.gateway.http.connection import ConnectionConfig
-from services.gateway.http.connection_limiter import Crowd
+from services.gateway.http.connection_limiter import ConnectionLimiter
 from services.gateway.http.server import Server
 from services.gateway.settings import Timing
 from tests.support.waiting import eventually
@@ -24,7 +24,7 @@ PATIENT = replace(FAST, header_s=30.0)
 @dataclass
 class Served:
     world: GatewayWorld
-    crowd: Crowd
+    limiter: ConnectionLimiter
     address: tuple[str, int]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -45,12 +45,14 @@ async def served(timing: Timing = QUICK, max_connections: int = 100) -> AsyncIte
     async with gateway_world(timing) as world:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        crowd = Crowd(max_connections, SystemClock())
-        server = Server(ConnectionConfig(world.app, crowd, timing, log_config=None, lifespan="off"))
+        limiter = ConnectionLimiter(max_connections, SystemClock())
+        server = Server(
+            ConnectionConfig(world.app, limiter, timing, log_config=None, lifespan="off")
+        )
         serving = asyncio.create_task(server.serve([listener]))
         await eventually(lambda: server.started)
         try:
-            yield Served(world, crowd, listener.getsockname())
+            yield Served(world, limiter, listener.getsockname())
         finally:
             server.should_exit = True
             await serving
@@ -82,7 +84,7 @@ async def test_a_stream_that_is_never_read_ends_though_its_worker_has_finished()
 
         with at.deaf(chat_request(stream=True, logprobs=True, top_logprobs=2)):
             await eventually(lambda: len(at.world.writer.ended) == 1, what="the request's end")
-            await eventually(lambda: at.crowd.num_present == 0, what="the connection's end")
+            await eventually(lambda: at.limiter.num_open == 0, what="the connection's end")
 
         assert at.world.writer.ended[0].outcome == "client_too_slow"
         assert at.world.gateway.dispatcher.open_ids == ()
@@ -94,7 +96,7 @@ async def test_a_whole_answer_that_is_never_read_does_not_keep_its_connection() 
 
         with at.deaf(chat_request(logprobs=True, top_logprobs=2)):
             await eventually(lambda: len(at.world.writer.ended) == 1, what="the request's end")
-            await eventually(lambda: at.crowd.num_present == 0, what="the connection's end")
+            await eventually(lambda: at.limiter.num_open == 0, what="the connection's end")
 
         assert at.world.writer.ended[0].outcome == "stop"
 
@@ -106,7 +108,7 @@ async def test_requests_behind_an_answer_that_is_never_read_end_too() -> None:
 
         with at.deaf(chat_request(**wanted) + chat_request(**wanted) + chat_request(stream=True)):
             await eventually(lambda: at.world.writer.ended, what="the first request's end")
-            await eventually(lambda: at.crowd.num_present == 0, what="the connection's end")
+            await eventually(lambda: at.limiter.num_open == 0, what="the connection's end")
 
         await eventually(lambda: at.world.gateway.dispatcher.open_ids == ())
         assert at.world.writer.ended[0].outcome == "stop"
@@ -150,23 +152,23 @@ async def test_an_answer_may_take_longer_than_a_header() -> None:
         writer.close()
 
 
-async def test_strangers_who_only_hold_connections_make_way_for_a_client() -> None:
+async def test_idle_connections_are_closed_for_a_new_client() -> None:
     async with served(PATIENT, max_connections=5) as at:
-        strangers = [await at.connect() for _ in range(5)]
-        await eventually(lambda: at.crowd.num_present == 5)
+        idle = [await at.connect() for _ in range(5)]
+        await eventually(lambda: at.limiter.num_open == 5)
 
         reader, writer = await at.connect()
         writer.write(HEALTH_REQUEST)
 
         assert await status_of(reader) == 200
-        first, *others = (stranger[0] for stranger in strangers)
+        first, *others = (connection[0] for connection in idle)
         assert await asyncio.wait_for(first.read(1), 10) == b""
         assert not any([await ended(other) for other in others])
-        for _, held in [*strangers, (reader, writer)]:
+        for _, held in [*idle, (reader, writer)]:
             held.close()
 
 
-async def test_a_house_full_of_running_requests_says_503() -> None:
+async def test_a_gateway_with_nothing_but_busy_connections_says_503() -> None:
     async with served(PATIENT, max_connections=1) as at:
         at.world.worker.pause_after = 1
         reader, writer = await at.connect()

@@ -59,7 +59,7 @@ async def test_nats_killed_for_a_while_in_mid_stream_is_a_pause(
     assert {message.attempt for message in running.worker.generated} == {1}
 
 
-async def test_a_client_that_hangs_up_cancels_at_the_worker(running: RunningGateway) -> None:
+async def test_a_client_that_disconnects_cancels_at_the_worker(running: RunningGateway) -> None:
     await running.register()
     running.worker.pause_after = 3
 

@@ -18,7 +18,7 @@ async def test_a_known_key_is_its_tenant_and_asked_for_once() -> None:
     keys = FakeKeys()
     authenticator = Authenticator(keys, FakeClock())
 
-    callers = [await authenticator.caller(HEADER) for _ in range(5)]
+    callers = [await authenticator.authenticate(HEADER) for _ in range(5)]
 
     assert {caller.tenant for caller in callers} == {TENANT}
     assert keys.num_lookups == 1
@@ -29,18 +29,18 @@ async def test_a_known_key_is_its_tenant_and_asked_for_once() -> None:
 )
 async def test_anything_else_is_nobody(header: str | None) -> None:
     with pytest.raises(Unauthorized):
-        await Authenticator(FakeKeys(), FakeClock()).caller(header)
+        await Authenticator(FakeKeys(), FakeClock()).authenticate(header)
 
 
 async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
     keys = FakeKeys()
     authenticator = Authenticator(keys, FakeClock())
     with pytest.raises(Unauthorized):
-        await authenticator.caller("Bearer early")
+        await authenticator.authenticate("Bearer early")
 
     keys.known[hash_key("early")] = keys.known[hash_key(KEY)]
 
-    assert (await authenticator.caller("Bearer early")).tenant == TENANT
+    assert (await authenticator.authenticate("Bearer early")).tenant == TENANT
 
 
 async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there(
@@ -52,18 +52,18 @@ async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_th
     authenticator.await_row(hash_key(KEY))
 
     with pytest.raises(Unavailable) as caught:
-        await authenticator.caller(HEADER)
+        await authenticator.authenticate(HEADER)
     authenticator.row_written(hash_key(KEY))
 
     assert caught.value.retry_after_s is not None
-    assert (await authenticator.caller(HEADER)).tenant == TENANT
+    assert (await authenticator.authenticate(HEADER)).tenant == TENANT
     assert keys.num_lookups == 1
 
 
 async def test_who_uses_an_awaited_key_waits_for_its_row() -> None:
     authenticator = Authenticator(FakeKeys(), FakeClock())
     authenticator.await_row(hash_key(KEY))
-    asking = asyncio.create_task(authenticator.caller(HEADER))
+    asking = asyncio.create_task(authenticator.authenticate(HEADER))
     await asyncio.sleep(0)
     assert not asking.done()
 
@@ -75,38 +75,38 @@ async def test_who_uses_an_awaited_key_waits_for_its_row() -> None:
 async def test_a_revoked_key_ends_when_its_cache_entry_does_or_is_forgotten() -> None:
     keys, clock = FakeKeys(), FakeClock()
     authenticator = Authenticator(keys, clock)
-    await authenticator.caller(HEADER)
+    await authenticator.authenticate(HEADER)
     revoked = keys.known.pop(hash_key(KEY))
-    await authenticator.caller(HEADER)
+    await authenticator.authenticate(HEADER)
 
     clock.advance(FRESH_S)
     with pytest.raises(Unauthorized):
-        await authenticator.caller(HEADER)
+        await authenticator.authenticate(HEADER)
 
     keys.known[hash_key(KEY)] = revoked
     authenticator.forget(hash_key(KEY))
-    assert await authenticator.caller(HEADER)
+    assert await authenticator.authenticate(HEADER)
 
 
 async def test_known_keys_outlive_postgres_for_a_while_without_asking_it_each_time() -> None:
     keys, clock = FakeKeys(), FakeClock()
     authenticator = Authenticator(keys, clock)
-    await authenticator.caller(HEADER)
+    await authenticator.authenticate(HEADER)
     keys.is_down = True
 
     clock.advance(FRESH_S)
     for _ in range(5):
-        await authenticator.caller(HEADER)
+        await authenticator.authenticate(HEADER)
     assert keys.num_lookups == 2
 
     clock.advance(STALE_S)
     with pytest.raises(Unavailable):
-        await authenticator.caller(HEADER)
+        await authenticator.authenticate(HEADER)
 
 
 async def test_an_unseen_key_cannot_be_judged_without_postgres() -> None:
     with pytest.raises(Unavailable) as refused:
-        await Authenticator(FakeKeys(is_down=True), FakeClock()).caller(HEADER)
+        await Authenticator(FakeKeys(is_down=True), FakeClock()).authenticate(HEADER)
 
     assert refused.value.status == 503
 

@@ -1,4 +1,4 @@
-"""Who may come, and who has to go for them."""
+"""Which connections are admitted, and which idle ones are closed for them."""
 
 import logging
 import resource
@@ -7,61 +7,61 @@ from collections.abc import Iterator
 import pytest
 
 from libs.common.testing.bus import FakeClock
-from services.gateway.http.connection_limiter import Crowd
-from services.gateway.http.descriptors import connections_within_limit, raise_limit
+from services.gateway.http.connection_limiter import ConnectionLimiter
+from services.gateway.http.descriptors import connections_within_limit, raise_descriptor_limit
 
 
-class Guest:
+class FakeConnection:
     def __init__(self) -> None:
-        self.is_sent_away = False
+        self.is_closed = False
 
-    def hang_up(self) -> None:
-        self.is_sent_away = True
-
-
-def test_a_full_house_sends_away_who_has_been_idle_for_longest() -> None:
-    crowd, guests = Crowd(3, FakeClock()), [Guest() for _ in range(5)]
-    for guest in guests[:3]:
-        assert crowd.admit(guest)
-    crowd.busy(guests[0])
-    crowd.idle(guests[0])  # which makes it the latest
-
-    assert crowd.admit(guests[3]) and crowd.admit(guests[4])
-
-    assert [guest.is_sent_away for guest in guests] == [False, True, True, False, False]
-    assert crowd.num_present == 3
+    def close_now(self) -> None:
+        self.is_closed = True
 
 
-def test_nobody_with_a_request_is_sent_away() -> None:
-    crowd, guests = Crowd(2, FakeClock()), [Guest() for _ in range(3)]
-    for guest in guests[:2]:
-        crowd.admit(guest)
-        crowd.busy(guest)
+def test_at_the_limit_the_connection_idle_for_longest_is_closed() -> None:
+    limiter, connections = ConnectionLimiter(3, FakeClock()), [FakeConnection() for _ in range(5)]
+    for connection in connections[:3]:
+        assert limiter.admit(connection)
+    limiter.mark_busy(connections[0])
+    limiter.mark_idle(connections[0])  # which makes it the latest
 
-    assert not crowd.admit(guests[2])
-    crowd.left(guests[0])
-    assert crowd.admit(guests[2])
+    assert limiter.admit(connections[3]) and limiter.admit(connections[4])
+
+    assert [connection.is_closed for connection in connections] == [False, True, True, False, False]
+    assert limiter.num_open == 3
 
 
-def test_one_who_left_is_not_idle_when_its_answer_ends() -> None:
-    crowd, guest = Crowd(1, FakeClock()), Guest()
-    crowd.admit(guest)
-    crowd.busy(guest)
-    crowd.left(guest)
+def test_no_connection_with_a_request_is_closed() -> None:
+    limiter, connections = ConnectionLimiter(2, FakeClock()), [FakeConnection() for _ in range(3)]
+    for connection in connections[:2]:
+        limiter.admit(connection)
+        limiter.mark_busy(connection)
 
-    crowd.idle(guest)
+    assert not limiter.admit(connections[2])
+    limiter.remove(connections[0])
+    assert limiter.admit(connections[2])
 
-    assert crowd.admit(Guest()) and not guest.is_sent_away
+
+def test_a_removed_connection_is_not_idle_when_its_answer_ends() -> None:
+    limiter, connection = ConnectionLimiter(1, FakeClock()), FakeConnection()
+    limiter.admit(connection)
+    limiter.mark_busy(connection)
+    limiter.remove(connection)
+
+    limiter.mark_idle(connection)
+
+    assert limiter.admit(FakeConnection()) and not connection.is_closed
 
 
 def test_a_flood_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
-    crowd = Crowd(1, clock)
+    limiter = ConnectionLimiter(1, clock)
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
-            crowd.admit(Guest())
+            limiter.admit(FakeConnection())
         clock.advance(61)
-        crowd.admit(Guest())
+        limiter.admit(FakeConnection())
 
     assert len(caplog.records) == 2
 
@@ -81,7 +81,7 @@ def test_connections_leave_descriptors_for_everything_else(descriptor_limit: int
 
 
 def test_the_limit_is_raised_to_what_the_system_allows(descriptor_limit: int) -> None:
-    raise_limit()
+    raise_descriptor_limit()
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft == min(hard, 2**20) and hard == descriptor_limit

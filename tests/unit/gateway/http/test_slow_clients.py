@@ -38,7 +38,7 @@ class DeafClient:
             self.num_frames += 1
             await asyncio.Event().wait()  # the socket's buffers are full, for ever
 
-    def _hang_up(self) -> None:
+    def _close_connection(self) -> None:
         self.was_hung_up_on = True
 
     def _scope(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class DeafClient:
             "headers": [(k.encode(), v.encode()) for k, v in (headers | self.headers).items()],
             "client": None,
             "server": None,
-            "state": {"hang_up": self._hang_up},
+            "state": {"close_connection": self._close_connection},
         }
 
 
