@@ -19,7 +19,7 @@ from libs.common.tenants import OPERATOR_TENANT
 from services.gateway.errors import Unauthorized, Unavailable
 from services.gateway.store.keys import KeyInfo
 
-ROW_PATIENCE_S = 5.0  # of who uses a key whose row is about to be written
+ROW_TIMEOUT_S = 5.0  # how long a key whose row is about to be written is waited for
 FRESH_S = 10.0  # without asking Postgres again
 STALE_S = 3600.0  # while Postgres does not answer
 _OUTAGE_S = 5.0  # after a failed lookup known keys do not wait for another
@@ -82,7 +82,7 @@ class Authenticator:
 
     def await_row(self, key_sha256: str) -> None:
         """Of a key that is written once Postgres is there: until then nobody can say whether it was
-        revoked, and who uses it waits, for ROW_PATIENCE_S at most."""
+        revoked, and who uses it waits, for ROW_TIMEOUT_S at most."""
         self._awaited[key_sha256] = asyncio.Event()
 
     def row_written(self, key_sha256: str) -> None:
@@ -95,7 +95,7 @@ class Authenticator:
 
     async def _find(self, key_sha256: str) -> KeyInfo | None:
         if (written := self._awaited.get(key_sha256)) is not None:
-            await _until(written)
+            await _wait_for_row(written)
         cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
         if cached is not None and cached.is_fresh(now_s):
             return cached.info
@@ -121,9 +121,9 @@ class Authenticator:
             self._cache.popitem(last=False)
 
 
-async def _until(written: asyncio.Event) -> None:
+async def _wait_for_row(written: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(ROW_PATIENCE_S):
+        async with asyncio.timeout(ROW_TIMEOUT_S):
             await written.wait()
     except TimeoutError:
         raise _unchecked() from None

@@ -23,8 +23,8 @@ from libs.common.records.outbox import OutboxRelay
 from libs.common.records.tables import OutboxRow
 from services.gateway.auth import Authenticator, hash_key
 from services.gateway.context import Gateway
-from services.gateway.end_notifier import Endings
-from services.gateway.generation.cancel_retrier import Farewells
+from services.gateway.end_notifier import EndNotifier
+from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
@@ -48,7 +48,7 @@ from services.gateway.text.tokenizer_files import FileStore
 logger = logging.getLogger(__name__)
 
 _JOURNAL_CLOSE_S = 5.0
-_FAREWELLS_CLOSE_S = 2.0  # a worker that misses one finds out by its own deadline
+_CANCEL_RETRIER_CLOSE_S = 2.0  # a worker that misses one finds out by its own deadline
 _DATABASE_RETRY_S = 0.5
 
 
@@ -91,7 +91,7 @@ async def open_gateway(settings: GatewaySettings, world: World) -> AsyncIterator
         routes = await world.bus.subscribe(ROUTES, None, gateway.routes.heard)
         stack.push_async_callback(routes.unsubscribe)
         stack.push_async_callback(gateway.journal.close, _JOURNAL_CLOSE_S)
-        stack.push_async_callback(gateway.farewells.close, _FAREWELLS_CLOSE_S)
+        stack.push_async_callback(gateway.cancel_retrier.close, _CANCEL_RETRIER_CLOSE_S)
         await stack.enter_async_context(_running(_background(settings, world, gateway)))
         yield gateway
 
@@ -104,10 +104,10 @@ def _assemble(
     files = FileStore(world.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
     texts = TextModels(files, threads, limits.max_cached_tokenizers)
     registry, routes, metrics = Registry(models, clock), Routes(clock), Metrics()
-    farewells = Farewells(world.bus, clock, timing)
-    endings = Endings(world.bus, settings.gateway_id)
-    journal = Journal(RequestStore(world.database), clock, endings.tell)
-    ports = Ports(world.bus, clock, routes, farewells, timing)
+    cancel_retrier = CancelRetrier(world.bus, clock, timing)
+    end_notifier = EndNotifier(world.bus, settings.gateway_id)
+    journal = Journal(RequestStore(world.database), clock, end_notifier.notify)
+    ports = Ports(world.bus, clock, routes, cancel_retrier, timing)
     gateway = Gateway(
         bus=world.bus,
         authenticator=Authenticator(keys, clock),
@@ -115,7 +115,7 @@ def _assemble(
         routes=routes,
         preparer=Preparer(settings.gateway_id, registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(ports, journal, metrics, limits),
-        farewells=farewells,
+        cancel_retrier=cancel_retrier,
         journal=journal,
         metrics=metrics,
         outbox=OutboxRelay(world.database, world.bus, Service.GATEWAY),

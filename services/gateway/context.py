@@ -11,7 +11,7 @@ from libs.common.bus.bus import Bus
 from libs.common.bus.messages import EngineLoad
 from libs.common.records.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, Caller
-from services.gateway.generation.cancel_retrier import Farewells
+from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.journal import Journal
@@ -35,7 +35,7 @@ class Gateway:
     routes: Routes
     preparer: Preparer
     dispatcher: Dispatcher
-    farewells: Farewells
+    cancel_retrier: CancelRetrier
     journal: Journal
     metrics: Metrics
     outbox: OutboxRelay

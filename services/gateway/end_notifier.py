@@ -1,4 +1,4 @@
-"""Telling the leading scheduler that requests have ended, so that queued ones take their slots."""
+"""Tells the leading scheduler that requests have ended, so that queued ones take their slots."""
 
 import logging
 
@@ -10,13 +10,13 @@ from libs.common.errors import BusError
 logger = logging.getLogger(__name__)
 
 
-class Endings:
+class EndNotifier:
     """Hints only: a lost one costs the queue one interval of the scheduler's rounds."""
 
     def __init__(self, bus: Bus, gateway_id: str) -> None:
         self._bus, self._gateway_id = bus, gateway_id
 
-    async def tell(self, request_ids: tuple[str, ...]) -> None:
+    async def notify(self, request_ids: tuple[str, ...]) -> None:
         message = RequestsEnded(gateway_id=self._gateway_id, request_ids=request_ids)
         try:
             await self._bus.publish(REQUESTS_ENDED, self._gateway_id, message)

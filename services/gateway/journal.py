@@ -21,7 +21,7 @@ _MAX_BATCH = 500
 _Row = TypeVar("_Row", bound=BegunRow)
 
 
-TellEnded = Callable[[tuple[str, ...]], Awaitable[None]]  # ids whose ends are written now
+NotifyEnded = Callable[[tuple[str, ...]], Awaitable[None]]  # ids whose ends are written now
 
 
 class RowWriter(Protocol):
@@ -38,9 +38,9 @@ class _Noted:
 class Journal:
     """`run` writes until cancelled; `close` then writes the rest, with a deadline."""
 
-    def __init__(self, writer: RowWriter, clock: Clock, tell_ended: TellEnded) -> None:
+    def __init__(self, writer: RowWriter, clock: Clock, notify_ended: NotifyEnded) -> None:
         self._writer = writer
-        self._tell_ended = tell_ended
+        self._notify_ended = notify_ended
         self._clock = clock
         self._kept: dict[str, _Noted] = {}  # the latest of each request, oldest first
         self._wake = asyncio.Event()
@@ -95,7 +95,7 @@ class Journal:
         for noted in filter(self._is_latest, batch):
             del self._kept[noted.row.id]
         if ended:
-            await self._tell_ended(tuple(row.id for row in ended))
+            await self._notify_ended(tuple(row.id for row in ended))
 
     def _is_latest(self, noted: _Noted) -> bool:
         """Else its request's end came meanwhile."""

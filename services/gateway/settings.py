@@ -18,7 +18,7 @@ class Timing:
     """Intervals of one request's life, as the protocol fixes them; tests shorten them."""
 
     repeat_s: float = 2.0  # a submission is repeated until its request is assigned
-    submit_patience_s: float = 10.0  # no scheduler answered for so long: 503
+    submit_timeout_s: float = 10.0  # no scheduler answered for so long: 503
     silence_s: float = 2.0  # without tokens, the endpoint is asked what there is
     retry_s: float = 0.25  # between tries at something that is not there yet
     # After the first try at an endpoint that has just been assigned; each further wait is twice as
@@ -29,7 +29,7 @@ class Timing:
     slow_client_s: float = 30.0  # a stream that stays full for so long ends
     header_s: float = 10.0  # a connection without a whole request header for so long is closed
     heartbeat_s: float = 1.0
-    cancel_patience_s: float = 30.0  # a cancellation is repeated for so long
+    cancel_timeout_s: float = 30.0  # a cancellation is repeated for so long
     reconnect_grace_s: float = 3.0  # others need it too, before their silence means anything
     deadline_s: float = 600.0  # of a request, from its arrival; its client may only lower it
 

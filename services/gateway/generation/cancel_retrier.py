@@ -1,7 +1,7 @@
-"""Last words to workers and the scheduler, repeated in the background until they were heard.
+"""Sends cancellations and acknowledgements in the background, again until they are answered.
 
-The client has its answer, or is gone; nobody waits for this. But an unheard cancellation leaves a
-worker generating for nobody, and an unheard acknowledgement its tokens in memory.
+The client has its answer, or is gone; nobody waits for this. But a lost cancellation leaves a
+worker generating for nobody, and a lost acknowledgement its tokens in memory.
 """
 
 import asyncio
@@ -13,22 +13,24 @@ from libs.common.bus.messages import CancelRequest
 from libs.common.bus.subjects import REQUEST_CANCEL
 from libs.common.clock import Clock
 from libs.common.errors import BusError, BusNoResponders
-from services.gateway.generation.endpoint import Endpoint
+from services.gateway.generation.endpoint_client import EndpointClient
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)
 
 
-class Farewells:
+class CancelRetrier:
+    """Each message is a task of its own, which ends by an answer or after `cancel_timeout_s`."""
+
     def __init__(self, bus: Bus, clock: Clock, timing: Timing) -> None:
         self._bus, self._clock, self._timing = bus, clock, timing
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def acknowledge(self, endpoint: Endpoint, request_id: str, attempt: int) -> None:
+    def acknowledge(self, endpoint: EndpointClient, request_id: str, attempt: int) -> None:
         """The finish was seen."""
         self._repeat(lambda: endpoint.acknowledge(request_id, attempt), may_be_gone=True)
 
-    def cancel(self, endpoint: Endpoint, request_id: str, attempt: int) -> None:
+    def cancel(self, endpoint: EndpointClient, request_id: str, attempt: int) -> None:
         """Its tokens are not wanted any more; then it may forget them."""
 
         async def tell() -> None:
@@ -48,21 +50,21 @@ class Farewells:
         self._repeat(tell, may_be_gone=False)  # without a leader now, there will be one soon
 
     async def close(self, timeout_s: float) -> None:
-        """Wait for what is still being said, then give up."""
+        """Wait for what is still unanswered, then give up."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         for task in list(self._tasks):
             task.cancel()
 
     def _repeat(self, tell: Callable[[], Awaitable[None]], *, may_be_gone: bool) -> None:
-        task = asyncio.create_task(self._until_heard(tell, may_be_gone))
+        task = asyncio.create_task(self._until_answered(tell, may_be_gone))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _until_heard(self, tell: Callable[[], Awaitable[None]], may_be_gone: bool) -> None:
+    async def _until_answered(self, tell: Callable[[], Awaitable[None]], may_be_gone: bool) -> None:
         """An endpoint that nobody answers for, nor after the time to reconnect, is gone with all
         that it held."""
-        ends_s = self._clock.monotonic_s() + self._timing.cancel_patience_s
+        ends_s = self._clock.monotonic_s() + self._timing.cancel_timeout_s
         pause_s, was_absent = self._timing.retry_s, False
         while True:
             try:
@@ -75,7 +77,7 @@ class Farewells:
                     pause_s = self._timing.reconnect_grace_s
                 was_absent = is_absent
                 if self._clock.monotonic_s() + pause_s > ends_s:
-                    logger.info("a farewell was never heard: %s", exc)  # its hearer is gone
+                    logger.info("a cancellation or acknowledgement was not answered: %s", exc)
                     return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, self._timing.repeat_s)

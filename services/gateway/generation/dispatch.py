@@ -1,4 +1,4 @@
-"""One request's way to its tokens: a warm endpoint, or the queue; and again when one is lost."""
+"""Finds one request an endpoint, a warm one or by the queue, and again when it is lost."""
 
 import asyncio
 import logging
@@ -10,14 +10,14 @@ from libs.common.bus.messages import RequestAssigned
 from libs.common.clock import Clock
 from libs.common.states import FinishReason
 from services.gateway.errors import InternalError, Unavailable
-from services.gateway.generation.cancel_retrier import Farewells
-from services.gateway.generation.endpoint import Endpoint, Start
-from services.gateway.generation.follower import Follower
+from services.gateway.generation.cancel_retrier import CancelRetrier
+from services.gateway.generation.endpoint_client import EndpointClient, GenerateResult
 from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.refusals import crash_error, deadline_error
-from services.gateway.generation.request_inbox import Mailbox
+from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
+from services.gateway.generation.token_follower import TokenFollower
 from services.gateway.routes import Routes
 from services.gateway.settings import Timing
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_WARM_TRIES = 2
 _DEADLINE_SLACK_S = 1.0
-_MAX_OUTGROWN = 40  # with a pause of 0.25 s after each
+_MAX_STALE_CONTEXTS = 40  # with a pause of 0.25 s after each
 _MAX_CRASHES = 2  # a request that killed two serving endpoints does not get a third
 
 
@@ -36,7 +36,7 @@ class Ports:
     bus: Bus
     clock: Clock
     routes: Routes
-    farewells: Farewells
+    cancel_retrier: CancelRetrier
     timing: Timing
 
 
@@ -44,24 +44,24 @@ class Dispatch:
     """The fields say how far it came; whoever ends it reads there what must be told to whom."""
 
     def __init__(
-        self, job: Job, mailbox: Mailbox, ports: Ports, on_opened: Callable[["Dispatch"], None]
+        self, job: Job, inbox: RequestInbox, ports: Ports, on_opened: Callable[["Dispatch"], None]
     ) -> None:
-        self.job, self.mailbox = job, mailbox
-        self.endpoint: Endpoint | None = None  # which may have this request
+        self.job, self.inbox = job, inbox
+        self.endpoint: EndpointClient | None = None  # which may have this request
         self.is_warm = False  # an endpoint that was serving took it
         self.is_submitted = False  # a scheduler may know of it
         self.is_opened = False  # accepted by somebody: the client may be told
         self.assigned_s: float | None = None
         self.opened = Signal()
         self._ports, self._on_opened = ports, on_opened
-        self._occupied: Endpoint | None = None
+        self._slot_at: EndpointClient | None = None
         self._num_crashes = 0
-        self._num_outgrown = 0
+        self._num_stale_contexts = 0
         self._first_index = 0  # of the running attempt
 
     @property
     def attempt(self) -> int:
-        return self.mailbox.log.attempt
+        return self.inbox.log.attempt
 
     def remaining_s(self) -> float:
         """Of the deadline; negative once it has passed."""
@@ -93,22 +93,22 @@ class Dispatch:
 
     # ------------------------------------------------------------ finding an endpoint
 
-    async def _warm_endpoint(self) -> Endpoint | None:
+    async def _warm_endpoint(self) -> EndpointClient | None:
         """One that took the request at once; `self.endpoint` stays set if one may have."""
         for route in self._ports.routes.candidates(self.job.model_id)[:_MAX_WARM_TRIES]:
             endpoint = self._endpoint(route.endpoint_id, route.epoch)
-            start = await self._generate(endpoint)
-            if start is Start.ACCEPTED:
+            result = await self._generate(endpoint)
+            if result is GenerateResult.ACCEPTED:
                 self.is_warm = True
                 self._open()
                 return endpoint
             self._ports.routes.refused(route.endpoint_id)
-            if start is Start.UNANSWERED:
+            if result is GenerateResult.UNANSWERED:
                 return None
             self.endpoint = None
         return None
 
-    async def _queued_endpoint(self, loss: Loss | None) -> Endpoint:
+    async def _queued_endpoint(self, loss: Loss | None) -> EndpointClient:
         """One that the scheduler assigned and that took the request."""
         while True:
             submission = self._submission(loss)
@@ -121,52 +121,52 @@ class Dispatch:
 
     async def _handed_over(
         self, submission: Submission, assigned: RequestAssigned
-    ) -> Endpoint | None:
+    ) -> EndpointClient | None:
         """None when this attempt came to nothing: refused, or perhaps taken by an endpoint that
         the scheduler has replaced meanwhile. An endpoint that starts does not listen at once."""
         timing = self._ports.timing
         pause_s = timing.first_retry_s
         while True:
             endpoint = self._endpoint(assigned.endpoint_id, assigned.epoch)
-            start = await self._generate(endpoint)
-            if start is Start.ACCEPTED:
+            result = await self._generate(endpoint)
+            if result is GenerateResult.ACCEPTED:
                 return endpoint
-            if start is Start.REFUSED:
+            if result is GenerateResult.REFUSED:
                 return None
-            if start is Start.OUTGROWN:
-                await self._let_drain()
+            if result is GenerateResult.STALE_CONTEXT:
+                await self._await_replacement()
                 return None
             latest = await submission.assigned_after(pause_s)
             pause_s = min(2 * pause_s, timing.retry_s)
-            if start is Start.UNANSWERED and latest != assigned:
-                self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
+            if result is GenerateResult.UNANSWERED and latest != assigned:
+                self._ports.cancel_retrier.cancel(endpoint, self.job.request_id, self.attempt)
                 return None
             assigned = latest
 
-    async def _let_drain(self) -> None:
+    async def _await_replacement(self) -> None:
         """The scheduler is about to replace it. Raises Unavailable if it does not: then our own
         idea of the model's context is the one that is out of date."""
-        self._num_outgrown += 1
-        if self._num_outgrown > _MAX_OUTGROWN:
+        self._num_stale_contexts += 1
+        if self._num_stale_contexts > _MAX_STALE_CONTEXTS:
             message = "the model's context was changed meanwhile, send the request again"
             raise Unavailable(message, code="model_changed", retry_after_s=1)
         await asyncio.sleep(self._ports.timing.retry_s)
 
-    async def _generate(self, endpoint: Endpoint) -> Start:
+    async def _generate(self, endpoint: EndpointClient) -> GenerateResult:
         self.endpoint = endpoint
-        generated = tuple(self.mailbox.log.ids)
+        generated = tuple(self.inbox.log.ids)
         message = self.job.generate(
             endpoint.endpoint_id, endpoint.epoch, self.attempt, generated, self._now_s()
         )
-        start = await endpoint.generate(message)
-        if start is Start.ACCEPTED:
+        result = await endpoint.generate(message)
+        if result is GenerateResult.ACCEPTED:
             self.assigned_s = self.assigned_s or self._now_s()
-            self._occupy(endpoint)
-        return start
+            self._take_slot(endpoint)
+        return result
 
     # ------------------------------------------------------------ losing one
 
-    def _lost(self, endpoint: Endpoint) -> Loss:
+    def _lost(self, endpoint: EndpointClient) -> Loss:
         """What the scheduler is told of it. Raises ApiError at the second crash."""
         if self.is_warm or self._has_new_tokens:
             self._num_crashes += 1  # it was serving; one lost while starting is not our doing
@@ -177,32 +177,32 @@ class Dispatch:
     @property
     def _has_new_tokens(self) -> bool:
         """Of the running attempt."""
-        return self.mailbox.log.next_index > self._first_index
+        return self.inbox.log.next_index > self._first_index
 
-    def _given_up(self, endpoint: Endpoint, *, was_taken: bool) -> Loss:
+    def _given_up(self, endpoint: EndpointClient, *, was_taken: bool) -> Loss:
         logger.warning(
             "request %s leaves endpoint %s, attempt %d, %d tokens",
-            self.job.request_id, endpoint.endpoint_id, self.attempt, self.mailbox.log.next_index,
+            self.job.request_id, endpoint.endpoint_id, self.attempt, self.inbox.log.next_index,
         )  # fmt: skip
-        self._ports.farewells.cancel(endpoint, self.job.request_id, self.attempt)
+        self._ports.cancel_retrier.cancel(endpoint, self.job.request_id, self.attempt)
         self._begin_attempt()
         return Loss(endpoint.endpoint_id, was_taken)
 
     def _begin_attempt(self) -> None:
-        self.vacate()
-        self.mailbox.log.begin_attempt(self.attempt + 1)
-        self._first_index = self.mailbox.log.next_index
+        self.release_slot()
+        self.inbox.log.begin_attempt(self.attempt + 1)
+        self._first_index = self.inbox.log.next_index
         self.endpoint = None
         self.is_warm = False
 
     def _is_complete(self) -> bool:
         """Whether only the word that it has ended was lost with the endpoint."""
         sampling = self.job.sampling
-        return self.mailbox.log.conclude(sampling.max_tokens, sampling.stop_token_ids)
+        return self.inbox.log.conclude(sampling.max_tokens, sampling.stop_token_ids)
 
     def _check_finish(self) -> None:
         """Raises ApiError unless the worker ended as it should."""
-        log = self.mailbox.log
+        log = self.inbox.log
         if log.finish is FinishReason.ERROR:
             raise InternalError(log.error or "the worker failed", code="worker_error")
         if log.finish is FinishReason.CANCELLED:
@@ -212,34 +212,34 @@ class Dispatch:
 
     # ------------------------------------------------------------ parts
 
-    def _occupy(self, endpoint: Endpoint) -> None:
-        self._occupied = endpoint
+    def _take_slot(self, endpoint: EndpointClient) -> None:
+        self._slot_at = endpoint
         self._ports.routes.began(endpoint.endpoint_id)
 
-    def vacate(self) -> None:
+    def release_slot(self) -> None:
         """The request runs nowhere any more."""
-        if self._occupied is not None:
-            self._ports.routes.ended(self._occupied.endpoint_id)
-            self._occupied = None
+        if self._slot_at is not None:
+            self._ports.routes.ended(self._slot_at.endpoint_id)
+            self._slot_at = None
 
     def _submission(self, loss: Loss | None) -> Submission:
         return Submission(
             self.job,
             self.attempt,
             loss,
-            self.mailbox,
+            self.inbox,
             bus=self._ports.bus,
             clock=self._ports.clock,
             timing=self._ports.timing,
             on_accepted=self._open,
-            is_patient=self.is_opened,
+            is_accepted=self.is_opened,
         )
 
-    def _follower(self, endpoint: Endpoint) -> Follower:
-        return Follower(
+    def _follower(self, endpoint: EndpointClient) -> TokenFollower:
+        return TokenFollower(
             self.job,
             endpoint,
-            self.mailbox,
+            self.inbox,
             bus=self._ports.bus,
             routes=self._ports.routes,
             clock=self._ports.clock,
@@ -255,5 +255,7 @@ class Dispatch:
     def _now_s(self) -> float:
         return self._ports.clock.monotonic_s()
 
-    def _endpoint(self, endpoint_id: str, epoch: int) -> Endpoint:
-        return Endpoint(self._ports.bus, endpoint_id, epoch, self._ports.timing.call_timeout_s)
+    def _endpoint(self, endpoint_id: str, epoch: int) -> EndpointClient:
+        return EndpointClient(
+            self._ports.bus, endpoint_id, epoch, self._ports.timing.call_timeout_s
+        )

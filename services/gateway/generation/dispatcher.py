@@ -14,7 +14,7 @@ from services.gateway.generation.generation import Generation
 from services.gateway.generation.job import Job
 from services.gateway.generation.record import begun_row, ended_row
 from services.gateway.generation.refusals import shutdown_error
-from services.gateway.generation.request_inbox import Mailbox
+from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.token_log import TokenLog
 from services.gateway.journal import Journal
@@ -49,13 +49,13 @@ class Dispatcher:
         """
         self._raise_if_full()
         log = TokenLog(self._limits.max_unread_tokens, self._limits.max_unread_bytes)
-        mailbox = Mailbox(self._ports.bus, job.request_id, log, self._ports.clock)
+        inbox = RequestInbox(self._ports.bus, job.request_id, log, self._ports.clock)
         try:
-            await mailbox.__aenter__()
+            await inbox.__aenter__()
         except BusError as exc:
             message = "the message bus cannot be reached now"
             raise Unavailable(message, code="bus_unavailable", retry_after_s=2) from exc
-        dispatch = Dispatch(job, mailbox, self._ports, self._note_beginning)
+        dispatch = Dispatch(job, inbox, self._ports, self._note_beginning)
         task = asyncio.create_task(dispatch.run())
         generation = Generation(dispatch, task, self._ports.timing.progress_s)
         self._open[job.request_id] = generation
@@ -70,7 +70,7 @@ class Dispatcher:
         finally:
             task.cancel()
             self._close(dispatch, generation)
-            await _settled(task, mailbox)
+            await _settled(task, inbox)
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new requests, let the open ones end, then end those that are left."""
@@ -98,9 +98,9 @@ class Dispatcher:
             self._journal.note(begun_row(dispatch, self._ports.clock.monotonic_s()))
 
     def _close(self, dispatch: Dispatch, generation: Generation) -> None:
-        dispatch.vacate()
+        dispatch.release_slot()
         generation.settle()
-        self._say_farewell(dispatch)
+        self._notify_endpoint(dispatch)
         if dispatch.is_opened:
             error = None if generation.error is None else generation.error.message
             now_s = self._ports.clock.monotonic_s()
@@ -111,26 +111,26 @@ class Dispatcher:
         del self._open[dispatch.job.request_id]
         self._ended.notify()
 
-    def _say_farewell(self, dispatch: Dispatch) -> None:
-        farewells, request_id = self._ports.farewells, dispatch.job.request_id
-        log, endpoint = dispatch.mailbox.log, dispatch.endpoint
+    def _notify_endpoint(self, dispatch: Dispatch) -> None:
+        cancel_retrier, request_id = self._ports.cancel_retrier, dispatch.job.request_id
+        log, endpoint = dispatch.inbox.log, dispatch.endpoint
         if endpoint is not None and log.finish is not None:
-            farewells.acknowledge(endpoint, request_id, log.attempt)
+            cancel_retrier.acknowledge(endpoint, request_id, log.attempt)
             return
         if endpoint is not None:
-            farewells.cancel(endpoint, request_id, log.attempt)
+            cancel_retrier.cancel(endpoint, request_id, log.attempt)
         if dispatch.is_submitted and log.next_index == 0:
-            farewells.cancel_waiting(request_id, log.attempt)
+            cancel_retrier.cancel_waiting(request_id, log.attempt)
 
 
-async def _settled(task: "asyncio.Task[None]", mailbox: Mailbox) -> None:
+async def _settled(task: "asyncio.Task[None]", inbox: RequestInbox) -> None:
     """Wait until nothing of the request runs here any more."""
     await asyncio.wait([task])
     exc = None if task.cancelled() else task.exception()
     if exc is not None and not isinstance(exc, ApiError):
         logger.error("a request's dispatch failed", exc_info=exc)
     try:
-        await mailbox.__aexit__(None, None, None)
+        await inbox.__aexit__(None, None, None)
     except BusError as exc:
         logger.warning("a request's subscriptions stay until the bus reconnects: %s", exc)
 

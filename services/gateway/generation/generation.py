@@ -13,7 +13,7 @@ from services.gateway.generation.token_log import TokenBatch
 
 @dataclass(frozen=True)
 class Progress:
-    """Something to tell a waiting client; `latest` is None as long as there are no news."""
+    """Something to tell a waiting client; `latest` is None as long as there is nothing new."""
 
     latest: RequestProgressed | None
 
@@ -31,7 +31,7 @@ class Generation:
 
     def __init__(self, dispatch: Dispatch, task: "asyncio.Task[None]", progress_s: float) -> None:
         self._dispatch, self._task, self._progress_s = dispatch, task, progress_s
-        self._mailbox = dispatch.mailbox
+        self._inbox = dispatch.inbox
         self._aborted: ApiError | None = None
         self.error: ApiError | None = None  # which the client was or will be told
         self.outcome = RequestOutcome.CANCELLED  # unless something else ends it first
@@ -48,19 +48,19 @@ class Generation:
         `progress_s`, so that whoever forwards it notices a dead connection."""
         told: RequestProgressed | None = None
         while True:
-            batch = self._mailbox.log.read()
+            batch = self._inbox.log.read()
             if batch is not None:
-                self._mailbox.changed.notify()  # there is room again
+                self._inbox.changed.notify()  # there is room again
                 yield batch
                 continue
             self._raise_if_failed()
             if self._task.done():
                 yield self._finished()
                 return
-            if self._mailbox.progress is told and await self._is_quiet(told):
+            if self._inbox.progress is told and await self._is_quiet(told):
                 yield Progress(told)
-            elif self._mailbox.progress is not told:
-                told = self._mailbox.progress
+            elif self._inbox.progress is not told:
+                told = self._inbox.progress
                 yield Progress(told)
 
     def remaining_s(self) -> float:
@@ -71,7 +71,7 @@ class Generation:
         """A stop string was found: with so many tokens the client has its whole answer, and the
         worker goes on in vain."""
         self.outcome = RequestOutcome.STOP
-        self._mailbox.log.cut(num_tokens)
+        self._inbox.log.cut(num_tokens)
 
     def failed(self, error: ApiError) -> None:
         """The client is told of an error, wherever it arose."""
@@ -100,16 +100,16 @@ class Generation:
         """Whether nothing at all happened for `progress_s`."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + self._progress_s
-        while not (self._mailbox.log.num_unread or self._task.done()):
-            if self._mailbox.progress is not told:
+        while not (self._inbox.log.num_unread or self._task.done()):
+            if self._inbox.progress is not told:
                 return False
             if loop.time() >= ends_s:
                 return True
-            await self._mailbox.changed.wait(ends_s - loop.time())
+            await self._inbox.changed.wait(ends_s - loop.time())
         return False
 
     def _finished(self) -> Finished:
-        reason = self._mailbox.log.finish
+        reason = self._inbox.log.finish
         assert reason is not None, "the dispatch ends with a finish or raises"
         self.outcome = RequestOutcome(reason.value)
         return Finished(reason)
@@ -126,4 +126,4 @@ class Generation:
 
     def _wake(self) -> None:
         self._dispatch.opened.notify()
-        self._mailbox.changed.notify()
+        self._inbox.changed.notify()

@@ -34,20 +34,20 @@ def ended_row(
     dispatch: Dispatch, outcome: RequestOutcome, error: str | None, now_s: float
 ) -> EndedRow:
     """`num_generated_tokens` counts what the client was given, which is what it pays for."""
-    mailbox = dispatch.mailbox
+    inbox = dispatch.inbox
     return EndedRow(
         **asdict(begun_row(dispatch, now_s)),
-        num_generated_tokens=mailbox.log.num_given,
-        first_token_age_s=_age_s(mailbox.first_token_s, now_s),
+        num_generated_tokens=inbox.log.num_given,
+        first_token_age_s=_age_s(inbox.first_token_s, now_s),
         ended_age_s=0.0,
         outcome=outcome.value,
         error=None if error is None else storable(error)[:_MAX_ERROR_CHARS],
         is_slo_met=is_slo_met(
             dispatch.job,
             outcome,
-            mailbox.first_token_s,
-            mailbox.last_token_s,
-            mailbox.log.next_index,
+            inbox.first_token_s,
+            inbox.last_token_s,
+            inbox.log.next_index,
         ),
     )
 

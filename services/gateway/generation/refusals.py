@@ -71,8 +71,8 @@ def deadline_error() -> ApiError:
     return DeadlineExceeded(message, code="deadline_exceeded")
 
 
-def slow_client_error(patience_s: float) -> ApiError:
-    message = f"the stream was not read for {patience_s:g} s"
+def slow_client_error(waited_s: float) -> ApiError:
+    message = f"the stream was not read for {waited_s:g} s"
     return InternalError(message, code="client_too_slow", outcome=RequestOutcome.CLIENT_TOO_SLOW)
 
 

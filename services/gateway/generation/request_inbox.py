@@ -1,4 +1,4 @@
-"""Everything the bus brings for one request, and a signal for whoever waits for it."""
+"""Receives everything that the bus brings for one request, and wakes whoever waits for it."""
 
 from contextlib import AsyncExitStack
 from typing import Self
@@ -18,10 +18,10 @@ from libs.common.bus.subjects import (
 )
 from libs.common.clock import Clock
 from services.gateway.generation.signal import Signal
-from services.gateway.generation.token_log import Offer, TokenLog
+from services.gateway.generation.token_log import OfferResult, TokenLog
 
 
-class Mailbox:
+class RequestInbox:
     """Enter it before anything is sent, so that no answer comes too early."""
 
     def __init__(self, bus: Bus, request_id: str, log: TokenLog, clock: Clock) -> None:
@@ -54,9 +54,9 @@ class Mailbox:
 
     async def _on_tokens(self, message: TokensGenerated) -> None:
         offer = self.log.offer(message)
-        if offer is Offer.STALE:
+        if offer is OfferResult.STALE:
             return
-        if offer is Offer.TAKEN and message.ids:
+        if offer is OfferResult.TAKEN and message.ids:
             self.last_token_s = self._clock.monotonic_s()
             self.first_token_s = self.first_token_s or self.last_token_s
         self.changed.notify()

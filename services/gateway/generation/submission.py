@@ -1,4 +1,4 @@
-"""Bringing one attempt to the leading scheduler, again and again, until it has an endpoint.
+"""Submits one attempt to the leading scheduler, again and again, until it has an endpoint.
 
 The repetition cures a lost message as well as a new leader: submissions are idempotent, and no
 answer is no answer, not a refusal.
@@ -16,7 +16,7 @@ from libs.common.errors import BusError
 from services.gateway.errors import Unavailable
 from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.refusals import refusal_error, submit_error
-from services.gateway.generation.request_inbox import Mailbox
+from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class Submission:
     """One attempt's. `on_accepted` is called whenever the scheduler says so.
 
-    A patient one belongs to a request whose client was told already that it is accepted: then
-    silence and a full queue are waited out.
+    With `is_accepted` the client was told already that its request is accepted: then silence and
+    a full queue are waited out.
     """
 
     def __init__(
@@ -34,26 +34,26 @@ class Submission:
         job: Job,
         attempt: int,
         loss: Loss | None,
-        mailbox: Mailbox,
+        inbox: RequestInbox,
         *,
         bus: Bus,
         clock: Clock,
         timing: Timing,
         on_accepted: Callable[[], None],
-        is_patient: bool,
+        is_accepted: bool,
     ) -> None:
         self._job, self._attempt, self._loss = job, attempt, loss
-        self._mailbox, self._bus, self._clock, self._timing = mailbox, bus, clock, timing
+        self._inbox, self._bus, self._clock, self._timing = inbox, bus, clock, timing
         self._on_accepted = on_accepted
-        self._is_patient = is_patient
+        self._is_accepted = is_accepted
         self._began_s = clock.monotonic_s()
         self._next_s = self._began_s  # when to ask again
 
     async def until_assigned(self) -> RequestAssigned:
-        """Raises ApiError when refused, or when no scheduler answers an impatient submission."""
+        """Raises ApiError when refused, or when no scheduler answers one not accepted yet."""
         while (assigned := self._assigned()) is None:
             await self._step(self._timing.repeat_s)
-            self._hear_acceptance()
+            self._note_acceptance()
         self._accepted()
         return assigned
 
@@ -63,13 +63,13 @@ class Submission:
         return await self.until_assigned()
 
     async def _step(self, timeout_s: float) -> None:
-        """Ask when it is time to, else wait for news."""
+        """Ask when it is time to, else wait for a message."""
         self._raise_if_refused()
         wait_s = self._next_s - self._clock.monotonic_s()
         if wait_s <= 0:
             await self._ask()
         else:
-            await self._mailbox.changed.wait(min(timeout_s, wait_s))
+            await self._inbox.changed.wait(min(timeout_s, wait_s))
         self._raise_if_refused()
 
     async def _ask(self) -> None:
@@ -86,10 +86,10 @@ class Submission:
         self._answered(cast("SubmitReply", reply))
 
     def _unanswered(self, exc: BusError) -> None:
-        self._hear_acceptance()
-        if self._is_patient:
+        self._note_acceptance()
+        if self._is_accepted:
             return
-        if self._clock.monotonic_s() - self._began_s >= self._timing.submit_patience_s:
+        if self._clock.monotonic_s() - self._began_s >= self._timing.submit_timeout_s:
             message = "no scheduler answers now"
             raise Unavailable(message, code="scheduler_unavailable", retry_after_s=5) from exc
 
@@ -98,27 +98,27 @@ class Submission:
         if not isinstance(result, SubmitRefused):
             self._accepted()
             if result.assigned is not None:
-                self._mailbox.assign(result.assigned)
-        elif self._is_patient and result.code == "queue_full":
+                self._inbox.assign(result.assigned)
+        elif self._is_accepted and result.code == "queue_full":
             # It was admitted once; others came since. Its client is not turned away now.
             logger.info("request %s waits for a place in the queue again", self._job.request_id)
         else:
             raise submit_error(result, self._job.timeout_s, self._timing.deadline_s)
 
-    def _hear_acceptance(self) -> None:
+    def _note_acceptance(self) -> None:
         """Who is told how its cold start goes was accepted: only the reply was lost, or late."""
-        if self._mailbox.progress is not None:
+        if self._inbox.progress is not None:
             self._accepted()
 
     def _accepted(self) -> None:
-        self._is_patient = True
+        self._is_accepted = True
         self._on_accepted()
 
     def _assigned(self) -> RequestAssigned | None:
-        assigned = self._mailbox.assigned
+        assigned = self._inbox.assigned
         return assigned if assigned is not None and assigned.attempt == self._attempt else None
 
     def _raise_if_refused(self) -> None:
-        refused = self._mailbox.refused
+        refused = self._inbox.refused
         if refused is not None and refused.attempt == self._attempt:
             raise refusal_error(refused)

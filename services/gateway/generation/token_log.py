@@ -13,7 +13,9 @@ from libs.common.states import FinishReason
 _ENTRY_BYTES = 64  # a Python number and its share of a container, roughly
 
 
-class Offer(Enum):
+class OfferResult(Enum):
+    """What became of a message that was offered to the log."""
+
     TAKEN = "taken"  # it continued the log
     KNOWN = "known"  # nothing new in it
     STALE = "stale"  # of another attempt
@@ -76,20 +78,20 @@ class TokenLog:
         self.attempt = attempt
         self.has_gap = False
 
-    def offer(self, message: TokensGenerated) -> Offer:
+    def offer(self, message: TokensGenerated) -> OfferResult:
         if message.attempt != self.attempt:
-            return Offer.STALE
+            return OfferResult.STALE
         end_index = message.start_index + len(message.ids)
         if self.finish is not None or (end_index <= self.next_index and message.finish is None):
-            return Offer.KNOWN
+            return OfferResult.KNOWN
         if message.start_index > self.next_index:
             self.has_gap = True
-            return Offer.GAP
+            return OfferResult.GAP
         if self.is_full and end_index > self.next_index:
             self.has_gap = True
-            return Offer.FULL
+            return OfferResult.FULL
         self._take(message, min(len(message.ids), self.next_index - message.start_index))
-        return Offer.TAKEN
+        return OfferResult.TAKEN
 
     def _take(self, message: TokensGenerated, num_known: int) -> None:
         self.ids.extend(message.ids[num_known:])

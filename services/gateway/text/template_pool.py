@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from services.gateway.errors import TemplateFailed
-from services.gateway.fair_turns import Turns
+from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.template_process import TemplateProcess
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,9 @@ class TemplatePool:
 
     def __init__(self, num_processes: int) -> None:
         self._num_processes = num_processes
-        self._turns = Turns(num_processes, what="chat templates are rendered", code="template_busy")
+        self._semaphore = FairSemaphore(
+            num_processes, what="chat templates are rendered", code="template_busy"
+        )
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
 
@@ -36,13 +38,13 @@ class TemplatePool:
 
     async def render(self, template: str, variables: dict[str, Any], tenant: str) -> str:
         """Raises TemplateFailed, or Overloaded when its turn does not come soon."""
-        await self._turns.take(tenant)
+        await self._semaphore.acquire(tenant)
         slot = self._idle.pop()
         try:
             return await slot.render(template, variables)
         finally:
             self._idle.append(slot)
-            self._turns.give_back()
+            self._semaphore.release()
 
 
 class _Slot:

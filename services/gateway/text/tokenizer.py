@@ -15,7 +15,7 @@ from typing import TypeVar
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from services.gateway.errors import TokenizerFailed
-from services.gateway.fair_turns import Turns
+from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.control_token_guard import Quotes
 from services.gateway.text.token_bytes import token_bytes
 
@@ -30,14 +30,16 @@ class TokenizerThreads:
 
     def __init__(self, num_threads: int) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="tokenizer")
-        self._turns = Turns(num_threads, what="prompts are tokenized", code="tokenizer_busy")
+        self._semaphore = FairSemaphore(
+            num_threads, what="prompts are tokenized", code="tokenizer_busy"
+        )
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[[], _Result], tenant: str) -> _Result:
         """Raises TokenizerFailed, or Overloaded when its turn does not come soon."""
-        await self._turns.take(tenant)
+        await self._semaphore.acquire(tenant)
         future = asyncio.get_running_loop().run_in_executor(self._threads, _guarded, call)
         future.add_done_callback(self._ended)  # also long after our own deadline
         try:
@@ -47,7 +49,7 @@ class TokenizerThreads:
             raise TokenizerFailed(f"no result within {CALL_TIMEOUT_S:g} s") from exc
 
     def _ended(self, future: "asyncio.Future[_Result]") -> None:
-        self._turns.give_back()
+        self._semaphore.release()
         if not future.cancelled():
             future.exception()  # seen, even when nobody waits any more
 

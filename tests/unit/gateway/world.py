@@ -18,8 +18,8 @@ from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSetti
 from libs.common.testing.bus import MemoryBroker, MemoryBus
 from services.gateway.auth import Authenticator
 from services.gateway.context import Gateway
-from services.gateway.end_notifier import Endings
-from services.gateway.generation.cancel_retrier import Farewells
+from services.gateway.end_notifier import EndNotifier
+from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.http.app import create_app
@@ -45,14 +45,14 @@ from tests.unit.gateway.tiny import model_entry, objects_with, tokenizer_files
 
 FAST = Timing(
     repeat_s=0.1,
-    submit_patience_s=0.5,
+    submit_timeout_s=0.5,
     silence_s=0.15,
     retry_s=0.02,
     call_timeout_s=0.2,
     progress_s=0.1,
     slow_client_s=0.3,
     heartbeat_s=0.05,
-    cancel_patience_s=1.0,
+    cancel_timeout_s=1.0,
     reconnect_grace_s=0.2,
 )
 
@@ -141,9 +141,12 @@ async def _gateway(
     clock, database = SystemClock(), Database.open(unused_settings(timing, limits).database)
     stack.push_async_callback(database.close)
     registry, routes, metrics = Registry(stores.models, clock), Routes(clock), Metrics()
-    farewells, endings = Farewells(bus, clock, timing), Endings(bus, "gateway-test")
-    journal = Journal(stores.writer, clock, endings.tell)
-    stack.push_async_callback(farewells.close, 1.0)
+    cancel_retrier, end_notifier = (
+        CancelRetrier(bus, clock, timing),
+        EndNotifier(bus, "gateway-test"),
+    )
+    journal = Journal(stores.writer, clock, end_notifier.notify)
+    stack.push_async_callback(cancel_retrier.close, 1.0)
     gateway = Gateway(
         bus=bus,
         authenticator=Authenticator(stores.keys, clock),
@@ -151,9 +154,9 @@ async def _gateway(
         routes=routes,
         preparer=Preparer("gateway-test", registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(
-            Ports(bus, clock, routes, farewells, timing), journal, metrics, limits
+            Ports(bus, clock, routes, cancel_retrier, timing), journal, metrics, limits
         ),
-        farewells=farewells,
+        cancel_retrier=cancel_retrier,
         journal=journal,
         metrics=metrics,
         outbox=OutboxRelay(database, bus, Service.GATEWAY),

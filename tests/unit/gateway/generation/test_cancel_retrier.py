@@ -6,28 +6,28 @@ from libs.common.bus.messages import Acknowledged, CancelRequest
 from libs.common.bus.subjects import ENDPOINT_ACKNOWLEDGE, REQUEST_CANCEL
 from libs.common.clock import SystemClock
 from libs.common.testing.bus import MemoryBroker
-from services.gateway.generation.cancel_retrier import Farewells
-from services.gateway.generation.endpoint import Endpoint
+from services.gateway.generation.cancel_retrier import CancelRetrier
+from services.gateway.generation.endpoint_client import EndpointClient
 from services.gateway.settings import Timing
 from tests.support.waiting import eventually
 
-TIMING = Timing(retry_s=0.01, repeat_s=0.02, reconnect_grace_s=0.05, cancel_patience_s=60.0)
+TIMING = Timing(retry_s=0.01, repeat_s=0.02, reconnect_grace_s=0.05, cancel_timeout_s=60.0)
 
 
 async def test_an_endpoint_that_is_gone_is_told_twice_and_not_for_half_a_minute() -> None:
     broker = MemoryBroker()
-    farewells = Farewells(broker.bus(), SystemClock(), TIMING)
+    cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
 
-    farewells.acknowledge(Endpoint(broker.bus(), "endpoint-1", 1, 0.1), "request-1", 1)
+    cancel_retrier.acknowledge(EndpointClient(broker.bus(), "endpoint-1", 1, 0.1), "request-1", 1)
 
-    await eventually(lambda: not farewells._tasks, what="silence")
+    await eventually(lambda: not cancel_retrier._tasks, what="silence")
     assert len(broker.published) == 2
 
 
 async def test_one_that_only_reconnects_still_hears_it() -> None:
     broker, heard = MemoryBroker(), asyncio.Event()
-    farewells = Farewells(broker.bus(), SystemClock(), TIMING)
-    farewells.acknowledge(Endpoint(broker.bus(), "endpoint-1", 1, 0.1), "request-1", 1)
+    cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
+    cancel_retrier.acknowledge(EndpointClient(broker.bus(), "endpoint-1", 1, 0.1), "request-1", 1)
     await eventually(lambda: broker.published)
 
     async def hear(_message: object) -> Acknowledged:
@@ -37,14 +37,14 @@ async def test_one_that_only_reconnects_still_hears_it() -> None:
     back = await broker.bus().subscribe(ENDPOINT_ACKNOWLEDGE, "endpoint-1", hear)
 
     await asyncio.wait_for(heard.wait(), 10)
-    await eventually(lambda: not farewells._tasks)
+    await eventually(lambda: not cancel_retrier._tasks)
     await back.unsubscribe()
 
 
 async def test_a_scheduler_is_waited_for_because_there_will_be_another_one() -> None:
     broker, heard = MemoryBroker(), asyncio.Event()
-    farewells = Farewells(broker.bus(), SystemClock(), TIMING)
-    farewells.cancel_waiting("request-1", 1)
+    cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
+    cancel_retrier.cancel_waiting("request-1", 1)
     await eventually(lambda: len(broker.published) > 3, what="more than two tries")
 
     async def hear(_message: CancelRequest) -> Acknowledged:
@@ -54,5 +54,5 @@ async def test_a_scheduler_is_waited_for_because_there_will_be_another_one() -> 
     leader = await broker.bus().subscribe(REQUEST_CANCEL, None, hear)
 
     await asyncio.wait_for(heard.wait(), 10)
-    await eventually(lambda: not farewells._tasks)
+    await eventually(lambda: not cancel_retrier._tasks)
     await leader.unsubscribe()

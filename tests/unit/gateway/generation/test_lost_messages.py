@@ -77,7 +77,7 @@ async def test_a_request_that_is_told_of_its_start_was_accepted_though_no_reply_
         asking = asyncio.create_task(world.chat())
         await eventually(lambda: world.scheduler.submissions, what="the submission")
         await world.scheduler.tell_progress()
-        await asyncio.sleep(2 * FAST.submit_patience_s)  # longer than an unheard one would wait
+        await asyncio.sleep(2 * FAST.submit_timeout_s)  # longer than an unheard one would wait
         world.scheduler.is_answering = world.scheduler.is_assigning = True
 
         assert text_of(await asking) == ANSWER

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from libs.common.bus.messages import Logprob, TokensGenerated
 from libs.common.states import FinishReason
-from services.gateway.generation.token_log import Offer, TokenLog
+from services.gateway.generation.token_log import OfferResult, TokenLog
 
 
 def tokens(start: int, *ids: int, attempt: int = 1, finish: str | None = None) -> TokensGenerated:
@@ -26,18 +26,18 @@ def log(max_unread_tokens: int = 100) -> TokenLog:
 @pytest.mark.parametrize(
     ("message", "offer", "ids", "why"),
     [
-        (tokens(2, 3), Offer.TAKEN, [1, 2, 3], "it continues"),
-        (tokens(1, 2, 3), Offer.TAKEN, [1, 2, 3], "it overlaps and goes on"),
-        (tokens(0, 1, 2), Offer.KNOWN, [1, 2], "a repetition"),
-        (tokens(0, 1), Offer.KNOWN, [1, 2], "an older repetition"),
-        (tokens(3, 4), Offer.GAP, [1, 2], "one is missing"),
-        (tokens(2, 9, attempt=2), Offer.STALE, [1, 2], "an attempt not begun"),
-        (tokens(2, finish="stop"), Offer.TAKEN, [1, 2], "a finish without tokens"),
-        (tokens(1, 2, finish="stop"), Offer.TAKEN, [1, 2], "a repetition that now finishes"),
+        (tokens(2, 3), OfferResult.TAKEN, [1, 2, 3], "it continues"),
+        (tokens(1, 2, 3), OfferResult.TAKEN, [1, 2, 3], "it overlaps and goes on"),
+        (tokens(0, 1, 2), OfferResult.KNOWN, [1, 2], "a repetition"),
+        (tokens(0, 1), OfferResult.KNOWN, [1, 2], "an older repetition"),
+        (tokens(3, 4), OfferResult.GAP, [1, 2], "one is missing"),
+        (tokens(2, 9, attempt=2), OfferResult.STALE, [1, 2], "an attempt not begun"),
+        (tokens(2, finish="stop"), OfferResult.TAKEN, [1, 2], "a finish without tokens"),
+        (tokens(1, 2, finish="stop"), OfferResult.TAKEN, [1, 2], "a repetition that now finishes"),
     ],
 )
 def test_the_log_takes_what_continues_it(
-    message: TokensGenerated, offer: Offer, ids: list[int], why: str
+    message: TokensGenerated, offer: OfferResult, ids: list[int], why: str
 ) -> None:
     subject = log()
     subject.offer(tokens(0, 1, 2))
@@ -61,7 +61,7 @@ def test_after_the_finish_nothing_is_taken() -> None:
     subject = log()
     subject.offer(tokens(0, 1, finish="stop"))
 
-    assert subject.offer(tokens(1, 2)) is Offer.KNOWN
+    assert subject.offer(tokens(1, 2)) is OfferResult.KNOWN
     assert subject.ids == [1]
 
 
@@ -70,8 +70,8 @@ def test_a_new_attempt_keeps_the_tokens_and_ignores_the_old_attempts_messages() 
     subject.offer(tokens(0, 1, 2))
     subject.begin_attempt(2)
 
-    assert subject.offer(tokens(2, 9)) is Offer.STALE
-    assert subject.offer(tokens(2, 3, attempt=2)) is Offer.TAKEN
+    assert subject.offer(tokens(2, 9)) is OfferResult.STALE
+    assert subject.offer(tokens(2, 3, attempt=2)) is OfferResult.TAKEN
     assert subject.ids == [1, 2, 3]
 
 
@@ -99,11 +99,11 @@ def test_a_full_log_drops_and_asks_again_once_it_was_read() -> None:
     subject.offer(tokens(0, 1, 2))
 
     assert subject.is_full
-    assert subject.offer(tokens(2, 3)) is Offer.FULL
+    assert subject.offer(tokens(2, 3)) is OfferResult.FULL
     assert subject.has_gap
     subject.read()
     assert not subject.is_full
-    assert subject.offer(tokens(2, 3)) is Offer.TAKEN
+    assert subject.offer(tokens(2, 3)) is OfferResult.TAKEN
 
 
 def test_many_alternatives_fill_the_log_by_their_bytes() -> None:

@@ -46,7 +46,7 @@ async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
 async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(auth, "ROW_PATIENCE_S", 0.01)
+    monkeypatch.setattr(auth, "ROW_TIMEOUT_S", 0.01)
     keys = FakeKeys()
     authenticator = Authenticator(keys, FakeClock())
     authenticator.await_row(hash_key(KEY))

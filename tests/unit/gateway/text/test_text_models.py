@@ -9,7 +9,7 @@ import pytest
 
 from libs.common.testing.objectstore import MemoryObjectStore
 from services.gateway.errors import Overloaded, TokenizerFailed, Unavailable
-from services.gateway.fair_turns import MAX_WAITING_EACH
+from services.gateway.fair_semaphore import MAX_WAITING_EACH
 from services.gateway.text.models import TextModels
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore

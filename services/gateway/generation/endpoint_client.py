@@ -1,4 +1,4 @@
-"""Talking to one endpoint's entry worker; every way in which it may not answer has a name."""
+"""Calls one endpoint's entry worker; every way in which it may not answer has a name."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -25,17 +25,19 @@ from libs.common.errors import BusError, BusNoResponders, BusPayloadTooLarge
 from services.gateway.errors import InvalidRequest
 
 
-class Start(Enum):
+class GenerateResult(Enum):
     """What became of a `generate`."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"  # busy, draining, or another epoch: ask somebody else
-    OUTGROWN = "outgrown"  # its context is shorter than its model's is now; another one will come
+    STALE_CONTEXT = (
+        "outgrown"  # its context is shorter than its model's is now; another one will come
+    )
     ABSENT = "absent"  # nobody listens: it is not up yet, or gone
     UNANSWERED = "unanswered"  # it may have taken the request, or not
 
 
-class Pulse(Enum):
+class Liveness(Enum):
     """What an endpoint knows of a request."""
 
     ALIVE = "alive"  # it has it, and sends again what was asked for
@@ -44,13 +46,13 @@ class Pulse(Enum):
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class EndpointClient:
     bus: Bus
     endpoint_id: str
     epoch: int
     timeout_s: float
 
-    async def generate(self, message: Generate) -> Start:
+    async def generate(self, message: Generate) -> GenerateResult:
         """Raises InvalidRequest when it can never serve this request."""
         try:
             reply = cast("GenerateReply", await self._request(ENDPOINT_GENERATE, message))
@@ -58,22 +60,22 @@ class Endpoint:
             text = f"the prompt is too long to be sent: {exc}"
             raise InvalidRequest(text, code="prompt_too_long", param="messages") from exc
         except BusNoResponders:
-            return Start.ABSENT
+            return GenerateResult.ABSENT
         except BusError:
-            return Start.UNANSWERED
+            return GenerateResult.UNANSWERED
         if reply.result == "refused":
             raise InvalidRequest(reply.message, code="request_refused", param="messages")
         if reply.result == "outgrown":
-            return Start.OUTGROWN
-        return Start.ACCEPTED if reply.result == "accepted" else Start.REFUSED
+            return GenerateResult.STALE_CONTEXT
+        return GenerateResult.ACCEPTED if reply.result == "accepted" else GenerateResult.REFUSED
 
-    async def resend(self, request_id: str, attempt: int, from_index: int) -> Pulse:
+    async def resend(self, request_id: str, attempt: int, from_index: int) -> Liveness:
         message = ResendTokens(request_id=request_id, attempt=attempt, from_index=from_index)
         try:
             reply = cast("ResendReply", await self._request(ENDPOINT_RESEND, message))
         except BusError:
-            return Pulse.SILENT
-        return Pulse.ALIVE if reply.known else Pulse.UNKNOWN
+            return Liveness.SILENT
+        return Liveness.ALIVE if reply.known else Liveness.UNKNOWN
 
     async def cancel(self, request_id: str, attempt: int) -> None:
         """Returns when it answered. Raises BusError."""

@@ -1,0 +1,89 @@
+"""A semaphore that is fair between tenants, with bounded queues. No threads, no I/O."""
+
+import asyncio
+from collections import OrderedDict, deque
+
+from services.gateway.errors import Overloaded
+
+MAX_WAIT_S = 10.0  # a caller that waits longer is told to try again
+MAX_WAITING = 512  # of all tenants
+MAX_WAITING_EACH = 128  # of one tenant
+
+_Waiter = asyncio.Future[None]
+
+
+class FairSemaphore:
+    """At most `num_permits` are taken at a time. Tenants that wait get the next one round-robin,
+    the callers of each in order of arrival: one tenant's many callers only delay each other."""
+
+    def __init__(
+        self, num_permits: int, *, what: str, code: str, max_wait_s: float = MAX_WAIT_S
+    ) -> None:
+        """`what` says in words for the client what is done too much."""
+        assert num_permits >= 1
+        self._num_free = num_permits
+        self._what, self._code, self._max_wait_s = what, code, max_wait_s
+        # The tenant that comes next is first.
+        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+
+    async def acquire(self, tenant: str) -> None:
+        """Raises Overloaded when too many wait already, or after `max_wait_s`."""
+        if self._num_free:
+            self._num_free -= 1
+            return
+        self._bound_queues(tenant)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant, deque()).append(waiter)
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await waiter
+        except TimeoutError as exc:
+            self._leave(tenant, waiter)
+            raise self._overloaded() from exc
+        except asyncio.CancelledError:
+            self._leave(tenant, waiter)
+            raise
+
+    def release(self) -> None:
+        """The next caller that waits has the permit from now on."""
+        while self._waiting:
+            tenant, queue = next(iter(self._waiting.items()))
+            waiter = queue.popleft()
+            if queue:
+                self._waiting.move_to_end(tenant)
+            else:
+                del self._waiting[tenant]
+            if not waiter.done():  # else the caller has just given up
+                waiter.set_result(None)
+                return
+        self._num_free += 1
+
+    def _bound_queues(self, tenant: str) -> None:
+        """For one more caller of this tenant. At the limit of all tenants the last caller in the
+        longest queue is refused for it."""
+        num_own = len(self._waiting.get(tenant, ()))
+        if num_own >= MAX_WAITING_EACH:
+            raise self._overloaded()
+        if sum(map(len, self._waiting.values())) < MAX_WAITING:
+            return
+        longest = max(self._waiting.values(), key=len)
+        if len(longest) <= num_own + 1:
+            raise self._overloaded()
+        last = longest.pop()
+        if not last.done():
+            last.set_exception(self._overloaded())
+
+    def _leave(self, tenant: str, waiter: _Waiter) -> None:
+        if waiter.done() and not waiter.cancelled():
+            if waiter.exception() is None:  # it was given at this very moment
+                self.release()
+            return
+        queue = self._waiting.get(tenant)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._waiting[tenant]
+
+    def _overloaded(self) -> Overloaded:
+        message = f"too many {self._what} at this moment, try again"
+        return Overloaded(message, code=self._code, retry_after_s=2)
