@@ -30,20 +30,20 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
+from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
-from services.gateway.registry import Registry
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
-from services.gateway.text.models import TextModels
-from services.gateway.text.preloading import Preloading
 from services.gateway.text.template_pool import TemplatePool
+from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ _DATABASE_RETRY_S = 0.5
 
 
 @dataclass(frozen=True)
-class World:
-    """What is outside of the process; tests bring their own."""
+class Backends:
+    """What the gateway uses outside of its process; tests bring their own."""
 
     bus: Bus
     database: Database
@@ -63,7 +63,7 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(settings: GatewaySettings) -> AsyncIterator[World]:
+async def open_backends(settings: GatewaySettings) -> AsyncIterator[Backends]:
     """Raises BusError when NATS cannot be reached at all. Postgres may come later."""
     telemetry.configure_logging("gateway", settings.log_level)
     telemetry.configure_tracing("gateway", settings.gateway_id)
@@ -73,11 +73,11 @@ async def open_world(settings: GatewaySettings) -> AsyncIterator[World]:
         objects = await stack.enter_async_context(S3ObjectStore(settings.object_store))
         bus = await NatsBus.connect(settings.bus, Service.GATEWAY, name=settings.gateway_id)
         stack.push_async_callback(bus.close)
-        yield World(bus, database, objects, SystemClock())
+        yield Backends(bus, database, objects, SystemClock())
 
 
 @asynccontextmanager
-async def open_gateway(settings: GatewaySettings, world: World) -> AsyncIterator[Gateway]:
+async def open_gateway(settings: GatewaySettings, backends: Backends) -> AsyncIterator[Gateway]:
     """Everything runs until the block ends; draining comes before, see `server.py`."""
     async with AsyncExitStack() as stack:
         threads = TokenizerThreads(settings.limits.num_tokenizer_threads)
@@ -85,31 +85,34 @@ async def open_gateway(settings: GatewaySettings, world: World) -> AsyncIterator
         templates = await stack.enter_async_context(
             TemplatePool(settings.limits.num_template_processes)
         )
-        gateway = _assemble(settings, world, threads, templates)
+        gateway = _assemble(settings, backends, threads, templates)
         if settings.bootstrap_api_key is not None:
             gateway.authenticator.await_row(hash_key(settings.bootstrap_api_key))
-        routes = await world.bus.subscribe(ROUTES, None, gateway.routes.heard)
+        routes = await backends.bus.subscribe(ROUTES, None, gateway.routes.on_published)
         stack.push_async_callback(routes.unsubscribe)
         stack.push_async_callback(gateway.journal.close, _JOURNAL_CLOSE_S)
         stack.push_async_callback(gateway.cancel_retrier.close, _CANCEL_RETRIER_CLOSE_S)
-        await stack.enter_async_context(_running(_background(settings, world, gateway)))
+        await stack.enter_async_context(_running(_background(settings, backends, gateway)))
         yield gateway
 
 
 def _assemble(
-    settings: GatewaySettings, world: World, threads: TokenizerThreads, templates: TemplatePool
+    settings: GatewaySettings,
+    backends: Backends,
+    threads: TokenizerThreads,
+    templates: TemplatePool,
 ) -> Gateway:
-    limits, timing, clock = settings.limits, settings.timing, world.clock
-    keys, models = KeyStore(world.database), ModelStore(world.database)
-    files = FileStore(world.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
-    texts = TextModels(files, threads, limits.max_cached_tokenizers)
-    registry, routes, metrics = Registry(models, clock), Routes(clock), Metrics()
-    cancel_retrier = CancelRetrier(world.bus, clock, timing)
-    end_notifier = EndNotifier(world.bus, settings.gateway_id)
-    journal = Journal(RequestStore(world.database), clock, end_notifier.notify)
-    ports = Ports(world.bus, clock, routes, cancel_retrier, timing)
+    limits, timing, clock = settings.limits, settings.timing, backends.clock
+    keys, models = KeyStore(backends.database), ModelStore(backends.database)
+    files = FileStore(backends.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
+    texts = TextModelCache(files, threads, limits.max_cached_tokenizers)
+    registry, routes, metrics = ModelRegistry(models, clock), RouteTable(clock), Metrics()
+    cancel_retrier = CancelRetrier(backends.bus, clock, timing)
+    end_notifier = EndNotifier(backends.bus, settings.gateway_id)
+    journal = Journal(RequestStore(backends.database), clock, end_notifier.notify)
+    ports = Ports(backends.bus, clock, routes, cancel_retrier, timing)
     gateway = Gateway(
-        bus=world.bus,
+        bus=backends.bus,
         authenticator=Authenticator(keys, clock),
         registry=registry,
         routes=routes,
@@ -118,44 +121,46 @@ def _assemble(
         cancel_retrier=cancel_retrier,
         journal=journal,
         metrics=metrics,
-        outbox=OutboxRelay(world.database, world.bus, Service.GATEWAY),
+        outbox=OutboxRelay(backends.database, backends.bus, Service.GATEWAY),
         keys=keys,
         models=models,
-        nodes=NodeStore(world.database),
-        views=ViewStore(world.database),
+        nodes=NodeStore(backends.database),
+        views=ViewStore(backends.database),
     )
     gateway.watch_gauges()
     return gateway
 
 
 def _background(
-    settings: GatewaySettings, world: World, gateway: Gateway
+    settings: GatewaySettings, backends: Backends, gateway: Gateway
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs besides the requests."""
     interval_s = settings.timing.heartbeat_s
     tasks = [
-        _work_on_database(settings, world, gateway),
+        _work_on_database(settings, backends, gateway),
         gateway.journal.run(),
-        send_heartbeats(world.bus, gateway.dispatcher, settings.gateway_id, interval_s),
-        _preloading(settings, gateway).run(),
+        send_heartbeats(backends.bus, gateway.dispatcher, settings.gateway_id, interval_s),
+        _tokenizer_preloader(settings, gateway).run(),
     ]
     if settings.health_file is not None:
         tasks.append(touch_health_file(settings.health_file))
     return tasks
 
 
-def _preloading(settings: GatewaySettings, gateway: Gateway) -> Preloading:
+def _tokenizer_preloader(settings: GatewaySettings, gateway: Gateway) -> TokenizerPreloader:
     texts, limit = gateway.preparer.texts, settings.limits.max_cached_tokenizers
-    return Preloading(gateway.registry.ready_summaries, texts, limit)
+    return TokenizerPreloader(gateway.registry.ready_summaries, texts, limit)
 
 
-async def _work_on_database(settings: GatewaySettings, world: World, gateway: Gateway) -> None:
+async def _work_on_database(
+    settings: GatewaySettings, backends: Backends, gateway: Gateway
+) -> None:
     """A scheduler migrates the database; until it has, there is nothing to read."""
-    await _until_migrated(world.database)
+    await _until_migrated(backends.database)
     if settings.bootstrap_api_key is not None:
         await _put_bootstrap_key(gateway, hash_key(settings.bootstrap_api_key))
     async with asyncio.TaskGroup() as group:
-        group.create_task(gateway.registry.run(world.bus))
+        group.create_task(gateway.registry.run(backends.bus))
         group.create_task(gateway.outbox.run())
 
 

@@ -16,9 +16,9 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
+from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Arrival, Preparer
-from services.gateway.registry import Registry
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
@@ -31,8 +31,8 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key")
 class Gateway:
     bus: Bus
     authenticator: Authenticator
-    registry: Registry
-    routes: Routes
+    registry: ModelRegistry
+    routes: RouteTable
     preparer: Preparer
     dispatcher: Dispatcher
     cancel_retrier: CancelRetrier

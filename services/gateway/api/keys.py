@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from libs.common.ids import new_id
-from services.gateway.api.shapes import CreatedKey, KeyView, NewKey
+from services.gateway.api.schemas import CreatedKey, KeyView, NewKey
 from services.gateway.auth import hash_key, new_key
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import Forbidden, NotFound

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fastapi import APIRouter
 
 from libs.common.ids import new_id
-from services.gateway.api.shapes import ModelChange, ModelView, NewModel
+from services.gateway.api.schemas import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import Conflict, NotFound
 from services.gateway.feasibility import check_kv_cache
@@ -28,7 +28,7 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
 
 @router.get("")
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> list[ModelView]:
-    return [ModelView.of(entry) for entry in await gateway.registry.latest_of(caller.tenant)]
+    return [ModelView.of(entry) for entry in await gateway.registry.list_latest(caller.tenant)]
 
 
 @router.get("/{name:path}")

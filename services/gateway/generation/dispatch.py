@@ -18,7 +18,7 @@ from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
 from services.gateway.generation.token_follower import TokenFollower
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Ports:
 
     bus: Bus
     clock: Clock
-    routes: Routes
+    routes: RouteTable
     cancel_retrier: CancelRetrier
     timing: Timing
 
@@ -102,7 +102,7 @@ class Dispatch:
                 self.is_warm = True
                 self._open()
                 return endpoint
-            self._ports.routes.refused(route.endpoint_id)
+            self._ports.routes.mark_refused(route.endpoint_id)
             if result is GenerateResult.UNANSWERED:
                 return None
             self.endpoint = None
@@ -214,12 +214,12 @@ class Dispatch:
 
     def _take_slot(self, endpoint: EndpointClient) -> None:
         self._slot_at = endpoint
-        self._ports.routes.began(endpoint.endpoint_id)
+        self._ports.routes.count_started(endpoint.endpoint_id)
 
     def release_slot(self) -> None:
         """The request runs nowhere any more."""
         if self._slot_at is not None:
-            self._ports.routes.ended(self._slot_at.endpoint_id)
+            self._ports.routes.count_ended(self._slot_at.endpoint_id)
             self._slot_at = None
 
     def _submission(self, loss: Loss | None) -> Submission:

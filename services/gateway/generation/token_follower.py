@@ -11,7 +11,7 @@ from services.gateway.generation.endpoint_client import EndpointClient, Liveness
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import refusal_error, slow_client_error
 from services.gateway.generation.request_inbox import RequestInbox
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 from services.gateway.settings import Timing
 
 _MAX_SILENT = 2  # questions without an answer, before the endpoint counts as lost
@@ -27,7 +27,7 @@ class TokenFollower:
         inbox: RequestInbox,
         *,
         bus: Bus,
-        routes: Routes,
+        routes: RouteTable,
         clock: Clock,
         timing: Timing,
     ) -> None:
@@ -40,7 +40,7 @@ class TokenFollower:
 
     async def until_finished(self) -> bool:
         """False when the endpoint is lost. Raises ApiError."""
-        with self._routes.watched(self._endpoint.endpoint_id, self._on_withdrawn):
+        with self._routes.watching(self._endpoint.endpoint_id, self._on_withdrawn):
             return await self._until_finished()
 
     async def _until_finished(self) -> bool:

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from libs.common.clock import SystemClock
-from services.gateway.bootstrap import open_gateway, open_world
+from services.gateway.bootstrap import open_backends, open_gateway
 from services.gateway.context import Gateway
 from services.gateway.http.app import create_app
 from services.gateway.http.connection import ConnectionConfig
@@ -39,7 +39,7 @@ async def serve(settings: GatewaySettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_world(settings) as world, open_gateway(settings, world) as gateway:
+    async with open_backends(settings) as backends, open_gateway(settings, backends) as gateway:
         app = create_app(gateway, settings.limits.max_body_bytes, settings.allowed_origins)
         await run_until(stop, make_server(app, settings), gateway, settings.drain_timeout_s)
 

@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 @router.get("/models")
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> ModelList:
-    entries = gateway.registry.list_of(caller.tenant)
+    entries = gateway.registry.list_models(caller.tenant)
     ready = [_model(entry) for entry in entries if entry.state is ModelState.READY]
     return ModelList(object="list", data=ready)
 

@@ -10,14 +10,14 @@ from services.gateway.auth import Caller
 from services.gateway.errors import ApiError, InvalidRequest, Unavailable
 from services.gateway.feasibility import check_kv_cache
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
+from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.protocol import ChatRequest
-from services.gateway.registry import Registry
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.models import ModelEntry
 from services.gateway.text.chat_template import tokenize_chat
-from services.gateway.text.models import TextModels
 from services.gateway.text.template_pool import TemplatePool
+from services.gateway.text.text_models import TextModelCache
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Prepared:
 @dataclass(frozen=True)
 class Preparer:
     gateway_id: str
-    registry: Registry
-    texts: TextModels
+    registry: ModelRegistry
+    texts: TextModelCache
     templates: TemplatePool
     clock: Clock
     timing: Timing
@@ -77,7 +77,7 @@ class Preparer:
 def ready_summary(entry: ModelEntry) -> ModelSummary:
     """Raises Unavailable, saying how far the import is or why it failed."""
     if entry.state is ModelState.READY and entry.summary is not None:
-        _check_possible(entry)
+        _check_feasible(entry)
         return entry.summary
     if entry.state is ModelState.FAILED:
         message = f"the model {entry.name!r} could not be imported: {entry.cause}"
@@ -87,7 +87,7 @@ def ready_summary(entry: ModelEntry) -> ModelSummary:
     raise Unavailable(message, code="model_not_ready", retry_after_s=5)
 
 
-def _check_possible(entry: ModelEntry) -> None:
+def _check_feasible(entry: ModelEntry) -> None:
     """It was registered before anybody knew what its tokens take. Raises Unavailable."""
     try:
         check_kv_cache(entry)

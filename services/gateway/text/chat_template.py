@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from services.gateway.errors import InvalidRequest, TemplateFailed
 from services.gateway.text.control_token_guard import Quotes
-from services.gateway.text.models import TextModel
 from services.gateway.text.template_pool import TemplatePool
+from services.gateway.text.text_models import TextModel
 
 
 @dataclass(frozen=True)

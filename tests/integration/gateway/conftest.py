@@ -20,7 +20,7 @@ from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.settings import ObjectStoreSettings
 from libs.common.states import ModelState
 from libs.common.weights.manifest import tokenizer_key
-from services.gateway.bootstrap import open_gateway, open_world
+from services.gateway.bootstrap import open_backends, open_gateway
 from services.gateway.context import Gateway
 from services.gateway.http.app import create_app
 from services.gateway.http.server import make_server, run_until
@@ -106,8 +106,8 @@ async def running(
     async with AsyncExitStack() as stack:
         owner = Database.open(database.owner)
         stack.push_async_callback(owner.close)
-        world = await stack.enter_async_context(open_world(settings))
-        gateway = await stack.enter_async_context(open_gateway(settings, world))
+        backends = await stack.enter_async_context(open_backends(settings))
+        gateway = await stack.enter_async_context(open_gateway(settings, backends))
         server = make_server(create_app(gateway, settings.limits.max_body_bytes), settings)
         serving = asyncio.create_task(run_until(stop, server, gateway, settings.drain_timeout_s))
         stack.push_async_callback(_ended, stop, serving)

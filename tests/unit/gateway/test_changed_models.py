@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.gateway.api.shapes import ModelChange
+from services.gateway.api.schemas import ModelChange
 from services.gateway.errors import InvalidRequest
 from services.gateway.feasibility import check_kv_cache
 from tests.support.waiting import eventually

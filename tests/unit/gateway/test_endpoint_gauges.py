@@ -12,7 +12,7 @@ async def test_loads_are_shown_per_endpoint_and_vanish_with_the_route() -> None:
     async with gateway_world() as world:
         loaded = Route(endpoint_id="ep-1", epoch=1, max_slots=4, load=LOAD)
         unheard = Route(endpoint_id="ep-2", epoch=1, max_slots=4)
-        await world.gateway.routes.heard(
+        await world.gateway.routes.on_published(
             RoutesPublished(leader_epoch=1, routes={"model-a": (loaded, unheard)})
         )
 
@@ -24,7 +24,7 @@ async def test_loads_are_shown_per_endpoint_and_vanish_with_the_route() -> None:
             'hydra_endpoint_step_seconds{model="model-a",endpoint="ep-1"} 0.0015',
         }
 
-        await world.gateway.routes.heard(RoutesPublished(leader_epoch=1, routes={}))
+        await world.gateway.routes.on_published(RoutesPublished(leader_epoch=1, routes={}))
         assert _samples(world.gateway.metrics.render()) == set()
 
 

@@ -8,7 +8,7 @@ from libs.common.bus.messages import RequestProgressed, SamplingParameters
 from libs.common.errors import SettingsError
 from libs.common.settings import Environment
 from libs.common.states import RequestOutcome
-from services.gateway.api.shapes import ModelChange, NewModel
+from services.gateway.api.schemas import ModelChange, NewModel
 from services.gateway.auth import Caller
 from services.gateway.errors import InvalidRequest
 from services.gateway.generation.job import Job

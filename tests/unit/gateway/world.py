@@ -25,16 +25,16 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.http.app import create_app
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
+from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
-from services.gateway.registry import Registry
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 from services.gateway.settings import GatewaySettings, Limits, Timing
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelEntry, ModelStore
 from services.gateway.store.nodes import NodeStore
-from services.gateway.text.models import TextModels
 from services.gateway.text.template_pool import TemplatePool
+from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
 from tests.support.waiting import eventually
@@ -122,17 +122,17 @@ async def _closed_after(stack: AsyncExitStack, bus: MemoryBus) -> MemoryBus:
     return bus
 
 
-async def _texts(stack: AsyncExitStack, files: dict[str, bytes]) -> TextModels:
+async def _texts(stack: AsyncExitStack, files: dict[str, bytes]) -> TextModelCache:
     threads = TokenizerThreads(1)
     stack.callback(threads.close)
-    return TextModels(FileStore(await objects_with(files), None, 2**20), threads, 4)
+    return TextModelCache(FileStore(await objects_with(files), None, 2**20), threads, 4)
 
 
 async def _gateway(
     stack: AsyncExitStack,
     bus: MemoryBus,
     stores: Stores,
-    texts: TextModels,
+    texts: TextModelCache,
     templates: TemplatePool,
     timing: Timing,
     limits: Limits,
@@ -140,7 +140,7 @@ async def _gateway(
     """As bootstrap assembles it, running."""
     clock, database = SystemClock(), Database.open(unused_settings(timing, limits).database)
     stack.push_async_callback(database.close)
-    registry, routes, metrics = Registry(stores.models, clock), Routes(clock), Metrics()
+    registry, routes, metrics = ModelRegistry(stores.models, clock), RouteTable(clock), Metrics()
     cancel_retrier, end_notifier = (
         CancelRetrier(bus, clock, timing),
         EndNotifier(bus, "gateway-test"),
@@ -167,7 +167,7 @@ async def _gateway(
     )
     gateway.watch_gauges()
     await registry.refresh()
-    await bus.subscribe(ROUTES, None, routes.heard)
+    await bus.subscribe(ROUTES, None, routes.on_published)
     stack.callback(asyncio.create_task(journal.run()).cancel)
     return gateway
 

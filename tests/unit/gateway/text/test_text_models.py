@@ -10,7 +10,7 @@ import pytest
 from libs.common.testing.objectstore import MemoryObjectStore
 from services.gateway.errors import Overloaded, TokenizerFailed, Unavailable
 from services.gateway.fair_semaphore import MAX_WAITING_EACH
-from services.gateway.text.models import TextModels
+from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
 from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
@@ -18,8 +18,8 @@ from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_
 
 def models_over(
     objects: MemoryObjectStore, folder: Path | None = None, max_cached: int = 4
-) -> TextModels:
-    return TextModels(FileStore(objects, folder, 2**20), TokenizerThreads(1), max_cached)
+) -> TextModelCache:
+    return TextModelCache(FileStore(objects, folder, 2**20), TokenizerThreads(1), max_cached)
 
 
 def damage_all(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Which endpoints serve a model now, as the scheduler published: a hint, never a promise.
 
 A hint does not grow wrong by age: while the scheduler or Postgres is away, warm traffic goes on by
-the last routes heard, and an endpoint that is gone answers for itself (nobody listens).
+the last routes received, and an endpoint that is gone answers for itself (nobody listens).
 """
 
 import random
@@ -15,7 +15,7 @@ from libs.common.clock import Clock
 _REFUSED_S = 0.5  # an endpoint that refused is not asked again for so long
 
 
-class Routes:
+class RouteTable:
     """Counts what this gateway itself runs on each endpoint, so that it asks the emptiest first."""
 
     def __init__(self, clock: Clock) -> None:
@@ -25,7 +25,7 @@ class Routes:
         self._refused_at_s: dict[str, float] = {}
         self._watchers: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
 
-    async def heard(self, message: RoutesPublished) -> None:
+    async def on_published(self, message: RoutesPublished) -> None:
         """A handler of ROUTES. A deposed leader's routes are older than what we have."""
         known = self._published
         if message.leader_epoch >= known.leader_epoch:
@@ -36,7 +36,7 @@ class Routes:
                     withdrawn()
 
     @contextmanager
-    def watched(self, endpoint_id: str, withdrawn: Callable[[], None]) -> Iterator[None]:
+    def watching(self, endpoint_id: str, withdrawn: Callable[[], None]) -> Iterator[None]:
         """Call `withdrawn` when the endpoint's route is: it failed, or it drains."""
         watchers = self._watchers[endpoint_id]
         watchers.append(withdrawn)
@@ -48,9 +48,9 @@ class Routes:
                 self._watchers.pop(endpoint_id, None)
 
     def candidates(self, model_id: str) -> tuple[Route, ...]:
-        """Endpoints that may have room, emptiest first, equal ones in random order."""
+        """Endpoints that may have a free slot, emptiest first, equal ones in random order."""
         routes = self._published.routes.get(model_id, ())
-        free = [route for route in routes if self._has_room(route)]
+        free = [route for route in routes if self._has_free_slot(route)]
         random.shuffle(free)
         return tuple(sorted(free, key=lambda route: self._num_running[route.endpoint_id]))
 
@@ -64,18 +64,18 @@ class Routes:
             if route.load is not None
         }
 
-    def refused(self, endpoint_id: str) -> None:
+    def mark_refused(self, endpoint_id: str) -> None:
         self._refused_at_s[endpoint_id] = self._clock.monotonic_s()
 
-    def began(self, endpoint_id: str) -> None:
+    def count_started(self, endpoint_id: str) -> None:
         self._num_running[endpoint_id] += 1
 
-    def ended(self, endpoint_id: str) -> None:
+    def count_ended(self, endpoint_id: str) -> None:
         self._num_running[endpoint_id] -= 1
         if self._num_running[endpoint_id] <= 0:
             del self._num_running[endpoint_id]
 
-    def _has_room(self, route: Route) -> bool:
+    def _has_free_slot(self, route: Route) -> bool:
         refused_at_s = self._refused_at_s.get(route.endpoint_id)
         if refused_at_s is not None and self._age_s(refused_at_s) < _REFUSED_S:
             return False

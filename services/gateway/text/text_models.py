@@ -22,8 +22,8 @@ class TextModel:
     special_tokens: dict[str, str]
 
 
-class TextModels:
-    """Concurrent requests for one model share one loading."""
+class TextModelCache:
+    """An LRU cache. Concurrent requests for one model share one loading."""
 
     def __init__(self, files: FileStore, threads: TokenizerThreads, max_cached: int) -> None:
         self._files = files

@@ -29,7 +29,9 @@ class ModelReader(Protocol):
         """Raises DatabaseUnavailable."""
 
 
-class Registry:
+class ModelRegistry:
+    """Models by tenant and name; `run` keeps them fresh, a miss reads them again."""
+
     def __init__(self, reader: ModelReader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
@@ -44,7 +46,7 @@ class Registry:
     def is_loaded(self) -> bool:
         return self._read_at_s is not None
 
-    def list_of(self, tenant: str) -> tuple[ModelEntry, ...]:
+    def list_models(self, tenant: str) -> tuple[ModelEntry, ...]:
         """Raises Unavailable before anything was read."""
         if not self.is_loaded:
             raise _unavailable()
@@ -57,7 +59,7 @@ class Registry:
 
     async def find(self, tenant: str, name: str) -> ModelEntry:
         """The tenant's model of that name. Raises NotFound, or Unavailable when nobody can tell."""
-        is_sure = (tenant, name) in self._entries or await self._look_again()
+        is_sure = (tenant, name) in self._entries or await self._reread()
         entry = self._entries.get((tenant, name))
         if entry is None and not is_sure:
             raise _unavailable()
@@ -70,19 +72,19 @@ class Registry:
         """As `find`, and of a model that is being imported as Postgres has it now: whoever asks
         several gateways in turn sees its progress grow."""
         entry = await self.find(tenant, name)
-        if entry.state is ModelState.IMPORTING and await self._look_again():
+        if entry.state is ModelState.IMPORTING and await self._reread():
             return await self.find(tenant, name)
         return entry
 
-    async def latest_of(self, tenant: str) -> tuple[ModelEntry, ...]:
-        """As `list_of`, as current as `latest`."""
-        if any(entry.state is ModelState.IMPORTING for entry in self.list_of(tenant)):
-            await self._look_again()
-        return self.list_of(tenant)
+    async def list_latest(self, tenant: str) -> tuple[ModelEntry, ...]:
+        """As `list_models`, as current as `latest`."""
+        if any(entry.state is ModelState.IMPORTING for entry in self.list_models(tenant)):
+            await self._reread()
+        return self.list_models(tenant)
 
     async def run(self, bus: Bus) -> None:
         """Keeps the entries fresh until cancelled."""
-        subscription = await bus.subscribe(MODELS_CHANGED, None, self._heard)
+        subscription = await bus.subscribe(MODELS_CHANGED, None, self._on_changed)
         try:
             while True:
                 await self.refresh()
@@ -107,7 +109,7 @@ class Registry:
         self._read_at_s, self._newest = self._clock.monotonic_s(), number
         return True
 
-    async def _heard(self, _message: ModelsChanged) -> None:
+    async def _on_changed(self, _message: ModelsChanged) -> None:
         self._changed.set()
 
     async def _wait(self) -> None:
@@ -115,7 +117,7 @@ class Registry:
             async with asyncio.timeout(REFRESH_S):
                 await self._changed.wait()
 
-    async def _look_again(self) -> bool:
+    async def _reread(self) -> bool:
         """Another gateway may have registered it just now: only a read that begins after the
         question can tell. However many ask, there is one each `_MISS_REFRESH_S`.
         """

@@ -2,7 +2,7 @@
 
 from libs.common.bus.messages import Route, RoutesPublished
 from libs.common.testing.bus import FakeClock
-from services.gateway.routes import Routes
+from services.gateway.route_table import RouteTable
 
 
 def published(*endpoint_ids: str, epoch: int = 1, max_slots: int = 2) -> RoutesPublished:
@@ -10,46 +10,46 @@ def published(*endpoint_ids: str, epoch: int = 1, max_slots: int = 2) -> RoutesP
     return RoutesPublished(leader_epoch=epoch, routes={"model-1": routes})
 
 
-def ids(routes: Routes) -> list[str]:
+def ids(routes: RouteTable) -> list[str]:
     return [route.endpoint_id for route in routes.candidates("model-1")]
 
 
 async def test_the_emptiest_comes_first_and_full_ones_not_at_all() -> None:
-    routes = Routes(FakeClock())
-    await routes.heard(published("ep-1", "ep-2"))
+    routes = RouteTable(FakeClock())
+    await routes.on_published(published("ep-1", "ep-2"))
 
-    routes.began("ep-1")
+    routes.count_started("ep-1")
     assert ids(routes) == ["ep-2", "ep-1"]
-    routes.began("ep-1")
+    routes.count_started("ep-1")
     assert ids(routes) == ["ep-2"]
-    routes.ended("ep-1")
-    routes.ended("ep-1")
+    routes.count_ended("ep-1")
+    routes.count_ended("ep-1")
     assert sorted(ids(routes)) == ["ep-1", "ep-2"]
 
 
 async def test_one_that_refused_is_left_alone_for_a_moment() -> None:
     clock = FakeClock()
-    routes = Routes(clock)
-    await routes.heard(published("ep-1"))
+    routes = RouteTable(clock)
+    await routes.on_published(published("ep-1"))
 
-    routes.refused("ep-1")
+    routes.mark_refused("ep-1")
     assert ids(routes) == []
     clock.advance(1)
     assert ids(routes) == ["ep-1"]
 
 
 async def test_a_deposed_leader_is_not_believed() -> None:
-    routes = Routes(FakeClock())
-    await routes.heard(published("ep-new", epoch=2))
-    await routes.heard(published("ep-old", epoch=1))
+    routes = RouteTable(FakeClock())
+    await routes.on_published(published("ep-new", epoch=2))
+    await routes.on_published(published("ep-old", epoch=1))
 
     assert ids(routes) == ["ep-new"]
 
 
 async def test_the_last_routes_stand_while_the_scheduler_is_silent() -> None:
     clock = FakeClock()
-    routes = Routes(clock)
-    await routes.heard(published("ep-1"))
+    routes = RouteTable(clock)
+    await routes.on_published(published("ep-1"))
 
     clock.advance(3600)
 
@@ -57,14 +57,14 @@ async def test_the_last_routes_stand_while_the_scheduler_is_silent() -> None:
 
 
 async def test_a_withdrawn_route_is_told_once_to_whoever_watches_it() -> None:
-    routes, told = Routes(FakeClock()), list[str]()
-    await routes.heard(published("ep-1", "ep-2"))
-    with routes.watched("ep-1", lambda: told.append("ep-1")):
-        await routes.heard(published("ep-1", "ep-2"))
+    routes, told = RouteTable(FakeClock()), list[str]()
+    await routes.on_published(published("ep-1", "ep-2"))
+    with routes.watching("ep-1", lambda: told.append("ep-1")):
+        await routes.on_published(published("ep-1", "ep-2"))
         assert told == []
-        await routes.heard(published("ep-2"))
-        await routes.heard(published("ep-2"))
+        await routes.on_published(published("ep-2"))
+        await routes.on_published(published("ep-2"))
         assert told == ["ep-1"]
-    await routes.heard(published("ep-1"))
-    await routes.heard(published())
+    await routes.on_published(published("ep-1"))
+    await routes.on_published(published())
     assert told == ["ep-1"]

@@ -6,11 +6,11 @@ import pytest
 
 from libs.common.bus.messages import ModelSummary
 from services.gateway.errors import Unavailable
-from services.gateway.text import preloading
-from services.gateway.text.models import TextModel, TextModels
-from services.gateway.text.preloading import Preloading
+from services.gateway.text import tokenizer_preloader
+from services.gateway.text.text_models import TextModel, TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 from tests.unit.gateway.tiny import objects_with, summary_of, tokenizer_files
 
 FIRST, SECOND = tokenizer_files("{{ 1 }}"), tokenizer_files("{{ 2 }}")
@@ -18,9 +18,9 @@ FIRST, SECOND = tokenizer_files("{{ 1 }}"), tokenizer_files("{{ 2 }}")
 
 async def test_models_that_can_be_asked_are_loaded_once_also_those_that_come_later() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
     ready = [summary_of(FIRST)]
-    ahead = Preloading(lambda: ready, texts, 4)
+    ahead = TokenizerPreloader(lambda: ready, texts, 4)
 
     await ahead.load_new()
     ready.append(summary_of(SECOND))
@@ -32,9 +32,9 @@ async def test_models_that_can_be_asked_are_loaded_once_also_those_that_come_lat
 
 async def test_none_in_use_gives_way_to_one_that_nobody_has_asked_for() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
 
-    await Preloading(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 1).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 1).load_new()
 
     objects.is_down = True
     assert await texts.get(summary_of(FIRST))
@@ -42,10 +42,10 @@ async def test_none_in_use_gives_way_to_one_that_nobody_has_asked_for() -> None:
 
 async def test_an_object_store_that_is_down_leaves_the_loading_to_the_first_request() -> None:
     objects = await objects_with(FIRST)
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
     objects.is_down = True
 
-    await Preloading(lambda: [summary_of(FIRST)], texts, 4).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 4).load_new()
 
     objects.is_down = False
     assert await texts.get(summary_of(FIRST))
@@ -53,9 +53,9 @@ async def test_an_object_store_that_is_down_leaves_the_loading_to_the_first_requ
 
 async def test_a_model_that_is_gone_makes_room_for_the_next() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
     ready = [summary_of(FIRST)]
-    ahead = Preloading(lambda: ready, texts, 1)
+    ahead = TokenizerPreloader(lambda: ready, texts, 1)
     await ahead.load_new()
 
     ready[:] = [summary_of(SECOND)]
@@ -67,11 +67,11 @@ async def test_a_model_that_is_gone_makes_room_for_the_next() -> None:
 
 async def test_large_tokenizers_are_left_to_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     objects = await objects_with(FIRST)
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
     size = sum(size for _, size in summary_of(FIRST).tokenizer_files.values())
-    monkeypatch.setattr(preloading, "MAX_BYTES", size - 1)
+    monkeypatch.setattr(tokenizer_preloader, "MAX_BYTES", size - 1)
 
-    await Preloading(lambda: [summary_of(FIRST)], texts, 4).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 4).load_new()
 
     objects.is_down = True
     with pytest.raises(Unavailable):
@@ -82,7 +82,7 @@ async def test_whatever_a_model_does_to_its_loading_stays_with_that_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModels(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
     get = texts.get
 
     async def get_second(summary: ModelSummary) -> TextModel:
@@ -92,7 +92,7 @@ async def test_whatever_a_model_does_to_its_loading_stays_with_that_model(
 
     monkeypatch.setattr(texts, "get", get_second)
 
-    await Preloading(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 4).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 4).load_new()
 
     objects.is_down = True
     assert await get(summary_of(SECOND))
@@ -102,6 +102,6 @@ async def test_a_cache_folder_that_cannot_be_used_costs_no_request(tmp_path: Pat
     objects = await objects_with(FIRST)
     in_the_way = tmp_path / "tokenizers"
     in_the_way.write_text("a file, not a folder")
-    texts = TextModels(FileStore(objects, in_the_way, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, in_the_way, 2**20), TokenizerThreads(1), 4)
 
     assert await texts.get(summary_of(FIRST))

@@ -10,7 +10,7 @@ from libs.common.clock import SystemClock
 from libs.common.states import ModelState
 from libs.common.testing.bus import FakeClock, MemoryBroker
 from services.gateway.errors import NotFound, Unavailable
-from services.gateway.registry import Registry
+from services.gateway.model_registry import ModelRegistry
 from services.gateway.store.models import ModelEntry
 from tests.support.waiting import eventually
 from tests.unit.gateway.stores import FakeModels
@@ -23,7 +23,7 @@ def importing(bytes_done: int) -> ModelEntry:
 
 async def test_what_another_gateway_has_just_registered_is_found() -> None:
     models = FakeModels([])
-    registry = Registry(models, FakeClock())
+    registry = ModelRegistry(models, FakeClock())
     with pytest.raises(NotFound):
         await registry.find(TENANT, "tiny")
     models.entries.append(model_entry())
@@ -33,7 +33,7 @@ async def test_what_another_gateway_has_just_registered_is_found() -> None:
 
 async def test_however_many_ask_for_unknown_names_one_read_answers_them() -> None:
     models = FakeModels([])
-    registry = Registry(models, FakeClock())
+    registry = ModelRegistry(models, FakeClock())
     await registry.refresh()
 
     answers = await asyncio.gather(
@@ -45,29 +45,29 @@ async def test_however_many_ask_for_unknown_names_one_read_answers_them() -> Non
 
 
 async def test_a_tenant_sees_its_own_models_only() -> None:
-    registry = Registry(FakeModels([model_entry(), model_entry(tenant="other")]), FakeClock())
+    registry = ModelRegistry(FakeModels([model_entry(), model_entry(tenant="other")]), FakeClock())
     await registry.refresh()
 
-    assert [entry.tenant for entry in registry.list_of(TENANT)] == [TENANT]
+    assert [entry.tenant for entry in registry.list_models(TENANT)] == [TENANT]
 
 
 async def test_an_imports_progress_never_falls_from_one_gateway_to_the_next() -> None:
     models = FakeModels([importing(bytes_done=100)])
-    first, second = Registry(models, SystemClock()), Registry(models, SystemClock())
+    first, second = ModelRegistry(models, SystemClock()), ModelRegistry(models, SystemClock())
     await first.refresh()
     await second.refresh()
     models.entries = [importing(bytes_done=200)]
 
     told = [(await registry.latest(TENANT, "tiny")).bytes_done for registry in (first, second)]
     models.entries = [importing(bytes_done=300)]
-    listed = [(await registry.latest_of(TENANT))[0].bytes_done for registry in (first, second)]
+    listed = [(await registry.list_latest(TENANT))[0].bytes_done for registry in (first, second)]
 
     assert (told, listed) == ([200, 200], [300, 300])
 
 
 async def test_an_imports_progress_is_told_as_it_was_known_while_postgres_is_away() -> None:
     models = FakeModels([importing(bytes_done=100)])
-    registry = Registry(models, SystemClock())
+    registry = ModelRegistry(models, SystemClock())
     await registry.refresh()
     models.is_down = True
 
@@ -76,18 +76,18 @@ async def test_an_imports_progress_is_told_as_it_was_known_while_postgres_is_awa
 
 async def test_of_a_ready_model_memory_is_told() -> None:
     models = FakeModels([model_entry()])
-    registry = Registry(models, SystemClock())
+    registry = ModelRegistry(models, SystemClock())
     await registry.refresh()
 
     await registry.latest(TENANT, "tiny")
-    await registry.latest_of(TENANT)
+    await registry.list_latest(TENANT)
 
     assert models.num_reads == 1
 
 
 async def test_what_is_known_stays_while_postgres_is_away() -> None:
     models, clock = FakeModels([model_entry()]), FakeClock()
-    registry = Registry(models, clock)
+    registry = ModelRegistry(models, clock)
     await registry.refresh()
     models.is_down = True
     clock.advance(60)
@@ -99,24 +99,24 @@ async def test_what_is_known_stays_while_postgres_is_away() -> None:
 
 
 async def test_before_it_has_read_anything_it_does_not_claim_to_know() -> None:
-    registry = Registry(FakeModels([], is_down=True), FakeClock())
+    registry = ModelRegistry(FakeModels([], is_down=True), FakeClock())
 
     assert not registry.is_loaded
     with pytest.raises(Unavailable):
         await registry.find(TENANT, "tiny")
     with pytest.raises(Unavailable):
-        registry.list_of(TENANT)
+        registry.list_models(TENANT)
 
 
 async def test_a_change_told_over_the_bus_is_seen_at_once() -> None:
     models, broker = FakeModels([]), MemoryBroker()
-    registry = Registry(models, FakeClock())
+    registry = ModelRegistry(models, FakeClock())
     running = asyncio.create_task(registry.run(broker.bus()))
     await eventually(lambda: registry.is_loaded)
     models.entries.append(model_entry())
 
     await broker.bus().publish(MODELS_CHANGED, None, ModelsChanged(model_ids=("model-tiny",)))
 
-    await eventually(lambda: len(registry.list_of(TENANT)) == 1)
+    await eventually(lambda: len(registry.list_models(TENANT)) == 1)
     running.cancel()
     await asyncio.wait([running])

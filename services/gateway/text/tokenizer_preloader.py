@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from libs.common.bus.messages import ModelSummary
 from services.gateway.errors import GatewayError
-from services.gateway.text.models import Files, TextModels, files_of
+from services.gateway.text.text_models import Files, TextModelCache, files_of
 
 logger = logging.getLogger(__name__)
 
@@ -14,12 +14,12 @@ PERIOD_S = 0.5
 MAX_BYTES = 64 * 2**20  # of files; in memory a tokenizer takes several times that
 
 
-class Preloading:
+class TokenizerPreloader:
     """Of at most `max_models`, so that none in use gives way, and of at most MAX_BYTES of files.
     Each is tried once: whoever asks for a model whose tokenizer was not loaded tries again."""
 
     def __init__(
-        self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModels, max_models: int
+        self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModelCache, max_models: int
     ) -> None:
         self._ready, self._texts, self._max_models = ready, texts, max_models
         self._tried: dict[Files, int] = {}  # and the bytes of its files
