@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from tests.support.failures import WrongTokens
+
 FP32_LOGIT_GAP = 1e-4
 BF16_ULPS = 2
 DRAW_GAP = 1e-5
@@ -38,10 +40,11 @@ class TokenEquality:
         index = _first_difference(actual, expected)
         if index is None:
             return
-        assert is_near_tie(index), (
-            f"{name}: token {index} differs and is no near tie: "
-            f"{list(actual[index : index + 4])} instead of {list(expected[index : index + 4])}"
-        )
+        if not is_near_tie(index):
+            raise WrongTokens(
+                f"{name}: token {index} differs and is no near tie: "
+                f"{list(actual[index : index + 4])} instead of {list(expected[index : index + 4])}"
+            )
         self.ties.append(f"{name} at token {index}")
 
     def judge(self, name: str, actual: Sequence[int], logits: torch.Tensor) -> None:
@@ -56,18 +59,20 @@ class TokenEquality:
         for index in parted:
             row, token_id = logits[index].float(), actual[index]
             gap = (row.max() - row[token_id]).item()
-            assert gap <= _tie_gap(logits[index]), (
-                f"{name}: token {index} is {token_id} instead of {best[index]}, {gap:g} better"
-            )
+            if not gap <= _tie_gap(logits[index]):  # not a number either
+                raise WrongTokens(
+                    f"{name}: token {index} is {token_id} instead of {best[index]}, {gap:g} better"
+                )
         if parted:
             self.ties.append(f"{name} at tokens {parted}")
 
     def check(self) -> None:
         """Fail when more than a fifth of the generations parted at a tie."""
         allowed = MAX_TIE_SHARE * self.num_compared
-        assert len(self.ties) <= allowed, (
-            f"{len(self.ties)} of {self.num_compared} parted at near ties: {self.ties}"
-        )
+        if len(self.ties) > allowed:
+            raise WrongTokens(
+                f"{len(self.ties)} of {self.num_compared} parted at near ties: {self.ties}"
+            )
 
     def __str__(self) -> str:
         return f"{self.num_compared} generations equal, {len(self.ties)} of them up to a near tie"

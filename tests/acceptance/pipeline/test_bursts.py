@@ -9,6 +9,7 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
 from tests.acceptance.observing import live_endpoints, nodes
 from tests.acceptance.pipeline.conftest import NUM_NODES
+from tests.acceptance.pipeline.driving.asking import require_right_tokens
 from tests.acceptance.pipeline.driving.bursts import (
     BurstModel,
     Figures,
@@ -116,6 +117,7 @@ async def test_ten_requests_during_a_four_stage_start_and_ten_after_it_are_answe
     during = await send(wide_client, one.questions("ten", 10))
     after = await send(wide_client, one.questions("ten", 10))
 
+    require_right_tokens((*during, *after))
     assert all(asked.is_right for asked in (*during, *after)), (during, after)
     await check_one_start(wide_client, "ten")
     (endpoint,) = await live_endpoints(wide_client, "ten")

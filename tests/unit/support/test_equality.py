@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.support.equality import TokenEquality, is_greedy_near_tie
+from tests.support.failures import WrongTokens
 
 EVEN, UNEVEN = torch.tensor([1.0, 1.0 + 5e-5, 0.0]), torch.tensor([1.0, 1.0 + 5e-4, 0.0])
 
@@ -31,9 +32,9 @@ def test_the_first_difference_must_be_a_tie_and_what_follows_one_is_not_compared
     equality.compare("tied", [1, 5, 9], [1, 2, 3], lambda index: index == 1)
 
     assert equality.ties == ["tied at token 1"]
-    with pytest.raises(AssertionError, match="other: token 2 differs and is no near tie"):
+    with pytest.raises(WrongTokens, match="other: token 2 differs and is no near tie"):
         equality.compare("other", [1, 2, 4], [1, 2, 3], lambda index: False)
-    with pytest.raises(AssertionError, match="short: token 2 differs"):
+    with pytest.raises(WrongTokens, match="short: token 2 differs"):
         equality.compare("short", [1, 2], [1, 2, 3], lambda index: False)
 
 
@@ -43,7 +44,7 @@ def test_judged_tokens_must_be_the_best_or_near_it_everywhere() -> None:
     equality.judge("tied", [0, 1, 0], torch.stack([EVEN, UNEVEN, EVEN]))
 
     assert equality.ties == ["tied at tokens [0, 2]"]
-    with pytest.raises(AssertionError, match="wrong: token 1 is 0 instead of 1"):
+    with pytest.raises(WrongTokens, match="wrong: token 1 is 0 instead of 1"):
         equality.judge("wrong", [0, 0], torch.stack([EVEN, UNEVEN]))
 
 
@@ -55,5 +56,5 @@ def test_more_ties_than_a_fifth_of_the_generations_are_too_many() -> None:
 
     equality.judge("one more", [0], EVEN.unsqueeze(0))
 
-    with pytest.raises(AssertionError, match="3 of 11 parted at near ties"):
+    with pytest.raises(WrongTokens, match="3 of 11 parted at near ties"):
         equality.check()

@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import httpx
 
 from tests.acceptance.client import Client, Json, chat_body
 from tests.acceptance.pipeline.driving.undisturbed import Undisturbed
+from tests.support.failures import WrongTokens
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
@@ -69,6 +70,19 @@ class Asked:
     def is_right_so_far(self) -> bool:
         """What came before it broke is the beginning of the right answer."""
         return self.question.text.startswith(self.text)
+
+    @property
+    def has_wrong_tokens(self) -> bool:
+        """What came is no beginning of the right answer, or is called whole and is not."""
+        is_called_whole = self.finish_reason is not None and self.error is None and not self.is_cut
+        return not self.is_right_so_far or (is_called_whole and not self.is_right)
+
+
+def require_right_tokens(answers: Iterable[Asked]) -> None:
+    """Of those that broke: as far as they came. Raises WrongTokens."""
+    for asked in answers:
+        if asked.has_wrong_tokens:
+            raise WrongTokens(f"{asked}, not {asked.question.text!r}")
 
 
 async def ask(client: Client, question: Question) -> Asked:

@@ -7,7 +7,7 @@ from math import ceil
 from pathlib import Path
 
 from tests.acceptance.client import Client, Json
-from tests.acceptance.pipeline.driving.asking import Asked, Question, ask
+from tests.acceptance.pipeline.driving.asking import Asked, Question, ask, require_right_tokens
 from tests.acceptance.pipeline.driving.undisturbed import Undisturbed, undisturbed
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.waiting import eventually
@@ -94,6 +94,7 @@ async def cold_starts(client: Client, model: str) -> list[Json]:
 def check_answers(burst: Sequence[Asked]) -> None:
     """Every one ended before its deadline: with its right answer, or refused and told for how
     long."""
+    require_right_tokens(burst)
     wrong = [asked for asked in burst if not (asked.is_right or asked.is_refused)]
     assert not wrong, wrong[:3]
     late = [a for a in burst if a.ended_s is None or a.ended_s >= a.question.timeout_s]

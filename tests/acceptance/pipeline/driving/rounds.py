@@ -10,12 +10,13 @@ from random import Random
 
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.driving.asking import Asked, Question, ask
+from tests.acceptance.pipeline.driving.asking import Asked, Question, ask, require_right_tokens
 from tests.acceptance.pipeline.driving.faults import Fault, Saboteur, Struck, Victim
 from tests.acceptance.pipeline.driving.leftovers import nothing_left
 from tests.acceptance.pipeline.driving.record import Record
 from tests.acceptance.pipeline.driving.undisturbed import Undisturbed, undisturbed
 from tests.support.checkpoints import make_tiny_llama
+from tests.support.failures import WrongTokens
 from tests.support.figures import Figure
 from tests.support.waiting import eventually
 
@@ -130,6 +131,10 @@ class Rounds:
         self, story: str, sent: Sequence[Sent], asked: Sequence[Asked], struck: Sequence[Struck]
     ) -> None:
         hit = {s.name for s in struck}
+        try:
+            require_right_tokens(asked)
+        except WrongTokens as exc:
+            raise WrongTokens(f"{story}: {exc}") from exc
         for one, answer in zip(sent, asked, strict=True):
             is_gateway_hit = f"gateway-{one.gateway}" in hit
             self.ends[_end(answer)] += 1

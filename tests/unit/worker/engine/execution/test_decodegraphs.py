@@ -1,7 +1,7 @@
 """Decode steps as graphs, on a backend that does again what it was shown."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from services.worker.engine.execution.decode_graphs import batch_sizes
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.graphs import Decodes, Replay
 from services.worker.engine.scheduling.request import Request, Sampling
+from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.families import FAMILIES
 from tests.unit.worker.engine.imported import Imported
 from tests.unit.worker.engine.pipelines import make_pipeline
-from tests.unit.worker.engine.tiny import SHAPES, Shape, Subject, Tiny, generate
+from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Subject, Tiny, generate
 
 MakeTiny = Callable[[Shape], Tiny]
 GREEDY = Sampling(12, seed=0, temperature=0, ignore_eos=True)
@@ -69,6 +70,10 @@ def requests(tiny: Subject, lengths: Sequence[int], sampling: Sampling = GREEDY)
     return [Request(f"request-{n}", 1, tiny.prompt(n), sampling) for n in lengths]
 
 
+def tokens_of(results: Mapping[str, Generated]) -> dict[str, list[int]]:
+    return {request_id: result.token_ids for request_id, result in results.items()}
+
+
 def warmed(tiny: Subject, graphs: FakeGraphs, **options: object) -> Engine:
     """An engine that has answered once and captured all that it wants."""
     engine = tiny.engine(graphs=graphs, **options)
@@ -88,9 +93,7 @@ def test_tokens_are_those_of_eager_steps(make_tiny: MakeTiny, shape: Shape) -> N
 
     results = generate(warmed(tiny, graphs), *asked)
 
-    assert {key: r.token_ids for key, r in results.items()} == {
-        key: r.token_ids for key, r in expected.items()
-    }
+    require_same_tokens(tokens_of(results), tokens_of(expected))
     assert set(graphs.replayed_rows) == {8}  # five rows fill up the next size
 
 
@@ -111,9 +114,7 @@ def test_prompts_beside_decodes_are_no_replay(tiny: Tiny) -> None:
 
     results = generate(engine, *asked)
 
-    assert {key: r.token_ids for key, r in results.items()} == {
-        key: r.token_ids for key, r in expected.items()
-    }
+    require_same_tokens(tokens_of(results), tokens_of(expected))
     # While the long prompt is computed in parts the other one decodes.
     assert 0 < sum(rows == 1 for rows in graphs.replayed_rows) < 2 * (GREEDY.max_tokens - 1)
 
@@ -140,7 +141,7 @@ def test_a_size_that_cannot_be_captured_is_computed_step_by_step(
 
     results = generate(engine, *asked)
 
-    assert [r.token_ids for r in results.values()] == [r.token_ids for r in expected.values()]
+    require_same_tokens(tokens_of(results), tokens_of(expected))
     assert graphs.replayed_rows == [] and graphs.num_captures == 3
     assert "no graph of 4 decodes" in caplog.text
     generate(engine, *requests(tiny, [5]))
@@ -160,7 +161,7 @@ def test_a_capture_leaves_the_running_sequences_alone(tiny: Tiny) -> None:
         for output in engine.step():
             tokens[output.request_id] += output.token_ids
         engine.improve()
-    assert tokens == {key: result.token_ids for key, result in expected.items()}
+    require_same_tokens(tokens, tokens_of(expected))
 
 
 def test_windows_are_those_of_each_layer(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_windows_are_those_of_each_layer(tmp_path: Path) -> None:
 
     results = generate(warmed(model, graphs), *asked)
 
-    assert [r.token_ids for r in results.values()] == [r.token_ids for r in expected.values()]
+    require_same_tokens(tokens_of(results), tokens_of(expected))
     assert graphs.replayed_rows
 
 
@@ -190,9 +191,7 @@ def test_every_stage_of_a_pipeline_replays(tiny: Tiny) -> None:
 
     results = generate(pipeline.engine, *asked)
 
-    assert {key: r.token_ids for key, r in results.items()} == {
-        key: r.token_ids for key, r in expected.items()
-    }
+    require_same_tokens(tokens_of(results), tokens_of(expected))
     # One sequence to a micro-batch, each through two stages; some decodes share a prompt's.
     assert set(graphs.replayed_rows) == {1}
     assert len(graphs.replayed_rows) >= 2 * 2 * (GREEDY.max_tokens - 3)
