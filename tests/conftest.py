@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]  # the library has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # nor here
 
-pytest_plugins = ["tests.support.figures"]
+pytest_plugins = ["tests.support.figures", "tests.support.rerun.plugin"]
 
 # How long an example takes says more of the machine, which others use too, than of the code.
 settings.register_profile(

@@ -1,0 +1,1 @@
+"""What CI runs: the suite, and once more, alone, the few tests that failed (`.ci/run`)."""
