@@ -1,4 +1,4 @@
-"""Cancellations that must not be lost on the way, and tasks that end in time.
+"""Cancellations that libraries must not swallow, and tasks that end in time.
 
 Before Python 3.12 `asyncio.wait_for` swallows a cancellation that meets what it waits for, also in
 the libraries that use it, and a driver may raise an error of its own instead. A loop above would
@@ -16,7 +16,7 @@ END_TIMEOUT_S = 5.0
 
 
 @contextmanager
-def heeding_cancellation() -> Iterator[None]:
+def reraise_cancellation() -> Iterator[None]:
     """Whatever becomes of a cancellation that comes within the block: it ends in CancelledError.
 
     One that came before does not count, so that what cleans up after it may go on.

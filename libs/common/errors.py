@@ -12,7 +12,7 @@ HydraError
 │   ├── UnitFileLost       its writer's heartbeat stopped
 │   ├── UnitFileFailed     its writer gave up: `code` says why
 │   └── UnitFileTimeout    its bytes did not arrive before the reader's deadline
-├── NicLedgerError         the shared network budget of a node: its file is missing or foreign
+├── NicRateLimiterError    the rate limiter of a node: its file is missing or foreign
 ├── UnitsRefused           a worker asked its fetcher for units and cannot have them: a code
 ├── ObjectStoreError
 │   ├── ObjectMissing      no object under that key
@@ -84,7 +84,7 @@ class UnitFileTimeout(UnitFileError):
     pass
 
 
-class NicLedgerError(HydraError):
+class NicRateLimiterError(HydraError):
     pass
 
 

@@ -16,7 +16,7 @@ from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.cancellation import cancel_all
 from libs.common.clock import SystemClock
 from libs.common.ids import new_id
-from libs.common.network.nicledger import LEDGER_NAME, NicLedger
+from libs.common.network.nic_rate_limiter import LIMITER_FILE_NAME, NicRateLimiter
 from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.objectstore.s3ranges import S3RangeSource
 from libs.common.objectstore.s3store import S3ObjectStore
@@ -107,10 +107,10 @@ def build(settings: FetcherSettings, store: ObjectStore) -> Fetcher:
     )
 
 
-def _shared_bucket(settings: FetcherSettings) -> NicLedger:
+def _shared_bucket(settings: FetcherSettings) -> NicRateLimiter:
     """The node's workers find it beside the socket."""
     settings.socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return NicLedger.create(settings.socket_dir / LEDGER_NAME, settings.nic_bytes_per_s)
+    return NicRateLimiter.create(settings.socket_dir / LIMITER_FILE_NAME, settings.nic_bytes_per_s)
 
 
 def _importer(settings: ImporterSettings, store: ObjectStore, governor: NicGovernor) -> Importer:

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from libs.common.bus.messages import Message
 from libs.common.bus.subjects import Service, Subject
-from libs.common.bus.subscription import NatsListening, as_bus_error
-from libs.common.cancellation import heeding_cancellation
+from libs.common.bus.subscription import NatsSubscription, as_bus_error
+from libs.common.cancellation import reraise_cancellation
 from libs.common.errors import (
     BusError,
     BusNoResponders,
@@ -161,7 +161,7 @@ class NatsBus:
         await self._send(name, self._encode(name, message))
 
     async def _send(self, name: str, data: bytes) -> None:
-        with heeding_cancellation(), as_bus_error(name):
+        with reraise_cancellation(), as_bus_error(name):
             await self.client.publish(name, data, headers=telemetry.outgoing_headers() or None)
 
     async def request(
@@ -171,7 +171,7 @@ class NatsBus:
         name = subject.of(token)
         data = self._encode(name, message)
         try:
-            with heeding_cancellation():
+            with reraise_cancellation():
                 answer = await self.client.request(
                     name, data, timeout=timeout_s, headers=telemetry.outgoing_headers() or None
                 )
@@ -188,7 +188,7 @@ class NatsBus:
 
     async def subscribe(
         self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
-    ) -> NatsListening:
+    ) -> NatsSubscription:
         limit = asyncio.Semaphore(concurrency)
 
         async def handle(msg: Msg) -> None:
@@ -218,7 +218,7 @@ class NatsBus:
                 pending_msgs_limit=PENDING_MESSAGES,
                 pending_bytes_limit=PENDING_BYTES,
             )
-        return NatsListening(name, subscription)
+        return NatsSubscription(name, subscription)
 
     async def close(self) -> None:
         """Flush what was published, for at most 5 s, and disconnect."""

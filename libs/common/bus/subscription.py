@@ -9,7 +9,9 @@ from nats.aio.subscription import Subscription
 from libs.common.errors import BusError
 
 
-class NatsListening:
+class NatsSubscription:
+    """The bus's subscription over one of the NATS library."""
+
     def __init__(self, name: str, subscription: Subscription) -> None:
         self._name, self._subscription = name, subscription
 

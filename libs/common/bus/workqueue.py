@@ -34,7 +34,7 @@ from libs.common.bus.subjects import (
     IMPORT_REQUESTED,
     IMPORT_STREAM,
 )
-from libs.common.cancellation import heeding_cancellation
+from libs.common.cancellation import reraise_cancellation
 from libs.common.errors import BusError, BusTimeout
 from libs.common.observability import telemetry
 
@@ -99,7 +99,7 @@ class NatsJob:
 
     async def _answer(self, answer: "asyncio.Future[Msg] | object") -> None:
         try:
-            with heeding_cancellation():
+            with reraise_cancellation():
                 await answer  # type: ignore[misc]  # three coroutine types with nothing in common
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             # The job comes again after the acknowledgement wait; it is idempotent.
@@ -128,7 +128,7 @@ class NatsWorkQueue:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=IMPORT_ACK_WAIT_S,
         )
-        with heeding_cancellation(), _mapped():
+        with reraise_cancellation(), _mapped():
             try:
                 await self._js.add_stream(stream)
             except nats.js.errors.BadRequestError:  # exists with another configuration
@@ -138,7 +138,7 @@ class NatsWorkQueue:
     async def put(self, message: ImportModel) -> None:
         subject, data = IMPORT_REQUESTED.of(message.import_id), message.model_dump_json().encode()
         headers = telemetry.outgoing_headers()
-        with heeding_cancellation(), _mapped():
+        with reraise_cancellation(), _mapped():
             try:
                 await self._js.publish(
                     subject, data, timeout=self._put_timeout_s, headers=headers or None
@@ -148,7 +148,7 @@ class NatsWorkQueue:
                     raise
 
     async def withdraw(self, import_id: str) -> None:
-        with heeding_cancellation(), _mapped():
+        with reraise_cancellation(), _mapped():
             await self._js.purge_stream(IMPORT_STREAM, subject=IMPORT_REQUESTED.of(import_id))
 
     async def take(self, *, timeout_s: float) -> NatsJob | None:
@@ -165,7 +165,7 @@ class NatsWorkQueue:
         try:
             # Old style is an inbox of its own: a pulled message carries its stream's subject, by
             # which the shared inbox would not find the waiting call.
-            with heeding_cancellation():
+            with reraise_cancellation():
                 raw = await self._client.request(
                     subject, body, timeout=timeout_s + 1, old_style=True
                 )

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from libs.common.cancellation import heeding_cancellation
+from libs.common.cancellation import reraise_cancellation
 from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.settings import DatabaseSettings
 
@@ -80,7 +80,7 @@ class Database:
         Raises DatabaseUnavailable if Postgres cannot be reached, restarts or is too slow; whether
         the commit took place is then unknown, so every write must bear repetition.
         """
-        with heeding_cancellation(), unavailability():
+        with reraise_cancellation(), unavailability():
             async with AsyncSession(self.engine, expire_on_commit=False) as session:
                 async with session.begin():
                     yield session

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from libs.common.cancellation import heeding_cancellation
+from libs.common.cancellation import reraise_cancellation
 from libs.common.records.database import CONNECT_TIMEOUT_S, driver_url, unavailability
 from libs.common.settings import DatabaseSettings
 
@@ -30,7 +30,7 @@ async def migrate(settings: DatabaseSettings) -> None:
         connect_args={"timeout": CONNECT_TIMEOUT_S},
     )
     try:
-        with heeding_cancellation(), unavailability():
+        with reraise_cancellation(), unavailability():
             async with asyncio.timeout(MIGRATION_TIMEOUT_S), engine.begin() as connection:
                 # Released with the transaction, also when this process dies.
                 await connection.execute(

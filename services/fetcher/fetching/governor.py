@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from libs.common.network.nicbudget import BURST_S, SHORTEST_WAIT_S, NicBudget
+from libs.common.network.token_bucket import BURST_S, SHORTEST_WAIT_S, TokenBucket
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 
@@ -27,7 +27,7 @@ _PRIORITY = {FetchClass.INTERACTIVE: 0, FetchClass.BACKGROUND: 1}
 
 
 class Bucket(Protocol):
-    """What the card still allows; the NIC ledger has the one that processes share."""
+    """What the card still allows; the NIC's rate limiter has the one that processes share."""
 
     def take(self, num_bytes: int) -> float:
         """0 when the bytes may move now and are booked, otherwise when to ask again, in seconds."""
@@ -39,7 +39,7 @@ class OwnBucket:
     """Of this process alone, for one thread at a time."""
 
     def __init__(self, rate_bytes_per_s: int, monotonic_s: Callable[[], float]) -> None:
-        self._budget = NicBudget(rate_bytes_per_s, 0.0, monotonic_s())
+        self._budget = TokenBucket(rate_bytes_per_s, 0.0, monotonic_s())
         self._monotonic_s = monotonic_s
 
     def take(self, num_bytes: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id
-from libs.common.network.nicledger import LEDGER_NAME
+from libs.common.network.nic_rate_limiter import LIMITER_FILE_NAME
 from libs.common.settings import BusSettings, Environment, parse_size_bytes
 from libs.common.weights.unitclient import SOCKET_NAME
 from services.worker.agent.processes.watchdog import PATIENCE, Patience
@@ -59,8 +59,8 @@ class AgentSettings:
 
     @property
     def data_plane(self) -> DataPlaneOptions:
-        ledger = self.socket_dir / LEDGER_NAME
-        return DataPlaneOptions(self.security, self.advertise_host, str(ledger))
+        limiter = self.socket_dir / LIMITER_FILE_NAME
+        return DataPlaneOptions(self.security, self.advertise_host, str(limiter))
 
     @property
     def patience(self) -> Patience:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from libs.common.network.nicledger import NicLedger
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from services.worker.frames.frames import ConnectPeers, Registered, StartWorker
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.dataplane.plane import DataPlane
@@ -21,13 +21,13 @@ class NicCap:
     def __init__(self, path: Path, waits: Callable[[], None] = lambda: None) -> None:
         """`waits` is called before each wait: whose turn has not come does not hang."""
         self._path, self._waits = path, waits
-        self._ledger: NicLedger | None = None
+        self._limiter: NicRateLimiter | None = None
 
     def __call__(self, num_bytes: int) -> None:
-        """Raises NicLedgerError."""
-        if self._ledger is None:  # made by the fetcher, which was there if there are weights
-            self._ledger = NicLedger.attach(self._path)
-        self._ledger.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
+        """Raises NicRateLimiterError."""
+        if self._limiter is None:  # made by the fetcher, which was there if there are weights
+            self._limiter = NicRateLimiter.attach(self._path)
+        self._limiter.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
 
 
 class Links:

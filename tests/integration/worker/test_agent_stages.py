@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.network.nicledger import NicLedger
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from libs.common.states import FinishReason, WorkerState
 from tests.integration.worker.agents import Cluster, request_for, send
 from tests.integration.worker.pipelines import introduce, stages
@@ -20,7 +20,7 @@ from tests.support.frozenthread import FrozenThread
 def folder(tmp_path: Path, model: TinyModel) -> Iterator[UnitFolder]:
     folder = UnitFolder(tmp_path / "units", model)
     folder.fill()
-    NicLedger.create(tmp_path / "nic.ledger", 0)
+    NicRateLimiter.create(tmp_path / "nic.ledger", 0)
     with UnitServerDouble(tmp_path, folder):
         yield folder
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.network.nicledger import NicLedger
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from libs.common.states import WorkerState
 from services.worker.frames.process_names import ZYGOTE
 from tests.integration.servers import RunningNats
@@ -79,7 +79,7 @@ async def cluster(tmp_path: Path, nats_server: RunningNats) -> AsyncIterator[Clu
     model = TinyModel()
     folder = UnitFolder(tmp_path / "units", model)
     folder.fill()
-    NicLedger.create(tmp_path / "nic.ledger", 0)
+    NicRateLimiter.create(tmp_path / "nic.ledger", 0)
     cluster = await Cluster.open(nats_server, model)
     with UnitServerDouble(tmp_path, folder):
         yield cluster

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.network.nicledger import NicLedger
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
 from services.worker.frames.frames import (
     CancelGeneration,
@@ -111,7 +111,7 @@ async def test_stages_give_the_tokens_of_one_worker(
     security: Security,
 ) -> None:
     assert cuts[-1] == model.num_layers
-    ledger = NicLedger.create(tmp_path / "nic.ledger", 10_000_000)
+    ledger = NicRateLimiter.create(tmp_path / "nic.ledger", 10_000_000)
     options = DataPlaneOptions(security, nic_ledger=str(tmp_path / "nic.ledger"))
     stages = await start_stages(workers, cuts, options)
     stages[0].link.send(generate("early", 3, 5, 7))

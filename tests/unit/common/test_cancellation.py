@@ -9,7 +9,7 @@ import pytest
 from libs.common.bus.bus import NatsBus
 from libs.common.bus.messages import CancelRequest, ModelsChanged
 from libs.common.bus.subjects import MODELS_CHANGED, REQUEST_CANCEL
-from libs.common.cancellation import cancel_all, heeding_cancellation
+from libs.common.cancellation import cancel_all, reraise_cancellation
 from libs.common.clock import SystemClock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.testing.bus import MemoryBroker
@@ -39,7 +39,7 @@ async def until_cancelled_and_then(ends: Callable[[], Awaitable[None]]) -> None:
 
 async def test_a_cancellation_that_was_swallowed_is_raised_at_the_end_of_the_block() -> None:
     async def work() -> None:
-        with heeding_cancellation():
+        with reraise_cancellation():
             await until_cancelled_and_then(lambda: asyncio.sleep(0))
 
     assert (await cancelled_while(work)).cancelled()
@@ -50,7 +50,7 @@ async def test_an_error_that_a_cancellation_became_is_a_cancellation_again() -> 
         raise DatabaseUnavailable("the connection was closed in the middle of an operation")
 
     async def work() -> None:
-        with heeding_cancellation():
+        with reraise_cancellation():
             await until_cancelled_and_then(fail)
 
     assert (await cancelled_while(work)).cancelled()
@@ -60,10 +60,10 @@ async def test_what_cleans_up_after_a_cancellation_may_go_on_and_fail_by_itself(
     done: list[str] = []
 
     async def clean_up() -> None:
-        with heeding_cancellation():
+        with reraise_cancellation():
             await asyncio.sleep(0)
         done.append("cleaned up")
-        with pytest.raises(ValueError), heeding_cancellation():
+        with pytest.raises(ValueError), reraise_cancellation():
             raise ValueError("its own")
 
     async def work() -> None:
@@ -77,7 +77,7 @@ async def test_what_cleans_up_after_a_cancellation_may_go_on_and_fail_by_itself(
 
 
 async def test_a_deadline_within_the_block_is_no_cancellation() -> None:
-    with heeding_cancellation():
+    with reraise_cancellation():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await asyncio.sleep(60)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.network.nicledger import NicLedger
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from libs.common.states import FetchClass
 from services.fetcher.errors import FetchCancelled
 from services.fetcher.fetching.governor import Flow, NicGovernor, OwnBucket
@@ -160,10 +160,10 @@ def test_closing_a_flow_ends_its_waiting(rate: int) -> None:
 
 
 def test_a_fetch_waits_for_what_the_nodes_workers_sent(tmp_path: Path) -> None:
-    ledger = NicLedger.create(tmp_path / "nic.ledger", RATE)
-    governor = NicGovernor(RATE, bucket=ledger)
+    limiter = NicRateLimiter.create(tmp_path / "nic.ledger", RATE)
+    governor = NicGovernor(RATE, bucket=limiter)
     flow = governor.open_flow(FetchClass.INTERACTIVE)
-    NicLedger.attach(tmp_path / "nic.ledger").take(RATE // 5, credit_s=1.0)
+    NicRateLimiter.attach(tmp_path / "nic.ledger").take(RATE // 5, credit_s=1.0)
     started_s = time.monotonic()
 
     governor.acquire(flow, 1)
@@ -173,15 +173,15 @@ def test_a_fetch_waits_for_what_the_nodes_workers_sent(tmp_path: Path) -> None:
 
 def test_grants_are_larger_while_one_flow_has_the_card_alone(tmp_path: Path) -> None:
     now_s = 100.0
-    ledger = NicLedger.create(tmp_path / "nic.ledger", RATE, monotonic_s=lambda: now_s)
-    governor = NicGovernor(RATE, bucket=ledger, monotonic_s=lambda: now_s)
+    limiter = NicRateLimiter.create(tmp_path / "nic.ledger", RATE, monotonic_s=lambda: now_s)
+    governor = NicGovernor(RATE, bucket=limiter, monotonic_s=lambda: now_s)
     flow = governor.open_flow(FetchClass.BACKGROUND)
     alone_bytes = governor.grant_bytes
     other = governor.open_flow(FetchClass.INTERACTIVE)
     shared_bytes = governor.grant_bytes
     governor.close_flow(other)
 
-    ledger.take(RATE // 2, credit_s=1.0)  # as a worker does
+    limiter.take(RATE // 2, credit_s=1.0)  # as a worker does
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(governor.acquire, flow, 1)
         eventually_in_thread(lambda: governor.grant_bytes == shared_bytes)

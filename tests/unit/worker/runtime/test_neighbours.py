@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.errors import NicLedgerError
-from libs.common.network.nicledger import NicLedger
+from libs.common.errors import NicRateLimiterError
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 from services.worker.runtime.neighbours import NIC_CREDIT_S, NicCap
 from services.worker.runtime.progress import Progress
 
@@ -15,7 +15,7 @@ RATE = 2_000_000
 
 def test_two_stages_of_a_node_share_its_rate_with_the_fetcher(tmp_path: Path) -> None:
     path = tmp_path / "nic.ledger"
-    fetcher = NicLedger.create(path, RATE)
+    fetcher = NicRateLimiter.create(path, RATE)
     first, second = NicCap(path), NicCap(path)
     started_s = time.monotonic()
 
@@ -30,7 +30,7 @@ def test_two_stages_of_a_node_share_its_rate_with_the_fetcher(tmp_path: Path) ->
 
 def test_who_waits_for_the_node_s_rate_is_seen_to_wait(tmp_path: Path) -> None:
     path = tmp_path / "nic.ledger"
-    NicLedger.create(path, RATE).take(RATE // 10)
+    NicRateLimiter.create(path, RATE).take(RATE // 10)
     progress = Progress()
 
     NicCap(path, progress.note)(1)
@@ -38,6 +38,6 @@ def test_who_waits_for_the_node_s_rate_is_seen_to_wait(tmp_path: Path) -> None:
     assert progress.count >= 1
 
 
-def test_without_a_ledger_nothing_is_sent(tmp_path: Path) -> None:
-    with pytest.raises(NicLedgerError):
+def test_without_a_rate_limiter_nothing_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(NicRateLimiterError):
         NicCap(tmp_path / "nic.ledger")(1)

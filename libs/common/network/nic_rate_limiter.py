@@ -1,4 +1,4 @@
-"""One network budget for all processes of a node: a small file in memory, mapped by each.
+"""One rate limiter for all processes of a node: a small file in memory, mapped by each.
 
 The fetcher, who knows the card's rate, creates it; workers attach. Linux has one monotonic clock
 for all processes, and `flock` ends with its holder, so a process that dies leaves nothing behind.
@@ -15,22 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from libs.common.errors import NicLedgerError
-from libs.common.network.nicbudget import NicBudget
+from libs.common.errors import NicRateLimiterError
+from libs.common.network.token_bucket import TokenBucket
 
-LEDGER_NAME: Final = "nic.ledger"  # beside the fetcher's socket
+LIMITER_FILE_NAME: Final = "nic.ledger"  # beside the fetcher's socket
 
 _MAGIC: Final = b"HSNIC001"
 _LAYOUT: Final = struct.Struct("<8sQdd")  # magic, rate, level, filled at
-_LOCK_PATIENCE_S: Final = 0.05
+_LOCK_TIMEOUT_S: Final = 0.05
 _LOCK_RETRY_S: Final = 0.0002
 
 
-class NicLedger:
-    """For any thread of any process of the node."""
+class NicRateLimiter:
+    """A token bucket for any thread of any process of the node."""
 
     def __init__(self, descriptor: int, *, monotonic_s: Callable[[], float]) -> None:
-        """Takes over a descriptor of a whole ledger file."""
+        """Takes over a descriptor of a whole limiter file."""
         self._descriptor, self._monotonic_s = descriptor, monotonic_s
         self._map = mmap.mmap(descriptor, _LAYOUT.size)
         self._thread_lock = threading.Lock()  # flock does not know threads
@@ -45,26 +45,26 @@ class NicLedger:
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.posix_fallocate(descriptor, 0, _LAYOUT.size)
-        ledger = cls(descriptor, monotonic_s=monotonic_s)
-        with ledger._locked():
-            ledger._write(NicBudget(rate_bytes_per_s, 0.0, monotonic_s()))
-        return ledger
+        limiter = cls(descriptor, monotonic_s=monotonic_s)
+        with limiter._locked():
+            limiter._write(TokenBucket(rate_bytes_per_s, 0.0, monotonic_s()))
+        return limiter
 
     @classmethod
     def attach(cls, path: Path, *, monotonic_s: Callable[[], float] = time.monotonic) -> Self:
-        """Raises NicLedgerError when there is none."""
+        """Raises NicRateLimiterError when there is none."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as exc:
-            raise NicLedgerError(f"{path}: {exc.strerror}") from exc
+            raise NicRateLimiterError(f"{path}: {exc.strerror}") from exc
         if os.fstat(descriptor).st_size != _LAYOUT.size:
             os.close(descriptor)
-            raise NicLedgerError(f"{path} is no ledger")
-        ledger = cls(descriptor, monotonic_s=monotonic_s)
-        if ledger._map[: len(_MAGIC)] != _MAGIC:
-            ledger.close()
-            raise NicLedgerError(f"{path} is no ledger")
-        return ledger
+            raise NicRateLimiterError(f"{path} is no rate limiter's file")
+        limiter = cls(descriptor, monotonic_s=monotonic_s)
+        if limiter._map[: len(_MAGIC)] != _MAGIC:
+            limiter.close()
+            raise NicRateLimiterError(f"{path} is no rate limiter's file")
+        return limiter
 
     def close(self) -> None:
         self._map.close()
@@ -81,9 +81,9 @@ class NicLedger:
         Credit goes before others: it takes while the debt is below so many seconds of the rate.
         """
         with self._locked():
-            budget = self._read().at(self._monotonic_s())
-            wait_s = budget.wait_s(credit_s)
-            self._write(budget if wait_s else budget.take(num_bytes))
+            bucket = self._read().at(self._monotonic_s())
+            wait_s = bucket.wait_s(credit_s)
+            self._write(bucket if wait_s else bucket.take(num_bytes))
         return wait_s
 
     def give_back(self, num_bytes: int) -> None:
@@ -102,12 +102,12 @@ class NicLedger:
             waits()
             time.sleep(wait_s)
 
-    def _read(self) -> NicBudget:
+    def _read(self) -> TokenBucket:
         _, rate, level, filled_at_s = _LAYOUT.unpack(self._map)
-        return NicBudget(rate, level, filled_at_s)
+        return TokenBucket(rate, level, filled_at_s)
 
-    def _write(self, budget: NicBudget) -> None:
-        fields = (budget.rate_bytes_per_s, budget.level_bytes, budget.filled_at_s)
+    def _write(self, bucket: TokenBucket) -> None:
+        fields = (bucket.rate_bytes_per_s, bucket.level_bytes, bucket.filled_at_s)
         _LAYOUT.pack_into(self._map, 0, _MAGIC, *fields)
 
     @contextmanager
@@ -122,7 +122,7 @@ class NicLedger:
 
     def _lock(self) -> bool:
         """False when its holder is frozen: better one wrong sum than a node that stands still."""
-        deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+        deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,14 +12,14 @@ SHORTEST_WAIT_S: Final = 0.0005
 
 
 @dataclass(frozen=True)
-class NicBudget:
+class TokenBucket:
     """`rate_bytes_per_s` of 0 means no limit. Times are of one monotonic clock."""
 
     rate_bytes_per_s: int
     level_bytes: float
     filled_at_s: float
 
-    def at(self, now_s: float) -> "NicBudget":
+    def at(self, now_s: float) -> "TokenBucket":
         """With what was earned since; a clock that went back earns nothing."""
         earned = max(0.0, now_s - self.filled_at_s) * self.rate_bytes_per_s
         level = min(self.level_bytes + earned, BURST_S * self.rate_bytes_per_s)
@@ -32,7 +32,7 @@ class NicBudget:
         level = self.level_bytes + credit_s * self.rate_bytes_per_s
         return 0.0 if level > 0 else max(-level / self.rate_bytes_per_s, SHORTEST_WAIT_S)
 
-    def take(self, num_bytes: int) -> "NicBudget":
+    def take(self, num_bytes: int) -> "TokenBucket":
         """After `num_bytes` moved; below zero they are given back."""
         if self.rate_bytes_per_s == 0:
             return self

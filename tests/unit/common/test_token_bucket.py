@@ -2,13 +2,13 @@
 
 import pytest
 
-from libs.common.network.nicbudget import BURST_S, NicBudget
+from libs.common.network.token_bucket import BURST_S, TokenBucket
 
 RATE = 1_000_000
 
 
-def budget(level_bytes: float, rate: int = RATE) -> NicBudget:
-    return NicBudget(rate, level_bytes, filled_at_s=100.0)
+def budget(level_bytes: float, rate: int = RATE) -> TokenBucket:
+    return TokenBucket(rate, level_bytes, filled_at_s=100.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The ledger file: shared by processes, robust against their deaths."""
+"""The limiter's file: shared by processes, robust against their deaths."""
 
 import fcntl
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.errors import NicLedgerError
-from libs.common.network.nicledger import NicLedger
+from libs.common.errors import NicRateLimiterError
+from libs.common.network.nic_rate_limiter import NicRateLimiter
 
 RATE = 20_000_000
 
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_one_took_the_other_waits_for(path: Path) -> None:
     clock = HandClock()
-    first = NicLedger.create(path, RATE, monotonic_s=clock)
-    second = NicLedger.attach(path, monotonic_s=clock)
+    first = NicRateLimiter.create(path, RATE, monotonic_s=clock)
+    second = NicRateLimiter.attach(path, monotonic_s=clock)
     clock.now_s += 0.01
 
     assert first.take(RATE) == 0.0
@@ -43,10 +43,10 @@ def test_what_one_took_the_other_waits_for(path: Path) -> None:
 
 
 def test_a_fetcher_that_comes_back_sets_the_rate_for_those_who_stayed(path: Path) -> None:
-    NicLedger.create(path, RATE)
-    worker = NicLedger.attach(path)
+    NicRateLimiter.create(path, RATE)
+    worker = NicRateLimiter.attach(path)
 
-    NicLedger.create(path, 2 * RATE)
+    NicRateLimiter.create(path, 2 * RATE)
 
     assert worker.rate_bytes_per_s == 2 * RATE
 
@@ -56,33 +56,33 @@ def test_a_file_that_is_missing_or_foreign_is_refused(path: Path, content: bytes
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(NicLedgerError, match=r"nic\.ledger"):
-        NicLedger.attach(path)
+    with pytest.raises(NicRateLimiterError, match=r"nic\.ledger"):
+        NicRateLimiter.attach(path)
 
 
 def test_without_a_limit_nobody_waits(path: Path) -> None:
-    ledger = NicLedger.create(path, 0)
+    limiter = NicRateLimiter.create(path, 0)
 
-    assert [ledger.take(10**12) for _ in range(3)] == [0.0] * 3
+    assert [limiter.take(10**12) for _ in range(3)] == [0.0] * 3
 
 
 def test_a_holder_that_is_frozen_does_not_stop_the_node(path: Path) -> None:
-    ledger = NicLedger.create(path, 0)
+    limiter = NicRateLimiter.create(path, 0)
     frozen = os.open(path, os.O_RDWR)
     fcntl.flock(frozen, fcntl.LOCK_EX)
 
-    assert ledger.take(1) == 0.0
+    assert limiter.take(1) == 0.0
 
     os.close(frozen)
 
 
 def test_threads_of_one_process_lose_no_update(path: Path) -> None:
     clock = HandClock()
-    ledger = NicLedger.create(path, RATE, monotonic_s=clock)
+    limiter = NicRateLimiter.create(path, RATE, monotonic_s=clock)
 
     def owe() -> None:
         for _ in range(1_000):
-            ledger.take(RATE, credit_s=10**9)
+            limiter.take(RATE, credit_s=10**9)
 
     threads = [threading.Thread(target=owe) for _ in range(4)]
     for thread in threads:
@@ -90,11 +90,11 @@ def test_threads_of_one_process_lose_no_update(path: Path) -> None:
     for thread in threads:
         thread.join()
 
-    assert ledger.take(1) == pytest.approx(4_000)
+    assert limiter.take(1) == pytest.approx(4_000)
 
 
 def test_two_processes_together_stay_within_the_rate(path: Path) -> None:
-    NicLedger.create(path, RATE)
+    NicRateLimiter.create(path, RATE)
     command = [sys.executable, "-m", "tests.unit.common.nic_user", str(path), "1.0"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     users = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]  # a dict of two equal pipes
