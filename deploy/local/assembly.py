@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local.options import StackOptions
-from deploy.local.processes.hang_detector import Watch
-from deploy.local.processes.probes import answers_and, forget, touched_recently
+from deploy.local.processes.hang_detector import HangDetector
+from deploy.local.processes.probes import also_answers, remove_before_start, touched_recently
 from deploy.local.processes.process import ProcessSpec
 from deploy.local.processes.readiness import Probe
 from deploy.local.processes.supervised import SupervisedProcess
@@ -85,8 +85,8 @@ class Assembly:
         probe = touched_recently(health_file)
         return SupervisedProcess(
             spec,
-            probe if health_url is None else answers_and(probe, health_url),
+            probe if health_url is None else also_answers(probe, health_url),
             ready_timeout_s=SERVICE_TIMEOUT_S,
-            before_start=forget(health_file),
-            watch=Watch(touched_recently(health_file)),
+            before_start=remove_before_start(health_file),
+            hang_detector=HangDetector(touched_recently(health_file)),
         )

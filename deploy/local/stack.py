@@ -21,11 +21,11 @@ from typing import Self
 from deploy.local.assembly import Assembly
 from deploy.local.errors import ENLARGE_SHARED_MEMORY
 from deploy.local.options import StackOptions
-from deploy.local.processes.strays import end_strays, has_variable
+from deploy.local.processes.orphans import end_orphans, has_variable
 from deploy.local.processes.supervised import SupervisedProcess
 from deploy.local.servers.servers import Servers
 from deploy.local.services import STATE_VARIABLE
-from deploy.local.state.host_caches import fitted, require_room, total_bytes
+from deploy.local.state.host_caches import fit_to_memory, require_room, total_bytes
 from deploy.local.state.log_files import keep_small
 from deploy.local.state.shared_folder import shared_folder, sweep_shared_folders
 
@@ -115,8 +115,8 @@ class LocalStack:
 
     async def _sweep(self) -> None:
         """What a killed supervisor of this folder, or of any, left behind."""
-        strays = has_variable(STATE_VARIABLE, str(self._state.path))
-        if count := await asyncio.to_thread(end_strays, strays, _SWEEP_TIMEOUT_S):
+        orphans = has_variable(STATE_VARIABLE, str(self._state.path))
+        if count := await asyncio.to_thread(end_orphans, orphans, _SWEEP_TIMEOUT_S):
             logger.warning("ended %d processes of an earlier supervisor", count)
         for folder in sweep_shared_folders():
             logger.warning("removed %s of an earlier supervisor", folder)
@@ -150,7 +150,7 @@ class LocalStack:
         usage, wanted = shutil.disk_usage(shared), self.options.nodes
         if usage.total == 0:  # a tmpfs without a limit
             return
-        nodes = fitted(wanted, usage.free)
+        nodes = fit_to_memory(wanted, usage.free)
         require_room(nodes, usage.free, self.options.min_cached_bytes)
         if nodes != wanted:
             logger.warning(

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from deploy.local.processes.orphans import has_variable
 from deploy.local.processes.procfs import process_name
-from deploy.local.processes.strays import has_variable
 from deploy.local.stack import LocalStack
 from services.worker.frames.process_names import WORKER
 from tests.acceptance.client import Client, Json

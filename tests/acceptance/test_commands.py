@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from deploy.local.demo_model import ensure_demo_model
-from deploy.local.processes.strays import has_variable, living
+from deploy.local.processes.orphans import has_variable, running_pids
 from deploy.local.services import STATE_VARIABLE
 from deploy.local.state.state_folder import StateFolder
 
@@ -82,7 +82,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def left_behind(state: Path) -> list[int]:
-    return list(living(has_variable(STATE_VARIABLE, str(state))))
+    return list(running_pids(has_variable(STATE_VARIABLE, str(state))))
 
 
 async def test_the_demo_tells_its_story_also_after_one_that_was_killed(state: Path) -> None:

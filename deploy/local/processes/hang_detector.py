@@ -1,4 +1,4 @@
-"""Telling a hung process from a busy one: its sign of life stays away many times in a row."""
+"""Tells a hung process from a busy one: its sign of life stays away many times in a row."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from deploy.local.processes.readiness import Probe
 
 
 @dataclass(frozen=True)
-class Watch:
+class HangDetector:
     """A process hangs once `sign_of_life` was missing at `max_misses` looks in a row: 30 s.
 
     Looks are counted and not seconds, so that a machine that slept, or a supervisor that was

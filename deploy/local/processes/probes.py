@@ -21,15 +21,15 @@ def touched_recently(path: Path, within_s: float = _FRESH_S) -> Probe:
     return probe
 
 
-def answers_and(first: Probe, url: str) -> Probe:
+def also_answers(first: Probe, url: str) -> Probe:
     async def probe() -> bool:
         return await first() and await answers_ok(url)
 
     return probe
 
 
-def forget(path: Path) -> Callable[[], Awaitable[None]]:
-    """Run ahead of a start, so that an earlier process's sign of life is not taken for its own."""
+def remove_before_start(path: Path) -> Callable[[], Awaitable[None]]:
+    """For `before_start`: so that an earlier process's sign of life is not taken for its own."""
 
     async def remove() -> None:
         await asyncio.to_thread(path.unlink, missing_ok=True)

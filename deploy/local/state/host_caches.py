@@ -13,7 +13,7 @@ def total_bytes(nodes: Iterable[NodeOptions]) -> int:
     return sum(node.host_cache_bytes for node in nodes)
 
 
-def fitted(nodes: tuple[NodeOptions, ...], free_bytes: int) -> tuple[NodeOptions, ...]:
+def fit_to_memory(nodes: tuple[NodeOptions, ...], free_bytes: int) -> tuple[NodeOptions, ...]:
     """All caches smaller by one factor where together they would not fit `free_bytes`: a node
     that is promised more than there is gets weights that it cannot take."""
     wanted_bytes, room_bytes = total_bytes(nodes), free_bytes - free_bytes // _OTHERS

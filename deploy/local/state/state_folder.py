@@ -12,7 +12,7 @@ from deploy.local.processes.procfs import is_running
 from deploy.local.state.locks import exclusive_lock
 
 _DEFAULT = Path(".hydraserve")
-_GHOST_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 5.0
 _POLL_PERIOD_S = 0.02
 
 
@@ -51,7 +51,7 @@ class StateFolder:
 
     def _lock(self, held: ExitStack) -> int:
         """A child that a killed supervisor was just starting shares the lock for a moment more."""
-        deadline = time.monotonic() + _GHOST_TIMEOUT_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 return held.enter_context(exclusive_lock(self._lock_path, wait=False))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from deploy.local.errors import StartFailed
-from deploy.local.processes.hang_detector import Watch
+from deploy.local.processes.hang_detector import HangDetector
+from deploy.local.processes.orphans import end_orphans, has_variable, has_working_folder
 from deploy.local.processes.privilege import unprivileged_account
-from deploy.local.processes.probes import forget, touched_recently
+from deploy.local.processes.probes import remove_before_start, touched_recently
 from deploy.local.processes.process import ChildProcess, ProcessSpec
 from deploy.local.processes.procfs import is_running
 from deploy.local.processes.readiness import wait_until_ready
-from deploy.local.processes.strays import end_strays, has_variable, works_in
 from deploy.local.processes.supervised import SupervisedProcess
 from deploy.local.state.log_files import rotate_logs
 from tests.support.waiting import eventually
@@ -212,8 +212,8 @@ async def test_a_child_that_hangs_is_killed_and_started_again(tmp_path: Path) ->
         spec(tmp_path, f"while :; do touch {sign}; sleep 0.05; done"),
         always,
         ready_timeout_s=5,
-        before_start=forget(sign),
-        watch=Watch(look, period_s=0.1, max_misses=3),
+        before_start=remove_before_start(sign),
+        hang_detector=HangDetector(look, period_s=0.1, max_misses=3),
     )
     await process.start()
     try:
@@ -267,12 +267,12 @@ async def test_strays_are_found_by_what_they_hold_and_ended(tmp_path: Path) -> N
     folder.mkdir()
     by_folder = ChildProcess(spec(tmp_path, "exec sleep 1000", name="b", cwd=folder, env={}))
 
-    assert end_strays(has_variable("HYDRA_TEST_MARK", str(tmp_path)), 5) == 1
+    assert end_orphans(has_variable("HYDRA_TEST_MARK", str(tmp_path)), 5) == 1
     assert await by_variable.wait() == -signal.SIGKILL
     assert not by_folder.has_exited()
-    assert end_strays(works_in(folder), 5) == 1
+    assert end_orphans(has_working_folder(folder), 5) == 1
     assert await by_folder.wait() == -signal.SIGKILL
-    assert end_strays(works_in(folder), 5) == 0
+    assert end_orphans(has_working_folder(folder), 5) == 0
 
 
 async def always() -> bool:

@@ -1,4 +1,4 @@
-"""Ending processes that an earlier supervisor left: found in /proc, by what they hold."""
+"""Ends orphans: processes that an earlier supervisor left, found in /proc by what they hold."""
 
 import os
 import signal
@@ -13,25 +13,25 @@ from deploy.local.processes.procfs import all_pids, is_running
 _POLL_PERIOD_S = 0.02
 
 
-def end_strays(is_stray: Callable[[Path], bool], timeout_s: float) -> int:
-    """Kills every process whose /proc folder satisfies `is_stray` until none is left.
+def end_orphans(is_orphan: Callable[[Path], bool], timeout_s: float) -> int:
+    """Kills every process whose /proc folder satisfies `is_orphan` until none is left.
 
     Returns how many there were. Raises LocalStackError when one survives `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     seen: set[int] = set()
-    while strays := set(living(is_stray)):
-        seen |= strays
+    while orphans := set(running_pids(is_orphan)):
+        seen |= orphans
         if time.monotonic() > deadline:
-            raise LocalStackError(f"processes {sorted(strays)} of an earlier run do not end")
-        for pid in strays:
+            raise LocalStackError(f"processes {sorted(orphans)} of an earlier run do not end")
+        for pid in orphans:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_POLL_PERIOD_S)
     return len(seen)
 
 
-def works_in(folder: Path) -> Callable[[Path], bool]:
+def has_working_folder(folder: Path) -> Callable[[Path], bool]:
     """Processes whose working folder is `folder`, as all of a Postgres cluster's are."""
 
     def holds(process: Path) -> bool:
@@ -50,7 +50,7 @@ def has_variable(name: str, value: str) -> Callable[[Path], bool]:
     return holds
 
 
-def living(holds: Callable[[Path], bool]) -> Iterator[int]:
+def running_pids(holds: Callable[[Path], bool]) -> Iterator[int]:
     """Ids of running processes but our own for which `holds` is true.
 
     Processes of others vanish or refuse while we look: neither is ours to end.

@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local.errors import SharedMemoryTooSmall
 from deploy.local.nodes import NodeOptions
-from deploy.local.state.host_caches import fitted, require_room, total_bytes
+from deploy.local.state.host_caches import fit_to_memory, require_room, total_bytes
 
 NODES = (
     NodeOptions("small", host_cache_bytes=100 * 10**6),
@@ -23,13 +23,13 @@ NODES = (
 def test_caches_are_made_to_fit_shared_memory_together(
     free_bytes: int, expected_megabytes: list[int]
 ) -> None:
-    nodes = fitted(NODES, free_bytes)
+    nodes = fit_to_memory(NODES, free_bytes)
 
     assert [node.host_cache_bytes // 10**6 for node in nodes] == expected_megabytes
 
 
 def test_a_node_keeps_a_cache_however_full_shared_memory_is() -> None:
-    assert total_bytes(fitted(NODES, 0)) == len(NODES)
+    assert total_bytes(fit_to_memory(NODES, 0)) == len(NODES)
 
 
 def test_what_does_not_fit_is_said_with_its_cure() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deploy.local.processes.hang_detector import Watch
+from deploy.local.processes.hang_detector import HangDetector
 
 
 class Script:
@@ -24,8 +24,8 @@ class Script:
 async def is_hung(signs: str) -> bool:
     """By the end of the script."""
     script = Script(signs)
-    watch = Watch(script.sign_of_life, period_s=0, max_misses=3)
-    hung = asyncio.create_task(watch.until_hung())
+    detector = HangDetector(script.sign_of_life, period_s=0, max_misses=3)
+    hung = asyncio.create_task(detector.until_hung())
     over = asyncio.create_task(script.is_over.wait())
     done, left = await asyncio.wait({hung, over}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
     for task in left:
