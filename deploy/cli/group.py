@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from deploy.cli.errors import CliError
-from deploy.cli.terminal import Terminal
+from deploy.cli.output.terminal import Terminal
 
 _BROKEN_PIPE = 1
 

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.client import Client, Reply, model_path
-from deploy.cli.errors import Refused, TryLater
-from deploy.cli.modeloptions import (
+from deploy.cli.commands.model_options import (
     ContextOption,
     EndpointsOption,
     KeepAliveOption,
@@ -20,12 +19,13 @@ from deploy.cli.modeloptions import (
     TtftOption,
     given,
 )
-from deploy.cli.modeltables import model_details, model_rows
-from deploy.cli.options import JsonOption, NameArgument
+from deploy.cli.commands.options import JsonOption, NameArgument
+from deploy.cli.errors import Refused, TryLater
+from deploy.cli.output.formatting import size
+from deploy.cli.output.model_tables import model_details, model_rows
+from deploy.cli.output.terminal import ProgressLine, Terminal, listing
 from deploy.cli.session import connect
-from deploy.cli.terminal import ProgressLine, Terminal, listing
 from deploy.cli.views import Model
-from deploy.cli.words import size
 
 app = typer.Typer(help="Register, list, show, change and remove models.")
 _POLL_PERIOD_S = 0.3

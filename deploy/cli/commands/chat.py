@@ -10,11 +10,11 @@ import typer
 from rich.status import Status
 
 from deploy.cli.client import Client
-from deploy.cli.conversation import Conversation
+from deploy.cli.commands.conversation import Conversation
+from deploy.cli.commands.options import NameArgument
 from deploy.cli.errors import CliError, Refused
-from deploy.cli.options import NameArgument
+from deploy.cli.output.terminal import Terminal
 from deploy.cli.session import connect
-from deploy.cli.terminal import Terminal
 from deploy.local.errors import ApiError
 from deploy.local.report.api_types import StreamEvent
 
@@ -57,68 +57,68 @@ def chat(
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
         prompt = sys.stdin.read()
     with connect(context) as client:
-        talk = Talk(client, terminal, model, Sampling(max_tokens, temperature, seed))
+        chat_client = ChatClient(client, terminal, model, Sampling(max_tokens, temperature, seed))
         conversation = Conversation.begin(system)
         if prompt is None:
-            converse(talk, terminal, conversation)
+            converse(chat_client, terminal, conversation)
         else:
-            answer_once(talk, terminal, conversation.asked(prompt))
+            answer_once(chat_client, terminal, conversation.asked(prompt))
 
 
 @dataclass
-class Talk:
-    """Asks; `heard` is what has come of the answer, also when it broke off."""
+class ChatClient:
+    """Asks a model and writes its answer; `answer` has what came of it, also when it broke off."""
 
     client: Client
     terminal: Terminal
     model: str
     sampling: Sampling
-    heard: str = ""
+    answer: str = ""
 
     def ask(self, conversation: Conversation) -> None:
         """Writes the answer as it comes. Raises CliError, KeyboardInterrupt."""
-        self.heard = ""
+        self.answer = ""
         body = {"model": self.model, "messages": conversation.body(), "stream": True}
-        with waiting(self.terminal) as wait:
+        with wait_indicator(self.terminal) as indicator:
             stream = self.client.stream("/v1/chat/completions", body | self.sampling.body())
             with stream as lines:
                 for event in _events(lines):
-                    self._take(event, wait)
+                    self._take(event, indicator)
 
-    def _take(self, event: StreamEvent, wait: "Wait") -> None:
+    def _take(self, event: StreamEvent, indicator: "WaitIndicator") -> None:
         if event.text:
-            wait.end()
-            self.heard += event.text
+            indicator.end()
+            self.answer += event.text
             self.terminal.write(event.text)
-        elif event.progress and not self.heard:
-            wait.update(event.progress)
+        elif event.progress and not self.answer:
+            indicator.update(event.progress)
 
 
-def answer_once(talk: Talk, terminal: Terminal, conversation: Conversation) -> None:
+def answer_once(chat_client: ChatClient, terminal: Terminal, conversation: Conversation) -> None:
     try:
-        talk.ask(conversation)
+        chat_client.ask(conversation)
     finally:
-        if talk.heard:
+        if chat_client.answer:
             terminal.write("\n")
 
 
-def converse(talk: Talk, terminal: Terminal, conversation: Conversation) -> None:
+def converse(chat_client: ChatClient, terminal: Terminal, conversation: Conversation) -> None:
     """Until Ctrl-D. What goes wrong with one answer ends that answer only."""
     import readline  # noqa: F401  # gives `input` its line editing and history
 
-    terminal.note(f"{talk.model}: Ctrl-C ends an answer, Ctrl-D the conversation")
+    terminal.note(f"{chat_client.model}: Ctrl-C ends an answer, Ctrl-D the conversation")
     while (question := _read_question()) is not None:
         if not question.strip():
             continue
         conversation = conversation.asked(question)
         try:
-            talk.ask(conversation)
+            chat_client.ask(conversation)
         except KeyboardInterrupt:
             terminal.note(" (cancelled)")
         except CliError as error:
             terminal.complain(str(error))
         terminal.write("\n")
-        conversation = conversation.answered(talk.heard)
+        conversation = conversation.answered(chat_client.answer)
     terminal.write("\n")
 
 
@@ -143,7 +143,7 @@ def _events(lines: Iterator[str]) -> Iterator[StreamEvent]:
         raise Refused(str(exc)) from exc
 
 
-class Wait:
+class WaitIndicator:
     """What a waiting person sees: a spinner with words; in a pipe, lines."""
 
     def __init__(self, terminal: Terminal, spinner: Status | None) -> None:
@@ -162,9 +162,9 @@ class Wait:
 
 
 @contextmanager
-def waiting(terminal: Terminal) -> Iterator[Wait]:
+def wait_indicator(terminal: Terminal) -> Iterator[WaitIndicator]:
     if not terminal.err.is_terminal:
-        yield Wait(terminal, None)
+        yield WaitIndicator(terminal, None)
         return
     with terminal.err.status("[dim]asking[/dim]") as spinner:
-        yield Wait(terminal, spinner)
+        yield WaitIndicator(terminal, spinner)

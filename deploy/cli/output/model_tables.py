@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from deploy.cli.output.formatting import one_line, size
 from deploy.cli.views import Model
-from deploy.cli.words import one_line, size
 
 
 def model_rows(models: Sequence[Model]) -> list[tuple[str, ...]]:

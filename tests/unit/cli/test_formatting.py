@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.cli.words import without_controls
+from deploy.cli.output.formatting import without_controls
 
 
 @pytest.mark.parametrize(

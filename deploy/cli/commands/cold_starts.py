@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from deploy.cli.client import Client
+from deploy.cli.commands.options import JsonOption
 from deploy.cli.errors import Refused
-from deploy.cli.options import JsonOption
+from deploy.cli.output.formatting import age, one_line, seconds, size
+from deploy.cli.output.terminal import Terminal, listing
 from deploy.cli.session import connect
-from deploy.cli.terminal import Terminal, listing
 from deploy.cli.views import ColdStart, ColdStartDetail
-from deploy.cli.words import age, one_line, seconds, size
 from deploy.local.report.drawing import gantt, path_table, timeline_table
 from libs.common.observability.criticalpath import critical_path
 

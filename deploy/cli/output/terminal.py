@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from deploy.cli.words import without_controls
+from deploy.cli.output.formatting import without_controls
 
 _PIPE_WIDTH = 250  # characters; nothing breaks a line that a program reads
 

@@ -9,12 +9,12 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from deploy.cli.client import Client
+from deploy.cli.commands.options import JsonOption
 from deploy.cli.errors import TryLater
-from deploy.cli.options import JsonOption
+from deploy.cli.output.formatting import age, size
+from deploy.cli.output.terminal import Terminal, listing
 from deploy.cli.session import connect
-from deploy.cli.terminal import Terminal, listing
 from deploy.cli.views import Endpoint, Model, Node
-from deploy.cli.words import age, size
 
 
 class _Readiness(BaseModel):

@@ -1,0 +1,1 @@
+"""What a command writes: tables, sizes and times in words, the terminal."""
