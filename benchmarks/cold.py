@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from benchmarks import vllmenv
 from benchmarks.coldpath import models, report, vllmserver
-from benchmarks.coldpath.pace import Pace
+from benchmarks.coldpath.duration_estimates import DurationEstimates
 from benchmarks.coldpath.samples import Sample, Samples
 from benchmarks.coldpath.starts import Bench
 from benchmarks.coldpath.summary import is_of_this_code
@@ -54,18 +54,18 @@ def _measure(names: Sequence[str], num_runs: int, samples: Samples, deadline_s: 
         StateFolder(FOLDER / "state"),
         models.sources(FOLDER / "models", {variant.model for variant in chosen}),
     )
-    pace = Pace(ALL)
+    estimates = DurationEstimates(ALL)
     for run in range(num_runs):
         left = [turn for later in range(run, num_runs) for turn in _turns(names, later, samples)]
-        minutes = sum(map(pace.expected_s, left)) / 60
+        minutes = sum(map(estimates.expected_s, left)) / 60
         print(f"run {run + 1} of {num_runs}, about {minutes:.0f} minutes for all", flush=True)
         for turn in _turns(names, run, samples):
             if time.monotonic() > deadline_s:
                 print("the time is over: the same call again goes on from here")
                 return
-            pace.begin()
+            estimates.begin()
             found = _measured(turn, bench)
-            pace.end(turn)
+            estimates.end(turn)
             samples.add(found)
             _tell(found, samples)
         print(f"so far went into {bench.stopwatch}", flush=True)

@@ -18,7 +18,7 @@ from services.worker.runtime.dataplane.watch import Neighbours
 
 ROW_BYTES = 576 * 2
 NUM_WARM_UP, NUM_HOPS = 100, 1_000
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def _link(plane: DataPlane, other_stage: int, pipe: Connection) -> None:
     pipe.send((plane.address, plane.keys.public))
     other = Neighbour(other_stage, *pipe.recv())
     plane.connect(Neighbours(other, other))
-    plane.wait_linked(PATIENCE_S)
+    plane.wait_linked(TIMEOUT_S)
 
 
 def hop_times_s(plane: DataPlane, num_rows: int, num_hops: int) -> list[float]:
@@ -64,7 +64,7 @@ def hop_times_s(plane: DataPlane, num_rows: int, num_hops: int) -> list[float]:
     for _ in range(NUM_WARM_UP + num_hops):
         started_s = time.perf_counter()
         plane.send(batch, hidden, ROW_BYTES)
-        assert plane.receive(PATIENCE_S) is not None
+        assert plane.receive(TIMEOUT_S) is not None
         times_s.append((time.perf_counter() - started_s) / 2)
     return times_s[NUM_WARM_UP:]
 
@@ -73,7 +73,7 @@ def _echo(pipe: Connection, security: Security) -> None:
     plane = DataPlane(stage=1, host="127.0.0.1", security=security)
     _link(plane, 0, pipe)
     while True:
-        if (hop := plane.receive(PATIENCE_S)) is not None:
+        if (hop := plane.receive(TIMEOUT_S)) is not None:
             plane.send(hop.batch, hop.hidden, hop.row_bytes)
 
 

@@ -30,7 +30,7 @@ MAX_CONTEXT_TOKENS = 2048
 WARM_UP = "warm-up"  # a tiny model: what it starts is not what is measured
 KEEP_ALIVE_S = 1.0
 REST_S = 2.0  # before each start: nothing else goes on, and what nodes keep ready is refilled
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
 
 def small_node(variant: Variant) -> Mapping[str, object]:
@@ -63,7 +63,7 @@ class Bench:
             LocalStack(self._options(variants[0])) as stack,
             ApiClient(stack.gateway_url, stack.api_key) as api,
         ):
-            await api.wait_nodes(variants[0].num_nodes, PATIENCE_S)
+            await api.wait_nodes(variants[0].num_nodes, TIMEOUT_S)
             self.stopwatch.lap("starting stacks")
             await self._register(api, WARM_UP, variants[0])
             await _ask(api, WARM_UP)
@@ -104,7 +104,7 @@ class Bench:
             "max_slots": self.max_slots,
         }
         await api.ensure_model(name, self.sources[name], settings)
-        async for _ in api.wait_imported(name, 10 * PATIENCE_S):
+        async for _ in api.wait_imported(name, 10 * TIMEOUT_S):
             pass
 
 
@@ -165,7 +165,7 @@ class _Prepared:
             pids = descendants(pid for name in agents if (pid := self.stack.pid(name)))
             return sum(process_name(pid) == STANDBY for pid in pids) >= wanted
 
-        await eventually(are_there, timeout_s=PATIENCE_S, poll_s=0.2, what="the standbys")
+        await eventually(are_there, timeout_s=TIMEOUT_S, poll_s=0.2, what="the standbys")
 
 
 async def _ask(api: ApiClient, model: str) -> _Answer:
@@ -185,7 +185,7 @@ async def _record(api: ApiClient, request_id: str) -> ColdStartInfo:
         record = await api.cold_start_of(request_id)
         return record if record is not None and record.is_complete else None
 
-    found = await eventually(complete, timeout_s=PATIENCE_S, poll_s=0.1, what="the whole record")
+    found = await eventually(complete, timeout_s=TIMEOUT_S, poll_s=0.1, what="the whole record")
     assert isinstance(found, ColdStartInfo)
     return found
 
@@ -195,4 +195,4 @@ async def _until_at_rest(api: ApiClient) -> None:
         nodes = await api.nodes()
         return not any(node.reserved_bytes or node.num_workers for node in nodes)
 
-    await eventually(is_at_rest, timeout_s=PATIENCE_S, poll_s=0.1, what="nodes at rest")
+    await eventually(is_at_rest, timeout_s=TIMEOUT_S, poll_s=0.1, what="nodes at rest")

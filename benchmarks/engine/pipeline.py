@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.engine.engines import options, warmed
 from benchmarks.engine.model import DemoModel
-from benchmarks.engine.stage import PATIENCE_S, place_of, ring_of
+from benchmarks.engine.stage import TIMEOUT_S, place_of, ring_of
 from services.worker.engine.engine import Engine
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.plane import DataPlane
@@ -60,4 +60,4 @@ def _introduce(plane: DataPlane, followers: list[Process]) -> None:
             process.stdin.write(f"{other.stage} {other.address} {other.public_key}\n")
         process.stdin.flush()
     plane.connect(Neighbours(stages[-1], stages[1]))
-    plane.wait_linked(PATIENCE_S)
+    plane.wait_linked(TIMEOUT_S)

@@ -23,7 +23,7 @@ from services.worker.runtime.dataplane.ring import SocketRing
 from services.worker.runtime.dataplane.watch import Neighbours
 from tests.support.weights import PackedWeights
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     plane = DataPlane(stage=place.index, host="127.0.0.1", security=Security(security))
     print(plane.address, plane.keys.public, flush=True)
     plane.connect(Neighbours(_read_neighbour(), _read_neighbour()))
-    plane.wait_linked(PATIENCE_S)
+    plane.wait_linked(TIMEOUT_S)
     follower = Follower(
         model["config"], weights, options(), place, ring_of(plane, model["config"].hidden_size)
     )
@@ -54,7 +54,7 @@ def place_of(index: int, cuts: list[int]) -> Place:
 
 def ring_of(plane: DataPlane, hidden_size: int) -> SocketRing:
     cpu = torch.device("cpu")
-    return SocketRing(plane, hidden_size, DTYPE, cpu, link_timeout_s=PATIENCE_S)
+    return SocketRing(plane, hidden_size, DTYPE, cpu, link_timeout_s=TIMEOUT_S)
 
 
 def _of_stage(state: Mapping[str, torch.Tensor], layers: range) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from deploy.local.state.state_folder import StateFolder
 from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids
-from tests.acceptance.pipeline.driving.disturbing import Models
+from tests.acceptance.pipeline.driving.disturbed_streams import Models
 from tests.acceptance.pipeline.driving.record import Record
 from tests.support.checkpoints import make_tiny_llama
 

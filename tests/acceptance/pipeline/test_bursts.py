@@ -9,7 +9,6 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
 from tests.acceptance.observing import live_endpoints, nodes
 from tests.acceptance.pipeline.conftest import NUM_NODES
-from tests.acceptance.pipeline.driving.asking import require_right_tokens
 from tests.acceptance.pipeline.driving.bursts import (
     BurstModel,
     Figures,
@@ -19,6 +18,7 @@ from tests.acceptance.pipeline.driving.bursts import (
     spread,
 )
 from tests.acceptance.pipeline.driving.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.questions import require_right_tokens
 from tests.support.figures import Figure
 
 pytestmark = [

@@ -8,7 +8,7 @@ import pytest
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
 from tests.acceptance.observing import reserved_bytes, worker_pids
-from tests.acceptance.pipeline.driving.disturbing import Models, Stream
+from tests.acceptance.pipeline.driving.disturbed_streams import Models, Stream
 from tests.acceptance.pipeline.driving.processes import processor_s
 from tests.support.figures import Figure
 from tests.support.waiting import eventually

@@ -20,7 +20,7 @@ from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids
 from tests.acceptance.pipeline.driving.busproxy import BusProxy
-from tests.acceptance.pipeline.driving.disturbing import Models
+from tests.acceptance.pipeline.driving.disturbed_streams import Models
 from tests.acceptance.pipeline.driving.processes import is_there, processor_s
 from tests.acceptance.pipeline.driving.record import Record
 from tests.support.waiting import eventually

@@ -20,7 +20,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import model_cache
-from tests.acceptance.pipeline.driving.talking import Said, Talk, talk_with
+from tests.acceptance.pipeline.driving.model_session import ModelSession, TokenAnswer, open_session
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.support.figures import Figure
 from tests.support.smollm2 import Reference, converted
@@ -89,20 +89,22 @@ async def test_twenty_prompts_in_company_during_and_after_a_cold_start_give_tran
     logits_along = cache(reference.logits_along)  # nearly always the same, whatever the stages
     name = f"float32-{len(stage_counts)}"
     source = reference.save(sources / name)
-    async with talk_with(wide_client, wide_stack, name, source, reference) as talk:
+    async with open_session(wide_client, wide_stack, name, source, reference) as session:
         for num_stages in stage_counts:  # downwards: one node with all units needs no other
-            said = await ask_cold_and_warm(talk, num_stages, num_tokens)
+            said = await ask_cold_and_warm(session, num_stages, num_tokens)
             check_all(equality, logits_along, f"{num_stages} stages", said)
     figure(f"{num_tokens} tokens, stages {stage_counts}: {equality}: {equality.ties}")
     equality.check()
 
 
-async def ask_cold_and_warm(talk: Talk, num_stages: int, num_tokens: int) -> list[Said]:
+async def ask_cold_and_warm(
+    session: ModelSession, num_stages: int, num_tokens: int
+) -> list[TokenAnswer]:
     """The first questions together while the model starts, the others together afterwards."""
-    await talk.limit_stages(num_stages)
-    cold = await talk.ask_together(QUESTIONS[:NUM_TOGETHER], num_tokens)
-    warm = await talk.ask_together(QUESTIONS[NUM_TOGETHER:], num_tokens)
-    await talk.check_stages(num_stages)
+    await session.limit_stages(num_stages)
+    cold = await session.ask_together(QUESTIONS[:NUM_TOGETHER], num_tokens)
+    warm = await session.ask_together(QUESTIONS[NUM_TOGETHER:], num_tokens)
+    await session.check_stages(num_stages)
     return cold + warm
 
 
@@ -110,7 +112,7 @@ def check_all(
     equality: TokenEquality,
     logits_along: Callable[[str, Sequence[int]], torch.Tensor],
     where: str,
-    answers: Sequence[Said],
+    answers: Sequence[TokenAnswer],
 ) -> None:
     """Each token is transformers' choice after those before it, and as likely as it says."""
     for question, said in zip(QUESTIONS, answers, strict=True):
@@ -134,13 +136,15 @@ async def test_twenty_prompts_in_turn_give_transformers_tokens_also_in_bfloat16(
 ) -> None:
     reference, num_tokens = Reference(checkpoint, torch.bfloat16), 32
     source = shutil.copy(gguf, sources)  # so that the import converts it
-    answers: dict[int, list[Said]] = {}
-    async with talk_with(wide_client, wide_stack, "bfloat16", Path(source), reference) as talk:
-        assert (await wide_client.model(talk.model))["dtype"] == "BF16"
+    answers: dict[int, list[TokenAnswer]] = {}
+    async with open_session(
+        wide_client, wide_stack, "bfloat16", Path(source), reference
+    ) as session:
+        assert (await wide_client.model(session.model))["dtype"] == "BF16"
         for num_stages in (4, 3, 2, 1):
-            await talk.limit_stages(num_stages)
-            answers[num_stages] = await talk.ask_in_turn(QUESTIONS, num_tokens)
-            await talk.check_stages(num_stages)
+            await session.limit_stages(num_stages)
+            answers[num_stages] = await session.ask_in_turn(QUESTIONS, num_tokens)
+            await session.check_stages(num_stages)
 
     # A warm stage packs its weights while it answers, which rounds bfloat16 products otherwise.
     for question, *said in zip(QUESTIONS, *answers.values(), strict=True):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Model, Models, Stream
+from tests.acceptance.pipeline.driving.disturbed_streams import NUM_STAGES, Model, Models, Stream
 from tests.acceptance.pipeline.driving.processes import is_there, processes_of_node, wake
 from tests.acceptance.pipeline.driving.record import StageRow
 from tests.support.frozenthread import FrozenThread

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Models
+from tests.acceptance.pipeline.driving.disturbed_streams import NUM_STAGES, Models
 from tests.acceptance.pipeline.driving.record import StageRow
 from tests.support.figures import Figure
 from tests.support.waiting import eventually

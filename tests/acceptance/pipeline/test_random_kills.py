@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.driving.faults import SERVICES, Victim
+from tests.acceptance.pipeline.driving.chaos_rounds import ChaosRounds
+from tests.acceptance.pipeline.driving.fault_injector import SERVICES, Victim
 from tests.acceptance.pipeline.driving.leftovers import nothing_left
 from tests.acceptance.pipeline.driving.record import Record
-from tests.acceptance.pipeline.driving.rounds import Rounds
 from tests.support.figures import Figure
 
 pytestmark = [
@@ -62,7 +62,7 @@ async def test_random_cold_starts_under_random_kills_end_right_and_leave_nothing
 ) -> None:
     seed = int(os.environ.get(SEED_VARIABLE, seed))
     folder = sources / f"random-{num_rounds}"
-    rounds = Rounds(
+    rounds = ChaosRounds(
         wide_stack, gateways, record, folder, Random(seed), victims, longest_freeze_s, figure
     )
     for number in range(num_rounds):

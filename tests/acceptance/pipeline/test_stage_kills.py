@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from deploy.local.stack import LocalStack
-from tests.acceptance.pipeline.driving.disturbing import (
+from tests.acceptance.pipeline.driving.disturbed_streams import (
     NUM_STAGES,
     Model,
     Models,
@@ -104,14 +104,16 @@ SAMPLE = {(before_registered, 2), (before_ready, 0), (during_prefill, 1), (mid_d
 async def test_a_killed_stage_leaves_the_stream_exact_and_nothing_behind(
     models: Models, wide_stack: LocalStack, phase: Phase, index: int, tally: Tally
 ) -> None:
-    stream = await struck(models, wide_stack, phase, index)
+    stream = await stream_with_killed_stage(models, wide_stack, phase, index)
 
     await stream.is_exact()
     tally("killed stages", streams_exact=1)
     await stream.model.gone()
 
 
-async def struck(models: Models, stack: LocalStack, phase: Phase, index: int) -> Stream:
+async def stream_with_killed_stage(
+    models: Models, stack: LocalStack, phase: Phase, index: int
+) -> Stream:
     """A stream whose stage was killed in that phase; each try has weights that no node has seen."""
     for _ in range(NUM_TRIES):
         model = await models.fresh()

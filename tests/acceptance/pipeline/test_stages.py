@@ -10,7 +10,7 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import live_endpoints, settled
 from tests.acceptance.pipeline.conftest import NUM_NODES
-from tests.acceptance.pipeline.driving.disturbing import Models
+from tests.acceptance.pipeline.driving.disturbed_streams import Models
 from tests.support.failures import require_tokens
 from tests.support.figures import Figure
 from tests.support.spans import SpanRecord, trace_of

@@ -15,7 +15,7 @@ from tests.support.workqueue_contract import GoAway, WorkQueueContract, job
 
 Clients = tuple[Client, Client]
 Queues = tuple[NatsWorkQueue, NatsWorkQueue]
-IMPATIENCE_S = 0.3  # for puts that nobody will ever answer
+SHORT_TIMEOUT_S = 0.3  # for puts that nobody will ever answer
 
 
 @pytest_asyncio.fixture
@@ -44,7 +44,7 @@ class TestNatsWorkQueue(WorkQueueContract):
 
     @pytest.fixture
     def impatient(self, clients: Clients) -> NatsWorkQueue:
-        return NatsWorkQueue(clients[0], IMPATIENCE_S)
+        return NatsWorkQueue(clients[0], SHORT_TIMEOUT_S)
 
     @pytest.fixture
     def fetcher(self, clients: Clients) -> NatsWorkQueue:
@@ -79,7 +79,7 @@ async def test_only_the_scheduler_may_add_jobs(clients: Clients, queues: Queues)
     scheduler, fetcher = queues
     await scheduler.ensure()
     with pytest.raises(BusError):
-        await NatsWorkQueue(clients[1], IMPATIENCE_S).put(job(1))
+        await NatsWorkQueue(clients[1], SHORT_TIMEOUT_S).put(job(1))
     assert await fetcher.take(timeout_s=0.2) is None
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.coldpath.duration_estimates import DurationEstimates
 from benchmarks.coldpath.growth import growth
-from benchmarks.coldpath.pace import Pace
 from benchmarks.coldpath.samples import PathPart, Sample, Samples
 from benchmarks.coldpath.summary import summary
 from benchmarks.coldpath.variants import (
@@ -97,12 +97,12 @@ def test_samples_of_other_code_do_not_count(samples: Samples, tmp_path: Path) ->
 
 def test_a_turn_is_expected_to_take_as_long_as_it_took() -> None:
     now_s = iter([0.0, 100.0, 120.0, 200.0, 240.0])
-    pace = Pace(list(NAMES.values()), lambda: next(now_s))
-    slower = pace.expected_s(["sequential_100mbit"])
-    assert slower > pace.expected_s(["s4"]) > 0 and pace.expected_s([VLLM]) > 0
+    estimates = DurationEstimates(list(NAMES.values()), lambda: next(now_s))
+    slower = estimates.expected_s(["sequential_100mbit"])
+    assert slower > estimates.expected_s(["s4"]) > 0 and estimates.expected_s([VLLM]) > 0
 
     for _ in range(2):
-        pace.begin()
-        pace.end(["s4"])
+        estimates.begin()
+        estimates.end(["s4"])
 
-    assert pace.expected_s(["s4"]) == 30.0
+    assert estimates.expected_s(["s4"]) == 30.0

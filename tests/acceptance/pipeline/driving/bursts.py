@@ -7,8 +7,13 @@ from math import ceil
 from pathlib import Path
 
 from tests.acceptance.client import Client, Json
-from tests.acceptance.pipeline.driving.asking import Asked, Question, ask, require_right_tokens
-from tests.acceptance.pipeline.driving.undisturbed import Undisturbed, undisturbed
+from tests.acceptance.pipeline.driving.expected_answers import ExpectedAnswer, expected_answers
+from tests.acceptance.pipeline.driving.questions import (
+    Question,
+    QuestionResult,
+    ask,
+    require_right_tokens,
+)
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.waiting import eventually
 
@@ -21,12 +26,12 @@ class BurstModel:
     """Stored weights, to be registered under any name, and the answers it must give."""
 
     folder: Path
-    answers: tuple[Undisturbed, ...]
+    answers: tuple[ExpectedAnswer, ...]
 
     @classmethod
     def make(cls, folder: Path, seed: int, hidden_size: int = 64) -> "BurstModel":
         make_tiny_llama(folder, seed=seed, num_layers=6, hidden_size=hidden_size, is_endless=True)
-        return cls(folder, undisturbed(folder, NUM_PROMPTS, NUM_TOKENS))
+        return cls(folder, expected_answers(folder, NUM_PROMPTS, NUM_TOKENS))
 
     def questions(self, name: str, count: int) -> list[Question]:
         chosen = (self.answers[number % len(self.answers)] for number in range(count))
@@ -45,7 +50,7 @@ class Figures:
     ended_p95_s: float
 
     @classmethod
-    def of(cls, burst: Sequence[Asked]) -> "Figures":
+    def of(cls, burst: Sequence[QuestionResult]) -> "Figures":
         answered = [asked for asked in burst if asked.is_right]
         first = [asked.first_text_s for asked in answered if asked.first_text_s is not None]
         ended = [asked.ended_s for asked in answered if asked.ended_s is not None]
@@ -81,7 +86,7 @@ def spread(names: Sequence[str], models: Sequence[BurstModel], count: int) -> li
     ]
 
 
-async def send(client: Client, questions: Sequence[Question]) -> list[Asked]:
+async def send(client: Client, questions: Sequence[Question]) -> list[QuestionResult]:
     """All at once; returns when the last one has ended."""
     return await asyncio.gather(*(ask(client, question) for question in questions))
 
@@ -91,7 +96,7 @@ async def cold_starts(client: Client, model: str) -> list[Json]:
     return found
 
 
-def check_answers(burst: Sequence[Asked]) -> None:
+def check_answers(burst: Sequence[QuestionResult]) -> None:
     """Every one ended before its deadline: with its right answer, or refused and told for how
     long."""
     require_right_tokens(burst)

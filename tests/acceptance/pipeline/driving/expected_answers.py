@@ -19,7 +19,7 @@ _BATCH = 4
 
 
 @dataclass(frozen=True)
-class Undisturbed:
+class ExpectedAnswer:
     """One prompt and the beginning of its answer, which goes on after it."""
 
     prompt: str
@@ -31,7 +31,7 @@ class Undisturbed:
         return decoded
 
 
-def undisturbed(folder: Path, num_prompts: int, num_tokens: int) -> tuple[Undisturbed, ...]:
+def expected_answers(folder: Path, num_prompts: int, num_tokens: int) -> tuple[ExpectedAnswer, ...]:
     """Answers of so many tokens to the first prompts for which all of them are decided.
 
     `folder` holds an endless checkpoint of `make_tiny_llama`.
@@ -39,14 +39,14 @@ def undisturbed(folder: Path, num_prompts: int, num_tokens: int) -> tuple[Undist
     return tuple(islice(_decided(folder, num_tokens), num_prompts))
 
 
-def _decided(folder: Path, num_tokens: int) -> Iterator[Undisturbed]:
+def _decided(folder: Path, num_tokens: int) -> Iterator[ExpectedAnswer]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for start in count(step=_BATCH):
         prompts = [f"prompt {number:04}" for number in range(start, start + _BATCH)]
         ids, gaps = _generate(model, prompts, num_tokens)
         for prompt, token_ids, gap in zip(prompts, ids.tolist(), gaps, strict=True):
             if gap > DECIDED_GAP:
-                yield Undisturbed(prompt, tuple(token_ids))
+                yield ExpectedAnswer(prompt, tuple(token_ids))
 
 
 @torch.inference_mode()

@@ -10,11 +10,21 @@ from random import Random
 
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.driving.asking import Asked, Question, ask, require_right_tokens
-from tests.acceptance.pipeline.driving.faults import Fault, Saboteur, Struck, Victim
+from tests.acceptance.pipeline.driving.expected_answers import ExpectedAnswer, expected_answers
+from tests.acceptance.pipeline.driving.fault_injector import (
+    Fault,
+    FaultInjector,
+    InjectedFault,
+    Victim,
+)
 from tests.acceptance.pipeline.driving.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.questions import (
+    Question,
+    QuestionResult,
+    ask,
+    require_right_tokens,
+)
 from tests.acceptance.pipeline.driving.record import Record
-from tests.acceptance.pipeline.driving.undisturbed import Undisturbed, undisturbed
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.failures import WrongTokens
 from tests.support.figures import Figure
@@ -39,7 +49,7 @@ class Target:
     """A registered model that nothing runs of."""
 
     name: str
-    answers: tuple[Undisturbed, ...]
+    answers: tuple[ExpectedAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Sent:
 
 
 @dataclass
-class Rounds:
+class ChaosRounds:
     """Draws and plays rounds, and counts how requests ended."""
 
     stack: LocalStack
@@ -69,13 +79,13 @@ class Rounds:
         target = await self._target()
         questions = self._draw_questions(target)
         faults = self._draw_faults()
-        saboteur = Saboteur(self.stack, self.record)
-        striking = asyncio.gather(*(saboteur.strike(fault) for fault in faults))
+        injector = FaultInjector(self.stack, self.record)
+        injecting = asyncio.gather(*(injector.inject(fault) for fault in faults))
         asked = await asyncio.gather(*(self._ask(sent) for sent in questions))
-        struck = await striking
-        story = f"round {number}, {target.name}, {'; '.join(map(str, struck))}"
+        injected = await injecting
+        story = f"round {number}, {target.name}, {'; '.join(map(str, injected))}"
         self.figure(f"{story}: {_summary(asked)}")
-        await self._check(story, questions, asked, struck)
+        await self._check(story, questions, asked, injected)
 
     async def close(self) -> None:
         for target in self._targets:
@@ -97,7 +107,7 @@ class Rounds:
         await self.clients[0].ready(name, str(folder), **settings)
         for client in self.clients:
             await _is_known(client, name)
-        target = Target(name, undisturbed(folder, NUM_PROMPTS, MAX_TOKENS))
+        target = Target(name, expected_answers(folder, NUM_PROMPTS, MAX_TOKENS))
         self._targets.append(target)
         return target
 
@@ -121,16 +131,20 @@ class Rounds:
         count = 2 if self.random.random() < SECOND_FAULT_SHARE else 1
         return [Fault.draw(self.random, self.victims, self.longest_freeze_s) for _ in range(count)]
 
-    async def _ask(self, sent: Sent) -> Asked:
+    async def _ask(self, sent: Sent) -> QuestionResult:
         await asyncio.sleep(sent.after_s)
         return await ask(self.clients[sent.gateway], sent.question)
 
     # ----------------------------------------------------------- judging one
 
     async def _check(
-        self, story: str, sent: Sequence[Sent], asked: Sequence[Asked], struck: Sequence[Struck]
+        self,
+        story: str,
+        sent: Sequence[Sent],
+        asked: Sequence[QuestionResult],
+        injected: Sequence[InjectedFault],
     ) -> None:
-        hit = {s.name for s in struck}
+        hit = {s.name for s in injected}
         try:
             require_right_tokens(asked)
         except WrongTokens as exc:
@@ -138,7 +152,7 @@ class Rounds:
         for one, answer in zip(sent, asked, strict=True):
             is_gateway_hit = f"gateway-{one.gateway}" in hit
             self.ends[_end(answer)] += 1
-            assert answer.is_right or _is_excused(answer, struck, is_gateway_hit), (
+            assert answer.is_right or _is_excused(answer, injected, is_gateway_hit), (
                 f"{story}: {answer}, text {answer.text!r}, not {answer.question.text!r}"
             )
             assert answer.ended_s is not None and answer.ended_s < REQUEST_TIMEOUT_S, story
@@ -150,7 +164,7 @@ class Rounds:
         except AssertionError as exc:
             raise AssertionError(f"{story}: {exc}") from exc
 
-    async def _check_rows(self, asked: Sequence[Asked]) -> None:
+    async def _check_rows(self, asked: Sequence[QuestionResult]) -> None:
         for answer in asked:
             if answer.is_right:
                 await eventually(
@@ -160,7 +174,7 @@ class Rounds:
                     what=f"the record of {answer.request_id}",
                 )
 
-    async def _is_on_record(self, answer: Asked) -> bool:
+    async def _is_on_record(self, answer: QuestionResult) -> bool:
         """What the client was given is what was counted."""
         found = await self.record.value(
             "SELECT count(*) FROM requests WHERE id = :id AND state = 'ENDED' "
@@ -171,7 +185,9 @@ class Rounds:
         return found == 1
 
 
-def _is_excused(answer: Asked, struck: Sequence[Struck], is_gateway_hit: bool) -> bool:
+def _is_excused(
+    answer: QuestionResult, injected: Sequence[InjectedFault], is_gateway_hit: bool
+) -> bool:
     """It failed as documented, for what was done, and told nothing wrong before."""
     if not answer.is_right_so_far:
         return False
@@ -179,18 +195,18 @@ def _is_excused(answer: Asked, struck: Sequence[Struck], is_gateway_hit: bool) -
         return is_gateway_hit
     return any(
         answer.error_code == code
-        and sum(s.name is not None and s.fault.victim in victims for s in struck) >= num_faults
+        and sum(s.name is not None and s.fault.victim in victims for s in injected) >= num_faults
         for code, victims, num_faults in DOCUMENTED
     )
 
 
-def _end(answer: Asked) -> str:
+def _end(answer: QuestionResult) -> str:
     if answer.is_right:
         return "right"
     return "cut" if answer.is_cut else f"{answer.status} {answer.error_code}"
 
 
-def _summary(asked: Sequence[Asked]) -> str:
+def _summary(asked: Sequence[QuestionResult]) -> str:
     return ", ".join(f"{_end(a)} ({a.num_tokens} tokens, {a.ended_s:.1f} s)" for a in asked)
 
 

@@ -12,7 +12,7 @@ from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.sockets import make_keys, open_outlet
 from services.worker.runtime.dataplane.watch import Neighbours
 from services.worker.runtime.dataplane.wire import encode_hello
-from tests.acceptance.pipeline.driving.disturbing import NUM_STAGES, Models
+from tests.acceptance.pipeline.driving.disturbed_streams import NUM_STAGES, Models
 from tests.acceptance.pipeline.driving.record import StageRow
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 NUM_TOKENS = 800
-PATIENCE_S = 10
+TIMEOUT_S = 10
 _OUTCOMES = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -31,7 +31,9 @@ _OUTCOMES = (
 )
 
 
-async def test_strangers_are_refused_by_every_stage_and_the_stream_goes_on(models: Models) -> None:
+async def test_unauthorized_peers_are_refused_by_every_stage_and_the_stream_goes_on(
+    models: Models,
+) -> None:
     model = await models.fresh(keep_alive_s=60)
     stream = model.stream("go", NUM_TOKENS)
     await stream.until_text()
@@ -62,7 +64,7 @@ def outcome_for_fresh_keys(stage: Neighbour) -> int:
         monitor = outlet.get_monitor_socket(_OUTCOMES)
         outlet.connect(stage.address)
         outlet.send(encode_hello((stage.stage - 1) % NUM_STAGES))
-        assert monitor.poll(PATIENCE_S * 1000), "the handshake does not end"
+        assert monitor.poll(TIMEOUT_S * 1000), "the handshake does not end"
         return int(recv_monitor_message(monitor)["event"])
     finally:
         context.destroy(0)
@@ -74,4 +76,4 @@ def be_a_stage_of_another_endpoint(stage: Neighbour) -> None:
     with DataPlane(stage=own, host="127.0.0.1", security=Security.CURVE) as plane:
         previous = Neighbour((own - 1) % NUM_STAGES, plane.address, plane.keys.public)
         plane.connect(Neighbours(previous, stage))
-        plane.wait_linked(PATIENCE_S)
+        plane.wait_linked(TIMEOUT_S)

@@ -49,12 +49,12 @@ class Fault:
         )
 
     def __str__(self) -> str:
-        blow = "kill" if self.frozen_s is None else f"freeze for {self.frozen_s:.1f} s"
-        return f"after {self.after_s:.1f} s {blow} {self.victim} at {self.position:.2f}"
+        what = "kill" if self.frozen_s is None else f"freeze for {self.frozen_s:.1f} s"
+        return f"after {self.after_s:.1f} s {what} {self.victim} at {self.position:.2f}"
 
 
 @dataclass(frozen=True)
-class Struck:
+class InjectedFault:
     fault: Fault
     name: str | None  # None: there was nobody of that kind
 
@@ -63,21 +63,21 @@ class Struck:
 
 
 @dataclass(frozen=True)
-class Saboteur:
+class FaultInjector:
     stack: LocalStack
     record: Record
 
-    async def strike(self, fault: Fault) -> Struck:
+    async def inject(self, fault: Fault) -> InjectedFault:
         """Returns when the victim is dead, or moves again."""
         await asyncio.sleep(fault.after_s)
         if fault.victim is Victim.STAGE:
-            return Struck(fault, await self._strike_stage(fault))
+            return InjectedFault(fault, await self._inject_into_stage(fault))
         names = await self._names(fault.victim)
         if not names:
-            return Struck(fault, None)
+            return InjectedFault(fault, None)
         name = names[int(fault.position * len(names))]
-        await self._strike_service(name, fault.frozen_s)
-        return Struck(fault, name)
+        await self._inject_into_service(name, fault.frozen_s)
+        return InjectedFault(fault, name)
 
     async def _names(self, victim: Victim) -> list[str]:
         names = sorted(name for name in self.stack.processes if self.stack.pid(name) is not None)
@@ -87,7 +87,7 @@ class Saboteur:
         schedulers = [name for name in names if name.startswith("scheduler-")]
         return [name for name in schedulers if (name == leader) == (victim is Victim.LEADER)]
 
-    async def _strike_service(self, name: str, frozen_s: float | None) -> None:
+    async def _inject_into_service(self, name: str, frozen_s: float | None) -> None:
         known_agent_pids(self.stack)
         if frozen_s is None:
             self.stack.kill(name)
@@ -96,7 +96,7 @@ class Saboteur:
         await asyncio.sleep(frozen_s)
         self.stack.kill(name, signal.SIGCONT)
 
-    async def _strike_stage(self, fault: Fault) -> str | None:
+    async def _inject_into_stage(self, fault: Fault) -> str | None:
         pids = sorted(worker_pids(self.stack))
         if not pids:
             return None

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 NUM_STAGES = 4
 FAST_POLL_S = 0.003  # phases of a start last tens of milliseconds
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Stream:
             value = condition()
             return await value if isinstance(value, Awaitable) else value
 
-        return await eventually(found, timeout_s=PATIENCE_S, poll_s=FAST_POLL_S, what=what)
+        return await eventually(found, timeout_s=TIMEOUT_S, poll_s=FAST_POLL_S, what=what)
 
     async def until_text(self, num_chunks: int = 20) -> None:
         await self.until(lambda: self.answer.num_chunks >= num_chunks, "streaming")
@@ -118,9 +118,9 @@ class Stream:
 
     async def is_exact(self) -> None:
         """It ends, with the text that the endpoint gives to whoever asks undisturbed."""
-        await asyncio.wait_for(self.task, PATIENCE_S)
+        await asyncio.wait_for(self.task, TIMEOUT_S)
         assert self.answer.is_complete, self.answer
         again = self.model.stream(self.prompt, self.max_tokens)
-        whole = await asyncio.wait_for(again.task, PATIENCE_S)
+        whole = await asyncio.wait_for(again.task, TIMEOUT_S)
         assert whole.is_complete, whole
         require_same_tokens(self.answer.text, whole.text)

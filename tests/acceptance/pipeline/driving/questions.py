@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from tests.acceptance.client import Client, Json, chat_body
-from tests.acceptance.pipeline.driving.undisturbed import Undisturbed
+from tests.acceptance.pipeline.driving.expected_answers import ExpectedAnswer
 from tests.support.failures import WrongTokens
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
@@ -17,7 +17,7 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 @dataclass(frozen=True)
 class Question:
     model: str
-    expected: Undisturbed
+    expected: ExpectedAnswer
     num_tokens: int
     timeout_s: float = 120.0  # the request's own deadline
 
@@ -28,7 +28,7 @@ class Question:
 
 
 @dataclass
-class Asked:
+class QuestionResult:
     """Times are seconds since the request was sent."""
 
     question: Question
@@ -78,16 +78,16 @@ class Asked:
         return not self.is_right_so_far or (is_called_whole and not self.is_right)
 
 
-def require_right_tokens(answers: Iterable[Asked]) -> None:
+def require_right_tokens(answers: Iterable[QuestionResult]) -> None:
     """Of those that broke: as far as they came. Raises WrongTokens."""
     for asked in answers:
         if asked.has_wrong_tokens:
             raise WrongTokens(f"{asked}, not {asked.question.text!r}")
 
 
-async def ask(client: Client, question: Question) -> Asked:
+async def ask(client: Client, question: Question) -> QuestionResult:
     """Never raises for what the stack does."""
-    asked = Asked(question)
+    asked = QuestionResult(question)
     began_s = time.monotonic()
     parameters = {
         "max_tokens": question.num_tokens,
@@ -108,7 +108,7 @@ async def ask(client: Client, question: Question) -> Asked:
     return asked
 
 
-async def _read(response: httpx.Response, asked: Asked, began_s: float) -> None:
+async def _read(response: httpx.Response, asked: QuestionResult, began_s: float) -> None:
     asked.status = response.status_code
     asked.request_id = response.headers.get("x-request-id")
     if response.status_code != 200:
@@ -122,7 +122,7 @@ async def _read(response: httpx.Response, asked: Asked, began_s: float) -> None:
             asked.first_text_s = time.monotonic() - began_s
 
 
-async def _chunks(lines: AsyncIterator[str], asked: Asked) -> AsyncIterator[Json]:
+async def _chunks(lines: AsyncIterator[str], asked: QuestionResult) -> AsyncIterator[Json]:
     has_ended = False
     async for line in lines:
         if line.startswith("data: "):
@@ -132,7 +132,7 @@ async def _chunks(lines: AsyncIterator[str], asked: Asked) -> AsyncIterator[Json
                 yield json.loads(line[6:])
 
 
-def _take(chunk: Json, asked: Asked) -> None:
+def _take(chunk: Json, asked: QuestionResult) -> None:
     asked.error = chunk.get("error", asked.error)
     if chunk.get("usage"):
         asked.num_tokens = chunk["usage"]["completion_tokens"]

@@ -1,4 +1,4 @@
-"""Questions to one registered model, answered token by token, and what its cold starts were."""
+"""One registered model, asked token by token, and what its cold starts were."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,13 +18,13 @@ IMPORT_TIMEOUT_S = 300  # a GGUF file is converted
 
 
 @dataclass(frozen=True)
-class Said:
+class TokenAnswer:
     token_ids: tuple[int, ...]  # with the end token where the model ended by itself
     logprobs: tuple[float, ...]  # without it
 
 
 @dataclass
-class Talk:
+class ModelSession:
     client: Client
     stack: LocalStack
     model: str
@@ -38,7 +38,7 @@ class Talk:
         response = await self.client.http.patch(f"/api/v1/models/{self.model}", json=change)
         assert response.status_code == 200, response.text
 
-    async def ask(self, question: str, num_tokens: int) -> Said:
+    async def ask(self, question: str, num_tokens: int) -> TokenAnswer:
         response = await self.client.chat(
             self.model, question, max_tokens=num_tokens, temperature=0, logprobs=True
         )
@@ -50,12 +50,12 @@ class Talk:
             token_ids.append(self.reference.end_id)
         else:
             assert len(token_ids) == num_tokens
-        return Said(tuple(token_ids), tuple(token["logprob"] for token in content))
+        return TokenAnswer(tuple(token_ids), tuple(token["logprob"] for token in content))
 
-    async def ask_in_turn(self, questions: Sequence[str], num_tokens: int) -> list[Said]:
+    async def ask_in_turn(self, questions: Sequence[str], num_tokens: int) -> list[TokenAnswer]:
         return [await self.ask(question, num_tokens) for question in questions]
 
-    async def ask_together(self, questions: Sequence[str], num_tokens: int) -> list[Said]:
+    async def ask_together(self, questions: Sequence[str], num_tokens: int) -> list[TokenAnswer]:
         return await asyncio.gather(*(self.ask(question, num_tokens) for question in questions))
 
     async def check_stages(self, num_stages: int) -> None:
@@ -76,13 +76,13 @@ class Talk:
 
 
 @asynccontextmanager
-async def talk_with(
+async def open_session(
     client: Client, stack: LocalStack, name: str, source: Path, reference: Reference
-) -> AsyncIterator[Talk]:
+) -> AsyncIterator[ModelSession]:
     """A model registered from `source`, whose units must be in no host cache yet."""
     await client.register(name, str(source), keep_alive_s=KEEP_ALIVE_S)
     imported = await client.imported(name, timeout_s=IMPORT_TIMEOUT_S)
     assert imported["state"] == "READY", imported
-    yield Talk(client, stack, name, reference)
+    yield ModelSession(client, stack, name, reference)
     await client.delete(name)
     await settled(stack, client, timeout_s=SETTLE_TIMEOUT_S)

@@ -11,7 +11,7 @@ _STACK_S, _START_S, _VLLM_S = 14.0, 5.0, 45.0
 _DEMO_BYTES = 270_000_000
 
 
-class Pace:
+class DurationEstimates:
     """By turns: what is measured together, named as its samples are."""
 
     def __init__(self, known: Sequence[Variant], clock: Callable[[], float] = time.monotonic):
