@@ -22,7 +22,7 @@ from tests.integration.fetcher.fetcherprocess import (
     worker_of,
 )
 from tests.integration.servers import RunningNats
-from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.nodes import stored_model
 from tests.unit.fetcher.worlds import eventually
 

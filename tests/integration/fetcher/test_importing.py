@@ -12,7 +12,7 @@ from tests.integration.fetcher.fetcherprocess import (
     running_fetcher,
 )
 from tests.integration.servers import RunningNats
-from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.worlds import eventually
 
 # What it is told: nothing of shared memory, sockets or caches.

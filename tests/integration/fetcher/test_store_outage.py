@@ -26,7 +26,7 @@ from services.fetcher.imports.importer import (
 from services.fetcher.imports.upload import Uploader
 from tests.integration.servers import RunningS3
 from tests.unit.common_weights.builders import random_bytes, unit_of
-from tests.unit.fetcher.checkpoints import TinyCheckpoint, llama_shapes
+from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint, llama_shapes
 from tests.unit.fetcher.worlds import World, eventually
 
 PATIENT = RetryPolicy(patience_s=60, first_delay_s=0.02, max_delay_s=0.2)

@@ -19,7 +19,7 @@ from services.fetcher.fetching.transfer import RetryPolicy
 from services.fetcher.imports.gguf_conversion import ConversionLimits
 from services.fetcher.imports.importer import Importer, ImportSettings
 from services.fetcher.imports.upload import Uploader
-from tests.unit.fetcher.checkpoints import CONFIG, TinyCheckpoint
+from tests.unit.fetcher.imports.checkpoints import CONFIG, TinyCheckpoint
 
 ODD = st.one_of(
     st.none(),

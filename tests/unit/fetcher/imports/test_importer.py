@@ -25,7 +25,7 @@ from services.fetcher.imports.importer import (
     ImportSettings,
 )
 from services.fetcher.imports.upload import Uploader
-from tests.unit.fetcher.checkpoints import CONFIG, TinyCheckpoint, llama_shapes
+from tests.unit.fetcher.imports.checkpoints import CONFIG, TinyCheckpoint, llama_shapes
 from tests.unit.fetcher.worlds import eventually
 
 QUICK = RetryPolicy(patience_s=0.2, first_delay_s=0.001, max_delay_s=0.01)

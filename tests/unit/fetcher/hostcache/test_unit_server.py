@@ -251,7 +251,7 @@ def test_the_worker_side_needs_nothing_but_the_standard_library() -> None:
         [sys.executable, "-S", "-c", code],
         capture_output=True,
         check=True,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
         timeout=30,
     )
     assert output.stdout.strip() == b"False"
@@ -289,7 +289,7 @@ async def test_a_worker_that_may_not_open_so_many_files_is_told_so(
         await eventually(lambda: node.observed().state is FetchState.COMPLETE)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SMALL_WORKER, str(node.socket_path), habit),
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[4],
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await asyncio.wait_for(process.communicate(), 30)

@@ -20,7 +20,7 @@ from services.fetcher.imports.architectures import ModelPlan, plan_model
 from services.fetcher.imports.gguf_conversion import ConversionLimits
 from services.fetcher.imports.importer import Importer, ImportSettings
 from services.fetcher.imports.upload import Uploader
-from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.published import PUBLISHED, Published, config_of
 
 ODD = st.one_of(

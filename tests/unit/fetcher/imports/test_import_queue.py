@@ -15,7 +15,7 @@ from services.fetcher.imports.gguf_conversion import ConversionLimits
 from services.fetcher.imports.import_queue import ImportWorker
 from services.fetcher.imports.importer import Importer, ImportSettings
 from services.fetcher.imports.upload import Uploader
-from tests.unit.fetcher.checkpoints import TinyCheckpoint
+from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint
 from tests.unit.fetcher.worlds import eventually
 
 
