@@ -1,4 +1,4 @@
-"""Who is asking: `Authorization: Bearer <key>` to a tenant, from a cache that outlives Postgres.
+"""Authenticates callers: an API key to its tenant, from a cache that outlives Postgres.
 
 Keys are compared by their SHA-256, so that time tells nothing about a key that is not known. A
 revoked key works for as long as `FRESH_S` on gateways that have not heard of it. Unknown keys are

@@ -1,4 +1,4 @@
-"""Whether a model could ever answer with its settings, as far as its manifest tells. Pure."""
+"""Checks that a model can answer with its settings, as far as its manifest says. Pure."""
 
 from services.gateway.errors import InvalidRequest
 from services.gateway.store.models import ModelEntry

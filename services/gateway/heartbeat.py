@@ -1,4 +1,4 @@
-"""Telling the scheduler and a supervisor that this gateway lives, and what it waits for."""
+"""Sends heartbeats to the scheduler and touches the health file for a supervisor."""
 
 import asyncio
 import logging

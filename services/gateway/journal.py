@@ -1,4 +1,4 @@
-"""Writes what became of requests to Postgres, in batches, and keeps it while Postgres is away."""
+"""Writes rows of requests to Postgres in batches, and keeps them while Postgres is away."""
 
 import asyncio
 import logging

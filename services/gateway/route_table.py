@@ -1,4 +1,4 @@
-"""Which endpoints serve a model now, as the scheduler published: a hint, never a promise.
+"""The routing table: which endpoints serve a model now, as the scheduler published it.
 
 A hint does not grow wrong by age: while the scheduler or Postgres is away, warm traffic goes on by
 the last routes received, and an endpoint that is gone answers for itself (nobody listens).

@@ -10,7 +10,7 @@ from opentelemetry import trace
 from libs.common.errors import BusError
 from services.gateway.errors import ApiError, InternalError, Overloaded, Unavailable
 from services.gateway.generation.dispatch import Dispatch, Ports
-from services.gateway.generation.generation import Generation
+from services.gateway.generation.generation_stream import GenerationStream
 from services.gateway.generation.job import Job
 from services.gateway.generation.record import begun_row, ended_row
 from services.gateway.generation.refusals import shutdown_error
@@ -29,7 +29,7 @@ class Dispatcher:
     def __init__(self, ports: Ports, journal: Journal, metrics: Metrics, limits: Limits) -> None:
         self._ports, self._journal, self._limits = ports, journal, limits
         self._metrics = metrics
-        self._open: dict[str, Generation] = {}
+        self._open: dict[str, GenerationStream] = {}
         self._ended = Signal()
         self.is_draining = False
 
@@ -42,7 +42,7 @@ class Dispatcher:
         return tuple(self._open)
 
     @asynccontextmanager
-    async def run(self, job: Job) -> AsyncIterator[Generation]:
+    async def run(self, job: Job) -> AsyncIterator[GenerationStream]:
         """A request's whole life. Leaving the block ends it, whatever became of it until then.
 
         Raises Unavailable while draining or without a bus, Overloaded with too many open.
@@ -57,7 +57,7 @@ class Dispatcher:
             raise Unavailable(message, code="bus_unavailable", retry_after_s=2) from exc
         dispatch = Dispatch(job, inbox, self._ports, self._note_beginning)
         task = asyncio.create_task(dispatch.run())
-        generation = Generation(dispatch, task, self._ports.timing.progress_s)
+        generation = GenerationStream(dispatch, task, self._ports.timing.progress_s)
         self._open[job.request_id] = generation
         try:
             yield generation
@@ -97,7 +97,7 @@ class Dispatcher:
         if not dispatch.is_submitted:
             self._journal.note(begun_row(dispatch, self._ports.clock.monotonic_s()))
 
-    def _close(self, dispatch: Dispatch, generation: Generation) -> None:
+    def _close(self, dispatch: Dispatch, generation: GenerationStream) -> None:
         dispatch.release_slot()
         generation.settle()
         self._notify_endpoint(dispatch)

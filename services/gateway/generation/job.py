@@ -1,4 +1,4 @@
-"""What one request asks for: everything that is known before it goes anywhere."""
+"""What one request asks for: everything that is known before it is submitted anywhere."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a request's row says at its beginning and at its end. Pure."""
+"""The rows of a request at its beginning and at its end. Pure."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""What the client is told when the scheduler or a worker says no. Pure."""
+"""Errors for the client when the scheduler or a worker refuses its request. Pure."""
 
 from math import ceil
 

@@ -1,4 +1,4 @@
-"""A wake-up for everybody who waits for something to change."""
+"""A condition variable for one event loop: wakes everybody who waits for a change."""
 
 import asyncio
 

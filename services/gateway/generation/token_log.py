@@ -1,4 +1,4 @@
-"""What one request has generated so far: attempts, gaps and the room left for a slow client. Pure.
+"""The tokens that one request has generated so far, over all its attempts. Pure.
 
 Messages may be lost, repeated, late, or of an attempt that was given up. The log takes only what
 continues it, so whoever sees `has_gap` asks for a resend from `next_index`.

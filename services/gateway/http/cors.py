@@ -1,4 +1,4 @@
-"""Which web pages may use this server from a browser: by default none.
+"""CORS: which web pages may use this server from a browser; by default none.
 
 A browser asks before it sends a key to another origin (a preflight, which carries no key), and
 shows a page only those answers that name its origin.

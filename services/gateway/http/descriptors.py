@@ -1,4 +1,4 @@
-"""File descriptors: every connection needs one, and so does everything else."""
+"""The limit of file descriptors, of which each connection takes one."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET: the same answer, without its body."""
+"""Answers HEAD wherever there is GET: the same headers, without a body."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

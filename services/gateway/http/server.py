@@ -1,4 +1,4 @@
-"""Serving HTTP until told to stop; then: refuse, drain, close."""
+"""Serves HTTP until a signal; then it refuses new requests, drains and closes."""
 
 import asyncio
 import contextlib

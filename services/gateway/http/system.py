@@ -1,4 +1,4 @@
-"""Routes for machines: is it alive, should it get traffic, what has it counted. No key needed."""
+"""Routes without a key: liveness, readiness, metrics."""
 
 from fastapi import APIRouter, Response
 

@@ -14,13 +14,13 @@ _MIN_LOGPROB = -9999.0  # JSON has no infinity
 
 
 @dataclass(frozen=True)
-class Piece:
+class AnswerPiece:
     text: str
     logprobs: tuple[TokenLogprob, ...]
     is_stopped: bool  # by a stop string: nothing may follow
 
 
-def finish_text(reason: FinishReason, last: Piece) -> FinishText:
+def finish_text(reason: FinishReason, last: AnswerPiece) -> FinishText:
     """A stop string in the very last piece comes before the worker's own reason."""
     return "length" if reason is FinishReason.LENGTH and not last.is_stopped else "stop"
 
@@ -51,7 +51,7 @@ class Answer:
             total_tokens=self._num_prompt_tokens + self.num_tokens,
         )
 
-    def push(self, batch: TokenBatch) -> Piece:
+    def push(self, batch: TokenBatch) -> AnswerPiece:
         """Token by token, so that what follows a stop string in the same batch does not count."""
         texts: list[str] = []
         logprobs: list[TokenLogprob] = []
@@ -68,14 +68,14 @@ class Answer:
             found = self._matcher.push(text)
             texts.append(found.text)
             if found.is_stopped:
-                return Piece("".join(texts), tuple(logprobs), is_stopped=True)
-        return Piece("".join(texts), tuple(logprobs), is_stopped=False)
+                return AnswerPiece("".join(texts), tuple(logprobs), is_stopped=True)
+        return AnswerPiece("".join(texts), tuple(logprobs), is_stopped=False)
 
-    def finish(self) -> Piece:
+    def finish(self) -> AnswerPiece:
         """What was held back, once the worker has finished."""
         found = self._matcher.push(self._detokenizer.flush())
         rest = "" if found.is_stopped else self._matcher.flush()
-        return Piece(found.text + rest, (), found.is_stopped)
+        return AnswerPiece(found.text + rest, (), found.is_stopped)
 
     def _logprob(self, token_id: int, entry: Logprob) -> TokenLogprob:
         chosen = self._alternative(token_id, entry.logprob)

@@ -1,8 +1,8 @@
-"""An answer that is not streamed: everything, once it is complete."""
+"""A whole answer: everything, once it is complete."""
 
 import time
 
-from services.gateway.generation.generation import Finished, Generation
+from services.gateway.generation.generation_stream import Finished, GenerationStream
 from services.gateway.generation.token_log import TokenBatch
 from services.gateway.openai.answer import Answer, finish_text
 from services.gateway.openai.responses import (
@@ -16,7 +16,12 @@ from services.gateway.openai.responses import (
 
 
 async def completion(
-    generation: Generation, answer: Answer, completion_id: str, model: str, *, has_logprobs: bool
+    generation: GenerationStream,
+    answer: Answer,
+    completion_id: str,
+    model: str,
+    *,
+    has_logprobs: bool,
 ) -> ChatCompletion:
     """Raises ApiError."""
     texts: list[str] = []

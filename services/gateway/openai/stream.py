@@ -4,9 +4,9 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from services.gateway.generation.generation import Finished, Generation, Progress
+from services.gateway.generation.generation_stream import Finished, GenerationStream, Progress
 from services.gateway.openai import sse
-from services.gateway.openai.answer import Answer, Piece, finish_text
+from services.gateway.openai.answer import Answer, AnswerPiece, finish_text
 from services.gateway.openai.errors import as_api_error, error_body
 from services.gateway.openai.responses import (
     ChatChunk,
@@ -28,7 +28,7 @@ class ChunkWriter:
     created: int = field(default_factory=lambda: int(time.time()))
     _is_first: bool = True
 
-    def piece(self, piece: Piece) -> bytes:
+    def piece(self, piece: AnswerPiece) -> bytes:
         """Nothing for a piece that holds everything back."""
         if not piece.text and not piece.logprobs:
             return b""
@@ -64,7 +64,7 @@ class ChunkWriter:
 
 
 async def frames(
-    generation: Generation, answer: Answer, writer: ChunkWriter, *, progress_as_events: bool
+    generation: GenerationStream, answer: Answer, writer: ChunkWriter, *, progress_as_events: bool
 ) -> AsyncGenerator[bytes, None]:
     """All frames of the stream. It ends by itself; errors are its last frame, never raised."""
     try:

@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.errors import ClientGone
 from services.gateway.generation.dispatcher import Dispatcher
-from services.gateway.generation.generation import Generation
+from services.gateway.generation.generation_stream import GenerationStream
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import deadline_error, slow_client_error
 from services.gateway.http.disconnect import (
@@ -39,7 +39,7 @@ class StreamingAnswer(Response):
         self,
         dispatcher: Dispatcher,
         job: Job,
-        make_frames: Callable[[Generation], AsyncGenerator[bytes, None]],
+        make_frames: Callable[[GenerationStream], AsyncGenerator[bytes, None]],
     ) -> None:
         super().__init__()
         self._dispatcher, self._job, self._make_frames = dispatcher, job, make_frames
@@ -55,7 +55,9 @@ class StreamingAnswer(Response):
             if not await self._send_frames(generation, receive, send):
                 close_connection(scope)
 
-    async def _send_frames(self, generation: Generation, receive: Receive, send: Send) -> bool:
+    async def _send_frames(
+        self, generation: GenerationStream, receive: Receive, send: Send
+    ) -> bool:
         """Whether the client read it all, or left of itself."""
         sending = asyncio.create_task(self._send_all(generation, send))
         watching = asyncio.create_task(wait_for_disconnect(receive))
@@ -74,7 +76,7 @@ class StreamingAnswer(Response):
         finally:
             await cancel_and_wait(*tasks)
 
-    async def _send_all(self, generation: Generation, send: Send) -> bool:
+    async def _send_all(self, generation: GenerationStream, send: Send) -> bool:
         """Whether the client read it all in time."""
         frames = self._make_frames(generation)
         try:

@@ -25,7 +25,7 @@ from services.gateway.store.views import (
     WorkerView,
     view_of,
 )
-from services.gateway.store.waits import Moments, waited
+from services.gateway.store.wait_times import RequestMoments, wait_times
 
 _FINISHED = tuple(state.value for state in EndpointState if state.is_finished)
 _MAX_ENDPOINTS = 200
@@ -103,8 +103,8 @@ class ViewStore:
 
 def _request_view(row: RequestRow, ready_at: datetime | None) -> RequestView:
     has_cold_start = row.cold_start_id is not None
-    moments = view_of(Moments, row, has_cold_start=has_cold_start, ready_at=ready_at)
-    return view_of(RequestView, row, waited=waited(moments))
+    moments = view_of(RequestMoments, row, has_cold_start=has_cold_start, ready_at=ready_at)
+    return view_of(RequestView, row, waited=wait_times(moments))
 
 
 def _cold_starts(tenant: str) -> Any:

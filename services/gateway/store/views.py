@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
 
-from services.gateway.store.waits import Waited
+from services.gateway.store.wait_times import WaitTimes
 
 _View = TypeVar("_View")
 
@@ -93,7 +93,7 @@ class RequestView:
     outcome: str | None
     error: str | None
     is_slo_met: bool | None
-    waited: Waited
+    waited: WaitTimes
 
 
 def view_of(cls: type[_View], row: Any, **more: Any) -> _View:

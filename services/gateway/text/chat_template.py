@@ -1,9 +1,9 @@
-"""A conversation to the one prompt that its model was trained on."""
+"""Renders a conversation to the prompt that its model was trained on, and tokenizes it."""
 
 from dataclasses import dataclass, replace
 
 from services.gateway.errors import InvalidRequest, TemplateFailed
-from services.gateway.text.control_token_guard import Quotes
+from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModel
 
@@ -19,9 +19,9 @@ class ChatMessage:
         named = {} if self.name is None else {"name": self.name}
         return {"role": self.role, "content": self.content, **named}
 
-    def quoted(self, quotes: Quotes) -> "ChatMessage":
-        name = None if self.name is None else quotes.quote(self.name)
-        return replace(self, content=quotes.quote(self.content), name=name)
+    def quoted(self, guard: ControlTokenGuard) -> "ChatMessage":
+        name = None if self.name is None else guard.quote(self.name)
+        return replace(self, content=guard.quote(self.content), name=name)
 
 
 async def tokenize_chat(
@@ -31,17 +31,17 @@ async def tokenize_chat(
 
     Raises InvalidRequest as `render_prompt` does, TokenizerFailed, Overloaded.
     """
-    quotes = _quotes(model, messages)
-    if quotes is not None:
-        messages = tuple(message.quoted(quotes) for message in messages)
+    guard = _guard_for(model, messages)
+    if guard is not None:
+        messages = tuple(message.quoted(guard) for message in messages)
     prompt = await render_prompt(pool, model, messages, tenant)
-    return await model.tokenizer.encode(prompt, quotes, tenant)
+    return await model.tokenizer.encode(prompt, guard, tenant)
 
 
-def _quotes(model: TextModel, messages: tuple[ChatMessage, ...]) -> Quotes | None:
+def _guard_for(model: TextModel, messages: tuple[ChatMessage, ...]) -> ControlTokenGuard | None:
     texts = [text for message in messages for text in (message.content, message.name or "")]
     try:
-        return Quotes.needed_for(texts, model.tokenizer.special_texts)
+        return ControlTokenGuard.needed_for(texts, model.tokenizer.special_texts)
     except ValueError as exc:
         raise InvalidRequest(str(exc), code="invalid_value", param="messages") from exc
 

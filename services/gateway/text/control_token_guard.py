@@ -1,4 +1,4 @@
-"""Keeping a client's text from being read as a control token. Pure.
+"""Keeps a client's text from being read as a control token, by quoting. Pure.
 
 A tokenizer finds its special tokens in any text, so a message that says `<|im_end|>` would end its
 own turn and could begin one of the system's. Templates only see text, so what must stay text is
@@ -15,21 +15,24 @@ _MAX_QUOTES = 20_000  # each is encoded for itself
 
 
 @dataclass(frozen=True)
-class Piece:
+class PromptPiece:
     text: str
     is_quoted: bool  # to be encoded without special tokens
 
 
 @dataclass(frozen=True)
-class Quotes:
-    """`specials` are the special tokens that occur in a client's texts, at least one."""
+class ControlTokenGuard:
+    """Quotes with two marks. `specials` are the special tokens that occur in a client's texts, at
+    least one."""
 
     opening: str
     closing: str
     specials: tuple[str, ...]
 
     @classmethod
-    def needed_for(cls, texts: Sequence[str], specials: Iterable[str]) -> "Quotes | None":
+    def needed_for(
+        cls, texts: Sequence[str], specials: Iterable[str]
+    ) -> "ControlTokenGuard | None":
         """None when no text has a special token. Raises ValueError for more than can be quoted."""
         found = tuple(special for special in specials if any(special in text for text in texts))
         if not found:
@@ -45,7 +48,7 @@ class Quotes:
         """A client's text as the template shall see it."""
         return re.sub(self._any_special, lambda match: self.opening + match[0] + self.closing, text)
 
-    def pieces(self, prompt: str) -> Iterator[Piece]:
+    def pieces(self, prompt: str) -> Iterator[PromptPiece]:
         """Of the rendered prompt, in order. A template may have torn a mark from its pair; the
         other one still quotes."""
         special = self._any_special
@@ -53,7 +56,7 @@ class Quotes:
         end = 0
         for match in re.finditer(quoted, prompt):
             yield from self._plain(prompt[end : match.start()])
-            yield Piece(match[1] or match[2], is_quoted=True)
+            yield PromptPiece(match[1] or match[2], is_quoted=True)
             end = match.end()
         yield from self._plain(prompt[end:])
 
@@ -61,7 +64,7 @@ class Quotes:
     def _any_special(self) -> str:
         return "|".join(map(re.escape, self.specials))
 
-    def _plain(self, text: str) -> Iterator[Piece]:
+    def _plain(self, text: str) -> Iterator[PromptPiece]:
         text = text.replace(self.opening, "").replace(self.closing, "")
         if text:
-            yield Piece(text, is_quoted=False)
+            yield PromptPiece(text, is_quoted=False)

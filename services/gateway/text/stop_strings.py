@@ -1,4 +1,4 @@
-"""Finding stop strings in text that arrives in pieces. Pure.
+"""Finds stop strings in text that arrives in pieces. Pure.
 
 Text that may be the beginning of a stop string is held back until the next piece decides, so that
 no part of a stop string ever reaches the client, wherever token or attempt boundaries fall.

@@ -1,4 +1,4 @@
-"""Tokenizer and template of each model, loaded once, the least recently used dropped first."""
+"""A cache of tokenizers and chat templates, by model; the least recently used goes first."""
 
 import asyncio
 from collections import OrderedDict

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 
 from services.gateway.errors import TokenizerFailed
 from services.gateway.fair_semaphore import FairSemaphore
-from services.gateway.text.control_token_guard import Quotes
+from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.token_bytes import token_bytes
 
 CALL_TIMEOUT_S = 30.0  # of one call, once it is its turn
@@ -68,7 +68,7 @@ def _guarded(call: Callable[[], _Result]) -> _Result:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Special tokens are found in any text but in quotes when encoding (the template writes them),
+    """Special tokens are found in any text but in guard when encoding (the template writes them),
     and are left out when decoding."""
 
     library: LibraryTokenizer
@@ -90,17 +90,19 @@ class Tokenizer:
             _plain=_Lazy(lambda: _plain_twin(library.to_str())),
         )
 
-    async def encode(self, text: str, quotes: Quotes | None, tenant: str) -> tuple[int, ...]:
+    async def encode(
+        self, text: str, guard: ControlTokenGuard | None, tenant: str
+    ) -> tuple[int, ...]:
         """Raises TokenizerFailed, Overloaded."""
-        return await self.threads.run(lambda: self._encode(text, quotes), tenant)
+        return await self.threads.run(lambda: self._encode(text, guard), tenant)
 
-    def _encode(self, text: str, quotes: Quotes | None) -> tuple[int, ...]:
-        if quotes is None:
+    def _encode(self, text: str, guard: ControlTokenGuard | None) -> tuple[int, ...]:
+        if guard is None:
             return _ids(self.library, text)
         plain = self._plain.get()
         parts = (
             _ids(plain if piece.is_quoted else self.library, piece.text)
-            for piece in quotes.pieces(text)
+            for piece in guard.pieces(text)
         )
         return tuple(token_id for part in parts for token_id in part)
 

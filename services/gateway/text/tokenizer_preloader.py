@@ -1,4 +1,4 @@
-"""Loads the tokenizers of models that nobody has asked for yet: no first request waits for them."""
+"""Loads the tokenizers of models ahead of their first requests."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Which texts of a client can be passed on: to a tokenizer, and to Postgres. Pure."""
+"""Checks texts of a client: for the tokenizer, and for Postgres. Pure."""
 
 import re
 from typing import Annotated

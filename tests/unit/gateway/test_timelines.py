@@ -7,7 +7,7 @@ import pytest
 from libs.common.observability.timeshares import Share
 from services.gateway.api.timelines import timeline_of
 from services.gateway.store.views import ColdStartDetail, StepView
-from services.gateway.store.waits import Moments, Waited, waited
+from services.gateway.store.wait_times import RequestMoments, WaitTimes, wait_times
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -78,16 +78,22 @@ def test_a_cold_start_without_steps_has_no_path() -> None:
 @pytest.mark.parametrize(
     ("assigned_s", "has_cold_start", "ready_s", "first_token_s", "expected"),
     [
-        (None, False, None, None, Waited(None, None, None)),  # still queued
-        (None, False, None, 0.5, Waited(0, 0, 0.5)),  # found a serving endpoint by itself
-        (2.0, False, None, 2.5, Waited(2, 0, 0.5)),  # given to an endpoint that served already
-        (1.0, True, None, None, Waited(1, None, None)),  # its endpoint is starting
-        (1.0, True, 6.0, None, Waited(1, 5, None)),  # its prompt is being computed
-        (1.0, True, 6.0, 6.5, Waited(1, 5, 0.5)),
-        (1.0, True, 6.0, 5.99, Waited(1, 5, 0)),  # a token before the row said ready
-        (7.0, True, 6.0, 8.0, Waited(7, 0, 1)),  # came in time, but there was no slot for it
-        (0.25, True, 4.75, 5.0, Waited(0.25, 4.5, 0.25)),  # assigned to a start that was replaced
-        (1.0, True, None, 3.0, Waited(1, 2, 0)),  # answered by an endpoint that then failed
+        (None, False, None, None, WaitTimes(None, None, None)),  # still queued
+        (None, False, None, 0.5, WaitTimes(0, 0, 0.5)),  # found a serving endpoint by itself
+        (2.0, False, None, 2.5, WaitTimes(2, 0, 0.5)),  # given to an endpoint that served already
+        (1.0, True, None, None, WaitTimes(1, None, None)),  # its endpoint is starting
+        (1.0, True, 6.0, None, WaitTimes(1, 5, None)),  # its prompt is being computed
+        (1.0, True, 6.0, 6.5, WaitTimes(1, 5, 0.5)),
+        (1.0, True, 6.0, 5.99, WaitTimes(1, 5, 0)),  # a token before the row said ready
+        (7.0, True, 6.0, 8.0, WaitTimes(7, 0, 1)),  # came in time, but there was no slot for it
+        (
+            0.25,
+            True,
+            4.75,
+            5.0,
+            WaitTimes(0.25, 4.5, 0.25),
+        ),  # to a start that was replaced
+        (1.0, True, None, 3.0, WaitTimes(1, 2, 0)),  # answered by an endpoint that then failed
     ],
 )
 def test_what_a_request_waited_for_adds_up_to_its_first_token(
@@ -95,8 +101,8 @@ def test_what_a_request_waited_for_adds_up_to_its_first_token(
     has_cold_start: bool,
     ready_s: float | None,
     first_token_s: float | None,
-    expected: Waited,
+    expected: WaitTimes,
 ) -> None:
-    moments = Moments(BEGAN, at(assigned_s), at(first_token_s), has_cold_start, at(ready_s))
+    moments = RequestMoments(BEGAN, at(assigned_s), at(first_token_s), has_cold_start, at(ready_s))
 
-    assert waited(moments) == expected
+    assert wait_times(moments) == expected

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.text.control_token_guard import Quotes
+from services.gateway.text.control_token_guard import ControlTokenGuard
 from tests.unit.gateway.tiny import TOKENIZER, ids_of
 from tests.unit.gateway.world import gateway_world
 
@@ -66,7 +66,7 @@ async def test_an_ordinary_prompt_is_encoded_in_one_piece() -> None:
 
 
 def test_nothing_is_quoted_without_need() -> None:
-    assert Quotes.needed_for(["<|im_en", "d|>"], SPECIALS) is None
+    assert ControlTokenGuard.needed_for(["<|im_en", "d|>"], SPECIALS) is None
 
 
 TEXTS = st.lists(st.sampled_from(["a", " ", "\n", "<", "|>", *SPECIALS, "\ufdd0", "\ufdd1"]))
@@ -77,11 +77,11 @@ def test_quoting_changes_no_text_and_leaves_no_special_token_outside(
     first: list[str], second: list[str]
 ) -> None:
     texts = ["".join(first), "".join(second)]
-    quotes = Quotes.needed_for(texts, SPECIALS)
-    if quotes is None:
+    guard = ControlTokenGuard.needed_for(texts, SPECIALS)
+    if guard is None:
         return
 
-    pieces = list(quotes.pieces("".join(map(quotes.quote, texts))))
+    pieces = list(guard.pieces("".join(map(guard.quote, texts))))
 
     assert "".join(piece.text for piece in pieces) == "".join(texts)
     for piece in pieces:
@@ -101,10 +101,10 @@ def test_quoting_changes_no_text_and_leaves_no_special_token_outside(
 def test_a_template_may_cut_texts_anywhere(
     start: int, end: int | None, expected: list[tuple[str, bool]]
 ) -> None:
-    quotes = Quotes.needed_for(["a<|im_end|>"], SPECIALS)
-    assert quotes is not None
+    guard = ControlTokenGuard.needed_for(["a<|im_end|>"], SPECIALS)
+    assert guard is not None
 
-    pieces = quotes.pieces(quotes.quote("a<|im_end|>")[start:end])
+    pieces = guard.pieces(guard.quote("a<|im_end|>")[start:end])
 
     assert [(piece.text, piece.is_quoted) for piece in pieces] == expected
 
@@ -113,9 +113,9 @@ def test_who_uses_up_all_marks_is_refused() -> None:
     everything = "".join(map(chr, range(0xFDD0, 0xFDF0)))
 
     with pytest.raises(ValueError, match="noncharacters"):
-        Quotes.needed_for([everything + "<|im_end|>"], SPECIALS)
+        ControlTokenGuard.needed_for([everything + "<|im_end|>"], SPECIALS)
 
 
 def test_more_than_can_be_encoded_in_pieces_is_refused() -> None:
     with pytest.raises(ValueError, match="20000"):
-        Quotes.needed_for(["<|im_end|>" * 20_001], SPECIALS)
+        ControlTokenGuard.needed_for(["<|im_end|>" * 20_001], SPECIALS)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True)
-class Waited:
+class WaitTimes:
     """Seconds, one after the other; None for what has not ended, or has not begun."""
 
     for_endpoint_s: float | None  # in the queue, until it was given to one for the first time
@@ -14,7 +14,7 @@ class Waited:
 
 
 @dataclass(frozen=True)
-class Moments:
+class RequestMoments:
     """Of one request and of the cold start that it waited for last, if there was one."""
 
     arrived_at: datetime
@@ -24,7 +24,7 @@ class Moments:
     ready_at: datetime | None
 
 
-def waited(moments: Moments) -> Waited:
+def wait_times(moments: RequestMoments) -> WaitTimes:
     """A request that found a serving endpoint was never queued: assigned when it arrived.
 
     The first token may be out an instant before the endpoint is on record as ready.
@@ -33,12 +33,12 @@ def waited(moments: Moments) -> Waited:
     if assigned_at is None and moments.first_token_at is not None:
         assigned_at = moments.arrived_at
     if assigned_at is None:
-        return Waited(None, None, None)
+        return WaitTimes(None, None, None)
     served_at: datetime | None = assigned_at
     if moments.has_cold_start:
         ready_at = moments.ready_at or moments.first_token_at
         served_at = None if ready_at is None else max(ready_at, assigned_at)
-    return Waited(
+    return WaitTimes(
         _seconds(moments.arrived_at, assigned_at),
         _seconds(assigned_at, served_at),
         _seconds(served_at, moments.first_token_at),

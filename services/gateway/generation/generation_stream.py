@@ -26,8 +26,8 @@ class Finished:
 Event = TokenBatch | Progress | Finished
 
 
-class Generation:
-    """`task` runs `dispatch`; whoever made this ends both."""
+class GenerationStream:
+    """Tokens and progress of one request. `task` runs `dispatch`; whoever made this ends both."""
 
     def __init__(self, dispatch: Dispatch, task: "asyncio.Task[None]", progress_s: float) -> None:
         self._dispatch, self._task, self._progress_s = dispatch, task, progress_s
