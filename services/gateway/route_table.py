@@ -1,7 +1,7 @@
 """The routing table: which endpoints serve a model now, as the scheduler published it.
 
-A hint does not grow wrong by age: while the scheduler or Postgres is away, warm traffic goes on by
-the last routes received, and an endpoint that is gone answers for itself (nobody listens).
+It is a hint, which does not grow wrong by age: while the scheduler or Postgres is away, warm
+traffic goes on by the last routes received, and an endpoint that is gone does not answer.
 """
 
 import random

@@ -134,8 +134,8 @@ class Generate(Message):
 
 
 class GenerateReply(Message):
-    # outgrown: it was started with a shorter context than its model has by now.
-    result: Literal["accepted", "busy", "draining", "stale_epoch", "outgrown", "refused"]
+    # stale_context: it was started with a shorter context than its model has by now.
+    result: Literal["accepted", "busy", "draining", "stale_epoch", "stale_context", "refused"]
     message: str = ""  # for refused: why this worker can never serve it
 
 

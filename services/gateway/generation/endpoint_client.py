@@ -30,9 +30,7 @@ class GenerateResult(Enum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"  # busy, draining, or another epoch: ask somebody else
-    STALE_CONTEXT = (
-        "outgrown"  # its context is shorter than its model's is now; another one will come
-    )
+    STALE_CONTEXT = "stale_context"  # shorter than its model's is now; another one will come
     ABSENT = "absent"  # nobody listens: it is not up yet, or gone
     UNANSWERED = "unanswered"  # it may have taken the request, or not
 
@@ -65,7 +63,7 @@ class EndpointClient:
             return GenerateResult.UNANSWERED
         if reply.result == "refused":
             raise InvalidRequest(reply.message, code="request_refused", param="messages")
-        if reply.result == "outgrown":
+        if reply.result == "stale_context":
             return GenerateResult.STALE_CONTEXT
         return GenerateResult.ACCEPTED if reply.result == "accepted" else GenerateResult.REFUSED
 

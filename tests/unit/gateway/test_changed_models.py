@@ -15,9 +15,9 @@ from tests.unit.gateway.world import gateway_world
 KV_BYTES_PER_TOKEN = 64  # of the tiny model
 
 
-async def test_a_warm_endpoint_that_was_outgrown_is_passed_by() -> None:
+async def test_a_warm_endpoint_with_a_stale_context_is_passed_by() -> None:
     async with gateway_world() as world:
-        world.worker.replies = ["outgrown"]
+        world.worker.replies = ["stale_context"]
         world.scheduler.endpoint_ids = ["ep-2"]
         await FakeWorker(world.broker.bus(), "ep-2").start()
         await world.warm_route("ep-1")
@@ -28,9 +28,9 @@ async def test_a_warm_endpoint_that_was_outgrown_is_passed_by() -> None:
         assert world.scheduler.submissions[0].lost_endpoint_id is None
 
 
-async def test_an_outgrown_endpoint_is_asked_again_until_it_is_replaced() -> None:
+async def test_an_endpoint_with_a_stale_context_is_asked_again_until_it_is_replaced() -> None:
     async with gateway_world() as world:
-        world.worker.replies = ["outgrown"] * 100
+        world.worker.replies = ["stale_context"] * 100
         asking = asyncio.create_task(world.chat())
         await eventually(lambda: len(world.worker.generated) >= 3)
 
@@ -42,9 +42,11 @@ async def test_an_outgrown_endpoint_is_asked_again_until_it_is_replaced() -> Non
         assert attempts == list(range(1, len(attempts) + 1))
 
 
-async def test_an_outgrown_endpoint_that_nobody_replaces_is_not_asked_for_ever() -> None:
+async def test_an_endpoint_with_a_stale_context_that_nobody_replaces_is_not_asked_for_ever() -> (
+    None
+):
     async with gateway_world() as world:
-        world.worker.replies = ["outgrown"] * 100
+        world.worker.replies = ["stale_context"] * 100
 
         response = await world.chat()
 

@@ -153,7 +153,7 @@ class Bridge:
         if self.log.has_ended(message.request_id, message.attempt):
             return GenerateReply(result="refused", message="this attempt has already ended here")
         if len(message.prompt_ids) + message.sampling.max_tokens > spec.max_context_tokens:
-            return GenerateReply(result="outgrown")  # else the answer would be cut short
+            return GenerateReply(result="stale_context")  # else the answer would be cut short
         if self._num_others(message.request_id) >= spec.max_slots + MAX_WAITING:
             return GenerateReply(result="busy")
         return None

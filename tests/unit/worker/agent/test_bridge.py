@@ -174,8 +174,8 @@ async def test_a_newer_attempt_cancels_the_older_one(stage: Stage) -> None:
     ("message", "result"),
     [
         pytest.param(generate(epoch=2), "stale_epoch", id="of another epoch"),
-        pytest.param(of_tokens(64, 1), "outgrown", id="fills the context"),
-        pytest.param(of_tokens(32, 33), "outgrown", id="would fill it before its answer is whole"),
+        pytest.param(of_tokens(64, 1), "stale_context", id="fills the context"),
+        pytest.param(of_tokens(32, 33), "stale_context", id="would fill it before its end"),
         pytest.param(of_tokens(32, 32), "accepted", id="just fits"),
     ],
 )
