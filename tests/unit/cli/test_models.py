@@ -1,0 +1,135 @@
+"""`hydraserve models` against a server's answers: what it asks, prints and ends with."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.cli.server import KEY, MODEL, Server, run
+
+
+def test_models_are_listed_and_the_key_is_sent() -> None:
+    server = Server({"GET /api/v1/models": [[MODEL]]})
+
+    result = run("models ls", server)
+
+    assert result.exit_code == 0
+    heading, row = result.stdout.splitlines()
+    assert heading.split()[:2] == ["NAME", "STATE"]
+    assert row.split() == ["tiny", "READY", "269.0", "MB", "30", "bf16", "-"]
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_json_is_what_the_api_sent() -> None:
+    result = run("models ls --json", Server({"GET /api/v1/models": [[MODEL]]}))
+
+    assert json.loads(result.stdout) == [MODEL]
+    assert "\x1b" not in result.stdout, "no colours in a pipe"
+
+
+def test_a_model_is_added_and_followed_until_it_is_ready() -> None:
+    importing = MODEL | {"state": "IMPORTING", "bytes_done": 100}
+    server = Server(
+        {
+            "POST /api/v1/models": httpx.Response(202, json=importing),
+            "GET /api/v1/models/org/tiny": [importing, MODEL],
+        }
+    )
+
+    result = run("models add org/tiny /models/tiny --ttft-ms 900 --keep-alive 5", server)
+
+    assert result.exit_code == 0
+    assert "READY" in result.stdout
+    assert result.stderr.splitlines() == ["org/tiny IMPORTING", "org/tiny READY"]
+    assert server.bodies == [
+        {
+            "name": "org/tiny",
+            "source": "/models/tiny",
+            "keep_alive_s": 5.0,
+            "slo": {"ttft_ms": 900},
+        }
+    ]
+
+
+def test_a_model_is_added_with_all_its_settings() -> None:
+    server = Server({"POST /api/v1/models": httpx.Response(202, json=MODEL)})
+    options = "--kv-cache-bytes 512Mi --max-context-tokens 900 --max-pipeline-size 2 --public"
+
+    run(f"models add tiny /models/tiny --no-wait {options}", server)
+
+    assert server.bodies[0] == {
+        "name": "tiny",
+        "source": "/models/tiny",
+        "kv_cache_bytes": 512 * 2**20,
+        "max_context_tokens": 900,
+        "max_pipeline_size": 2,
+        "public": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        (
+            "--kv-cache-bytes 2G --max-context-tokens 900 --max-pipeline-size 2 --keep-alive 5",
+            {
+                "kv_cache_bytes": 2 * 10**9,
+                "max_context_tokens": 900,
+                "max_pipeline_size": 2,
+                "keep_alive_s": 5.0,
+            },
+        ),
+        ("--tpot-ms 50", {"slo": {"tpot_ms": 50}}),
+        (
+            "--default-context --default-kv-cache",
+            {"max_context_tokens": None, "kv_cache_bytes": None},
+        ),
+    ],
+)
+def test_a_model_is_changed_by_what_is_given_alone(options: str, body: dict[str, Any]) -> None:
+    server = Server({"PATCH /api/v1/models/tiny": MODEL | {"kv_cache_bytes": 2 * 10**9}})
+
+    result = run(f"models set tiny {options}", server)
+
+    assert result.exit_code == 0
+    assert server.bodies == [body]
+    assert "2.0 GB" in result.stdout
+
+
+def test_a_failed_import_names_its_cause_and_what_to_do() -> None:
+    failed = MODEL | {"state": "FAILED", "cause": "no config.json"}
+    routes = {
+        "POST /api/v1/models": httpx.Response(202, json=failed),
+        "GET /api/v1/models/tiny": failed,
+    }
+
+    result = run("models add tiny /models/tiny", Server(routes))
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("hydraserve: the import of tiny failed: no config.json; ")
+    assert "hydraserve models rm tiny" in last
+
+
+def test_no_wait_returns_at_once() -> None:
+    importing = MODEL | {"state": "IMPORTING"}
+    server = Server({"POST /api/v1/models": httpx.Response(202, json=importing)})
+
+    result = run("models add tiny /models/tiny --no-wait", server)
+
+    assert (result.exit_code, len(server.requests)) == (0, 1)
+    assert "IMPORTING" in result.stdout
+
+
+def test_one_model_is_shown_and_removed() -> None:
+    routes = {
+        "GET /api/v1/models/tiny": MODEL,
+        "DELETE /api/v1/models/tiny": httpx.Response(202),
+    }
+
+    shown, removed = run("models show tiny", Server(routes)), run("models rm tiny", Server(routes))
+
+    assert "269.0 MB, bf16, 30 layers" in shown.stdout
+    assert (removed.exit_code, removed.stdout) == (0, "tiny is removed\n")
