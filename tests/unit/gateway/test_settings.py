@@ -5,7 +5,7 @@ import pytest
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id, kind_of
 from libs.common.settings import Environment
-from services.gateway.settings import gateway_id_from, read_deadline_s
+from services.gateway.settings import GatewaySettings, gateway_id_from, read_deadline_s
 
 
 def test_every_start_of_a_gateway_is_another_one_of_the_same_name() -> None:
@@ -39,3 +39,17 @@ def test_the_deadline_of_requests_is_the_operators() -> None:
 def test_a_deadline_that_no_request_can_have_ends_the_start(text: str) -> None:
     with pytest.raises(SettingsError, match="REQUEST_DEADLINE_S"):
         read_deadline_s(Environment({"HYDRA_REQUEST_DEADLINE_S": text}))
+
+
+def environment(**changes: str) -> Environment:
+    values = {
+        "NATS_URL": "nats://h:1", "NATS_USER": "gateway", "NATS_PASSWORD_FILE": "/dev/null",
+    }  # fmt: skip
+    return Environment({f"HYDRA_{k}": v for k, v in {**values, **changes}.items()})
+
+
+def test_a_bad_setting_names_its_key_and_value() -> None:
+    with pytest.raises(SettingsError, match="HYDRA_GATEWAY_PORT is 'abc'"):
+        GatewaySettings.read(environment(GATEWAY_PORT="abc"))
+    with pytest.raises(SettingsError, match="HYDRA_GATEWAY_ID is 'Not An Id'"):
+        GatewaySettings.read(environment(GATEWAY_ID="Not An Id"))
