@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.commands import chat, cold_starts, models, nodes, up
+from deploy.cli.commands import chat, cold_starts, doctor, models, nodes, up
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder
@@ -26,6 +26,7 @@ app.add_typer(cold_starts.app, name="cold-starts")
 app.command("nodes")(nodes.nodes)
 app.command("status")(nodes.status)
 app.command("chat")(chat.chat)
+app.command("doctor")(doctor.doctor)
 # What comes after `up` is the stack's own to parse, its `--help` too.
 _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 app.command("up", context_settings=_PASSED_ON)(up.up)

@@ -1,6 +1,7 @@
 """One running stack for all acceptance tests: real processes, real servers, real models.
 
-Tests share it and leave it as they found it; `settled` says what that means.
+Tests share it and leave it as they found it; `settled` says what that means. After each test its
+stacks are looked at: the promises of docs/invariants.md hold, whatever the test did.
 """
 
 import os
@@ -15,6 +16,7 @@ from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
+from tests.acceptance.invariants import require_invariants
 from tests.support.checkpoints import make_tiny_llama
 
 NODES = tuple(
@@ -60,6 +62,15 @@ async def client(stack: LocalStack) -> AsyncIterator[Client]:
     connected = Client(stack.gateway_url, stack.api_key)
     yield connected
     await connected.close()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def promises(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Raises BrokenInvariant for what a stack that the test used does not keep."""
+    yield
+    used = {id(value): value for value in request.node.funcargs.values()}.values()
+    for running in (value for value in used if isinstance(value, LocalStack)):
+        await require_invariants(running)
 
 
 def model_cache() -> Path:

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
+from deploy.local.doctor.promises import Promise
 from deploy.local.stack import LocalStack
+from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.commandline import TerminalSession, hydraserve
+from tests.acceptance.invariants import require_invariants
 from tests.acceptance.observing import settled
 from tests.support.checkpoints import make_tiny_llama
-from tests.support.failures import require_same_tokens
+from tests.support.failures import BrokenInvariant, require_same_tokens
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -135,3 +139,38 @@ async def test_ctrl_c_ends_the_answer_and_ctrl_d_the_conversation(
         assert await session.ended() == 0, session.screen
     finally:
         await session.close()
+
+
+async def test_the_doctor_finds_every_promise_kept(
+    client: Client, stack: LocalStack, model: str
+) -> None:
+    answer = await client.stream(model, "hello", temperature=0, max_tokens=4)
+    assert answer.is_complete, answer
+
+    ended = await hydraserve(stack, "doctor", "--invariants")
+
+    assert ended.exit_code == 0, ended.out + ended.err
+    rows = [line.split(maxsplit=2) for line in ended.out.splitlines() if " holds " in line]
+    assert [int(number) for number, _, _ in rows] == list(Promise)
+    assert "BROKEN" not in ended.out
+    assert "runs here" not in ended.out, "every node was looked at"
+
+
+async def test_the_doctor_names_what_is_broken(client: Client, stack: LocalStack) -> None:
+    """A row that no stack of ours would write."""
+    database = Database.open(stack.servers.database_settings("scheduler"))
+    try:
+        async with database.transaction() as session:
+            await session.execute(text("INSERT INTO leadership (id, epoch) VALUES (2, 0)"))
+
+        ended = await hydraserve(stack, "doctor", "--invariants")
+        with pytest.raises(BrokenInvariant, match="promise 12: there are 2 rows"):
+            await require_invariants(stack)
+
+        async with database.transaction() as session:
+            await session.execute(text("DELETE FROM leadership WHERE id = 2"))
+    finally:
+        await database.close()
+    assert ended.exit_code == 1
+    assert "there are 2 rows of leadership" in ended.out
+    assert "promises are broken" in ended.err

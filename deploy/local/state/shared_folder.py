@@ -33,10 +33,15 @@ def shared_folder(base: Path = SHARED_MEMORY) -> Iterator[Path]:
 
 def sweep_shared_folders(base: Path = SHARED_MEMORY) -> list[Path]:
     """Removes what dead supervisors of this user left, and says what that was."""
-    dead = [folder for folder in base.glob("hydraserve-*") if _is_abandoned(folder)]
+    dead = abandoned_folders(base)
     for folder in dead:
         shutil.rmtree(folder, ignore_errors=True)
     return dead
+
+
+def abandoned_folders(base: Path = SHARED_MEMORY) -> list[Path]:
+    """Of this user's supervisors that died."""
+    return [folder for folder in base.glob("hydraserve-*") if _is_abandoned(folder)]
 
 
 def _create(base: Path) -> Path:
