@@ -2,9 +2,10 @@
 
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.engine import Engine
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 
 DTYPE = torch.bfloat16
 MAX_RUNNING, MAX_CONTEXT = 16, 1024
@@ -45,5 +46,5 @@ def request(
     """Greedy, of exactly so many tokens, with a random prompt."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(10, vocab_size, (num_prompt_tokens,), generator=generator).tolist()
-    sampling = Sampling(num_tokens, seed=seed, temperature=0.0, ignore_eos=True)
+    sampling = SamplingParameters(num_tokens, seed=seed, temperature=0.0, ignore_eos=True)
     return Request(f"r{seed}", 1, tuple(ids), sampling)

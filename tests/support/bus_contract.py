@@ -11,7 +11,6 @@ from libs.common.bus.messages import (
     GatewayHeartbeat,
     Generate,
     GenerateReply,
-    SamplingParameters,
     TokensGenerated,
 )
 from libs.common.bus.subjects import (
@@ -22,6 +21,7 @@ from libs.common.bus.subjects import (
 )
 from libs.common.errors import BusNoResponders, BusPayloadTooLarge, BusTimeout
 from libs.common.observability import telemetry
+from libs.common.sampling import SamplingParameters
 from tests.support.waiting import eventually
 
 

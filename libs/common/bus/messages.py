@@ -8,8 +8,9 @@ milliseconds because clocks of two nodes differ; wall times are UTC and only for
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import (
     FetchClass,
     FetchState,
@@ -30,23 +31,12 @@ class Message(BaseModel):
 # ---------------------------------------------------------------- a request
 
 
-class SamplingParameters(Message):
-    temperature: float = Field(default=1.0, ge=0, le=2)  # 0 is greedy
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int = Field(ge=1)  # all attempts together
-    seed: int = Field(ge=0, lt=2**64)  # the gateway always sets one
-    stop_token_ids: tuple[TokenId, ...] = ()  # the model's own among them, unless ignore_eos
-    ignore_eos: bool = False
-    num_logprobs: int | None = Field(
-        default=None, ge=0, le=20
-    )  # None: none wanted; 0: of the chosen only
-    top_k: int = Field(default=0, ge=0)  # 0: no limit
-    min_p: float = Field(default=0.0, ge=0, le=1)
-    min_tokens: int = Field(default=0, ge=0)  # all attempts together
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
-    logit_bias: tuple[tuple[TokenId, FiniteFloat], ...] = Field(default=(), max_length=300)
+def _checked(sampling: SamplingParameters) -> SamplingParameters:
+    sampling.check()  # what it raises is a ValueError, as pydantic wants it
+    return sampling
+
+
+Sampling = Annotated[SamplingParameters, AfterValidator(_checked)]
 
 
 class SubmitRequest(Message):
@@ -129,7 +119,7 @@ class Generate(Message):
     epoch: int
     prompt_ids: tuple[TokenId, ...] = Field(min_length=1)
     generated_ids: tuple[TokenId, ...] = ()
-    sampling: SamplingParameters
+    sampling: Sampling
     remaining_ms: int = Field(gt=0)
 
 

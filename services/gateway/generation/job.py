@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from libs.common.bus.messages import Generate, SamplingParameters, SubmitRequest
+from libs.common.bus.messages import Generate, SubmitRequest
+from libs.common.sampling import SamplingParameters
 from services.gateway.auth import Caller
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # by which a client lowers its request's deadline

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from libs.common.bus.messages import Logprob, SamplingParameters
+from libs.common.bus.messages import Logprob
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.gateway.generation.token_log import TokenBatch
 from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage

@@ -3,8 +3,9 @@
 import secrets
 from dataclasses import dataclass
 
-from libs.common.bus.messages import ModelSummary, SamplingParameters
+from libs.common.bus.messages import ModelSummary
 from libs.common.clock import Clock
+from libs.common.sampling import SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
 from services.gateway.errors import ApiError, InvalidRequest, Unavailable

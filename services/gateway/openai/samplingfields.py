@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from libs.common.bus.messages import ModelSummary, SamplingParameters
+from libs.common.bus.messages import ModelSummary
+from libs.common.sampling import MAX_BIASES, SamplingParameters
 from services.gateway.errors import InvalidRequest
 
-MAX_BIASES: Final = 300
 MAX_STOP_TOKEN_IDS: Final = 128
 _MAX_BIAS: Final = 100
 _MAX_INT: Final = 2**31 - 1

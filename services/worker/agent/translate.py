@@ -11,7 +11,6 @@ from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
     ConnectPeers,
     GenerateTokens,
-    Sampling,
     StartWorker,
     StepTaken,
     TokensProduced,
@@ -63,25 +62,12 @@ def _neighbour(peer: Peer | None, stage_index: int) -> Neighbour | None:
 
 
 def generate_frame(message: Generate) -> GenerateTokens:
-    wanted = message.sampling
-    sampling = Sampling(
-        temperature=wanted.temperature,
-        top_p=wanted.top_p,
-        max_tokens=wanted.max_tokens,
-        seed=wanted.seed,
-        stop_token_ids=wanted.stop_token_ids,
-        ignore_eos=wanted.ignore_eos,
-        num_logprobs=wanted.num_logprobs,
-        top_k=wanted.top_k,
-        min_p=wanted.min_p,
-        min_tokens=wanted.min_tokens,
-        repetition_penalty=wanted.repetition_penalty,
-        presence_penalty=wanted.presence_penalty,
-        frequency_penalty=wanted.frequency_penalty,
-        logit_bias=wanted.logit_bias,
-    )
     return GenerateTokens(
-        message.request_id, message.attempt, message.prompt_ids, message.generated_ids, sampling
+        request_id=message.request_id,
+        attempt=message.attempt,
+        prompt_ids=message.prompt_ids,
+        generated_ids=message.generated_ids,
+        sampling=message.sampling,
     )
 
 

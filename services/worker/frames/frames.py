@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FetchClass, FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from services.worker.errors import FrameError
@@ -57,30 +58,12 @@ class ConnectPeers:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-    stop_token_ids: tuple[int, ...]
-    ignore_eos: bool
-    num_logprobs: int | None
-    top_k: int = 0
-    min_p: float = 0.0
-    min_tokens: int = 0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True)
 class GenerateTokens:
     request_id: str
     attempt: int
     prompt_ids: tuple[int, ...]
     generated_ids: tuple[int, ...]
-    sampling: Sampling
+    sampling: SamplingParameters
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from libs.common.states import FinishReason
 from services.worker.engine.engine import Engine
 from services.worker.engine.errors import RequestRefused
 from services.worker.engine.scheduling.request import Output, Request
-from services.worker.engine.scheduling.request import Sampling as EngineSampling
 from services.worker.frames.frames import (
     CancelGeneration,
     GenerateTokens,
     Ready,
-    Sampling,
     StatsChanged,
     TokenLogprob,
     TokensProduced,
@@ -147,27 +145,8 @@ def engine_request(frame: GenerateTokens) -> Request:
         request_id=frame.request_id,
         attempt=frame.attempt,
         prompt_ids=frame.prompt_ids,
-        sampling=_engine_sampling(frame.sampling),
+        sampling=frame.sampling,
         generated_ids=frame.generated_ids,
-    )
-
-
-def _engine_sampling(sampling: Sampling) -> EngineSampling:
-    return EngineSampling(
-        max_tokens=sampling.max_tokens,
-        seed=sampling.seed,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        stop_token_ids=frozenset(sampling.stop_token_ids),
-        ignore_eos=sampling.ignore_eos,
-        num_logprobs=sampling.num_logprobs,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        min_tokens=sampling.min_tokens,
-        repetition_penalty=sampling.repetition_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        logit_bias=sampling.logit_bias,
     )
 
 

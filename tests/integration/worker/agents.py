@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from libs.common.bus.bus import NatsBus
 from libs.common.bus.messages import (
@@ -16,7 +17,6 @@ from libs.common.bus.messages import (
     GenerateReply,
     LayerRange,
     NodeDesired,
-    SamplingParameters,
     TokensGenerated,
     WorkerObserved,
     WorkerSpec,
@@ -28,6 +28,7 @@ from libs.common.bus.subjects import (
     REQUEST_TOKENS,
     Service,
 )
+from libs.common.sampling import SamplingParameters
 from libs.common.states import WorkerState
 from tests.integration.servers import RunningNats
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
@@ -173,15 +174,21 @@ class Cluster:
             return self.tokens[request_id]
 
 
-def request_for(worker_id: str, request_id: str = "request-a", **sampling: object) -> Generate:
-    wanted = {"max_tokens": 20, "seed": 7, "temperature": 0.0, "ignore_eos": True, **sampling}
+def request_for(worker_id: str, request_id: str = "request-a", **sampling: Any) -> Generate:
+    wanted: dict[str, Any] = {
+        "max_tokens": 20,
+        "seed": 7,
+        "temperature": 0.0,
+        "ignore_eos": True,
+        **sampling,
+    }
     return Generate(
         request_id=request_id,
         attempt=1,
         endpoint_id=f"endpoint-of-{worker_id}",
         epoch=1,
         prompt_ids=(3, 5, 7),
-        sampling=SamplingParameters.model_validate(wanted),
+        sampling=SamplingParameters(**wanted),
         remaining_ms=60_000,
     )
 

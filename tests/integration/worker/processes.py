@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.agent.processes.frame_connection import Link
 from services.worker.agent.processes.launcher import ProcessLauncher
 from services.worker.agent.processes.worker_process import WorkerProcess
@@ -14,20 +15,13 @@ from services.worker.engine.engine import Engine
 from services.worker.engine.model.config import parse_config
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.scheduling.request import Request
-from services.worker.engine.scheduling.request import Sampling as EngineSampling
-from services.worker.frames.frames import (
-    GenerateTokens,
-    Sampling,
-    StartWorker,
-    ToAgent,
-    TokensProduced,
-)
+from services.worker.frames.frames import GenerateTokens, StartWorker, ToAgent, TokensProduced
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 from tests.support.weights import PackedWeights
 
 START_TIMEOUT_S = 60.0
 CPU = parse_device(0, "cpu:64Mi:1")
-GREEDY = Sampling(0.0, 1.0, 24, 5, (), True, None)
+GREEDY = SamplingParameters(max_tokens=24, seed=5, temperature=0.0, ignore_eos=True)
 
 
 class RunningWorker:
@@ -123,7 +117,9 @@ def expected_tokens(model: TinyModel, prompt: tuple[int, ...], tmp_path: Path) -
         eos_token_ids=frozenset(),
     )
     engine = Engine(config, PackedWeights(model.state, packed), options)
-    sampling = EngineSampling(max_tokens=GREEDY.max_tokens, seed=1, temperature=0, ignore_eos=True)
+    sampling = SamplingParameters(
+        max_tokens=GREEDY.max_tokens, seed=1, temperature=0, ignore_eos=True
+    )
     engine.add_request(Request("request-a", 1, prompt, sampling))
     ids: list[int] = []
     while len(ids) < GREEDY.max_tokens:
@@ -131,5 +127,7 @@ def expected_tokens(model: TinyModel, prompt: tuple[int, ...], tmp_path: Path) -
     return ids
 
 
-def generate(request_id: str, *prompt: int, sampling: Sampling = GREEDY) -> GenerateTokens:
+def generate(
+    request_id: str, *prompt: int, sampling: SamplingParameters = GREEDY
+) -> GenerateTokens:
     return GenerateTokens(request_id, 1, prompt, (), sampling)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.agent.settings import DeviceSettings, parse_device
 from services.worker.frames.frames import (
     CancelGeneration,
     Ready,
     Registered,
-    Sampling,
     StepTaken,
     TokensProduced,
     WorkerFailed,
@@ -126,7 +126,7 @@ async def test_a_start_on_a_gpu_tells_of_the_device_the_copy_and_the_warm_up(
 async def test_a_running_request_can_be_cancelled(workers: Workers, folder: UnitFolder) -> None:
     folder.fill()
     worker = await workers.start()
-    long = Sampling(0.0, 1.0, 4000, 5, (), True, None)
+    long = SamplingParameters(max_tokens=4000, seed=5, temperature=0.0, ignore_eos=True)
     worker.link.send(generate("request-a", 3, sampling=long))
     await worker.wait_for(TokensProduced)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from libs.common.network.nic_rate_limiter import NicRateLimiter
+from libs.common.sampling import SamplingParameters
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
 from services.worker.frames.frames import (
     CancelGeneration,
     ConnectPeers,
     Ready,
     Registered,
-    Sampling,
     StatsChanged,
     StepTaken,
     ToAgent,
@@ -40,7 +40,7 @@ from tests.support.figures import Figure
 KV_TOKENS = 5000
 ENDS_WITHIN_S = 2.5  # the promise is 2 s; the long run holds it to this
 SHARED_ENDS_WITHIN_S = 10.0  # where others want the same cores
-LONG = Sampling(0.0, 1.0, 4000, 5, (), True, None)
+LONG = SamplingParameters(max_tokens=4000, seed=5, temperature=0.0, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from libs.common.bus.messages import Generate, LayerRange, SamplingParameters, WorkerSpec
+from libs.common.bus.messages import Generate, LayerRange, WorkerSpec
+from libs.common.sampling import SamplingParameters
 
 
 def worker_spec(worker_id: str = "worker-a", **changed: Any) -> WorkerSpec:

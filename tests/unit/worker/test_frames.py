@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.agent.processes.frame_connection import read_body
 from services.worker.errors import FrameError
@@ -20,7 +21,6 @@ from services.worker.frames.frames import (
     GenerateTokens,
     Ready,
     Registered,
-    Sampling,
     StartWorker,
     StatsChanged,
     StepTaken,
@@ -33,7 +33,14 @@ from services.worker.frames.frames import (
     encode,
 )
 
-SAMPLING = Sampling(0.7, 0.9, 16, 2**64 - 1, (2, 7), False, None)
+SAMPLING = SamplingParameters(
+    max_tokens=16,
+    seed=2**64 - 1,
+    temperature=0.7,
+    top_p=0.9,
+    stop_token_ids=(2, 7),
+    ignore_eos=False,
+)
 START = StartWorker(
     worker_id="worker-a",
     manifest_digest="0" * 64,

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from libs.common.modelconfig.config import ModelConfig
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import MicroBatch, Piece
@@ -18,10 +19,9 @@ from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions, step_tokens
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.sampler import sample
-from services.worker.engine.scheduling.request import Sampling
 
-_GREEDY = Sampling(max_tokens=1, seed=0, temperature=0.0)
-_DRAWN = Sampling(max_tokens=1, seed=0, top_p=0.9)
+_GREEDY = SamplingParameters(max_tokens=1, seed=0, temperature=0.0)
+_DRAWN = SamplingParameters(max_tokens=1, seed=0, top_p=0.9)
 
 
 @torch.inference_mode()

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.worker.engine.scheduling.request import Sampling
+from libs.common.sampling import SamplingParameters
 
 
 @dataclass(frozen=True)
 class Draw:
     """How to choose the next token of one row."""
 
-    sampling: Sampling
+    sampling: SamplingParameters
     index: int  # of the token to choose, counted over all attempts
     token_ids: Sequence[int] = ()  # prompt and output so far: the last `index` are output
     eos_token_ids: frozenset[int] = frozenset()  # the model's own
@@ -32,5 +32,5 @@ class Draw:
 
     @property
     def ending_ids(self) -> frozenset[int]:
-        stops = self.sampling.stop_token_ids
+        stops = frozenset(self.sampling.stop_token_ids)
         return stops if self.sampling.ignore_eos else stops | self.eos_token_ids

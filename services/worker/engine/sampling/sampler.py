@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling.adjustment import adjusted
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import Sampling, TokenLogprob
+from services.worker.engine.scheduling.request import TokenLogprob
 
 _CANDIDATES = 256  # enough for nearly every truncation; rows where not are sorted whole
 # Logits looked at together: drawing takes some forty bytes beside each.
@@ -76,7 +77,9 @@ def _draw(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
     return chosen
 
 
-def _thresholds(probabilities: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
+def _thresholds(
+    probabilities: torch.Tensor, samplings: Sequence[SamplingParameters]
+) -> torch.Tensor:
     """`[rows, 1]`: the least probability that top-k, then top-p, then min-p leave."""
     values = probabilities.topk(min(_CANDIDATES, probabilities.shape[-1])).values
     thresholds, is_short = _thresholds_among(values, probabilities, samplings)
@@ -88,7 +91,7 @@ def _thresholds(probabilities: torch.Tensor, samplings: Sequence[Sampling]) -> t
 
 
 def _thresholds_among(
-    values: torch.Tensor, probabilities: torch.Tensor, samplings: Sequence[Sampling]
+    values: torch.Tensor, probabilities: torch.Tensor, samplings: Sequence[SamplingParameters]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`[rows, 1]` thresholds by `[rows, candidates]` largest probabilities in descending order, and
     `[rows]` whether they are too few to tell."""
@@ -105,7 +108,7 @@ def _thresholds_among(
     return least, is_in_top_p[:, -1] | torch.tensor(is_wider, device=values.device)
 
 
-def _least_of_top_k(values: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
+def _least_of_top_k(values: torch.Tensor, samplings: Sequence[SamplingParameters]) -> torch.Tensor:
     """`[rows, 1]`: the k-th largest probability, 0 without a limit."""
     last = [min(sampling.top_k, values.shape[-1]) - 1 for sampling in samplings]
     positions = torch.tensor(last, device=values.device).unsqueeze(1)
@@ -113,7 +116,7 @@ def _least_of_top_k(values: torch.Tensor, samplings: Sequence[Sampling]) -> torc
 
 
 def _is_in_top_p(
-    values: torch.Tensor, mass: torch.Tensor, samplings: Sequence[Sampling]
+    values: torch.Tensor, mass: torch.Tensor, samplings: Sequence[SamplingParameters]
 ) -> torch.Tensor:
     """`[rows, candidates]`: whether what precedes a candidate is less than top-p of the mass.
 
@@ -124,7 +127,7 @@ def _is_in_top_p(
     return values.double().cumsum(-1) - values < limits
 
 
-def _least_of_min_p(values: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
+def _least_of_min_p(values: torch.Tensor, samplings: Sequence[SamplingParameters]) -> torch.Tensor:
     shares = torch.tensor([sampling.min_p for sampling in samplings], device=values.device)
     return shares.unsqueeze(1) * values[:, :1]
 

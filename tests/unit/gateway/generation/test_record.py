@@ -2,7 +2,7 @@
 
 import pytest
 
-from libs.common.bus.messages import SamplingParameters
+from libs.common.sampling import SamplingParameters
 from libs.common.states import RequestOutcome
 from services.gateway.auth import Caller
 from services.gateway.generation.job import Job

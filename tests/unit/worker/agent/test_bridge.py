@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -60,7 +60,7 @@ class RefusingBus(MemoryBus):
 
 def of_tokens(num_prompt_tokens: int, max_tokens: int) -> Generate:
     message = generate(prompt_ids=tuple(range(num_prompt_tokens)))
-    sampling = message.sampling.model_copy(update={"max_tokens": max_tokens})
+    sampling = replace(message.sampling, max_tokens=max_tokens)
     return message.model_copy(update={"sampling": sampling})
 
 

@@ -7,10 +7,11 @@ from threading import Thread
 import pytest
 import torch
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.engine.engine import Engine
 from services.worker.engine.errors import EngineError, RequestRefused
-from services.worker.engine.scheduling.request import Output, Request, Sampling
+from services.worker.engine.scheduling.request import Output, Request
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.tiny import MAX_CONTEXT, Tiny, generate
 
@@ -21,7 +22,7 @@ def request(
     name: str, prompt: tuple[int, ...], attempt: int = 1, max_tokens: int = 5, **sampling: object
 ) -> Request:
     settings = {"seed": 1, "temperature": 0.0, "ignore_eos": True} | sampling
-    return Request(name, attempt, prompt, Sampling(max_tokens, **settings))  # type: ignore[arg-type]  # a test's own keywords
+    return Request(name, attempt, prompt, SamplingParameters(max_tokens, **settings))  # type: ignore[arg-type]  # a test's own keywords
 
 
 def finishes(outputs: list[Output]) -> dict[str, FinishReason | None]:
@@ -89,7 +90,7 @@ def test_stop_tokens_end_a_request_and_are_part_of_it(tiny: Tiny) -> None:
     stop = tokens[10]
     expected = tokens[: tokens.index(stop) + 1]
 
-    by_request = request("by_request", prompt, max_tokens=40, stop_token_ids=frozenset({stop}))
+    by_request = request("by_request", prompt, max_tokens=40, stop_token_ids=(stop,))
     by_model = request("by_model", prompt, max_tokens=40, ignore_eos=False)
     ignored = request("ignored", prompt, max_tokens=40)
     engine = tiny.engine(eos_token_ids=frozenset({stop}))
@@ -102,7 +103,7 @@ def test_stop_tokens_end_a_request_and_are_part_of_it(tiny: Tiny) -> None:
 
 
 def test_an_attempt_whose_tokens_are_complete_ends_without_another(tiny: Tiny) -> None:
-    sampling = Sampling(3, seed=1, temperature=0)
+    sampling = SamplingParameters(3, seed=1, temperature=0)
     engine = tiny.engine()
     engine.add_request(Request("full", 2, (5,), sampling, generated_ids=(7, 8, 9)))
     engine.add_request(Request("stopped", 2, (5,), sampling, generated_ids=(7, 1)))

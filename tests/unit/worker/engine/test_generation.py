@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.equality import TokenEquality, is_draw_near_tie, is_greedy_near_tie
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Tiny, generate
@@ -17,12 +18,12 @@ DRAWN = {"temperature": 0.7, "top_p": 0.9, "top_k": 50}
 
 
 def greedy(name: str, prompt: tuple[int, ...], num_tokens: int = 24) -> Request:
-    sampling = Sampling(num_tokens, seed=0, temperature=0, ignore_eos=True)
+    sampling = SamplingParameters(num_tokens, seed=0, temperature=0, ignore_eos=True)
     return Request(name, 1, prompt, sampling)
 
 
 def seeded(name: str, prompt: tuple[int, ...], seed: int, num_tokens: int = 24) -> Request:
-    sampling = Sampling(num_tokens, seed, ignore_eos=True, **DRAWN)  # type: ignore[arg-type]  # a table
+    sampling = SamplingParameters(num_tokens, seed, ignore_eos=True, **DRAWN)  # type: ignore[arg-type]  # a table
     return Request(name, 1, prompt, sampling)
 
 
@@ -115,7 +116,7 @@ def test_the_seed_decides_and_nothing_else(tiny: Tiny) -> None:
 
 
 def test_logprobs_agree_with_transformers(tiny: Tiny) -> None:
-    sampling = Sampling(8, seed=4, temperature=0.9, ignore_eos=True, num_logprobs=3)
+    sampling = SamplingParameters(8, seed=4, temperature=0.9, ignore_eos=True, num_logprobs=3)
     request = Request("r", 1, tiny.prompt(12), sampling)
     engine = tiny.engine()
     engine.add_request(request)

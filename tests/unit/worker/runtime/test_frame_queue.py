@@ -2,10 +2,11 @@
 
 import threading
 
-from services.worker.frames.frames import CancelGeneration, GenerateTokens, Sampling
+from libs.common.sampling import SamplingParameters
+from services.worker.frames.frames import CancelGeneration, GenerateTokens
 from services.worker.runtime.frame_queue import Incoming
 
-SAMPLING = Sampling(1.0, 1.0, 4, 1, (), False, None)
+SAMPLING = SamplingParameters(max_tokens=4, seed=1, temperature=1.0)
 
 
 def generate(request_id: str, attempt: int = 1) -> GenerateTokens:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.by_span import SpanAttention
 from services.worker.engine.attention.packed import PackedAttention, PackedRanges
 from services.worker.engine.attention.spans import Scores, Span
@@ -14,7 +15,7 @@ from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import MicroBatch, Piece
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.unit.worker.engine.tiny import SHAPES, Shape, Tiny, generate
 
@@ -50,7 +51,7 @@ def test_greedy_tokens_in_float32_equal_those_of_transformers(
     make_tiny: MakeTiny, shape: Shape, equality: TokenEquality
 ) -> None:
     tiny = make_tiny(shape)
-    sampling = Sampling(24, seed=0, temperature=0, ignore_eos=True)
+    sampling = SamplingParameters(24, seed=0, temperature=0, ignore_eos=True)
     requests = [Request(f"{n}", 1, tiny.prompt(n), sampling) for n in (1, 2, 17, 64, 130)]
 
     results = generate(cuda_engine(tiny, torch.float32, max_step_tokens=48), *requests)
@@ -121,7 +122,9 @@ def test_a_captured_decode_agrees_with_one_step_by_step(
 
 
 def test_bfloat16_runs_many_requests_at_once(tiny: Tiny) -> None:
-    sampling = Sampling(20, seed=5, temperature=0.8, top_p=0.9, ignore_eos=True, num_logprobs=2)
+    sampling = SamplingParameters(
+        20, seed=5, temperature=0.8, top_p=0.9, ignore_eos=True, num_logprobs=2
+    )
     requests = [Request(f"{n}", 1, tiny.prompt(3 + 7 * n), sampling) for n in range(8)]
 
     results = generate(cuda_engine(tiny, torch.bfloat16, max_step_tokens=32), *requests)

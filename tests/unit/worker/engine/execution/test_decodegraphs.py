@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.attention import Attention
 from services.worker.engine.attention.spans import Scores
 from services.worker.engine.engine import Engine
 from services.worker.engine.execution.decode_graphs import batch_sizes
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.graphs import Decodes, Replay
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.families import FAMILIES
 from tests.unit.worker.engine.imported import Imported
@@ -22,7 +23,7 @@ from tests.unit.worker.engine.pipelines import make_pipeline
 from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Subject, Tiny, generate
 
 MakeTiny = Callable[[Shape], Tiny]
-GREEDY = Sampling(12, seed=0, temperature=0, ignore_eos=True)
+GREEDY = SamplingParameters(12, seed=0, temperature=0, ignore_eos=True)
 
 
 class FakeGraphs:
@@ -66,7 +67,9 @@ class FakeGraphs:
         return replay
 
 
-def requests(tiny: Subject, lengths: Sequence[int], sampling: Sampling = GREEDY) -> list[Request]:
+def requests(
+    tiny: Subject, lengths: Sequence[int], sampling: SamplingParameters = GREEDY
+) -> list[Request]:
     return [Request(f"request-{n}", 1, tiny.prompt(n), sampling) for n in lengths]
 
 
@@ -79,7 +82,9 @@ def warmed(tiny: Subject, graphs: FakeGraphs, **options: object) -> Engine:
     engine = tiny.engine(graphs=graphs, **options)
     for _ in engine.load_units():
         assert not engine.improve()
-    generate(engine, Request("first", 1, tiny.prompt(5), Sampling(1, seed=0, temperature=0)))
+    generate(
+        engine, Request("first", 1, tiny.prompt(5), SamplingParameters(1, seed=0, temperature=0))
+    )
     while engine.improve():
         pass
     return engine

@@ -11,10 +11,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.engine.errors import MicroBatchRefused
 from services.worker.engine.execution.microbatch import MicroBatch
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.equality import TokenEquality
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
@@ -210,7 +211,7 @@ def test_a_micro_batch_that_comes_back_out_of_order_ends_the_engine(tiny: Tiny) 
 
 
 def test_sampling_of_a_pipeline_takes_its_own_seed(tiny: Tiny) -> None:
-    sampling = Sampling(10, seed=3, temperature=0.8, ignore_eos=True)
+    sampling = SamplingParameters(10, seed=3, temperature=0.8, ignore_eos=True)
     request = Request("r", 1, tiny.prompt(9), sampling)
     pipeline = make_pipeline(tiny, layers_of((0, 3), NUM_LAYERS), random.Random(0))
 

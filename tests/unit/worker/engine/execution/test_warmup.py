@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from libs.common.sampling import SamplingParameters
 from libs.common.weights.manifest import UnitKind
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.execution.warmup import warm_up
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.families import FAMILIES, Family
 from tests.unit.worker.engine.imported import Imported
@@ -94,6 +95,8 @@ def test_the_engines_cache_is_used_and_nothing_of_it_is_left(
     assert not engine.cache.keys[0][:num_written].any()
     assert not engine.cache.values[0][:num_written].any()
     prompt = tiny.prompt(9)
-    request = Request("a", 1, prompt, Sampling(8, seed=0, temperature=0.0, ignore_eos=True))
+    request = Request(
+        "a", 1, prompt, SamplingParameters(8, seed=0, temperature=0.0, ignore_eos=True)
+    )
     tokens = generate(engine, request)["a"].token_ids
     require_same_tokens(tokens, tiny.reference_tokens(prompt, 8))

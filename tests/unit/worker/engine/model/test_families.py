@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from libs.common.modelconfig.config import Activation, ModelConfig, RopeConfig
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.spans import Span
 from services.worker.engine.model.stage import Stage
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.unit.worker.engine.families import CASES, FAMILIES, Family
 from tests.unit.worker.engine.imported import Imported
@@ -107,7 +108,7 @@ def test_requests_in_a_pipeline_get_the_tokens_of_transformers(
     pipeline = make_pipeline(
         model, layers_of(cuts, model.config.num_layers), random.Random(3), max_step_tokens=24
     )
-    sampling = Sampling(12, seed=0, temperature=0, ignore_eos=True)
+    sampling = SamplingParameters(12, seed=0, temperature=0, ignore_eos=True)
     requests = [Request(f"{n}", 1, model.prompt(n), sampling) for n in (1, 19, 60)]
 
     results = generate(pipeline.engine, *requests)

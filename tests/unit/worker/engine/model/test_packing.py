@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.engine import Engine
 from services.worker.engine.model import packing
 from services.worker.engine.model.linear import Linear
@@ -16,7 +17,7 @@ from services.worker.engine.model.packing import (
     is_packable,
     packed_bytes,
 )
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.tiny import Shape, Tiny, generate
 
@@ -40,7 +41,7 @@ def loaded(engine: Engine) -> Engine:
 
 
 def request(name: str, tiny: Tiny, num_tokens: int) -> Request:
-    return Request(name, 1, tiny.prompt(9), Sampling(num_tokens, seed=1, temperature=0.0))
+    return Request(name, 1, tiny.prompt(9), SamplingParameters(num_tokens, seed=1, temperature=0.0))
 
 
 def test_a_matrix_is_packed_in_pieces_and_its_own_kernel_serves_until_then() -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.engine.sampling.adjustment import adjusted
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from tests.support.equality import TokenEquality, is_draw_near_tie, is_greedy_near_tie
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.tiny import Tiny, generate
@@ -21,7 +22,7 @@ WISHES: dict[str, dict[str, object]] = {
     "frequency": {"frequency_penalty": 1.5},
     "presence": {"presence_penalty": 2.0},
     "bias": {"logit_bias": ((17, 6.0), (18, -100.0))},
-    "least": {"min_tokens": 20, "stop_token_ids": frozenset(range(2, 60)), "ignore_eos": False},
+    "least": {"min_tokens": 20, "stop_token_ids": tuple(range(2, 60)), "ignore_eos": False},
     "all": {
         "repetition_penalty": 1.2,
         "frequency_penalty": -0.3,
@@ -35,7 +36,7 @@ WISHES: dict[str, dict[str, object]] = {
 def request(tiny: Tiny, wish: str, temperature: float) -> Request:
     number = list(WISHES).index(wish)
     settings = {"seed": number, "temperature": temperature, "ignore_eos": True} | WISHES[wish]
-    sampling = Sampling(NUM_TOKENS, **settings)  # type: ignore[arg-type]  # a table of keywords
+    sampling = SamplingParameters(NUM_TOKENS, **settings)  # type: ignore[arg-type]  # a table of keywords
     return Request(f"{wish} {temperature}", 1, tiny.prompt(9 + 13 * number), sampling)
 
 
@@ -115,7 +116,7 @@ def test_every_wish_changes_the_output(
     tiny: Tiny, alone: Callable[[Tiny, Request], list[int]], wish: str
 ) -> None:
     wished = request(tiny, wish, 0.0)
-    plain = Sampling(NUM_TOKENS, seed=0, temperature=0, ignore_eos=wish != "least")
+    plain = SamplingParameters(NUM_TOKENS, seed=0, temperature=0, ignore_eos=wish != "least")
     if wish == "least":
         plain = dataclasses.replace(plain, stop_token_ids=wished.sampling.stop_token_ids)
 
@@ -125,20 +126,22 @@ def test_every_wish_changes_the_output(
 
 
 def test_an_output_ends_at_the_first_end_after_its_least_number_of_tokens(tiny: Tiny) -> None:
-    stops = frozenset(range(2, 110))  # half of the vocabulary
+    stops = tuple(range(2, 110))  # half of the vocabulary
     for least in (0, 5, 12):
-        sampling = Sampling(60, seed=4, min_tokens=least, stop_token_ids=stops)
+        sampling = SamplingParameters(60, seed=4, min_tokens=least, stop_token_ids=stops)
         asked = Request("r", 1, tiny.prompt(8), sampling)
 
         result = generate(tiny.engine(), asked)["r"]
 
         assert result.last.finish is FinishReason.STOP
         assert len(result.token_ids) > least
-        assert [token in stops | {1} for token in result.token_ids].index(True) >= least
+        assert [token in (1, *stops) for token in result.token_ids].index(True) >= least
 
 
 def test_a_heavy_penalty_lets_no_token_come_twice(tiny: Tiny) -> None:
-    sampling = Sampling(60, seed=0, temperature=0, ignore_eos=True, presence_penalty=1000.0)
+    sampling = SamplingParameters(
+        60, seed=0, temperature=0, ignore_eos=True, presence_penalty=1000.0
+    )
 
     result = generate(tiny.engine(), Request("r", 1, tiny.prompt(8), sampling))["r"]
 

@@ -13,11 +13,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling.adjustment import adjusted
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
 from services.worker.engine.sampling.sampler import sample
-from services.worker.engine.scheduling.request import Sampling
 from tests.support.equality import DRAW_GAP
 
 VOCABULARY = 500
@@ -32,7 +32,7 @@ def logits_of(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 def draw_of(**settings: object) -> Draw:
-    sampling = Sampling(99, seed=0, temperature=0, **settings)  # type: ignore[arg-type]  # keywords
+    sampling = SamplingParameters(99, seed=0, temperature=0, **settings)  # type: ignore[arg-type]  # keywords
     return Draw(sampling, len(OUTPUT), PROMPT + OUTPUT, frozenset({EOS}))
 
 
@@ -95,7 +95,7 @@ def test_until_the_least_number_of_tokens_no_end_is_chosen_as_in_transformers(
     processor = MinNewTokensLengthLogitsProcessor(len(PROMPT), min_tokens, [EOS, 9])
     ids = torch.tensor([PROMPT + OUTPUT])
 
-    draw = draw_of(min_tokens=min_tokens, stop_token_ids=frozenset({9}))
+    draw = draw_of(min_tokens=min_tokens, stop_token_ids=(9,))
     (sampled,) = sample(logits.unsqueeze(0), [draw])
 
     expected = processor(ids, logits.unsqueeze(0).clone())[0]
@@ -112,9 +112,11 @@ def test_an_end_token_that_is_ignored_may_come_at_any_time() -> None:
 
 
 def test_something_is_chosen_even_if_every_token_is_an_end() -> None:
-    stops = frozenset(range(VOCABULARY + 5))
+    stops = tuple(range(VOCABULARY + 5))
     for temperature in (0.0, 1.0):
-        sampling = Sampling(9, seed=1, temperature=temperature, min_tokens=9, stop_token_ids=stops)
+        sampling = SamplingParameters(
+            9, seed=1, temperature=temperature, min_tokens=9, stop_token_ids=stops
+        )
 
         (sampled,) = sample(logits_of(7).unsqueeze(0), [Draw(sampling, 0)])
 
@@ -123,7 +125,7 @@ def test_something_is_chosen_even_if_every_token_is_an_end() -> None:
 
 @pytest.mark.parametrize("penalty", [5e-324, 1e308])
 def test_no_penalty_makes_a_row_unusable(penalty: float) -> None:
-    sampling = Sampling(9, seed=1, repetition_penalty=penalty)
+    sampling = SamplingParameters(9, seed=1, repetition_penalty=penalty)
     for seed in range(8):
         (sampled,) = sample(logits_of(seed).unsqueeze(0), [Draw(sampling, 0, PROMPT)])
 
@@ -132,7 +134,7 @@ def test_no_penalty_makes_a_row_unusable(penalty: float) -> None:
 
 def test_what_an_earlier_attempt_generated_counts_as_output() -> None:
     """After a crash it comes with the request, and the next index says how much of it there is."""
-    sampling = Sampling(99, seed=0, frequency_penalty=1.0)
+    sampling = SamplingParameters(99, seed=0, frequency_penalty=1.0)
     before = Draw(sampling, 5, [*PROMPT, *OUTPUT])
     after = Draw(sampling, 5, PROMPT + OUTPUT)
 
@@ -142,7 +144,7 @@ def test_what_an_earlier_attempt_generated_counts_as_output() -> None:
 
 def test_rows_without_a_wish_stay_as_they_are() -> None:
     logits = torch.stack([logits_of(8), logits_of(9)]).bfloat16()
-    plain = Draw(Sampling(9, seed=0, temperature=0), 0, PROMPT)
+    plain = Draw(SamplingParameters(9, seed=0, temperature=0), 0, PROMPT)
     before = logits.clone()
 
     scores = adjusted(logits, [plain, draw_of(repetition_penalty=1.5)])
@@ -178,7 +180,7 @@ def test_draws_are_those_of_transformers_processors_in_their_order(
     num_ties = 0
     for index in range(60):
         logits = logits_of(index)
-        sampling = Sampling(99, seed=index, **settings)  # type: ignore[arg-type]  # table of keywords
+        sampling = SamplingParameters(99, seed=index, **settings)  # type: ignore[arg-type]  # table of keywords
         ids = PROMPT + tuple(range(index))
 
         (sampled,) = sample(logits.unsqueeze(0), [Draw(sampling, index, ids)])

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling import sampler
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
 from services.worker.engine.sampling.sampler import Sampled, sample
-from services.worker.engine.scheduling.request import Sampling
 from tests.support.equality import draw, is_draw_near_tie
 
 VOCABULARY = 4_000  # more than the sampler's first candidates
@@ -29,7 +29,7 @@ def token(sampled: Sampled | None) -> int:
 def test_a_temperature_of_nearly_zero_takes_the_largest(temperature: float) -> None:
     logits = torch.randn(1, 100, generator=torch.Generator().manual_seed(3))
 
-    drawn = sample(logits, [Draw(Sampling(1, 0, temperature=temperature), 0)])[0]
+    drawn = sample(logits, [Draw(SamplingParameters(1, 0, temperature=temperature), 0)])[0]
 
     assert token(drawn) == int(logits.argmax())
 
@@ -37,7 +37,7 @@ def test_a_temperature_of_nearly_zero_takes_the_largest(temperature: float) -> N
 def test_blocks_of_rows_change_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 1000, generator=torch.Generator().manual_seed(5))
     draws = [
-        Draw(Sampling(1, seed=n, temperature=2.0, top_p=0.9 + 0.01 * n, top_k=100 * n), n)
+        Draw(SamplingParameters(1, seed=n, temperature=2.0, top_p=0.9 + 0.01 * n, top_k=100 * n), n)
         for n in range(7)
     ]
     at_once = sample(logits, draws)
@@ -50,7 +50,7 @@ def test_blocks_of_rows_change_no_token(monkeypatch: pytest.MonkeyPatch) -> None
 def test_temperature_zero_takes_the_first_of_the_largest() -> None:
     logits = torch.tensor([[0.0, 3.0, 3.0, 1.0]])
 
-    assert token(sample(logits, [Draw(Sampling(1, 0, temperature=0), 0)])[0]) == 1
+    assert token(sample(logits, [Draw(SamplingParameters(1, 0, temperature=0), 0)])[0]) == 1
 
 
 SETTINGS = (
@@ -75,7 +75,7 @@ def test_draws_agree_with_a_slow_float64_reference(settings_: dict[str, float]) 
     num_ties = 0
     for index in range(60):
         logits = row(index)
-        sampling = Sampling(100, seed=index, **settings_)  # type: ignore[arg-type]  # table of keywords
+        sampling = SamplingParameters(100, seed=index, **settings_)  # type: ignore[arg-type]  # table of keywords
         number = uniform(index, index)
 
         chosen = token(sample(logits.unsqueeze(0), [Draw(sampling, index)])[0])
@@ -89,7 +89,9 @@ def test_draws_agree_with_a_slow_float64_reference(settings_: dict[str, float]) 
 
 def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
     samplings = [
-        Sampling(9, seed=n, temperature=0.5 * (n % 4), top_p=1 - 0.1 * (n % 3), top_k=(n % 2) * 300)
+        SamplingParameters(
+            9, seed=n, temperature=0.5 * (n % 4), top_p=1 - 0.1 * (n % 3), top_k=(n % 2) * 300
+        )
         for n in range(12)
     ]
     draws = [Draw(sampling, n) for n, sampling in enumerate(samplings)]
@@ -103,7 +105,7 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
 
 def test_frequencies_follow_the_probabilities() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5])
-    draws = [Draw(Sampling(1, seed=3), index) for index in range(4_000)]
+    draws = [Draw(SamplingParameters(1, seed=3), index) for index in range(4_000)]
 
     counts = Counter(token(each) for each in sample(logits.expand(4_000, 5), draws))
 
@@ -115,7 +117,7 @@ def test_frequencies_follow_the_probabilities() -> None:
 @given(st.integers(0, 2**64 - 1), st.floats(0.05, 1.0), st.integers(1, 5))
 def test_equal_logits_are_all_kept_or_all_dropped(seed: int, top_p: float, top_k: int) -> None:
     logits = torch.tensor([[2.0, 2.0, 2.0, 2.0, 0.0, 0.0]], dtype=torch.bfloat16)
-    sampling = Sampling(1, seed, top_p=top_p, top_k=top_k)
+    sampling = SamplingParameters(1, seed, top_p=top_p, top_k=top_k)
 
     chosen = {token(sample(logits, [Draw(sampling, index)])[0]) for index in range(64)}
 
@@ -127,14 +129,14 @@ def test_a_row_that_is_not_finite_is_named_and_harms_no_other() -> None:
     logits[1, 17] = float("nan")
 
     for temperature in (0.0, 1.0):
-        sampled = sample(logits, [Draw(Sampling(1, 0, temperature=temperature), 0)] * 3)
+        sampled = sample(logits, [Draw(SamplingParameters(1, 0, temperature=temperature), 0)] * 3)
         assert [each is None for each in sampled] == [False, True, False]
 
 
 def test_logprobs_are_of_the_models_own_distribution() -> None:
     logits = row(5)
-    sampling = Sampling(1, 0, temperature=0.2, top_k=3, num_logprobs=4)
-    plain = Sampling(1, 0, temperature=0, num_logprobs=0)
+    sampling = SamplingParameters(1, 0, temperature=0.2, top_k=3, num_logprobs=4)
+    plain = SamplingParameters(1, 0, temperature=0, num_logprobs=0)
 
     sampled = sample(torch.stack([logits, logits]), [Draw(sampling, 0), Draw(plain, 0)])
 

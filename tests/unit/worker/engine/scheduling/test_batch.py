@@ -1,10 +1,11 @@
+from libs.common.sampling import SamplingParameters
 from services.worker.engine.scheduling.batch import Chunk, plan_chunks
-from services.worker.engine.scheduling.request import Request, Sampling
+from services.worker.engine.scheduling.request import Request
 from services.worker.engine.scheduling.sequence import Sequence
 
 
 def sequence(arrival: int, num_tokens: int, num_computed: int = 0) -> Sequence:
-    sampling = Sampling(max_tokens=10, seed=0)
+    sampling = SamplingParameters(max_tokens=10, seed=0)
     request = Request(f"r{arrival}", 1, tuple(range(num_tokens)), sampling)
     return Sequence(request, num_tokens + 10, arrival, num_computed=num_computed)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.worker.engine.scheduling.request import Request, Sampling
+from libs.common.sampling import SamplingParameters
+from services.worker.engine.scheduling.request import Request
 from services.worker.runtime.progress import Progress
 from tests.unit.worker.engine.tiny import Tiny
 
@@ -11,7 +12,7 @@ from tests.unit.worker.engine.tiny import Tiny
 def test_a_step_notes_progress_after_each_layer(tiny: Tiny, num_prompt_tokens: int) -> None:
     progress = Progress()
     engine = tiny.engine(layer_done=progress.note)
-    sampling = Sampling(max_tokens=2, seed=1, temperature=0.0, ignore_eos=True)
+    sampling = SamplingParameters(max_tokens=2, seed=1, temperature=0.0, ignore_eos=True)
     engine.add_request(Request("request-a", 1, tiny.prompt(num_prompt_tokens, 3), sampling))
 
     engine.step()

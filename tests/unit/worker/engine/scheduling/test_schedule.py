@@ -5,7 +5,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.worker.engine.scheduling.request import Request, Sampling
+from libs.common.sampling import SamplingParameters
+from services.worker.engine.scheduling.request import Request
 from services.worker.engine.scheduling.schedule import Schedule, StepPlan
 from services.worker.engine.scheduling.sequence import Sequence
 
@@ -13,7 +14,9 @@ NUM_SLOTS = 400
 
 
 def sequence(arrival: int, num_prompt: int, max_new: int) -> Sequence:
-    request = Request(f"r{arrival}", 1, (5,) * num_prompt, Sampling(max_tokens=max_new, seed=0))
+    request = Request(
+        f"r{arrival}", 1, (5,) * num_prompt, SamplingParameters(max_tokens=max_new, seed=0)
+    )
     return Sequence(request, min(num_prompt + max_new, NUM_SLOTS + 1), arrival)
 
 
@@ -87,7 +90,7 @@ def test_the_youngest_gives_way_and_starts_again() -> None:
 
 def test_scarce_room_costs_less_than_computing_everything_twice() -> None:
     schedule = Schedule(num_kv_slots=20_000, max_running=64, max_step_tokens=512)
-    request = Request("r", 1, (5,) * 500, Sampling(max_tokens=1000, seed=0))
+    request = Request("r", 1, (5,) * 500, SamplingParameters(max_tokens=1000, seed=0))
     sequences = [Sequence(request, 1500, number) for number in range(64)]
     for each in sequences:
         schedule.add(each)
