@@ -3,9 +3,9 @@
 import torch
 
 from libs.common.sampling import SamplingParameters
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 
 DTYPE = torch.bfloat16
 MAX_RUNNING, MAX_CONTEXT = 16, 1024
@@ -27,7 +27,7 @@ def options() -> EngineOptions:
     )
 
 
-def warmed(engine: Engine, *, is_packed: bool) -> Engine:
+def warmed(engine: StageEngine, *, is_packed: bool) -> StageEngine:
     """All weights read once, and packed if so wanted."""
     for _ in engine.load_units():
         continue
@@ -35,7 +35,7 @@ def warmed(engine: Engine, *, is_packed: bool) -> Engine:
     engine.step()  # only now it knows of the request
     while not engine.is_idle:
         engine.step()
-    while is_packed and engine.improve():
+    while is_packed and engine.optimize_step():
         continue
     return engine
 

@@ -10,19 +10,19 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine.engines import request
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 
 DECODED_TOKENS = 24
 PREFILL_TOKENS = 512
 TIMEOUT_S = 60.0
 
 
-def decode_step_s(engine: Engine, batch_size: int) -> float:
+def decode_step_s(engine: StageEngine, batch_size: int) -> float:
     """The median time of a step in which every one of so many sequences decodes."""
     return median(_decode_steps(engine, batch_size, DECODED_TOKENS))
 
 
-def token_interval_s(engine: Engine) -> float:
+def token_interval_s(engine: StageEngine) -> float:
     """Between the tokens of one sequence, over its whole output; of a pipeline too."""
     engine.add_request(request(1, num_tokens=DECODED_TOKENS))
     arrivals: list[float] = []
@@ -33,7 +33,7 @@ def token_interval_s(engine: Engine) -> float:
     return (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
 
 
-def prefill_s(engine: Engine) -> float:
+def prefill_s(engine: StageEngine) -> float:
     """From a prompt of PREFILL_TOKENS to its first token."""
     engine.add_request(request(2, num_tokens=1, num_prompt_tokens=PREFILL_TOKENS))
     started_s = time.perf_counter()
@@ -63,7 +63,7 @@ def _generate_s(model: Any, prompt: torch.Tensor, num_tokens: int) -> float:
     return time.perf_counter() - started_s
 
 
-def scheduling_s(engine: Engine, batch_size: int) -> float:
+def scheduling_s(engine: StageEngine, batch_size: int) -> float:
     """Of a decode step, what is neither in the model nor in choosing the tokens.
 
     Plans, bookkeeping, outputs; choosing tokens is counted here, but for the operations on logits.
@@ -75,7 +75,7 @@ def scheduling_s(engine: Engine, batch_size: int) -> float:
     )
 
 
-def step_overhead_s(engine: Engine, batch_size: int) -> float:
+def step_overhead_s(engine: StageEngine, batch_size: int) -> float:
     """Of a decode step, what no tensor operation takes: scheduling and Python between operations.
 
     Under the profiler, whose own cost for each operation is counted too: an upper bound.
@@ -123,7 +123,7 @@ def _timed(owner: Any, *names: str) -> Iterator[_ModelTime]:
 
 
 def _decode_steps(
-    engine: Engine,
+    engine: StageEngine,
     batch_size: int,
     num_tokens: int,
     after: Callable[[bool], None] = lambda is_counted: None,

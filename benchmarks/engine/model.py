@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.engine.engines import DTYPE, options, warmed
 from libs.common.modelconfig.config import ModelConfig
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.config import parse_config
 from tests.support.smollm2 import converted
 from tests.support.weights import PackedWeights
@@ -32,6 +32,6 @@ class DemoModel:
         state = {k: v for k, v in reference.state_dict().items() if k != "lm_head.weight"}
         return cls(config, state, PackedWeights(state, folder), checkpoint, reference)
 
-    def engine(self, *, is_packed: bool) -> Engine:
-        engine = Engine(self.config, self.weights, options())
+    def engine(self, *, is_packed: bool) -> StageEngine:
+        engine = StageEngine(self.config, self.weights, options())
         return warmed(engine, is_packed=is_packed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.engine.engines import options, warmed
 from benchmarks.engine.model import DemoModel
 from benchmarks.engine.stage import TIMEOUT_S, place_of, ring_of
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
@@ -20,7 +20,7 @@ Process = subprocess.Popen[str]
 @contextmanager
 def pipeline(
     model: DemoModel, model_file: Path, num_stages: int, security: Security
-) -> Iterator[Engine]:
+) -> Iterator[StageEngine]:
     """The entry stage's engine, everything loaded and packed; layers are shared out equally."""
     num_layers = model.config.num_layers
     cuts = [num_layers * index // num_stages for index in range(num_stages + 1)]
@@ -32,9 +32,8 @@ def pipeline(
         ]
         _introduce(plane, followers)
         ring = ring_of(plane, model.config.hidden_size)
-        yield warmed(
-            Engine(model.config, model.weights, options(), place_of(0, cuts), ring), is_packed=True
-        )
+        entry = StageEngine(model.config, model.weights, options(), place_of(0, cuts), ring)
+        yield warmed(entry, is_packed=True)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def main() -> None:
         continue
     with suppress(NeighbourLost):  # the measurement is over
         while True:
-            follower.step(0.0 if follower.improve() else 1.0)
+            follower.step(0.0 if follower.optimize_step() else 1.0)
 
 
 def place_of(index: int, cuts: list[int]) -> Place:

@@ -8,6 +8,7 @@ WorkerError
 ├── DeviceError          a device that the settings name is not there or cannot be asked
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
+├── RequestRefused       a request that an engine can never serve; `reason` is for people
 └── WeightsUnavailable   the weights did not become readable before the deadline, or never will
 """
 
@@ -46,6 +47,13 @@ class DriverError(WorkerError):
 
 class DriverLacks(WorkerError):
     pass
+
+
+class RequestRefused(WorkerError):
+    def __init__(self, request_id: str, reason: str) -> None:
+        super().__init__(f"request {request_id}: {reason}")
+        self.request_id = request_id
+        self.reason = reason
 
 
 class WeightsUnavailable(WorkerError):

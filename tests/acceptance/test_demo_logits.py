@@ -90,7 +90,7 @@ def decoded(
     for _ in stage.load_units():
         continue
     packer = Packer(stage.matrices, budget_bytes=2**30 if is_packed else 0)
-    while packer.improve():
+    while packer.pack_next():
         continue
     half = len(prompt) // 2
     rows, ids, start = [], [*prompt, *tokens], 0

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from libs.common.sampling import SamplingParameters
 from libs.common.states import (
+    EngineKind,
     FetchClass,
     FetchState,
     FinishReason,
@@ -209,6 +210,7 @@ class WorkerSpec(Message):
     manifest_digest: Digest
     stage_index: int = Field(ge=0)
     num_stages: int = Field(ge=1)
+    engine: EngineKind = EngineKind.STAGE
     layers: LayerRange
     unit_digests: tuple[Digest, ...]  # in the order in which the worker needs them
     device_index: int = Field(ge=0)

@@ -42,6 +42,7 @@ def start_frame(
         fetcher_socket=str(fetcher_socket),
         kv_tokens=spec.kv_tokens,
         data_plane=data_plane,
+        engine=spec.engine,
         fetch_class=fetch_class,
     )
 

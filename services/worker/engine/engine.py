@@ -27,16 +27,16 @@ from services.worker.engine.options import EngineOptions
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.sampler import Sampled, sample
 from services.worker.engine.scheduling.batch import Chunk
-from services.worker.engine.scheduling.request import Output, Request, check_request
+from services.worker.engine.scheduling.request_check import check_request
 from services.worker.engine.scheduling.schedule import Schedule
 from services.worker.engine.scheduling.sequence import Sequence
-from services.worker.engine.stats import EngineStats
+from services.worker.engine_port import EngineStats, Output, Request
 
 COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
 _STEP_WEIGHT: Final = 1 / 16  # of the latest step in the mean of their times
 
 
-class Engine:
+class StageEngine:
     def __init__(
         self,
         config: ModelConfig,
@@ -51,7 +51,7 @@ class Engine:
         """
         place = place or Place.whole(config.num_layers)
         self._executor = Executor(config, source, options, place)
-        self._pipeline = Pipeline(self._executor, ring or Loopback())
+        self._pipeline = Pipeline(self._executor, ring or Loopback(), options.events)
         room = self._executor.room
         self.max_context_tokens = room.max_context_tokens
         self._vocab_size = config.vocab_size
@@ -134,12 +134,12 @@ class Engine:
         self._count(launched, outputs, perf_counter() - started_s)
         return outputs
 
-    def improve(self) -> bool:
+    def optimize_step(self) -> bool:
         """Spend some milliseconds between two steps on making later ones faster.
 
         False when nothing is left, and until the first tokens are out. For the owner.
         """
-        return self._stats.num_tokens_generated > 0 and self._executor.improve()
+        return self._stats.num_tokens_generated > 0 and self._executor.optimize_step()
 
     def _launch(self) -> Many[Chunk]:
         if not self._pipeline.has_room:

@@ -3,8 +3,7 @@
 EngineError
 ├── ConfigError       a model configuration that this engine does not run; `key` names the culprit
 ├── TensorError       a weight is missing or has the wrong shape or type; `name` names it
-├── MicroBatchRefused a neighbour stage asks for what this stage does not hold; its `number`
-└── RequestRefused    a request that this engine can never serve; `reason` is for people
+└── MicroBatchRefused a neighbour stage asks for what this stage does not hold; its `number`
 """
 
 from services.worker.errors import WorkerError
@@ -32,11 +31,4 @@ class MicroBatchRefused(EngineError):
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"micro-batch {number}: {reason}")
         self.number = number
-        self.reason = reason
-
-
-class RequestRefused(EngineError):
-    def __init__(self, request_id: str, reason: str) -> None:
-        super().__init__(f"request {request_id}: {reason}")
-        self.request_id = request_id
         self.reason = reason

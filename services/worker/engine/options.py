@@ -1,7 +1,7 @@
 """What a worker's engine is told beside the model: sizes, limits, where it computes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -9,6 +9,7 @@ from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.attention.kv_cache import kv_bytes_per_token
 from services.worker.engine.errors import EngineError
 from services.worker.engine.execution.graphs import GraphBackend
+from services.worker.engine_port import NoEvents, StageEvents
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class EngineOptions:
     kv_tokens: int | None = None  # cache slots, the same on every stage; None: what kv_bytes hold
     # Called by the engine's thread after each layer: a step may take long, a layer does not.
     layer_done: Callable[[], None] = lambda: None
+    events: StageEvents = field(default_factory=NoEvents)
 
 
 def num_cache_slots(config: ModelConfig, options: EngineOptions, num_layers: int) -> int:

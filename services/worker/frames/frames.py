@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from libs.common.sampling import SamplingParameters
-from libs.common.states import FetchClass, FinishReason
+from libs.common.states import EngineKind, FetchClass, FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from services.worker.errors import FrameError
 from services.worker.frames.codec import reader_for, to_json
@@ -46,6 +46,7 @@ class StartWorker:
     fetcher_socket: str
     kv_tokens: int = 0  # cache slots, the same on every stage; 0: what kv_bytes hold
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
+    engine: EngineKind = EngineKind.STAGE
     fetch_class: FetchClass = FetchClass.INTERACTIVE  # whether somebody waits for the weights
 
 

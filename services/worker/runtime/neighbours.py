@@ -1,4 +1,4 @@
-"""A worker process's links to its neighbours, and what the agent is told of them."""
+"""A worker process's connections to its neighbours, and what the agent is told of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ class NicCap:
         self._limiter.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
 
 
-class Links:
+class NeighbourConnections:
     """Bound when it is made; `connect` may be called by any thread."""
 
     def __init__(self, start: StartWorker, channel: Channel, steps: StartSteps) -> None:

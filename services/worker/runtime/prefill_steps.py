@@ -1,4 +1,4 @@
-"""The steps of a stage's first answer, told by the micro-batches that pass by.
+"""The steps of a stage's first answer, by what its engine tells at the boundaries of its steps.
 
 `prefill`: from a stage's first tokens until what the first sampled token depends on leaves it; of a
 whole model until that token. It may begin while weights arrive: layers that are there compute
@@ -9,10 +9,6 @@ stage's prefill and the next one's receipt is a hop: `services/scheduler/observa
 
 import time
 
-import torch
-
-from services.worker.engine.execution.microbatch import MicroBatch
-from services.worker.engine.execution.ring import Arrival, Ring
 from services.worker.runtime.start_steps import StartSteps
 
 
@@ -60,48 +56,39 @@ class FirstAnswer:
         self.prefill, self.head = FirstStep("prefill", steps), FirstStep("head", steps)
 
 
-class EntryRing:
-    """The ring of the entry of several stages, which sees its own part of the prefill leave."""
+class EntryEvents:
+    """The entry of several stages: its part of the prefill leaves it, its head begins later."""
 
-    def __init__(self, ring: Ring, answer: FirstAnswer) -> None:
-        self._ring, self._answer = ring, answer
+    def __init__(self, answer: FirstAnswer) -> None:
+        self._answer = answer
 
-    def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
-        if batch.num_sampled:
-            self._answer.prefill.end()
-        self._ring.send(batch, hidden)
-
-    def receive(self, timeout_s: float) -> Arrival | None:
-        arrival = self._ring.receive(timeout_s)
-        if arrival is not None and len(arrival.hidden):
+    def received(self, *, is_sampled: bool) -> None:
+        if is_sampled:
             self._answer.head.begin_untold()
-        return arrival
 
-    def wake(self) -> None:
-        self._ring.wake()
+    def leaving(self, *, is_sampled: bool) -> None:
+        if is_sampled:
+            self._answer.prefill.end()
+
+    def left(self) -> None:
+        """Nobody told it anything."""
 
 
-class PrefillRing:
-    """The ring of a stage behind the entry, which sees its prefill pass by."""
+class FollowerEvents:
+    """A stage behind the entry: its prefill passes by."""
 
-    def __init__(self, ring: Ring, prefill: FirstStep) -> None:
-        self._ring, self._prefill = ring, prefill
+    def __init__(self, prefill: FirstStep) -> None:
+        self._prefill = prefill
 
-    def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
-        # Before they leave, so that no stage seems to compute after the token was there.
-        # The last stage answers with the sampled rows alone.
-        if batch.num_sampled or (not batch.pieces and len(hidden)):
+    def received(self, *, is_sampled: bool) -> None:
+        self._prefill.begin()
+        if is_sampled:
+            self._prefill.note_received()
+
+    def leaving(self, *, is_sampled: bool) -> None:
+        # Before it leaves, so that no stage seems to compute after the token was there.
+        if is_sampled:
             self._prefill.end()
-        self._ring.send(batch, hidden)
+
+    def left(self) -> None:
         self._prefill.tell_received()
-
-    def receive(self, timeout_s: float) -> Arrival | None:
-        arrival = self._ring.receive(timeout_s)
-        if arrival is not None:
-            self._prefill.begin()
-            if arrival.batch.num_sampled:
-                self._prefill.note_received()
-        return arrival
-
-    def wake(self) -> None:
-        self._ring.wake()

@@ -25,10 +25,11 @@ from services.worker.runtime.channel import Channel
 from services.worker.runtime.parent_watch import die_with_agent
 from services.worker.runtime.start_steps import StartSteps
 from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.worker_parts import WorkerParts
 
 if TYPE_CHECKING:
     from services.worker.runtime.cuda.loading import DeviceLoading
-    from services.worker.runtime.neighbours import Links
+    from services.worker.runtime.neighbours import NeighbourConnections
 
 
 class Origin(StrEnum):
@@ -70,29 +71,25 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
         failed=channel.fail,
     )
     feed.start()
-    loading = load_device(start, feed, steps, channel)
-    links = register(start, channel, steps)
+    parts = WorkerParts(
+        start,
+        channel,
+        steps,
+        feed,
+        loading=load_device(start, feed, steps, channel),
+        neighbours=register(start, channel, steps),
+    )
     gc.disable()  # the import makes many objects and no garbage: saves a tenth of its time
     with steps.step("import"):
         import torch
 
-        from services.worker.engine.engine import Engine
-        from services.worker.runtime.assembly import build_engine
-        from services.worker.runtime.follower_loop import Following
-        from services.worker.runtime.prefill_steps import FirstAnswer
-        from services.worker.runtime.serving import Serving
+        from services.worker.runtime.assembly import build_loop
     with steps.step("build_engine"):
-        plane = None if links is None else links.plane
-        answer = FirstAnswer(steps)
-        engine = build_engine(start, feed, loading, plane, steps, answer, channel.progress)
+        loop = build_loop(parts)
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)
-    wait_linked = _no_links if links is None else links.wait
-    if isinstance(engine, Engine):
-        Serving(engine, channel, steps, answer, wait_linked).run()
-    else:
-        Following(engine, channel, steps, wait_linked).run()
+    loop.run()
 
 
 def load_device(
@@ -106,21 +103,20 @@ def load_device(
     return start_loading(start, feed, steps, channel.fail)
 
 
-def register(start: StartWorker, channel: Channel, steps: StartSteps) -> "Links | None":
+def register(
+    start: StartWorker, channel: Channel, steps: StartSteps
+) -> "NeighbourConnections | None":
     """Tell the agent where neighbours reach this stage, and listen. None for a whole model."""
     if start.num_stages == 1:
         channel.send(Registered(address=None, public_key=None))
         channel.listen()
         return None
     with steps.step("bind"):
-        from services.worker.runtime.neighbours import Links  # a whole model does not load ZeroMQ
+        # A whole model does not load ZeroMQ.
+        from services.worker.runtime.neighbours import NeighbourConnections
 
-        links = Links(start, channel, steps)
-    channel.send(links.registered)
-    links.expect_neighbours()
-    channel.listen(links.connect)
-    return links
-
-
-def _no_links() -> None:
-    """A whole model waits for nobody."""
+        neighbours = NeighbourConnections(start, channel, steps)
+    channel.send(neighbours.registered)
+    neighbours.expect_neighbours()
+    channel.listen(neighbours.connect)
+    return neighbours

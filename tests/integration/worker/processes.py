@@ -11,10 +11,10 @@ from services.worker.agent.processes.frame_connection import Link
 from services.worker.agent.processes.launcher import ProcessLauncher
 from services.worker.agent.processes.worker_process import WorkerProcess
 from services.worker.agent.settings import DeviceSettings, parse_device
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.config import parse_config
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from services.worker.frames.frames import GenerateTokens, StartWorker, ToAgent, TokensProduced
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 from tests.support.weights import PackedWeights
@@ -116,7 +116,7 @@ def expected_tokens(model: TinyModel, prompt: tuple[int, ...], tmp_path: Path) -
         max_context_tokens=MAX_CONTEXT,
         eos_token_ids=frozenset(),
     )
-    engine = Engine(config, PackedWeights(model.state, packed), options)
+    engine = StageEngine(config, PackedWeights(model.state, packed), options)
     sampling = SamplingParameters(
         max_tokens=GREEDY.max_tokens, seed=1, temperature=0, ignore_eos=True
     )

@@ -20,7 +20,6 @@ from services.worker.engine.model.weights import UnitKey
 from services.worker.engine.model.weights import UnitReader as Weights
 from services.worker.errors import WeightsUnavailable
 from services.worker.frames.frames import StepTaken
-from services.worker.runtime.assembly import placement_on
 from services.worker.runtime.cuda.driver import Driver
 from services.worker.runtime.cuda.libcuda import LibCuda
 from services.worker.runtime.cuda.loading import AT_ONCE, DeviceLoading
@@ -31,6 +30,7 @@ from services.worker.runtime.placement import (
     Placement,
     SlabPlacement,
 )
+from services.worker.runtime.stage_assembly import placement_on
 from services.worker.runtime.start_steps import StartSteps
 from services.worker.runtime.unit_feed import UnitFeed
 from tests.integration.worker.tiny import TinyModel, Unit, UnitFolder

@@ -8,7 +8,6 @@ import sys
 WORKER = (
     "services.worker.runtime.worker_process",
     "services.worker.runtime.assembly",
-    "services.worker.runtime.serving",
 )
 NEVER_IN_A_WORKER = (
     "nats",

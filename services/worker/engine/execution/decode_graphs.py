@@ -86,7 +86,7 @@ class DecodeGraphs:
         self._graphs: dict[int, _Graph] = {}  # by their rows, ascending
         self._work = self._capture_all(batch_sizes(max_rows))
 
-    def improve(self) -> bool:
+    def capture_next(self) -> bool:
         """Capture one more size; False when there is none, or when one failed."""
         return next(self._work, False)
 

@@ -92,14 +92,18 @@ class Executor:
         yield from self._stage.load_units()
 
     @torch.inference_mode()
-    def improve(self) -> bool:
+    def optimize_step(self) -> bool:
         """Make later micro-batches faster by some milliseconds of work; False if none is left.
+
+        On a CPU matrices are packed, on a GPU decode steps are captured as graphs.
 
         Nothing happens before all weights are there.
         """
         if not self._stage.is_loaded:
             return False
-        return self._packer.improve() or (self._graphs is not None and self._graphs.improve())
+        if self._packer.pack_next():
+            return True
+        return self._graphs is not None and self._graphs.capture_next()
 
     def embed(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
         """`[tokens, hidden]`; entry stage only."""

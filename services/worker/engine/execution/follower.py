@@ -29,7 +29,7 @@ class Follower:
         """Raises EngineError when the budget holds less than two tokens."""
         assert not place.is_entry
         self._executor = Executor(config, source, options, place)
-        self._ring = ring
+        self._ring, self._events = ring, options.events
         self._is_warm = False  # the first tokens are out
 
     @property
@@ -54,16 +54,20 @@ class Follower:
         if arrival is None:
             return False
         batch, hidden = arrival.batch, arrival.hidden
+        is_sampled = batch.num_sampled > 0
+        self._events.received(is_sampled=is_sampled)
         check_micro_batch(batch, hidden.shape[0], self._executor.room)
         hidden = self._executor.run(batch, hidden)
         is_last = self._executor.place.is_last
+        self._events.leaving(is_sampled=is_sampled)
         self._ring.send(batch.answer if is_last else batch, hidden)
+        self._events.left()
         self._is_warm = self._is_warm or any(piece.is_decode for piece in batch.pieces)
         return True
 
-    def improve(self) -> bool:
+    def optimize_step(self) -> bool:
         """Spend some milliseconds between two steps on making later ones faster.
 
         False when nothing is left, and until a sequence decodes.
         """
-        return self._is_warm and self._executor.improve()
+        return self._is_warm and self._executor.optimize_step()

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Event
 
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 
 
 @dataclass(frozen=True)

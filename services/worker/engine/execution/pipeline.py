@@ -12,6 +12,7 @@ from services.worker.engine.execution.ring import Ring
 from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.schedule import StepPlan
 from services.worker.engine.scheduling.sequence import Sequence
+from services.worker.engine_port import StageEvents
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Returned:
 class Pipeline:
     """As many micro-batches in flight as there are stages, so that none of them need wait."""
 
-    def __init__(self, executor: Executor, ring: Ring) -> None:
-        self._executor, self._ring = executor, ring
+    def __init__(self, executor: Executor, ring: Ring, events: StageEvents) -> None:
+        self._executor, self._ring, self._events = executor, ring, events
         self._in_flight: deque[InFlight] = deque()
         self._num_launched = 0
 
@@ -54,7 +55,9 @@ class Pipeline:
         sampled = tuple(chunk.sequence for chunk in plan.chunks if chunk.is_sampled)
         embedded = self._executor.embed(_token_ids(plan.chunks), batch.positions)
         hidden = self._executor.run(batch, embedded)
+        self._events.leaving(is_sampled=bool(sampled))
         self._ring.send(batch.answer if self._executor.place.is_last else batch, hidden)
+        self._events.left()
         self._in_flight.append(InFlight(batch, plan.chunks, sampled))
 
     def collect(self, timeout_s: float) -> Returned | None:
@@ -64,6 +67,7 @@ class Pipeline:
         """
         if not self._in_flight or (arrival := self._ring.receive(timeout_s)) is None:
             return None
+        self._events.received(is_sampled=len(arrival.hidden) > 0)
         oldest = self._in_flight.popleft()
         number, num_rows = oldest.batch.number, len(oldest.sampled)
         if arrival.batch != oldest.batch.answer or arrival.hidden.shape[0] != num_rows:

@@ -53,7 +53,7 @@ class Packer:
         self._budget_bytes = budget_bytes
         self._work = self._pack(matrices)
 
-    def improve(self) -> bool:
+    def pack_next(self) -> bool:
         """Pack one more piece; False when there is none, and ever after a piece that failed."""
         try:
             return next(self._work, False)

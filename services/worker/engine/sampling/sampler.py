@@ -16,7 +16,7 @@ from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling.adjustment import adjusted
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import TokenLogprob
+from services.worker.engine_port import TokenLogprob
 
 _CANDIDATES = 256  # enough for nearly every truncation; rows where not are sorted whole
 # Logits looked at together: drawing takes some forty bytes beside each.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from libs.common.states import FinishReason
 from services.worker.engine.scheduling.regions import Region
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 
 
 @dataclass(eq=False)

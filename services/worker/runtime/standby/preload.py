@@ -3,15 +3,13 @@
 import gc
 import importlib
 
-# As runtime.py, and what it calls, import them.
+# As worker_process.py, and what it calls, import them.
 MODULES = (
     "torch",
     "services.worker.runtime.worker_process",
     "services.worker.runtime.assembly",
     "services.worker.runtime.cuda.start",
-    "services.worker.runtime.follower_loop",
     "services.worker.runtime.neighbours",
-    "services.worker.runtime.serving",
     "services.worker.runtime.dataplane.ring",
     "encodings.idna",  # by the first address that is given to a socket
 )

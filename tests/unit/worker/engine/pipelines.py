@@ -2,16 +2,18 @@
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.microbatch import MicroBatch
 from services.worker.engine.execution.ring import Arrival
 from services.worker.engine.model.place import Place
+from services.worker.engine_port import NoEvents, StageEvents
 from tests.unit.worker.engine.tiny import Subject
 
 
@@ -64,26 +66,36 @@ class EntryRing:
 
 @dataclass(frozen=True)
 class Pipeline:
-    engine: Engine
+    engine: StageEngine
     lanes: list[Lane]  # lane i leads from stage i to the next
     followers: list[Follower]
 
 
 def make_pipeline(
-    tiny: Subject, layers: list[range], chance: random.Random, **options: object
+    tiny: Subject,
+    layers: list[range],
+    chance: random.Random,
+    events: Sequence[StageEvents] = (),
+    **options: object,
 ) -> Pipeline:
+    """`events` are of each stage, where they are given."""
     num_stages = len(layers)
     if num_stages == 1:
         return Pipeline(tiny.engine(**options), [], [])
-    settings = tiny.engine_options(**({"kv_tokens": 512} | options))
+    settings = [
+        tiny.engine_options(**({"kv_tokens": 512, "events": told} | options))
+        for told in events or [NoEvents()] * num_stages
+    ]
     lanes = [Lane() for _ in layers]
     ring = EntryRing(lanes[-1], lanes[0], chance)
-    engine = Engine(tiny.config, tiny.weights, settings, Place(0, num_stages, layers[0]), ring)
+    engine = StageEngine(
+        tiny.config, tiny.weights, settings[0], Place(0, num_stages, layers[0]), ring
+    )
     ring.followers = [
         Follower(
             tiny.config,
             tiny.weights,
-            settings,
+            settings[index],
             Place(index, num_stages, layers[index]),
             FollowerRing(lanes[index - 1], lanes[index]),
         )

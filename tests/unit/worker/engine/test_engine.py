@@ -9,9 +9,10 @@ import torch
 
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
-from services.worker.engine.engine import Engine
-from services.worker.engine.errors import EngineError, RequestRefused
-from services.worker.engine.scheduling.request import Output, Request
+from services.worker.engine.engine import StageEngine
+from services.worker.engine.errors import EngineError
+from services.worker.engine_port import Output, Request
+from services.worker.errors import RequestRefused
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.tiny import MAX_CONTEXT, Tiny, generate
 
@@ -196,7 +197,7 @@ def test_what_every_request_needs_and_never_comes_ends_the_step_with_an_error(ti
         def wait_unit(self, unit: object, timeout_s: float) -> None:
             raise TimeoutError(f"{unit} is not readable after {timeout_s} s")
 
-    engine = Engine(tiny.config, NeverReadable(tiny, 0), tiny.engine_options(unit_timeout_s=3))
+    engine = StageEngine(tiny.config, NeverReadable(tiny, 0), tiny.engine_options(unit_timeout_s=3))
     engine.add_request(request("r", (3,)))
 
     with pytest.raises(TimeoutError, match="not readable after 3 s"):

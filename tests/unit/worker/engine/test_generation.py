@@ -8,7 +8,7 @@ import torch
 
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.equality import TokenEquality, is_draw_near_tie, is_greedy_near_tie
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Tiny, generate

@@ -10,12 +10,12 @@ from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.attention.context import StepContext, StepContexts
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.attention.spans import Span
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.config import parse_config
 from services.worker.engine.model.stage import Stage
 from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.scheduling.request import Output, Request
+from services.worker.engine_port import Output, Request
 from tests.support.weights import PackedWeights
 
 CPU = torch.device("cpu")
@@ -170,8 +170,8 @@ class Subject:
         }
         return EngineOptions(**(options | changes))  # type: ignore[arg-type]  # a test's own keywords
 
-    def engine(self, **changes: object) -> Engine:
-        return Engine(self.config, self.weights, self.engine_options(**changes))
+    def engine(self, **changes: object) -> StageEngine:
+        return StageEngine(self.config, self.weights, self.engine_options(**changes))
 
 
 class Tiny(Subject):
@@ -196,7 +196,9 @@ class Generated:
     last: Output
 
 
-def generate(engine: Engine, *requests: Request, max_steps: int = 5_000) -> dict[str, Generated]:
+def generate(
+    engine: StageEngine, *requests: Request, max_steps: int = 5_000
+) -> dict[str, Generated]:
     """Run requests together until all ended; indices must follow each other."""
     for request in requests:
         engine.add_request(request)

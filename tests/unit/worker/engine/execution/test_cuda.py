@@ -9,13 +9,13 @@ from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.by_span import SpanAttention
 from services.worker.engine.attention.packed import PackedAttention, PackedRanges
 from services.worker.engine.attention.spans import Scores, Span
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.cuda_graph import CudaGraphs
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import MicroBatch, Piece
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.unit.worker.engine.tiny import SHAPES, Shape, Tiny, generate
 
@@ -41,9 +41,9 @@ class OnDevice:
         return self._weights.tensor(unit, name).to(CUDA, self._dtype)
 
 
-def cuda_engine(tiny: Tiny, dtype: torch.dtype, **changes: object) -> Engine:
+def cuda_engine(tiny: Tiny, dtype: torch.dtype, **changes: object) -> StageEngine:
     options = tiny.engine_options(device=CUDA, dtype=dtype, **changes)
-    return Engine(tiny.config, OnDevice(tiny, dtype), options)
+    return StageEngine(tiny.config, OnDevice(tiny, dtype), options)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -114,7 +114,7 @@ def test_a_captured_decode_agrees_with_one_step_by_step(
             batch = MicroBatch(number, (), pieces)
             token_ids = list(tiny.prompt(batch.num_tokens))
             hidden = executor.run(batch, executor.embed(token_ids, batch.positions))
-            while executor.improve():  # between the prompts and the decodes
+            while executor.optimize_step():  # between the prompts and the decodes
                 pass
         outputs.append(hidden.float().clone())
     eager, replayed = outputs

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.attention import Attention
 from services.worker.engine.attention.spans import Scores
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.decode_graphs import batch_sizes
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.graphs import Decodes, Replay
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.families import FAMILIES
 from tests.unit.worker.engine.imported import Imported
@@ -77,15 +77,15 @@ def tokens_of(results: Mapping[str, Generated]) -> dict[str, list[int]]:
     return {request_id: result.token_ids for request_id, result in results.items()}
 
 
-def warmed(tiny: Subject, graphs: FakeGraphs, **options: object) -> Engine:
+def warmed(tiny: Subject, graphs: FakeGraphs, **options: object) -> StageEngine:
     """An engine that has answered once and captured all that it wants."""
     engine = tiny.engine(graphs=graphs, **options)
     for _ in engine.load_units():
-        assert not engine.improve()
+        assert not engine.optimize_step()
     generate(
         engine, Request("first", 1, tiny.prompt(5), SamplingParameters(1, seed=0, temperature=0))
     )
-    while engine.improve():
+    while engine.optimize_step():
         pass
     return engine
 
@@ -129,11 +129,11 @@ def test_nothing_is_captured_before_the_first_token(tiny: Tiny) -> None:
     engine = tiny.engine(graphs=graphs)
     engine.add_request(Request("first", 1, tiny.prompt(40), GREEDY))
     while not any(output.token_ids for output in engine.step()):
-        assert not engine.improve()
+        assert not engine.optimize_step()
     assert graphs.num_captures == 0
     for _ in engine.load_units():
         pass
-    assert engine.improve() and graphs.num_captures == 1
+    assert engine.optimize_step() and graphs.num_captures == 1
 
 
 def test_a_size_that_cannot_be_captured_is_computed_step_by_step(
@@ -165,7 +165,7 @@ def test_a_capture_leaves_the_running_sequences_alone(tiny: Tiny) -> None:
     while not engine.is_idle or not all(tokens.values()):
         for output in engine.step():
             tokens[output.request_id] += output.token_ids
-        engine.improve()
+        engine.optimize_step()
     require_same_tokens(tokens, tokens_of(expected))
 
 
@@ -187,9 +187,9 @@ def test_every_stage_of_a_pipeline_replays(tiny: Tiny) -> None:
     layers = [range(0, 1), range(1, 3)]
     pipeline = make_pipeline(tiny, layers, random.Random(3), graphs=graphs)
     generate(pipeline.engine, *requests(tiny, [5]))
-    stages: list[Engine | Follower] = [pipeline.engine, *pipeline.followers]
+    stages: list[StageEngine | Follower] = [pipeline.engine, *pipeline.followers]
     for stage in stages:
-        while stage.improve():
+        while stage.optimize_step():
             pass
     asked = requests(tiny, (4, 9))
     expected = generate(tiny.engine(), *asked)

@@ -15,7 +15,7 @@ from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.engine.errors import MicroBatchRefused
 from services.worker.engine.execution.microbatch import MicroBatch
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.equality import TokenEquality
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline

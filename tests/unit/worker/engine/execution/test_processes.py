@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.place import Place
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.errors import NeighbourLost
@@ -76,7 +76,7 @@ def test_three_processes_give_the_tokens_of_one_and_fail_together(
             torch.device("cpu"),
             link_timeout_s=PATIENCE_S,
         )
-        engine = Engine(
+        engine = StageEngine(
             tiny.config, tiny.weights, options(), Place(0, NUM_STAGES, range(0, 1)), ring
         )
 

@@ -11,7 +11,7 @@ from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.execution.warmup import warm_up
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.families import FAMILIES, Family
 from tests.unit.worker.engine.imported import Imported

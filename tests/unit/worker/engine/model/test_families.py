@@ -12,7 +12,7 @@ from libs.common.modelconfig.config import Activation, ModelConfig, RopeConfig
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.spans import Span
 from services.worker.engine.model.stage import Stage
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.equality import TokenEquality, is_greedy_near_tie
 from tests.unit.worker.engine.families import CASES, FAMILIES, Family
 from tests.unit.worker.engine.imported import Imported

@@ -75,7 +75,7 @@ def test_a_packed_matrix_is_as_exact(num_rows: int, has_bias: bool, num_out: int
     problem = Problem.random(torch.bfloat16, num_rows, has_bias=has_bias, num_out=num_out)
     matrix = Linear(problem.weight, problem.bias)
     packer = Packer([matrix], budget_bytes=2**30)
-    while packer.improve():
+    while packer.pack_next():
         continue
     assert matrix.packed is not None
 

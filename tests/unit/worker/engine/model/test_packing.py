@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from libs.common.sampling import SamplingParameters
-from services.worker.engine.engine import Engine
+from services.worker.engine.engine import StageEngine
 from services.worker.engine.model import packing
 from services.worker.engine.model.linear import Linear
 from services.worker.engine.model.packing import (
@@ -17,7 +17,7 @@ from services.worker.engine.model.packing import (
     is_packable,
     packed_bytes,
 )
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.tiny import Shape, Tiny, generate
 
@@ -34,7 +34,7 @@ def matrix(num_rows: int, num_columns: int = 64, dtype: torch.dtype = torch.bflo
     return Linear(torch.ones(num_rows, num_columns, dtype=dtype))
 
 
-def loaded(engine: Engine) -> Engine:
+def loaded(engine: StageEngine) -> StageEngine:
     for _ in engine.load_units():
         continue
     return engine
@@ -48,11 +48,11 @@ def test_a_matrix_is_packed_in_pieces_and_its_own_kernel_serves_until_then() -> 
     large = matrix(3 * PIECE_BYTES // 128)
     packer = Packer([large], budget_bytes=2**30)
 
-    assert packer.improve() and packer.improve()
+    assert packer.pack_next() and packer.pack_next()
     assert large.packed is None
-    assert packer.improve()
+    assert packer.pack_next()
     assert large.packed is not None
-    assert not packer.improve()
+    assert not packer.pack_next()
 
 
 def test_only_what_the_budget_holds_is_packed() -> None:
@@ -60,7 +60,7 @@ def test_only_what_the_budget_holds_is_packed() -> None:
     budget = packed_bytes(matrices[0].weight) + packed_bytes(matrices[2].weight)
     packer = Packer(matrices, budget)
 
-    while packer.improve():
+    while packer.pack_next():
         continue
 
     assert [one.packed is not None for one in matrices] == [True, False, True]
@@ -79,7 +79,7 @@ def test_nothing_is_packed_by_a_torch_without_the_operators(
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     large = matrix(1024)
 
-    assert not Packer([large], budget_bytes=2**30).improve()
+    assert not Packer([large], budget_bytes=2**30).pack_next()
     assert large.packed is None
 
 
@@ -96,8 +96,8 @@ def test_a_piece_that_fails_ends_the_packing_and_nothing_else(
 
     monkeypatch.setattr(packing, "_pack_matrix", fail)
 
-    assert packer.improve()
-    assert not packer.improve() and not packer.improve()
+    assert packer.pack_next()
+    assert not packer.pack_next() and not packer.pack_next()
     assert [one.packed for one in matrices] == [None, None]
 
 
@@ -105,21 +105,21 @@ def test_nothing_is_packed_before_the_weights_are_there_and_the_first_tokens_out
     tiny: Tiny,
 ) -> None:
     engine = tiny.engine(packed_bytes=2**30, max_step_tokens=8)
-    assert not engine.improve()
+    assert not engine.optimize_step()
     loaded(engine)
     engine.add_request(request("r", tiny, 3))
     engine.step()  # the prompt is longer than this step
-    assert not engine.improve()
+    assert not engine.optimize_step()
     assert engine.step()[0].token_ids
 
-    assert sum(iter(engine.improve, False)) == NUM_MATRICES
+    assert sum(iter(engine.optimize_step, False)) == NUM_MATRICES
 
 
 def test_without_a_budget_nothing_is_packed(tiny: Tiny) -> None:
     engine = loaded(tiny.engine())
     generate(engine, request("r", tiny, 2))
 
-    assert not engine.improve()
+    assert not engine.optimize_step()
 
 
 def test_stages_behind_the_entry_pack_once_a_sequence_decodes(tiny: Tiny) -> None:
@@ -129,8 +129,8 @@ def test_stages_behind_the_entry_pack_once_a_sequence_decodes(tiny: Tiny) -> Non
     for _ in follower.load_units():
         continue
     generate(pipeline.engine, request("first", tiny, 1))
-    assert not follower.improve()
+    assert not follower.optimize_step()
 
     generate(pipeline.engine, request("second", tiny, 2))
 
-    assert sum(iter(follower.improve, False)) == 4 * (SHAPE.num_layers - 1)
+    assert sum(iter(follower.optimize_step, False)) == 4 * (SHAPE.num_layers - 1)

@@ -73,7 +73,7 @@ def loaded_stage(tiny: Tiny, *, is_packed: bool) -> Stage:
     for _ in stage.load_units():
         continue
     packer = Packer(stage.matrices, budget_bytes=2**30 if is_packed else 0)
-    while packer.improve():
+    while packer.pack_next():
         continue
     assert all((matrix.packed is not None) is is_packed for matrix in stage.matrices)
     return stage

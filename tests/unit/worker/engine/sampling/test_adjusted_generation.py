@@ -11,7 +11,7 @@ from libs.common.states import FinishReason
 from services.worker.engine.sampling.adjustment import adjusted
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.philox import uniform
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from tests.support.equality import TokenEquality, is_draw_near_tie, is_greedy_near_tie
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.tiny import Tiny, generate

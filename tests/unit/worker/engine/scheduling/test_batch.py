@@ -1,7 +1,7 @@
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.scheduling.batch import Chunk, plan_chunks
-from services.worker.engine.scheduling.request import Request
 from services.worker.engine.scheduling.sequence import Sequence
+from services.worker.engine_port import Request
 
 
 def sequence(arrival: int, num_tokens: int, num_computed: int = 0) -> Sequence:

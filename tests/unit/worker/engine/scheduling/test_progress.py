@@ -3,7 +3,7 @@
 import pytest
 
 from libs.common.sampling import SamplingParameters
-from services.worker.engine.scheduling.request import Request
+from services.worker.engine_port import Request
 from services.worker.runtime.progress import Progress
 from tests.unit.worker.engine.tiny import Tiny
 

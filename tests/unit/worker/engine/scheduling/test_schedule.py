@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.sampling import SamplingParameters
-from services.worker.engine.scheduling.request import Request
 from services.worker.engine.scheduling.schedule import Schedule, StepPlan
 from services.worker.engine.scheduling.sequence import Sequence
+from services.worker.engine_port import Request
 
 NUM_SLOTS = 400
 

@@ -6,13 +6,12 @@ from typing import cast
 
 import pytest
 
-from services.worker.engine.engine import Engine
-from services.worker.engine.stats import EngineStats
+from services.worker.engine_port import EngineStats, Output, Request
 from services.worker.frames.frames import StatsChanged, ToAgent
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.prefill_steps import FirstAnswer
 from services.worker.runtime.progress import Progress
-from services.worker.runtime.serving import Serving
+from services.worker.runtime.serving_loop import ServingLoop
 from services.worker.runtime.start_steps import StartSteps
 
 STEP_S = 0.01
@@ -36,13 +35,19 @@ class CountingEngine:
     def load_units(self) -> Iterator[None]:
         yield from ()
 
-    def improve(self) -> bool:
+    def optimize_step(self) -> bool:
         return False
 
     def wake(self) -> None:
         """It never waits."""
 
-    def step(self) -> list[object]:
+    def add_request(self, request: Request) -> None:
+        """Nobody asks."""
+
+    def cancel(self, request_id: str, attempt: int) -> None:
+        """Nobody leaves."""
+
+    def step(self) -> list[Output]:
         num_running = next(self._num_running, None)
         if num_running is None:
             raise EndOfTest
@@ -72,10 +77,10 @@ class SilentAgent:
 def told(monkeypatch: pytest.MonkeyPatch, num_running: Iterator[int]) -> list[StatsChanged]:
     engine, channel = CountingEngine(num_running), SilentAgent()
     clock = SimpleNamespace(monotonic=lambda: engine.now_s)
-    monkeypatch.setattr("services.worker.runtime.serving.time", clock)
+    monkeypatch.setattr("services.worker.runtime.serving_loop.time", clock)
     steps = StartSteps(channel.send)
     answer = FirstAnswer(steps)
-    serving = Serving(cast("Engine", engine), cast("Channel", channel), steps, answer)
+    serving = ServingLoop(engine, cast("Channel", channel), steps, answer)
     with pytest.raises(EndOfTest):
         serving.run()
     return channel.told

@@ -5,7 +5,7 @@ import torch
 
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.runtime.assembly import warm_up_or_say_why
+from services.worker.runtime.stage_assembly import warm_up_or_say_why
 from tests.unit.worker.engine.tiny import SHAPES, Tiny
 
 

@@ -1,12 +1,12 @@
-"""The worker process's main loop: frames to the engine, a step, tokens to the agent."""
+"""The main loop of a worker that serves: frames to its engine, a step, tokens to the agent."""
 
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 from libs.common.states import FinishReason
-from services.worker.engine.engine import Engine
-from services.worker.engine.errors import RequestRefused
-from services.worker.engine.scheduling.request import Output, Request
+from services.worker.engine_port import Engine, Output, Request
+from services.worker.errors import RequestRefused
 from services.worker.frames.frames import (
     CancelGeneration,
     GenerateTokens,
@@ -26,7 +26,7 @@ IDLE_WAIT_S = 1.0
 LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
 
 
-class Serving:
+class ServingLoop:
     """Of an entry stage or a whole model; runs in the thread that owns the engine.
 
     `wait_linked` returns when the neighbours are there, at once where there are none.
@@ -46,13 +46,13 @@ class Serving:
         self._reported = StatsChanged(0, 0, 0)
         self._reported_at_s = 0.0
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Never returns; what it raises ends the process."""
         self._channel.notify(self._engine.wake)
         self._load()
         while True:
             self._channel.progress.note()
-            self._take_frames(can_wait=not self._engine.improve())
+            self._take_frames(can_wait=not self._engine.optimize_step())
             self._step()
 
     def _load(self) -> None:

@@ -1,0 +1,176 @@
+"""Builds the main loop over a stage, from what the agent and the manifest say of it."""
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from libs.common.modelconfig.config import AttentionConfig, ModelConfig
+from libs.common.weights.manifest import Manifest
+from services.worker.engine.attention.attention import has_packed_kernel
+from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.engine import StageEngine
+from services.worker.engine.execution.follower import Follower
+from services.worker.engine.execution.graphs import GraphBackend
+from services.worker.engine.execution.ring import Loopback, Ring
+from services.worker.engine.execution.warmup import warm_up
+from services.worker.engine.model.config import parse_config
+from services.worker.engine.model.place import Place
+from services.worker.engine.model.weights import WeightSource
+from services.worker.engine.options import EngineOptions
+from services.worker.engine_port import NoEvents, StageEvents
+from services.worker.errors import WorkerError
+from services.worker.frames.frames import StartWorker
+from services.worker.runtime.follower_loop import FollowerLoop
+from services.worker.runtime.parameters import DTYPES, ParameterManager
+from services.worker.runtime.placement import (
+    DevicePlacement,
+    HostPlacement,
+    Placement,
+    SlabPlacement,
+    UnfilledPlacement,
+)
+from services.worker.runtime.prefill_steps import EntryEvents, FirstAnswer, FollowerEvents
+from services.worker.runtime.serving_loop import ServingLoop
+from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.worker_parts import MainLoop, WorkerParts
+
+if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
+    from services.worker.runtime.cuda.loading import DeviceLoading
+    from services.worker.runtime.dataplane.plane import DataPlane
+
+logger = logging.getLogger(__name__)
+
+
+def stage_loop(parts: WorkerParts) -> MainLoop:
+    """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
+    start, feed, plane = parts.start, parts.feed, parts.plane
+    manifest = feed.manifest()
+    config = parse_config(json.loads(manifest.config_json))
+    place = _place(start, config)
+    answer = FirstAnswer(parts.steps)
+    options = _options(parts, manifest, config, _events(place, answer))
+    placement = placement_on(options.device, feed, parts.loading)
+    if options.device.type == "cuda":
+        _limit_memory(start, placement)
+    ring = Loopback() if plane is None else _socket_ring(plane, config, options)
+    engine = _built(config, ParameterManager(feed, placement), options, place, ring)
+    if isinstance(placement, SlabPlacement):
+        with parts.steps.step("warm_up"):
+            unfilled = ParameterManager(feed, UnfilledPlacement(placement))
+            warm_up_or_say_why(config, unfilled, options, place, engine.cache)
+    if isinstance(engine, Follower):
+        return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked)
+    return ServingLoop(engine, parts.channel, parts.steps, answer, parts.wait_linked)
+
+
+def _built(
+    config: ModelConfig, source: WeightSource, options: EngineOptions, place: Place, ring: Ring
+) -> StageEngine | Follower:
+    try:
+        if place.is_entry:
+            return StageEngine(config, source, options, place, ring)
+        return Follower(config, source, options, place, ring)
+    except RuntimeError as exc:  # torch has no narrower class for it on the CPU
+        cause = str(exc).splitlines()[0]
+        raise WorkerError(
+            f"{options.kv_bytes} bytes of KV cache on {options.device}: {cause}"
+        ) from exc
+
+
+def _events(place: Place, answer: FirstAnswer) -> StageEvents:
+    if place.num_stages == 1:
+        return NoEvents()
+    return EntryEvents(answer) if place.is_entry else FollowerEvents(answer.prefill)
+
+
+def warm_up_or_say_why(
+    config: ModelConfig,
+    unfilled: WeightSource,
+    options: EngineOptions,
+    place: Place,
+    cache: KvCache,
+) -> None:
+    """Not worth a start: if the device is broken, the next step says so again."""
+    try:
+        warm_up(config, unfilled, options, place, cache)
+    except RuntimeError as exc:
+        logger.warning("no warm-up, the first tokens will take longer: %s", exc)
+
+
+def placement_on(
+    device: torch.device, feed: UnitFeed, loading: "DeviceLoading | None"
+) -> Placement:
+    """Waits until it is known whether `loading` has a slab. Raises WeightsUnavailable."""
+    if loading is not None and (slab := loading.slab()) is not None:
+        return SlabPlacement(loading, slab)
+    return HostPlacement(feed) if device.type == "cpu" else DevicePlacement(feed, device)
+
+
+def _limit_memory(start: StartWorker, placement: Placement) -> None:
+    """What was planned for others on this GPU stays theirs."""
+    from services.worker.runtime.cuda.memory import torch_share
+
+    slab_bytes = placement.size_bytes if isinstance(placement, SlabPlacement) else 0
+    total_bytes = torch.cuda.mem_get_info()[1]
+    share = torch_share(start.device_bytes, slab_bytes, total_bytes)
+    torch.cuda.set_per_process_memory_fraction(share)
+
+
+def _place(start: StartWorker, config: ModelConfig) -> Place:
+    first, last, num_stages = start.first_layer, start.last_layer, start.num_stages
+    asked = f"layers {first} to {last} as stage {start.stage_index} of {num_stages}"
+    if not 0 <= first <= last <= config.num_layers or not 0 <= start.stage_index < num_stages:
+        raise WorkerError(f"a model of {config.num_layers} layers has no {asked}")
+    if num_stages == 1 and last - first != config.num_layers:
+        raise WorkerError(f"{asked} leave out some of the model's {config.num_layers}")
+    if num_stages > 1 and not start.kv_tokens:
+        raise WorkerError("several stages need the number of cache slots that they share")
+    return Place(start.stage_index, num_stages, range(first, last))
+
+
+def _options(
+    parts: WorkerParts, manifest: Manifest, config: ModelConfig, events: StageEvents
+) -> EngineOptions:
+    start = parts.start
+    dtype, device = DTYPES[manifest.dtype], torch.device(start.device)
+    return EngineOptions(
+        dtype=dtype,
+        device=device,
+        kv_bytes=start.kv_bytes,
+        kv_tokens=start.kv_tokens or None,
+        max_running=start.max_slots,
+        max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
+        eos_token_ids=frozenset(manifest.eos_token_ids),
+        packed_bytes=start.device_bytes - start.kv_bytes if start.device == "cpu" else 0,
+        graphs=_graphs(config.attention, dtype, device),
+        unit_timeout_s=start.start_timeout_ms / 1000,
+        layer_done=parts.channel.progress.note,
+        events=events,
+    )
+
+
+def _graphs(
+    attention: AttentionConfig, dtype: torch.dtype, device: torch.device
+) -> GraphBackend | None:
+    if device.type == "cpu":
+        return None
+    if attention.score_cap is not None or not has_packed_kernel(attention.head_dim, dtype, device):
+        logger.warning("decodes of this model run step by step: their kernels depend on lengths")
+        return None
+    from services.worker.engine.execution.cuda_graph import CudaGraphs
+
+    return CudaGraphs()
+
+
+def _socket_ring(plane: "DataPlane", config: ModelConfig, options: EngineOptions) -> Ring:
+    from services.worker.runtime.dataplane.ring import SocketRing
+
+    return SocketRing(
+        plane,
+        config.hidden_size,
+        options.dtype,
+        options.device,
+        link_timeout_s=options.unit_timeout_s,
+    )
