@@ -11,7 +11,7 @@ from libs.common.states import FetchState
 from libs.common.testing.objectstore import MemoryObjectStore
 from services.fetcher.errors import SharedMemoryFull
 from services.fetcher.hostcache.hostcache import HostCache
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.nodes import Node, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 

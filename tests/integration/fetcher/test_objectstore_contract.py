@@ -20,7 +20,7 @@ from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import ByteRange
-from tests.unit.common_weights.builders import random_bytes
+from tests.unit.common.weights.builders import random_bytes
 
 KEY = "units/some-unit"
 

@@ -16,7 +16,7 @@ from services.fetcher.errors import FetchFailed
 from services.fetcher.fetching.rate_meter import RateMeter
 from services.fetcher.fetching.transfer import Transfer
 from tests.integration.fetcher.rangeserver import Fault, RangeServer
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.worlds import QUICK, World, eventually
 
 DATA = random_bytes(3_000_000)

@@ -25,7 +25,7 @@ from services.fetcher.imports.importer import (
 )
 from services.fetcher.imports.upload import Uploader
 from tests.integration.servers import RunningS3
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 from tests.unit.fetcher.imports.checkpoints import TinyCheckpoint, llama_shapes
 from tests.unit.fetcher.worlds import World, eventually
 

@@ -24,7 +24,7 @@ from services.fetcher.hostcache.hostcache import HostCache
 from services.fetcher.hostcache.unit_heartbeat import Pulse
 from services.fetcher.hostcache.unit_server import UnitServer, UnitSources
 from services.fetcher.service import FetcherService
-from tests.unit.common_weights.builders import safetensors_unit, tiny_manifest
+from tests.unit.common.weights.builders import safetensors_unit, tiny_manifest
 from tests.unit.fetcher.worlds import QUICK
 
 NODE = "node-1"

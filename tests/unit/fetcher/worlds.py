@@ -16,7 +16,7 @@ from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
 from services.fetcher.fetching.governor import NicGovernor
 from services.fetcher.fetching.rate_meter import RateMeter
 from services.fetcher.fetching.transfer import RetryPolicy, Transfer
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 
 QUICK = RetryPolicy(patience_s=0.3, max_digest_failures=3, first_delay_s=0.001, max_delay_s=0.01)
 DEADLINE_S = 20.0

@@ -18,7 +18,7 @@ from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.hostcache.hostcache import HostCache
 from services.fetcher.hostcache.memory_space import MemorySpace, space_of
 from tests.support.waiting import eventually
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 
 SIZE = 20_000
 

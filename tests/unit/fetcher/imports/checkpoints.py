@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.common.weights.safetensors import DTYPE_SIZE_BYTES, TensorSpec
-from tests.unit.common_weights.builders import random_bytes
+from tests.unit.common.weights.builders import random_bytes
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

@@ -11,7 +11,7 @@ from libs.common.weights.manifest import UnitEntry
 from libs.common.weights.unitfile import UnitReader
 from libs.common.weights.unitheader import ChunkState, UnitError, UnitState, Word
 from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 
 DATA = random_bytes(3 * 4096 + 100)
 UNIT = unit_of(DATA)

@@ -7,7 +7,7 @@ from libs.common.network.token_bucket import BURST_S, TokenBucket
 RATE = 1_000_000
 
 
-def budget(level_bytes: float, rate: int = RATE) -> TokenBucket:
+def bucket(level_bytes: float, rate: int = RATE) -> TokenBucket:
     return TokenBucket(rate, level_bytes, filled_at_s=100.0)
 
 
@@ -23,7 +23,7 @@ def budget(level_bytes: float, rate: int = RATE) -> TokenBucket:
 def test_the_level_follows_the_time(
     level_bytes: float, later_s: float, expected: float, why: str
 ) -> None:
-    assert budget(level_bytes).at(100.0 + later_s).level_bytes == pytest.approx(expected)
+    assert bucket(level_bytes).at(100.0 + later_s).level_bytes == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_the_level_follows_the_time(
     ],
 )
 def test_how_long_to_wait(level_bytes: float, credit_s: float, expected_s: float, why: str) -> None:
-    assert budget(level_bytes).wait_s(credit_s) == pytest.approx(expected_s)
+    assert bucket(level_bytes).wait_s(credit_s) == pytest.approx(expected_s)
 
 
 def test_a_grant_of_any_size_is_a_debt_for_the_next() -> None:
-    after = budget(1.0).take(500_001)
+    after = bucket(1.0).take(500_001)
 
     assert after.wait_s() == pytest.approx(0.5)
-    assert after.take(-500_001) == budget(1.0)
+    assert after.take(-500_001) == bucket(1.0)
 
 
 def test_without_a_limit_nothing_waits_and_nothing_is_owed() -> None:
-    free = budget(0.0, rate=0).take(10**12).at(101.0)
+    free = bucket(0.0, rate=0).take(10**12).at(101.0)
 
     assert free.wait_s() == 0.0

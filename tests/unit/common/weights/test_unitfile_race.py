@@ -8,7 +8,7 @@ from pathlib import Path
 
 from libs.common.weights.unitfile import UnitReader
 from libs.common.weights.unitwriter import UnitWriter
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 
 DATA = random_bytes(300 * 4096 + 17)
 UNIT = unit_of(DATA)

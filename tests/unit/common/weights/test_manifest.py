@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from libs.common.errors import ManifestError
 from libs.common.strict_json import canonical_bytes
 from libs.common.weights.manifest_json import decode_manifest, encode_manifest, manifest_digest
-from tests.unit.common_weights.builders import tiny_manifest
+from tests.unit.common.weights.builders import tiny_manifest
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -95,7 +95,7 @@ def test_threads_of_one_process_lose_no_update(path: Path) -> None:
 
 def test_two_processes_together_stay_within_the_rate(path: Path) -> None:
     NicRateLimiter.create(path, RATE)
-    command = [sys.executable, "-m", "tests.unit.common.nic_user", str(path), "1.0"]
+    command = [sys.executable, "-m", "tests.unit.common.network.nic_user", str(path), "1.0"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     users = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]  # a dict of two equal pipes
 
