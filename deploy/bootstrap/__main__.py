@@ -6,9 +6,9 @@ import asyncio
 import os
 import sys
 
+from deploy.bootstrap.object_sweeper import ImportUnderWay
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.steps import prepare_servers, sweep_objects, write_nats_config
-from deploy.bootstrap.sweeping import ImportUnderWay
 from libs.common.observability.telemetry import configure_logging
 from libs.common.settings import Environment
 

@@ -19,9 +19,9 @@ from deploy.bootstrap.names import (
     store_access_key,
     store_secret_key,
 )
-from deploy.bootstrap.natsconfig import NatsConfig, NatsUser
+from deploy.bootstrap.nats_config import NatsConfig, NatsUser
 from deploy.bootstrap.postgres_roles import ADMINISTRATOR, Role
-from deploy.bootstrap.storeusers import StoreUser
+from deploy.bootstrap.store_users import StoreUser
 from libs.common.bus.subjects import Service, permissions_for
 from libs.common.errors import SettingsError
 from libs.common.settings import DatabaseSettings, Environment, ObjectStoreSettings

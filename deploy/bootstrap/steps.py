@@ -7,11 +7,11 @@ import os
 import asyncpg
 
 from deploy.bootstrap.bucket import make_bucket
-from deploy.bootstrap.natsconfig import render_config
+from deploy.bootstrap.nats_config import render_config
+from deploy.bootstrap.object_sweeper import ObjectSweeper
 from deploy.bootstrap.postgres_roles import create_database, create_roles
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
-from deploy.bootstrap.storeusers import make_users
-from deploy.bootstrap.sweeping import Sweeper
+from deploy.bootstrap.store_users import make_users
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.records.migrate import migrate
 
@@ -60,13 +60,13 @@ def _prepare_store(settings: ServerSettings) -> None:
 
 
 async def sweep_objects(settings: ServerSettings, *, is_dry_run: bool) -> None:
-    """Raises what `Sweeper.work` raises."""
+    """Raises what `ObjectSweeper.sweep` raises."""
     connection = await asyncpg.connect(
         settings.owner.url, password=settings.owner.password, timeout=_CONNECT_TIMEOUT_S
     )
     try:
         async with S3ObjectStore(settings.object_store) as store:
-            swept = await Sweeper(connection, store, is_dry_run).work()
+            swept = await ObjectSweeper(connection, store, is_dry_run).sweep()
     finally:
         await connection.close(timeout=_CONNECT_TIMEOUT_S)
     logger.info(

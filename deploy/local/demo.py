@@ -69,7 +69,7 @@ def _shown(stack: LocalStack) -> ShownStack:
 
 
 @dataclass(frozen=True)
-class Asked:
+class DemoAnswer:
     """One request: what came back, when the first token came, and its cold start's record."""
 
     text: str
@@ -103,7 +103,7 @@ class Demo:
         async for model in self._api.wait_imported(MODEL_NAME, _IMPORT_TIMEOUT_S):
             self._console.print(describe_model(model))
 
-    async def _ask(self) -> Asked:
+    async def _ask(self) -> DemoAnswer:
         """Sends the question and prints what comes, as it comes."""
         self._console.print(f"> {_QUESTION}", style="bold")
         request_id, text, progress = "", "", ""
@@ -120,7 +120,7 @@ class Demo:
         self._console.print()
         if _EXPECTED not in text:
             raise DemoFailed(f"the answer {text!r} does not contain {_EXPECTED!r}")
-        return Asked(text, first_token_s, await self._record(request_id))
+        return DemoAnswer(text, first_token_s, await self._record(request_id))
 
     async def _record(self, request_id: str) -> ColdStartInfo:
         """The cold start that the request waited for, once its last steps have been reported."""
@@ -131,7 +131,7 @@ class Demo:
 
         return await _poll(find, _RECORD_TIMEOUT_S, "the cold start's record is not complete")
 
-    def _show_cold_start(self, asked: Asked) -> None:
+    def _show_cold_start(self, asked: DemoAnswer) -> None:
         rates = self._stack.nic_rates_bytes_per_s
         report = cold_start_report(
             asked.cold_start, asked.first_token_s, rates, self._console.width
@@ -161,7 +161,7 @@ class Demo:
             )
         self._console.print(f"  0 worker {self._stack.counted}\n")
 
-    def _conclude(self, cold: Asked, warm: Asked) -> None:
+    def _conclude(self, cold: DemoAnswer, warm: DemoAnswer) -> None:
         if warm.cold_start.bytes_from_cache < warm.cold_start.weight_bytes:
             raise DemoFailed("the second start did not find the weights in host caches")
         self._console.print(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.bootstrap.names import REGION
-from deploy.bootstrap.natsconfig import NatsUser
+from deploy.bootstrap.nats_config import NatsUser
 from deploy.bootstrap.postgres_roles import Role, create_database, drop_database
 from deploy.local.processes.process import ChildProcess
 from deploy.local.servers.nats import NatsOptions, NatsServer

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.bootstrap.natsconfig import NatsConfig, NatsUser, render_config
+from deploy.bootstrap.nats_config import NatsConfig, NatsUser, render_config
 from deploy.local.processes.environment import base_environment
 from deploy.local.processes.process import ChildProcess, ProcessSpec
 from deploy.local.processes.readiness import wait_until_ready

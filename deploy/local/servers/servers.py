@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deploy.bootstrap.credentials import Credentials
 from deploy.bootstrap.names import API_KEY_PREFIX, BUCKET, DATABASE, DATABASE_ROLES, REGION
-from deploy.bootstrap.natsconfig import NatsUser
+from deploy.bootstrap.nats_config import NatsUser
 from deploy.bootstrap.postgres_roles import Role
 from deploy.local.servers.nats import NatsOptions, NatsServer
 from deploy.local.servers.postgres import PostgresOptions, PostgresServer

@@ -6,7 +6,7 @@ import pytest
 from minio.error import MinioAdminException
 
 from deploy.bootstrap.bucket import StoreAdministrator
-from deploy.bootstrap.storeusers import StoreUser, bucket_policy, make_users
+from deploy.bootstrap.store_users import StoreUser, bucket_policy, make_users
 from tests.unit.bootstrap.minioadmin import SECRET_KEY, MinioAdminDouble
 
 DANGEROUS = ("*", "s3:*", "s3:DeleteObject", "s3:PutBucketPolicy", "admin:*")

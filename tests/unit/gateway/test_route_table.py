@@ -27,7 +27,7 @@ async def test_the_emptiest_comes_first_and_full_ones_not_at_all() -> None:
     assert sorted(ids(routes)) == ["ep-1", "ep-2"]
 
 
-async def test_one_that_refused_is_left_alone_for_a_moment() -> None:
+async def test_an_endpoint_that_refused_is_not_asked_again_for_a_moment() -> None:
     clock = FakeClock()
     routes = RouteTable(clock)
     await routes.on_published(published("ep-1"))
@@ -38,7 +38,7 @@ async def test_one_that_refused_is_left_alone_for_a_moment() -> None:
     assert ids(routes) == ["ep-1"]
 
 
-async def test_a_deposed_leader_is_not_believed() -> None:
+async def test_routes_of_a_deposed_leader_are_ignored() -> None:
     routes = RouteTable(FakeClock())
     await routes.on_published(published("ep-new", epoch=2))
     await routes.on_published(published("ep-old", epoch=1))

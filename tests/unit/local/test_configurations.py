@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from deploy.bootstrap.natsconfig import NatsUser, render_config
+from deploy.bootstrap.nats_config import NatsUser, render_config
 from deploy.local.processes.environment import base_environment
 from deploy.local.servers.nats import NatsOptions
 from deploy.local.state.ports import free_ports

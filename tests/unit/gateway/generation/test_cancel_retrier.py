@@ -1,4 +1,4 @@
-"""How long somebody who does not answer is told that a request is over."""
+"""Cancellations and acknowledgements are repeated until they are answered or their time is up."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 TIMING = Timing(retry_s=0.01, repeat_s=0.02, reconnect_grace_s=0.05, cancel_timeout_s=60.0)
 
 
-async def test_an_endpoint_that_is_gone_is_told_twice_and_not_for_half_a_minute() -> None:
+async def test_an_endpoint_that_is_gone_is_asked_twice_and_no_more() -> None:
     broker = MemoryBroker()
     cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
 
@@ -24,7 +24,7 @@ async def test_an_endpoint_that_is_gone_is_told_twice_and_not_for_half_a_minute(
     assert len(broker.published) == 2
 
 
-async def test_one_that_only_reconnects_still_hears_it() -> None:
+async def test_an_endpoint_that_only_reconnects_still_receives_it() -> None:
     broker, heard = MemoryBroker(), asyncio.Event()
     cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
     cancel_retrier.acknowledge(EndpointClient(broker.bus(), "endpoint-1", 1, 0.1), "request-1", 1)
@@ -41,7 +41,7 @@ async def test_one_that_only_reconnects_still_hears_it() -> None:
     await back.unsubscribe()
 
 
-async def test_a_scheduler_is_waited_for_because_there_will_be_another_one() -> None:
+async def test_a_cancellation_to_the_scheduler_is_repeated_until_there_is_a_leader() -> None:
     broker, heard = MemoryBroker(), asyncio.Event()
     cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
     cancel_retrier.cancel_waiting("request-1", 1)

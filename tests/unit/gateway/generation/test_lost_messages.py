@@ -95,7 +95,7 @@ async def test_a_scheduler_that_never_answers_is_503(stream: bool) -> None:
         assert response.json()["error"]["code"] == "scheduler_unavailable"
 
 
-async def test_a_cancellation_is_repeated_until_it_is_heard() -> None:
+async def test_a_cancellation_is_repeated_until_it_is_answered() -> None:
     async with gateway_world() as world:
         world.worker.pause_after = 3
         cancels = 0

@@ -51,7 +51,7 @@ async def test_a_start_that_failed_is_left_when_the_scheduler_tells_that_the_req
         assert text_of(await asking) == ANSWER
 
 
-async def test_a_start_that_goes_on_is_not_left_for_old_news_of_the_queue() -> None:
+async def test_a_start_that_goes_on_is_not_left_for_an_old_message_of_the_queue() -> None:
     async with gateway_world() as world:
         world.worker.pause_after = 0
 

@@ -27,7 +27,7 @@ async def test_a_known_key_is_its_tenant_and_asked_for_once() -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer  ", f"Basic {KEY}", KEY, "Bearer x", "Bearer é"]
 )
-async def test_anything_else_is_nobody(header: str | None) -> None:
+async def test_any_other_header_is_unauthorized(header: str | None) -> None:
     with pytest.raises(Unauthorized):
         await Authenticator(FakeKeys(), FakeClock()).authenticate(header)
 
@@ -43,7 +43,7 @@ async def test_a_key_that_was_tried_before_it_was_made_works_at_once() -> None:
     assert (await authenticator.authenticate("Bearer early")).tenant == TENANT
 
 
-async def test_an_awaited_key_is_neither_refused_nor_let_in_before_its_row_is_there(
+async def test_an_awaited_key_is_neither_refused_nor_accepted_before_its_row_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auth, "ROW_TIMEOUT_S", 0.01)

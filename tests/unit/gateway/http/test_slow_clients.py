@@ -13,7 +13,7 @@ from tests.unit.gateway.world import FAST, GatewayWorld, gateway_world, text_of
 
 
 @dataclass
-class DeafClient:
+class NonReadingClient:
     """Asks for a stream over ASGI and reads none of it."""
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_its_worker_told() -> N
     limits = Limits(max_unread_tokens=4, num_template_processes=1)
     async with gateway_world(limits=limits) as world:
         world.worker.answer_ids = (*ids_of("x" * 50), END_ID)
-        client = DeafClient()
+        client = NonReadingClient()
 
         await client.ask(world)
 
@@ -76,7 +76,7 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_its_worker_told() -> N
 
 async def test_one_that_stops_when_the_worker_has_finished_is_cut_off_too() -> None:
     async with gateway_world() as world:
-        client = DeafClient()
+        client = NonReadingClient()
 
         await client.ask(world)
 
@@ -89,7 +89,7 @@ async def test_one_that_stops_when_the_worker_has_finished_is_cut_off_too() -> N
 async def test_an_answer_that_is_not_read_ends_at_its_deadline_at_the_latest() -> None:
     async with gateway_world(replace(FAST, slow_client_s=60.0)) as world:
         await world.chat()  # the template's process starts more slowly than the deadline allows
-        client = DeafClient({"x-request-timeout-ms": "1000"})
+        client = NonReadingClient({"x-request-timeout-ms": "1000"})
 
         await client.ask(world)
 

@@ -30,7 +30,7 @@ async def test_models_that_can_be_asked_are_loaded_once_also_those_that_come_lat
     assert await texts.get(summary_of(FIRST)) and await texts.get(summary_of(SECOND))
 
 
-async def test_none_in_use_gives_way_to_one_that_nobody_has_asked_for() -> None:
+async def test_no_tokenizer_in_use_is_dropped_for_one_that_nobody_has_asked_for() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
     texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
 

@@ -31,7 +31,7 @@ class ImportUnderWay(Exception):
 
 
 @dataclass
-class Swept:
+class SweepResult:
     num_kept: int = 0
     orphans: list[str] = field(default_factory=list)  # keys
     num_bytes: int = 0  # of the orphans
@@ -39,8 +39,8 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class Sweeper:
-    """With `is_dry_run` it only looks. `work` raises ImportUnderWay, what the database raises,
+class ObjectSweeper:
+    """With `is_dry_run` it only looks. `sweep` raises ImportUnderWay, what the database raises,
     ObjectStoreError, and ManifestError: what a model needs must be known before anything goes."""
 
     connection: "Connection[asyncpg.Record]"
@@ -48,7 +48,7 @@ class Sweeper:
     is_dry_run: bool
     _keys_by_manifest: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    async def work(self) -> Swept:
+    async def sweep(self) -> SweepResult:
         swept = await self._look()
         remaining = list(swept.orphans)
         while remaining and not self.is_dry_run:
@@ -56,10 +56,10 @@ class Sweeper:
             await asyncio.sleep(_PAUSE_S)
         return swept
 
-    async def _look(self) -> Swept:
+    async def _look(self) -> SweepResult:
         keys = [key for prefix in PREFIXES for key in await self.store.list_keys(prefix)]
         needed = await self._needed()
-        swept = Swept(orphans=[key for key in keys if key not in needed])
+        swept = SweepResult(orphans=[key for key in keys if key not in needed])
         swept.num_kept = len(keys) - len(swept.orphans)
         for key in swept.orphans:
             swept.num_bytes += (await self.store.stat(key)).size_bytes

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from deploy.bootstrap.sweeping import PREFIXES, ImportUnderWay, Sweeper
+from deploy.bootstrap.object_sweeper import PREFIXES, ImportUnderWay, ObjectSweeper
 from libs.common.errors import ObjectMissing
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import FileEntry, Manifest, UnitEntry, UnitKind, manifest_key
@@ -43,8 +43,8 @@ class SweepWorld:
     async def keys(self) -> set[str]:
         return {key for prefix in PREFIXES for key in await self.store.list_keys(prefix)}
 
-    def sweeper(self, *, is_dry_run: bool = False) -> Sweeper:
-        return Sweeper(self.connection, self.store, is_dry_run)
+    def sweeper(self, *, is_dry_run: bool = False) -> ObjectSweeper:
+        return ObjectSweeper(self.connection, self.store, is_dry_run)
 
 
 def _manifest(name: str, units: str) -> Manifest:
@@ -89,12 +89,12 @@ async def test_what_no_model_needs_goes_and_what_one_shares_stays(world: SweepWo
     await world.connection.execute("DELETE FROM models WHERE id = 'c-gone'")
     orphans = {gone, f"units/{'6' * 64}", f"tokenizers/{'c' * 64}"}
 
-    looked = await world.sweeper(is_dry_run=True).work()
+    looked = await world.sweeper(is_dry_run=True).sweep()
     assert set(looked.orphans) == orphans and looked.num_deleted == 0
     assert looked.num_bytes > 0 and looked.num_kept == len(kept)
     assert await world.keys() == kept | orphans
 
-    swept = await world.sweeper().work()
+    swept = await world.sweeper().sweep()
     assert swept.num_deleted == len(orphans)
     assert await world.keys() == kept
 
@@ -106,7 +106,7 @@ async def test_nothing_goes_while_an_import_is_under_way(world: SweepWorld) -> N
     before = await world.keys()
 
     with pytest.raises(ImportUnderWay):
-        await world.sweeper().work()
+        await world.sweeper().sweep()
 
     assert await world.keys() == before
 
@@ -117,6 +117,6 @@ async def test_nothing_goes_while_it_is_not_known_what_a_model_needs(world: Swee
     before = await world.keys()
 
     with pytest.raises(ObjectMissing):
-        await world.sweeper().work()
+        await world.sweeper().sweep()
 
     assert await world.keys() == before
