@@ -9,7 +9,7 @@ from deploy.local.doctor.reading_nodes import read_nodes, read_unit, read_units
 from deploy.local.doctor.values import UnitFile
 from libs.common.weights.unitheader import UnitHeader, Word
 from libs.common.weights.unitwriter import UnitWriter
-from tests.unit.common_weights.builders import random_bytes, unit_of
+from tests.unit.common.weights.builders import random_bytes, unit_of
 
 DATA = random_bytes(3 * 4096 + 100)
 UNIT = unit_of(DATA)
