@@ -130,11 +130,11 @@ def _server(python: Path, model: Path, log: Path) -> Iterator[_Server]:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """With its children, which share its process group."""
-    for number, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, None)):
+    for number, timeout_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+            process.wait(timeout_s)
 
 
 def _wait_listening(server: _Server) -> float:

@@ -10,7 +10,7 @@ from libs.common.errors import DatabaseUnavailable
 from libs.common.records.database import Database
 from tests.support.failures import BrokenInvariant
 
-PATIENCE_S = 45.0  # of a busy machine; a stack in order costs one look
+TIMEOUT_S = 45.0  # of a busy machine; a stack in order costs one look
 _POLL_S = 0.1
 
 
@@ -20,7 +20,7 @@ async def require_invariants(stack: LocalStack) -> None:
     Raises DatabaseUnavailable where Postgres does not come back: then nothing is known.
     """
     database = Database.open(stack.servers.database_settings("scheduler"), pool_size=1)
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
 
     async def look() -> StackState:
         while True:
@@ -32,7 +32,7 @@ async def require_invariants(stack: LocalStack) -> None:
                 await asyncio.sleep(_POLL_S)
 
     try:
-        found = await examine(look, patience_s=PATIENCE_S)
+        found = await examine(look, timeout_s=TIMEOUT_S)
     finally:
         await database.close()
     if found.broken:

@@ -17,7 +17,7 @@ from libs.common.errors import DatabaseUnavailable
 if TYPE_CHECKING:  # it needs the database's driver, which other commands do without
     from deploy.local.doctor.examination import Examination
 
-_PATIENCE_HELP = "Seconds that a promise may take to hold again after a change."
+_TIMEOUT_HELP = "Seconds that a promise may take to hold again after a change."
 
 
 def doctor(
@@ -25,14 +25,14 @@ def doctor(
     invariants: Annotated[
         bool, typer.Option("--invariants", help="Check the promises of docs/invariants.md.")
     ] = False,
-    patience: Annotated[float, typer.Option(help=_PATIENCE_HELP, min=0)] = 20.0,
+    timeout: Annotated[float, typer.Option(help=_TIMEOUT_HELP, min=0)] = 20.0,
 ) -> None:
     """Look at the rows, processes and shared memory of this machine's stack."""
     if not invariants:
         raise typer.BadParameter("nothing to check: give --invariants", ctx=context)
     session = context.find_object(Session)
     assert session is not None  # the app's callback runs before every command
-    found = asyncio.run(_examine(session.state, patience))
+    found = asyncio.run(_examine(session.state, timeout))
     terminal = Terminal()
     terminal.show(listing(("PROMISE", "", "IT SAYS"), list(_rows(found))))
     for text in found.unchecked:
@@ -41,7 +41,7 @@ def doctor(
         raise Refused("promises are broken: docs/invariants.md says what each means")
 
 
-async def _examine(folder: StateFolder, patience_s: float) -> "Examination":
+async def _examine(folder: StateFolder, timeout_s: float) -> "Examination":
     settings = database_of(folder)
     if settings is None:
         raise NotConnected(f"no stack of yours runs from {folder.path}: set HYDRASERVE_STATE")
@@ -51,7 +51,7 @@ async def _examine(folder: StateFolder, patience_s: float) -> "Examination":
     database = Database.open(settings)
     try:
         return await examine(
-            lambda: look_at(folder, database, is_whole_machine=True), patience_s=patience_s
+            lambda: look_at(folder, database, is_whole_machine=True), timeout_s=timeout_s
         )
     except DatabaseUnavailable as exc:
         raise TryLater(f"the stack's record cannot be read: {exc}") from exc

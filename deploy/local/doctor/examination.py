@@ -18,7 +18,7 @@ from deploy.local.state.shared_folder import abandoned_folders
 from deploy.local.state.state_folder import StateFolder
 from libs.common.records.database import Database
 
-PATIENCE_S = 20.0  # a gateway or a node counts as lost after ten
+TIMEOUT_S = 20.0  # a gateway or a node counts as lost after ten
 _POLL_S = 0.1
 
 _ONLY_TESTED = "what no row or file shows, as the tokens of an answer; the page names the tests"
@@ -44,9 +44,9 @@ class Examination:
         return (*nodes, _ONLY_TESTED)
 
 
-async def examine(look: Look, *, patience_s: float = PATIENCE_S) -> Examination:
+async def examine(look: Look, *, timeout_s: float = TIMEOUT_S) -> Examination:
     """Raises what `look` raises."""
-    deadline_s = time.monotonic() + patience_s
+    deadline_s = time.monotonic() + timeout_s
     lasting: set[tuple[Promise, str]] | None = None
     while True:
         state = await look()

@@ -41,7 +41,7 @@ async def test_the_bus_may_be_gone_for_a_while_in_the_middle_of_a_stream() -> No
         await eventually(lambda: len(world.worker._made) == 1)
         world.broker.is_down = True
         world.worker.go_on.set()
-        await asyncio.sleep(4 * FAST.silence_s + 2 * FAST.call_timeout_s)  # long past any patience
+        await asyncio.sleep(4 * FAST.silence_s + 2 * FAST.call_timeout_s)  # longer than any timeout
         world.broker.is_down = False
 
         assert text_of(await asking) == ANSWER

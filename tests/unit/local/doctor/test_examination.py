@@ -24,7 +24,7 @@ def looks(*states: StackState) -> Look:
 
 
 async def test_a_stack_in_order_is_looked_at_once() -> None:
-    found = await examine(looks(IN_ORDER, STRAY), patience_s=0)
+    found = await examine(looks(IN_ORDER, STRAY), timeout_s=0)
     assert found.broken == ()
 
 
@@ -34,12 +34,12 @@ async def test_what_passes_is_lawful() -> None:
 
 
 async def test_what_stays_is_broken() -> None:
-    found = await examine(looks(STRAY), patience_s=0)
+    found = await examine(looks(STRAY), timeout_s=0)
     assert [broken.promise for broken in found.broken] == [Promise.ENDED_WORKER]
 
 
 async def test_what_is_another_thing_in_every_look_is_lawful() -> None:
-    found = await examine(looks(STRAY, OTHER_STRAY), patience_s=0.05)
+    found = await examine(looks(STRAY, OTHER_STRAY), timeout_s=0.05)
     assert found.broken == ()
 
 
