@@ -68,9 +68,16 @@ async def client(stack: LocalStack) -> AsyncIterator[Client]:
 async def promises(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Raises BrokenInvariant for what a stack that the test used does not keep."""
     yield
-    used = {id(value): value for value in request.node.funcargs.values()}.values()
-    for running in (value for value in used if isinstance(value, LocalStack)):
+    values = request.node.funcargs.values()
+    stacks = (value if isinstance(value, LocalStack) else _stack_of(value) for value in values)
+    for running in {id(found): found for found in stacks if found is not None}.values():
         await require_invariants(running)
+
+
+def _stack_of(value: object) -> LocalStack | None:
+    """Of a fixture that holds one."""
+    found = getattr(value, "stack", None)
+    return found if isinstance(found, LocalStack) else None
 
 
 def model_cache() -> Path:

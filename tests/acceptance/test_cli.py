@@ -66,8 +66,11 @@ async def test_the_cold_start_of_that_question_is_explained(
     told = await hydraserve(stack, "cold-starts", "show", newest, "--json")
 
     assert shown.exit_code == 0, shown.err
-    assert "critical path: " in shown.out and "runtime" in shown.out and "█" in shown.out
     start = json.loads(told.out)
+    largest = start["shares"][0]["name"]  # which it is, the machine decides
+    assert "critical path: " in shown.out
+    assert largest in shown.out
+    assert "█" in shown.out
     assert sum(share["fraction"] for share in start["shares"]) == pytest.approx(1)
     path = start["critical_path"]
     assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(path))

@@ -11,6 +11,7 @@ from tests.acceptance.observing import reserved_bytes, worker_pids
 from tests.acceptance.pipeline.driving.disturbed_streams import Models, Stream
 from tests.acceptance.pipeline.driving.processes import processor_s
 from tests.support.figures import Figure
+from tests.support.reference import Bound
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -20,7 +21,7 @@ pytestmark = [
 ]
 
 FREE_WITHIN_S = 2.0  # the promise, which the long run holds it to
-SHARED_FREE_WITHIN_S = 10.0  # where other tests and other people's work want the same cores
+REFERENCES = 60  # on top of it where other tests and other people's work want the same cores
 LONG_PROMPT = "all work and no play makes jack a dull boy. " * 200
 MANY_TOKENS = 4000
 _FETCHING = """
@@ -57,12 +58,12 @@ async def in_decode(models: Models) -> Stream:
 
 
 @pytest.mark.parametrize(
-    ("phase", "free_within_s"),
+    ("phase", "references"),
     [
-        (while_fetching, SHARED_FREE_WITHIN_S),
-        (in_prefill, SHARED_FREE_WITHIN_S),
+        (while_fetching, REFERENCES),
+        (in_prefill, REFERENCES),
         *(
-            pytest.param(phase, FREE_WITHIN_S, marks=pytest.mark.long)
+            pytest.param(phase, 0, marks=pytest.mark.long)
             for phase in (while_fetching, in_prefill, in_decode)
         ),
     ],
@@ -72,9 +73,10 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     wide_client: Client,
     wide_stack: LocalStack,
     phase: Callable[[Models], Awaitable[Stream]],
-    free_within_s: float,
+    references: int,
     figure: Figure,
 ) -> None:
+    bound = Bound(FREE_WITHIN_S, references)
     stream = await phase(models)
     await eventually(lambda: worker_pids(wide_stack), timeout_s=30, what="a worker process")
     assert await reserved_bytes(wide_client)
@@ -88,18 +90,16 @@ async def test_who_leaves_alone_frees_memory_and_processes_at_once(
     await eventually(is_free, timeout_s=30, what="free memory")
     took_s = time.monotonic() - left_s
     figure(f"free {took_s:.2f} s after the client left")
-    assert took_s < free_within_s
+    bound.check(took_s, "freeing everything")
     assert await models.record.value(_ENDED_AS, model_id=stream.model.id) == "cancelled"
     await stream.model.gone()
 
 
-@pytest.mark.parametrize(
-    "free_within_s",
-    [SHARED_FREE_WITHIN_S, pytest.param(FREE_WITHIN_S, marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize("references", [REFERENCES, pytest.param(0, marks=pytest.mark.long)])
 async def test_who_leaves_the_queue_leaves_nothing_and_disturbs_nobody(
-    models: Models, free_within_s: float, figure: Figure
+    models: Models, references: int, figure: Figure
 ) -> None:
+    bound = Bound(FREE_WITHIN_S, references)
     model = await models.fresh(max_slots=1, max_endpoints=1)
     first = model.stream("go", 1000)
     await first.until_text()
@@ -116,7 +116,7 @@ async def test_who_leaves_the_queue_leaves_nothing_and_disturbs_nobody(
     )
     took_s = time.monotonic() - left_s
     figure(f"out of the queue {took_s:.2f} s after the client left")
-    assert took_s < free_within_s
+    bound.check(took_s, "leaving the queue")
     assert await models.record.value(_NUM_QUEUED, model_id=model.id) == 0
     assert await models.record.value(_ENDED_AS, model_id=model.id) == "cancelled"
     await first.is_exact()

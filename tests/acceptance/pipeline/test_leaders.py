@@ -11,6 +11,7 @@ from deploy.local.stack import LocalStack
 from tests.acceptance.pipeline.driving.disturbed_streams import NUM_STAGES, Models
 from tests.acceptance.pipeline.driving.record import StageRow
 from tests.support.figures import Figure
+from tests.support.reference import Bound
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -20,7 +21,7 @@ pytestmark = [
 ]
 
 TAKEOVER_S = 5.0  # the promise, which the long run holds it to
-SHARED_TAKEOVER_S = 10.0  # where other tests and other people's work want the same cores
+REFERENCES = 60  # on top of it where other tests and other people's work want the same cores
 NUM_TOKENS = 100
 _NUM_OPEN = "SELECT count(*) FROM requests WHERE model_id = :model_id AND state <> 'ENDED'"
 _NUM_STARTS = "SELECT count(*) FROM cold_starts WHERE model_id = :model_id"
@@ -43,19 +44,20 @@ SAMPLE = ("planned", "linked")
 
 
 @pytest.mark.parametrize(
-    ("state", "within_s"),
+    ("state", "references"),
     [
-        *((state, SHARED_TAKEOVER_S) for state in SAMPLE),
+        *((state, REFERENCES) for state in SAMPLE),
         *(
-            pytest.param(state, TAKEOVER_S, marks=pytest.mark.long)
+            pytest.param(state, 0, marks=pytest.mark.long)
             for state in ("accepted", *STATES, "serving")
         ),
     ],
 )
 async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing_starts_twice(
-    models: Models, wide_stack: LocalStack, state: str, within_s: float, figure: Figure
+    models: Models, wide_stack: LocalStack, state: str, references: int, figure: Figure
 ) -> None:
     model, record = await models.fresh(), models.record
+    bound = Bound(TAKEOVER_S, references)
     stream = model.stream("go", NUM_TOKENS)
 
     async def is_reached() -> object:
@@ -77,7 +79,7 @@ async def test_the_leader_killed_in_a_cold_start_is_replaced_in_time_and_nothing
     figure(f"takeover after {takeover_s:.2f} s")
     await stream.is_exact()
 
-    assert takeover_s < within_s
+    bound.check(takeover_s, "the takeover")
     assert await record.value(_NUM_STARTS, model_id=model.id) == 1
     workers = str(await record.value(_WORKERS, model_id=model.id)).split()
     assert sorted(launched(wide_stack, set(workers))) == sorted(workers)

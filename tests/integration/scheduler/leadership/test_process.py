@@ -19,12 +19,13 @@ from services.scheduler.bootstrap import EXIT_LEADERSHIP_LOST, EXIT_STOPPED
 from tests.integration.scheduler.world import World
 from tests.integration.servers import RunningNats, TestDatabase
 from tests.support.figures import Figure
+from tests.support.reference import Bound
 from tests.support.waiting import eventually
 
 TAKEOVER_S = 5.0  # the promise, which the long run holds it to
-SHARED_TAKEOVER_S = 10.0  # where other tests and other people's work want the same cores
-within_s = pytest.mark.parametrize(
-    "within_s", [SHARED_TAKEOVER_S, pytest.param(TAKEOVER_S, marks=pytest.mark.long)]
+REFERENCES = 60  # on top of it where other tests and other people's work want the same cores
+in_time = pytest.mark.parametrize(
+    "references", [REFERENCES, pytest.param(0, marks=pytest.mark.long)]
 )
 
 
@@ -119,12 +120,12 @@ async def leader_of(world: Database) -> tuple[str, int]:
     return (row.scheduler_id, row.epoch)
 
 
-@within_s
+@in_time
 async def test_a_standby_takes_over_soon_after_the_leaders_death(
     processes: SchedulerProcesses,
     gateway: NatsBus,
     database: TestDatabase,
-    within_s: float,
+    references: int,
     figure: Figure,
 ) -> None:
     leader = await processes.start("scheduler-a")
@@ -134,6 +135,7 @@ async def test_a_standby_takes_over_soon_after_the_leaders_death(
     pool = Database.open(database.owner)
     assert await leader_of(pool) == ("scheduler-a", 1)
 
+    bound = Bound(TAKEOVER_S, references)
     loop = asyncio.get_running_loop()
     leader.kill()
     killed_at_s = loop.time()
@@ -141,17 +143,17 @@ async def test_a_standby_takes_over_soon_after_the_leaders_death(
     takeover_s = loop.time() - killed_at_s
 
     figure(f"takeover after {takeover_s:.2f} s")
-    assert takeover_s < within_s
+    bound.check(takeover_s, "the takeover")
     assert await leader_of(pool) == ("scheduler-b", 2)
     await pool.close()
 
 
-@within_s
+@in_time
 async def test_a_hung_leader_is_replaced_soon_and_goes_on_as_a_standby(
     processes: SchedulerProcesses,
     gateway: NatsBus,
     database: TestDatabase,
-    within_s: float,
+    references: int,
     figure: Figure,
 ) -> None:
     hung = await processes.start("scheduler-a")
@@ -160,6 +162,7 @@ async def test_a_hung_leader_is_replaced_soon_and_goes_on_as_a_standby(
     await eventually(processes.health_file("scheduler-b").exists, what="the standby's health")
     pool = Database.open(database.owner)
 
+    bound = Bound(TAKEOVER_S, references)
     loop = asyncio.get_running_loop()
     hung.send_signal(signal.SIGSTOP)
     stopped_at_s = loop.time()
@@ -168,7 +171,7 @@ async def test_a_hung_leader_is_replaced_soon_and_goes_on_as_a_standby(
     hung.send_signal(signal.SIGCONT)
 
     figure(f"takeover after {takeover_s:.2f} s")
-    assert takeover_s < within_s
+    bound.check(takeover_s, "the takeover")
     assert await leader_of(pool) == ("scheduler-b", 2)
     assert await asyncio.wait_for(hung.wait(), 10) == EXIT_LEADERSHIP_LOST
     processes.health_file("scheduler-a").unlink()

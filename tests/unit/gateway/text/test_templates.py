@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from services.gateway.errors import TemplateFailed
 from services.gateway.text.template_pool import TemplatePool
+from tests.support.reference import measure_s
 from tests.unit.gateway.tiny import TENANT
 
 # The template that SmolLM2-135M-Instruct carries.
@@ -127,7 +128,7 @@ async def test_a_warm_render_does_not_pay_for_a_process(pool: TemplatePool) -> N
     for _ in range(50):
         await pool.render(SMOLLM2, VARIABLES, TENANT)
 
-    assert (time.perf_counter() - began_s) / 50 < 0.02
+    assert (time.perf_counter() - began_s) / 50 < measure_s() / 3
 
 
 async def test_a_conversation_as_long_as_a_body_may_be_is_rendered_or_refused_clearly(

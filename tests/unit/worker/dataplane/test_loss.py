@@ -16,9 +16,11 @@ from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.errors import DataPlaneError, NeighbourLost
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
+from tests.support.reference import Bound
 from tests.unit.worker.dataplane.ring import HOST, PATIENCE_S, ROW_BYTES, neighbour
 
-NOTICED_WITHIN_S = 2.0
+NOTICED_WITHIN_S = 2.0  # the promise, which the long run holds it to
+REFERENCES = 30  # on top of it where others want the same cores
 
 
 class Failure:
@@ -74,15 +76,16 @@ def linked_peer(
 
 @pytest.mark.parametrize("security", Security)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("references", [REFERENCES, pytest.param(0, marks=pytest.mark.long)])
 def test_a_process_that_is_killed_or_stopped_is_noticed(
-    security: Security, number: signal.Signals
+    security: Security, number: signal.Signals, references: int
 ) -> None:
     failure = Failure()
     with linked_peer(security, failure) as (plane, process):
         batch = MicroBatch(1, (), (Piece(0, 0, 1, True),))
         plane.send(batch, memoryview(bytes(ROW_BYTES)), ROW_BYTES)
         assert plane.receive(PATIENCE_S) is not None
-        started_s = time.monotonic()
+        bound, started_s = Bound(NOTICED_WITHIN_S, references), time.monotonic()
 
         os.kill(process.pid, number)
 
@@ -90,7 +93,7 @@ def test_a_process_that_is_killed_or_stopped_is_noticed(
             while plane.receive(PATIENCE_S) is None:
                 pass
         assert failure.wait(PATIENCE_S)
-        assert failure.at_s - started_s < NOTICED_WITHIN_S
+        bound.check(failure.at_s - started_s, "noticing it")
         with pytest.raises(NeighbourLost):
             plane.send(batch, memoryview(bytes(ROW_BYTES)), ROW_BYTES)
 
