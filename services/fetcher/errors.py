@@ -20,7 +20,7 @@ class FetcherError(HydraError):
 
 class FetchFailed(FetcherError):
     def __init__(self, key: str, unit_error: UnitError, detail: str = "") -> None:
-        self.key, self.unit_error = key, unit_error
+        self.key, self.unit_error, self.detail = key, unit_error, detail
         super().__init__(f"{key}: {unit_error.reason}" + (f" ({detail})" if detail else ""))
 
 
@@ -52,6 +52,7 @@ class SharedMemoryFull(HostCacheFull):
         self, needed_bytes: int, size_bytes: int, free_bytes: int, held_bytes: int, folder: Path
     ) -> None:
         super().__init__(needed_bytes, size_bytes, size_bytes - free_bytes, held_bytes)
+        self.free_bytes, self.folder = free_bytes, folder
         self.args = (
             f"shared memory is full: {needed_bytes} bytes are needed in {folder}, whose file "
             f"system has {free_bytes} of {size_bytes} free, and {held_bytes} are in use by workers "

@@ -10,6 +10,8 @@ WorkerError
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
 ├── RequestRefused       a request that an engine can never serve; `reason` is for people
 └── WeightsUnavailable   the weights did not become readable before the deadline, or never will
+    ├── WeightsNotDelivered  their fetcher does not bring them, and says itself why; `detail`
+    └── DeviceCopyFailed     they did not reach the device
 """
 
 from libs.common.errors import HydraError
@@ -58,3 +60,14 @@ class RequestRefused(WorkerError):
 
 class WeightsUnavailable(WorkerError):
     pass
+
+
+class WeightsNotDelivered(WeightsUnavailable):
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the weights cannot be had: {detail}")
+        self.detail = detail
+
+
+class DeviceCopyFailed(WeightsUnavailable):
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the weights did not reach the GPU: {detail}")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from libs.common.causes import Cause
 from libs.common.sampling import SamplingParameters
 from libs.common.states import (
     EngineKind,
@@ -280,7 +281,7 @@ class WorkerObserved(Message):
     endpoint_id: Id
     state: WorkerState
     pid: int | None = None
-    cause: str | None = None  # with FAILED
+    cause: Cause | None = None  # with FAILED
     address: str | None = None  # data plane, from REGISTERED on
     public_key: str | None = None
     num_running: int = 0  # requests being executed
@@ -312,8 +313,7 @@ class FetchObserved(Message):
     bytes_done: int = 0
     bytes_total: int = 0
     bytes_from_cache: int = 0
-    cause: str | None = None
-    is_node_fault: bool = False  # with FAILED: for want of room, which says nothing of the model
+    cause: Cause | None = None  # with FAILED
     steps: tuple[Step, ...] = ()
 
 

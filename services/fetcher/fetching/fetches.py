@@ -10,6 +10,8 @@ from datetime import datetime
 
 from libs.common.bus.messages import FetchObserved, FetchSpec
 from libs.common.cancellation import cancel_all
+from libs.common.cause_words import words
+from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.errors import HydraError, ManifestError
 from libs.common.observability import telemetry
@@ -17,6 +19,7 @@ from libs.common.states import FetchState
 from libs.common.weights.manifest import Manifest, UnitEntry
 from services.fetcher.errors import HostCacheFull
 from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
+from services.fetcher.fetching.failure_causes import cause_of
 from services.fetcher.fetching.fetch_steps import steps_of
 from services.fetcher.fetching.governor import NicGovernor
 from services.fetcher.fetching.manifests import Manifests
@@ -33,8 +36,7 @@ class FetchRecord:
     spec: FetchSpec
     pin: str  # this record's own: the same fetch may be dropped and wanted again at once
     state: FetchState = FetchState.QUEUED
-    cause: str | None = None
-    is_node_fault: bool = False
+    cause: Cause | None = None
     fetch: Fetch | None = None
     ended_at: datetime | None = None
     task: "asyncio.Task[None] | None" = None
@@ -44,7 +46,6 @@ class FetchRecord:
             fetch_id=self.spec.fetch_id,
             state=self.state,
             cause=self.cause,
-            is_node_fault=self.is_node_fault,
         )
         if self.fetch is None:
             return observed
@@ -113,7 +114,7 @@ class Fetches:
         """Why the worker's units will not come, if that is known."""
         for record in self._records.values():
             if record.spec.worker_id == worker_id and record.state is FetchState.FAILED:
-                return record.cause
+                return None if record.cause is None else words(record.cause)
         return None
 
     async def close(self) -> None:
@@ -139,7 +140,7 @@ class Fetches:
     def _part(self, record: FetchRecord) -> None:
         self._parts.cache.unpin(record.pin)
         if record.state in (FetchState.QUEUED, FetchState.FETCHING):
-            record.state, record.cause = FetchState.FAILED, "nobody waits for it any more"
+            record.state, record.cause = FetchState.FAILED, Cause(CauseKind.NOBODY_WAITED)
         self._parted[record.spec.fetch_id] = record.observed()
         self._on_change()
 
@@ -149,11 +150,10 @@ class Fetches:
             record.state = FetchState.COMPLETE
             logger.info("fetch %s is complete", record.spec.fetch_id)
         except (HydraError, OSError) as exc:
-            record.state, record.cause = FetchState.FAILED, str(exc)
-            record.is_node_fault = isinstance(exc, HostCacheFull | OSError)
+            record.state, record.cause = FetchState.FAILED, cause_of(exc)
             logger.warning("fetch %s failed: %s", record.spec.fetch_id, exc)
-        except Exception:
-            record.state, record.cause = FetchState.FAILED, "internal error, see the fetcher's log"
+        except Exception as exc:
+            record.state, record.cause = FetchState.FAILED, cause_of(exc)
             logger.exception("fetch %s failed", record.spec.fetch_id)
         finally:
             record.ended_at = self._parts.clock.now()
@@ -246,7 +246,7 @@ class Fetches:
                 "hydra.bytes": progress.bytes_done,
                 "hydra.bytes_from_cache": progress.bytes_from_cache,
             },
-            record.cause,
+            None if record.cause is None else words(record.cause),
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, WorkerState
 from services.scheduler.policy.cluster import Worker
 
@@ -24,16 +25,14 @@ class NodeReport:
 class Gone:
     """The worker's process is not there any more: its memory is free."""
 
-    cause: str | None  # None: it ended as asked
-    is_node_fault: bool = False  # says nothing about the model
+    cause: Cause | None  # None: it ended as asked
 
 
 @dataclass(frozen=True)
 class Failing:
     """Its process may still be there, but it cannot become ready."""
 
-    cause: str
-    is_node_fault: bool = False
+    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ def diagnose(
     fetch: FetchObserved | None,
 ) -> Finding:
     if node.is_lost:
-        return _gone(worker, f"node {node.node_id} is lost: its agent is silent")
+        return _gone(worker, CauseKind.NODE_LOST)
     if node.has_rebooted:
-        return _gone(worker, f"the agent of node {node.node_id} restarted and its workers ended")
+        return _gone(worker, CauseKind.AGENT_RESTARTED)
     if not node.is_heard:
         return Unknown()
     if observed is None:
@@ -68,8 +67,8 @@ def diagnose(
     return _fetch_trouble(worker, node, observed.state, fetch) or Present(observed)
 
 
-def _gone(worker: Worker, cause: str) -> Gone:
-    return Gone(cause, is_node_fault=True) if worker.is_desired else Gone(None)
+def _gone(worker: Worker, kind: CauseKind) -> Gone:
+    return Gone(_of(worker, Cause(kind))) if worker.is_desired else Gone(None)
 
 
 def _ended(worker: Worker, observed: WorkerObserved, fetch: FetchObserved | None) -> Gone:
@@ -78,9 +77,9 @@ def _ended(worker: Worker, observed: WorkerObserved, fetch: FetchObserved | None
         return Gone(None)
     was_ready = worker.state in (WorkerState.READY, WorkerState.DRAINING)
     if not was_ready and fetch is not None and fetch.state is FetchState.FAILED:
-        return Gone(_failed_fetch(worker, fetch), fetch.is_node_fault)
-    cause = observed.cause or f"it ended by itself ({observed.state})"
-    return Gone(f"{_who(worker)}: {cause}")
+        return Gone(_failed_fetch(worker, fetch))
+    silent = Cause.of(CauseKind.WORKER_ENDED, state=observed.state.value)
+    return Gone(_of(worker, observed.cause or silent))
 
 
 def _absent(worker: Worker, node: NodeReport, fetch: FetchObserved | None) -> Finding:
@@ -90,7 +89,7 @@ def _absent(worker: Worker, node: NodeReport, fetch: FetchObserved | None) -> Fi
         return _fetch_trouble(worker, node, worker.state, fetch) or Unknown()
     if not node.has_accepted:
         return Unknown()
-    return Gone(f"{_who(worker)} vanished from its agent's list")
+    return Gone(_of(worker, Cause(CauseKind.WORKER_VANISHED)))
 
 
 def _fetch_trouble(
@@ -105,15 +104,16 @@ def _fetch_trouble(
     if not is_waiting_for_weights:
         return None
     if fetch is not None and fetch.state is FetchState.FAILED:
-        return Failing(_failed_fetch(worker, fetch), fetch.is_node_fault)
+        return Failing(_failed_fetch(worker, fetch))
     if node.is_fetcher_lost:
-        return Failing(f"the fetcher of node {node.node_id} is silent", is_node_fault=True)
+        return Failing(_of(worker, Cause(CauseKind.FETCHER_SILENT)))
     return None
 
 
-def _failed_fetch(worker: Worker, fetch: FetchObserved) -> str:
-    return f"the fetch for {_who(worker)} failed: {fetch.cause or 'no cause given'}"
+def _failed_fetch(worker: Worker, fetch: FetchObserved) -> Cause:
+    return _of(worker, fetch.cause or Cause(CauseKind.FETCHER_FAILED))
 
 
-def _who(worker: Worker) -> str:
-    return f"worker {worker.id} on node {worker.node_id}"
+def _of(worker: Worker, cause: Cause) -> Cause:
+    """The cause, and whose it is."""
+    return cause.with_facts(worker_id=worker.id, node_id=worker.node_id)

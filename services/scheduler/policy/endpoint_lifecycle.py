@@ -6,6 +6,7 @@ STARTING → PIPELINED | STANDALONE → DRAINING → STOPPED, and FAILED from an
 from dataclasses import dataclass
 from enum import StrEnum
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
 
@@ -22,8 +23,7 @@ class Move(StrEnum):
 class Situation:
     """Facts about an endpoint at one moment."""
 
-    failure: str | None = None  # of a worker that is still wanted
-    is_node_fault: bool = False
+    failure: Cause | None = None  # of a worker that is still wanted
     guilty_id: str | None = None  # the worker that the failure began with
     are_all_ready: bool = False
     are_all_gone: bool = False
@@ -38,8 +38,7 @@ class Situation:
 @dataclass(frozen=True)
 class Verdict:
     move: Move
-    cause: str | None = None
-    is_node_fault: bool = False
+    cause: Cause | None = None
     guilty_id: str | None = None
 
 
@@ -48,7 +47,7 @@ def judge(endpoint: Endpoint, situation: Situation) -> Verdict | None:
     if endpoint.state.is_finished:
         return None
     if situation.failure is not None:
-        return Verdict(Move.FAIL, situation.failure, situation.is_node_fault, situation.guilty_id)
+        return Verdict(Move.FAIL, situation.failure, situation.guilty_id)
     if endpoint.state is EndpointState.DRAINING:
         return _judge_draining(endpoint, situation)
     if endpoint.state.is_serving:
@@ -61,11 +60,12 @@ def _judge_starting(situation: Situation) -> Verdict | None:
     if situation.are_all_ready:
         return Verdict(Move.SERVE)
     if situation.is_outgrown:
-        return Verdict(Move.RELEASE, "the model's context became longer while it started")
+        return Verdict(Move.RELEASE, Cause(CauseKind.STALE_CONTEXT))
     if situation.is_unwanted:
         return Verdict(Move.RELEASE)
     if situation.is_stuck:
-        return Verdict(Move.FAIL, f"its start stands still: {situation.progress}")
+        progress = situation.progress or None
+        return Verdict(Move.FAIL, Cause.of(CauseKind.START_STALLED, progress=progress))
     return None
 
 

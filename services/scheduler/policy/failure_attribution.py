@@ -1,24 +1,17 @@
 """Which of several failures is the root, and who only felt it. Pure but for EchoWatch's memory."""
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from libs.common.cause_words import words
+from libs.common.causes import Cause, CauseKind
 from services.scheduler.policy.cluster import Worker
 from services.scheduler.policy.diagnosis import Failing, Finding, Gone
-
-# How a stage tells that another one is gone, and which one if it knows.
-_ECHO = re.compile(
-    r"lost its neighbour(?: stage (\d+))?|the next stage took nothing|was not linked within"
-)
-# How a worker tells that its fetch failed; why, and by whose fault, its fetcher says.
-_FETCH_ECHO = re.compile(r"the weights cannot be had")
 
 
 @dataclass(frozen=True)
 class RootCause:
-    cause: str
-    is_node_fault: bool = False
+    cause: Cause
     guilty_id: str | None = None  # the worker that it began with; None: nobody can say
     is_certain: bool = True  # False: only neighbours have spoken yet
 
@@ -26,26 +19,14 @@ class RootCause:
 @dataclass(frozen=True)
 class _Failure:
     worker: Worker
-    finding: Gone | Failing
-    cause: str
-
-    @property
-    def echo_of(self) -> re.Match[str] | None:
-        return _ECHO.search(self.cause)
-
-    @property
-    def is_echo(self) -> bool:
-        return self.echo_of is not None or self.is_of_fetch
-
-    @property
-    def is_of_fetch(self) -> bool:
-        return _FETCH_ECHO.search(self.cause) is not None
+    cause: Cause
 
     @property
     def lost_stage(self) -> int | None:
-        """The stage whose end it felt."""
-        found = self.echo_of
-        return int(found[1]) if found is not None and found[1] is not None else None
+        """The stage whose end it felt, where it knows which."""
+        stage = self.cause.facts.get("stage")
+        is_of_stage = self.cause.kind is CauseKind.NEIGHBOUR_LOST
+        return stage if is_of_stage and isinstance(stage, int) else None
 
 
 def find_root(
@@ -59,13 +40,13 @@ def find_root(
     only known from them is its node's fault if that node has become quiet, too.
     """
     failures = [
-        _Failure(worker, finding, finding.cause)
+        _Failure(worker, finding.cause)
         for worker, finding in zip(workers, findings, strict=True)
         if isinstance(finding, Gone | Failing) and finding.cause is not None
     ]
-    own = next((failure for failure in failures if not failure.is_echo), None)
+    own = next((failure for failure in failures if not failure.cause.is_echo), None)
     if own is not None:
-        return RootCause(own.cause, own.finding.is_node_fault, own.worker.id)
+        return RootCause(own.cause, own.worker.id)
     return _root_of_echoes(workers, failures, quiet_nodes) if failures else None
 
 
@@ -74,9 +55,8 @@ def _root_of_echoes(
 ) -> RootCause:
     """Stage 0 lost 1, 1 lost 2: it began with 2, which says nothing, because it hangs."""
     for echo in echoes:
-        if echo.is_of_fetch:
-            is_node_fault = echo.worker.node_id in quiet_nodes
-            return RootCause(echo.cause, is_node_fault, echo.worker.id, is_certain=False)
+        if echo.cause.kind is CauseKind.WEIGHTS_UNAVAILABLE:
+            return _without_weights(echo, echo.worker.node_id in quiet_nodes)
     speaking = {echo.worker.stage_index for echo in echoes}
     for echo in echoes:
         if echo.lost_stage is None or echo.lost_stage in speaking:
@@ -84,15 +64,25 @@ def _root_of_echoes(
         silent = next((w for w in workers if w.stage_index == echo.lost_stage), None)
         if silent is not None:
             return _silence(silent, echo.cause, silent.node_id in quiet_nodes)
-    return RootCause(f"its stages lost each other: {echoes[0].cause}", is_certain=False)
+    felt = words(echoes[0].cause)
+    return RootCause(Cause.of(CauseKind.STAGES_SEPARATED, felt=felt), is_certain=False)
 
 
-def _silence(silent: Worker, felt: str, is_node_quiet: bool) -> RootCause:
+def _without_weights(echo: _Failure, is_node_quiet: bool) -> RootCause:
+    """Its fetcher has not said why, perhaps because its node is about to be lost."""
     if is_node_quiet:
-        cause = f"node {silent.node_id} with worker {silent.id} is silent: {felt}"
-    else:
-        cause = f"worker {silent.id} on node {silent.node_id} hangs: {felt}"
-    return RootCause(cause, is_node_quiet, silent.id, is_certain=False)
+        return _silence(echo.worker, echo.cause, is_node_quiet)
+    return RootCause(echo.cause, echo.worker.id, is_certain=False)
+
+
+def _silence(silent: Worker, felt: Cause, is_node_quiet: bool) -> RootCause:
+    cause = Cause.of(
+        CauseKind.NODE_SILENT if is_node_quiet else CauseKind.STAGE_SILENT,
+        worker_id=silent.id,
+        node_id=silent.node_id,
+        felt=words(felt),
+    )
+    return RootCause(cause, silent.id, is_certain=False)
 
 
 @dataclass

@@ -134,7 +134,6 @@ def _situation(
     nothing_runs = all(w.num_running + w.num_waiting == 0 for w in diagnosed.present)
     return Situation(
         failure=root.cause if root else None,
-        is_node_fault=root is not None and root.is_node_fault,
         guilty_id=root.guilty_id if root else None,
         are_all_ready=diagnosed.are_all(WorkerState.READY),
         are_all_gone=diagnosed.are_all_gone,

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import replace
 
+from libs.common.cause_words import words
+from libs.common.causes import Cause, CauseKind
 from libs.common.observability import telemetry
 from libs.common.states import EndpointState
 from services.scheduler.policy import backoff
@@ -19,40 +21,38 @@ logger = logging.getLogger(__name__)
 async def make_move(round_: Round, endpoint: Endpoint, model: Model, verdict: Verdict) -> Model:
     """Make the move; the model as it is afterwards."""
     session = round_.session
-    logger.info(
-        "endpoint %s of model %s: %s %s", endpoint.id, model.id, verdict.move, verdict.cause or ""
-    )
+    why = "" if verdict.cause is None else words(verdict.cause)
+    logger.info("endpoint %s of model %s: %s %s", endpoint.id, model.id, verdict.move, why)
     if verdict.move is Move.FAIL:
         return await _fail(round_, endpoint, model, verdict)
     if verdict.move is Move.SERVE:
         return await _serve(round_, endpoint, model)
     if verdict.move is Move.STOP:
-        await endpoints.end(session, endpoint.id, EndpointState.STOPPED, None)
+        await endpoints.stop(session, endpoint.id)
         return model
     if endpoint.state is not EndpointState.DRAINING:
         await endpoints.set_draining(session, endpoint.id)
     if verdict.move is Move.RELEASE:
         await endpoints.release_workers(session, endpoint.id)
         if endpoint.cold_start_id is not None:
-            cause = verdict.cause or "nobody waited for it any more"
+            cause = verdict.cause or Cause(CauseKind.NOBODY_WAITED)
             _trace(round_, endpoint, await coldstarts.end(session, endpoint.cold_start_id, cause))
     round_.changed_nodes.update(worker.node_id for worker in endpoint.workers)
     return model
 
 
 async def _fail(round_: Round, endpoint: Endpoint, model: Model, verdict: Verdict) -> Model:
-    session = round_.session
-    await endpoints.end(session, endpoint.id, EndpointState.FAILED, verdict.cause)
+    session, cause = round_.session, verdict.cause
+    assert cause is not None, "a failure has its cause"
+    await endpoints.fail(session, endpoint.id, cause, verdict.guilty_id)
     await endpoints.release_workers(session, endpoint.id)
-    if verdict.guilty_id is not None and verdict.cause is not None:
-        await endpoints.blame_worker(session, verdict.guilty_id, verdict.cause)
     round_.changed_nodes.update(worker.node_id for worker in endpoint.workers)
     if endpoint.cold_start_id is not None:
-        begun = await coldstarts.end(session, endpoint.cold_start_id, verdict.cause)
-        _trace(round_, endpoint, begun, verdict.cause)
+        begun = await coldstarts.end(session, endpoint.cold_start_id, cause)
+        _trace(round_, endpoint, begun, words(cause))
     if endpoint.has_been_ready:
         return model
-    if verdict.is_node_fault:
+    if not cause.counts_against_model:
         round_.node_faults.append(_node_fault(endpoint, verdict))
         return model
     series = backoff.after_failure(model.num_failed_starts, model.backoff_remaining_s)

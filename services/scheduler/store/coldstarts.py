@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import Step, WorkerSpec
+from libs.common.causes import Cause
 from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
@@ -18,6 +19,7 @@ from libs.common.records.tables import (
 )
 from libs.common.states import EndpointState, FetchClass, WorkerState
 from services.scheduler.policy.cluster import Model
+from services.scheduler.store.cause_columns import columns_of
 from services.scheduler.store.text import storable
 
 SCHEDULER_ACTOR = "scheduler"
@@ -136,12 +138,12 @@ async def set_ready(session: AsyncSession, cold_start_id: str, bytes_from_cache:
     return Begun(*row.one())
 
 
-async def end(session: AsyncSession, cold_start_id: str, cause: str | None) -> Begun | None:
+async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> Begun | None:
     """For a start that did not come to serve; None for one that did: it has ended already."""
     found = await session.execute(
         update(ColdStartRow)
         .where(ColdStartRow.id == cold_start_id, ColdStartRow.ended_at.is_(None))
-        .values(ended_at=func.now(), cause=storable(cause))
+        .values(ended_at=func.now(), **columns_of(cause))
         .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
     )
     row = found.one_or_none()

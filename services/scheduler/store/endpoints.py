@@ -8,11 +8,12 @@ from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import WorkerObserved
+from libs.common.causes import Cause
 from libs.common.records.tables import EndpointRow, ReservationRow, WorkerRow
 from libs.common.states import EndpointState, WorkerState
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.store.ages import age_s, seconds
-from services.scheduler.store.text import storable
+from services.scheduler.store.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 
@@ -75,7 +76,7 @@ async def load_suspects(session: AsyncSession, model_id: str, within_s: float) -
             EndpointRow.model_id == model_id,
             EndpointRow.state == EndpointState.FAILED.value,
             age_s(EndpointRow.ended_at) < within_s,
-            WorkerRow.cause == EndpointRow.cause,
+            WorkerRow.id == EndpointRow.guilty_worker_id,
         )
     )
     return frozenset(rows)
@@ -92,17 +93,29 @@ async def set_serving(session: AsyncSession, endpoint: Endpoint) -> None:
     )
 
 
-async def set_draining(session: AsyncSession, endpoint_id: str, cause: str | None = None) -> None:
-    await _set_endpoint(session, endpoint_id, state=EndpointState.DRAINING.value, cause=cause)
+async def set_draining(session: AsyncSession, endpoint_id: str) -> None:
+    await _set_endpoint(session, endpoint_id, state=EndpointState.DRAINING.value)
 
 
-async def end(
-    session: AsyncSession, endpoint_id: str, state: EndpointState, cause: str | None
+async def stop(session: AsyncSession, endpoint_id: str) -> None:
+    """It ends as asked."""
+    values = {"state": EndpointState.STOPPED.value, "ended_at": func.now()}
+    await _set_endpoint(session, endpoint_id, **values)
+
+
+async def fail(
+    session: AsyncSession, endpoint_id: str, cause: Cause, guilty_worker_id: str | None
 ) -> None:
-    values: dict[str, Any] = {"state": state.value, "ended_at": func.now()}
-    await _set_endpoint(
-        session, endpoint_id, **values, **({"cause": storable(cause)} if cause else {})
-    )
+    """`guilty_worker_id`: of the worker that it began with, where somebody can say.
+
+    That one has the cause, too, also if it says nothing itself.
+    """
+    values = {"state": EndpointState.FAILED.value, "ended_at": func.now()}
+    guilty = {"guilty_worker_id": guilty_worker_id}
+    await _set_endpoint(session, endpoint_id, **values, **columns_of(cause), **guilty)
+    if guilty_worker_id is not None:
+        row = update(WorkerRow).where(WorkerRow.id == guilty_worker_id)
+        await session.execute(row.values(**columns_of(cause)))
 
 
 async def set_busy(session: AsyncSession, endpoint_id: str) -> None:
@@ -151,18 +164,11 @@ async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
     )
 
 
-async def blame_worker(session: AsyncSession, worker_id: str, cause: str) -> None:
-    """The endpoint's end began with it: it has the same cause."""
-    await session.execute(
-        update(WorkerRow).where(WorkerRow.id == worker_id).values(cause=storable(cause))
-    )
-
-
-async def end_worker(session: AsyncSession, worker_id: str, cause: str | None) -> None:
-    """Its process is gone: the row ends and its memory is free. Blame that it has stays."""
+async def end_worker(session: AsyncSession, worker_id: str, cause: Cause | None) -> None:
+    """Its process is gone: the row ends and its memory is free. A cause that it has stays."""
     values: dict[str, Any] = {"state": WorkerState.STOPPED.value}
     if cause is not None:
-        values = {"state": WorkerState.FAILED.value, "cause": storable(cause)}
+        values = {"state": WorkerState.FAILED.value, **columns_of(cause)}
     await session.execute(
         update(WorkerRow)
         .where(WorkerRow.id == worker_id)

@@ -16,6 +16,7 @@ from libs.common.bus.messages import (
 )
 from libs.common.bus.subjects import NODE_DESIRED_AGENT
 from libs.common.cancellation import cancel_all
+from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import FetchClass, WorkerState
 from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
@@ -109,7 +110,8 @@ class Agent:
 
     async def _launch(self, spec: WorkerSpec, fetch_class: FetchClass) -> None:
         if spec.device_index >= len(self._devices):
-            cause = f"this node has no device {spec.device_index}, it has {len(self._devices)}"
+            detail = f"this node has no device {spec.device_index}, it has {len(self._devices)}"
+            cause = Cause.of(CauseKind.LAUNCH_FAILED, detail=detail)
             self._refused[spec.worker_id] = _failed(spec, cause)
             return
         device = self._devices[spec.device_index]
@@ -218,7 +220,7 @@ class Agent:
             logger.error("the task %s failed", task.get_name(), exc_info=error)
 
 
-def _failed(spec: WorkerSpec, cause: str) -> WorkerObserved:
+def _failed(spec: WorkerSpec, cause: Cause) -> WorkerObserved:
     return WorkerObserved(
         worker_id=spec.worker_id,
         endpoint_id=spec.endpoint_id,

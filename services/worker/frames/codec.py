@@ -1,12 +1,13 @@
 """Frozen dataclasses to JSON values and back, checked against their own annotations.
 
-Understands bool, int, float, str, StrEnum, dataclasses, `X | None`, `tuple[X, ...]` and
-`tuple[X, Y]`. A reader for each class is built once. Stdlib only: the runtime imports it.
+Understands bool, int, float, str, StrEnum, dataclasses, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`,
+unions of plain values, and `Mapping[str, X]`. What a dataclass itself refuses is no frame either.
+A reader for each class is built once. Stdlib only: the runtime imports it.
 """
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -26,7 +27,7 @@ def to_json(value: object) -> object:
         return [to_json(item) for item in value]
     if is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-    return value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 @cache
@@ -37,8 +38,10 @@ def reader_for(annotation: object) -> Reader:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
         return _sequence(arguments[0]) if arguments[-1] is ... else _row(arguments)
+    if origin is Mapping:
+        return _mapping(arguments[1])
     if origin in (types.UnionType, typing.Union):
-        return _optional(arguments)
+        return _optional(arguments) if types.NoneType in arguments else _plain(arguments)
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _enum(annotation)
     assert isinstance(annotation, type) and is_dataclass(annotation), f"no reader for {annotation}"
@@ -61,7 +64,11 @@ def _dataclass(cls: type) -> Reader:
             raise JsonFieldError(path, f"no field {min(unknown)!r}")
         if missing := required - value.keys():
             raise JsonFieldError(f"{path}.{min(missing)}", "a value")
-        return cls(**{key: readers[key](item, f"{path}.{key}") for key, item in value.items()})
+        values = {key: readers[key](item, f"{path}.{key}") for key, item in value.items()}
+        try:
+            return cls(**values)
+        except ValueError as exc:
+            raise JsonFieldError(path, f"what its class allows ({exc})") from exc
 
     return read
 
@@ -86,6 +93,28 @@ def _row(annotations: tuple[object, ...]) -> Reader:
         if not isinstance(value, list) or len(value) != len(readers):
             raise JsonFieldError(path, f"a list of {len(readers)} items")
         return tuple(reader(item, path) for reader, item in zip(readers, value, strict=True))
+
+    return read
+
+
+def _mapping(item_annotation: object) -> Reader:
+    read_item = reader_for(item_annotation)
+
+    def read(value: object, path: str) -> object:
+        if not isinstance(value, dict):
+            raise JsonFieldError(path, "an object")
+        return {name: read_item(item, path) for name, item in value.items()}
+
+    return read
+
+
+def _plain(kinds: tuple[type, ...]) -> Reader:
+    assert _PLAIN.issuperset(kinds), f"no reader for a union of {kinds}"
+
+    def read(value: object, path: str) -> object:
+        if type(value) not in kinds:
+            raise JsonFieldError(path, f"one of {', '.join(kind.__name__ for kind in kinds)}")
+        return value
 
     return read
 

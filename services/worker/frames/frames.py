@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from libs.common.causes import Cause
 from libs.common.sampling import SamplingParameters
 from libs.common.states import EngineKind, FetchClass, FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
@@ -132,7 +133,7 @@ class StatsChanged:
 class WorkerFailed:
     """The last frame of a worker that gives up; its exit follows."""
 
-    cause: str
+    cause: Cause
 
 
 ToWorker = StartWorker | ConnectPeers | GenerateTokens | CancelGeneration

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
+from libs.common.cause_words import words
+from libs.common.causes import Cause
 from services.worker.errors import FrameError, WorkerError
 from services.worker.frames.frames import (
     HEADER_BYTES,
@@ -28,6 +30,7 @@ from services.worker.frames.frames import (
     decode_to_worker,
     encode,
 )
+from services.worker.runtime.failure_causes import cause_of
 from services.worker.runtime.frame_queue import Incoming
 from services.worker.runtime.progress import Progress
 
@@ -81,14 +84,14 @@ class Channel:
         """Never waits."""
         self._outgoing.put(frame)
 
-    def fail(self, cause: str) -> NoReturn:
+    def fail(self, cause: Cause) -> NoReturn:
         """Say why, and end the process without unwinding what other threads are doing.
 
         Any thread; of several that fail only the first is heard, the others wait for the end.
         """
         self._failing.acquire()
         try:
-            print(cause, file=sys.stderr, flush=True)
+            print(words(cause), file=sys.stderr, flush=True)
             self._outgoing.put(WorkerFailed(cause))
             self._outgoing.put(None)
             self._writer.join(FLUSH_TIMEOUT_S)
@@ -101,13 +104,11 @@ class Channel:
         try:
             while True:
                 self._take(self._next())
-        except FrameError as exc:
-            self.fail(f"the agent broke the protocol: {exc}")
         except WorkerError as exc:
-            self.fail(str(exc))
+            self.fail(cause_of(exc))
         except BaseException as exc:  # else the process would be deaf
             traceback.print_exc()
-            self.fail(f"reading from the agent failed: {type(exc).__name__}: {exc}")
+            self.fail(cause_of(exc, "reading from the agent failed: "))
 
     def _take(self, frame: ToWorker) -> None:
         if isinstance(frame, ConnectPeers):

@@ -8,6 +8,7 @@ from services.worker.frames.frames import ConnectPeers, Registered, StartWorker
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.failure_causes import cause_of
 from services.worker.runtime.start_steps import StartSteps
 
 # How far activations may go into debt before they wait: they are small and somebody waits for each
@@ -45,7 +46,7 @@ class NeighbourConnections:
             host=options.host,
             security=options.security,
             linked=self._note_linked,
-            failed=lambda error: channel.fail(str(error)),
+            failed=lambda error: channel.fail(cause_of(error)),
             before_send=_no_cap
             if options.nic_ledger is None
             else NicCap(Path(options.nic_ledger), channel.progress.note),

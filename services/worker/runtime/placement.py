@@ -17,7 +17,7 @@ import torch
 from libs.common.errors import UnitFileError
 from libs.common.weights.manifest import UnitEntry
 from libs.common.weights.unitfile import UnitReader
-from services.worker.errors import WeightsUnavailable
+from services.worker.errors import WeightsNotDelivered
 from services.worker.runtime.unit_feed import UnitFeed
 
 if TYPE_CHECKING:  # a CPU loads no driver
@@ -129,4 +129,4 @@ def _wait_prefix(reader: UnitReader, num_bytes: int, deadline_s: float) -> None:
     try:
         reader.wait_prefix(num_bytes, deadline_s)
     except UnitFileError as exc:
-        raise WeightsUnavailable(str(exc)) from exc
+        raise WeightsNotDelivered(str(exc)) from exc

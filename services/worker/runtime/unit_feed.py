@@ -13,7 +13,7 @@ from libs.common.errors import HydraError
 from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind
 from libs.common.weights.unitclient import UnitSession
 from libs.common.weights.unitfile import UnitReader
-from services.worker.errors import WeightsUnavailable
+from services.worker.errors import WeightsNotDelivered, WeightsUnavailable
 from services.worker.runtime.start_steps import StartSteps
 
 
@@ -27,7 +27,7 @@ class UnitFeed:
         *,
         deadline_s: float,
         steps: StartSteps,
-        failed: Callable[[str], None],
+        failed: Callable[[WeightsUnavailable], None],
     ) -> None:
         """`deadline_s` is on time.monotonic()."""
         self._socket_path, self._worker_id = socket_path, worker_id
@@ -36,7 +36,7 @@ class UnitFeed:
         self._manifest: Manifest | None = None
         self._readers: dict[str, UnitReader] = {}  # by digest, without the released ones
         self._mapped_units: list[UnitEntry] = []
-        self._cause: str | None = None
+        self._failure: WeightsUnavailable | None = None
         self._thread = threading.Thread(target=self._run, name="unit-feed", daemon=True)
 
     def start(self) -> None:
@@ -77,11 +77,12 @@ class UnitFeed:
     def _wait_until(self, is_true: Callable[[], bool], what: str, deadline_s: float) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: is_true() or self._cause is not None, deadline_s - time.monotonic()
+                lambda: is_true() or self._failure is not None, deadline_s - time.monotonic()
             )
             if is_true():
                 return
-            raise WeightsUnavailable(self._cause or f"{what} was not mapped before the deadline")
+            late = WeightsUnavailable(f"{what} was not mapped before the deadline")
+            raise self._failure or late
 
     # ----------------------------------------------------------- in its thread
 
@@ -90,16 +91,17 @@ class UnitFeed:
             self._map()
             self._watch()
         except HydraError as exc:
-            self._give_up(f"the weights cannot be had: {exc}")
+            self._give_up(WeightsNotDelivered(str(exc)))
         except BaseException as exc:  # else the worker would wait for this thread for ever
             traceback.print_exc()
-            self._give_up(f"mapping the weights failed: {type(exc).__name__}: {exc}")
+            why = f"{type(exc).__name__}: {exc}"
+            self._give_up(WeightsUnavailable(f"mapping the weights failed: {why}"))
 
-    def _give_up(self, cause: str) -> None:
+    def _give_up(self, failure: WeightsUnavailable) -> None:
         with self._changed:
-            self._cause = cause
+            self._failure = failure
             self._changed.notify_all()
-        self._failed(cause)
+        self._failed(failure)
 
     def _map(self) -> None:
         with self._steps.step("map_units"):

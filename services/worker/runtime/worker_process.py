@@ -22,6 +22,7 @@ from services.worker.errors import WorkerError
 from services.worker.frames.frames import Registered, StartWorker
 from services.worker.frames.process_names import WORKER
 from services.worker.runtime.channel import Channel
+from services.worker.runtime.failure_causes import cause_of
 from services.worker.runtime.parent_watch import die_with_agent
 from services.worker.runtime.start_steps import StartSteps
 from services.worker.runtime.unit_feed import UnitFeed
@@ -52,10 +53,10 @@ def run(worker_end: socket.socket, origin: Origin) -> None:
     try:
         serve(channel, channel.start_frame(), origin)
     except WorkerError as exc:
-        channel.fail(str(exc))
+        channel.fail(cause_of(exc))
     except Exception as exc:  # the last line of defence: the agent is told what it was
         traceback.print_exc()
-        channel.fail(f"{type(exc).__name__}: {exc}")
+        channel.fail(cause_of(exc))
 
 
 def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
@@ -68,7 +69,7 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
         start.worker_id,
         deadline_s=time.monotonic() + timeout_s,
         steps=steps,
-        failed=channel.fail,
+        failed=lambda error: channel.fail(cause_of(error)),
     )
     feed.start()
     parts = WorkerParts(
@@ -100,7 +101,7 @@ def load_device(
         return None
     from services.worker.runtime.cuda.start import start_loading
 
-    return start_loading(start, feed, steps, channel.fail)
+    return start_loading(start, feed, steps, lambda error: channel.fail(cause_of(error)))
 
 
 def register(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.cause_words import words
+from libs.common.causes import Fault
 from libs.common.states import FetchState
 from libs.common.testing.objectstore import MemoryObjectStore
 from services.fetcher.errors import SharedMemoryFull
@@ -71,6 +73,7 @@ async def test_a_fetch_that_finds_shared_memory_full_fails_and_the_next_one_work
         await node.want(model.fetch("fetch-2"))
         await eventually(lambda: has_ended(node, "fetch-2"))
 
-        assert failed.state is FetchState.FAILED and failed.is_node_fault
-        assert "shared memory is full" in str(failed.cause)
+        assert failed.state is FetchState.FAILED and failed.cause is not None
+        assert failed.cause.fault is Fault.NODE
+        assert "shared memory is full" in words(failed.cause)
         assert node.observed("fetch-2").state is FetchState.COMPLETE

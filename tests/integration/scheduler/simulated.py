@@ -39,6 +39,7 @@ from libs.common.bus.subjects import (
     REQUESTS_ENDED,
     ROUTES,
 )
+from libs.common.causes import Cause, CauseKind
 from libs.common.ids import new_id
 from libs.common.states import FetchState, WorkerState
 
@@ -52,7 +53,7 @@ class Behaviour:
     completes_fetches: bool = True
     registers_workers: bool = True
     readies_workers: bool = True
-    fails_workers: str | None = None  # with this cause
+    fails_workers: Cause | None = None  # with this cause
     has_full_cache: bool = False  # no fetch can begin
     is_silent: bool = False  # cut off: neither hears nor speaks
     stops_undesired: bool = True
@@ -195,10 +196,8 @@ class SimulatedFetcher:
     def advance(self) -> None:
         for fetch in list(self.fetches.values()):
             if self.behaviour.has_full_cache:
-                cause = "the host cache has no room"
-                self.change(
-                    fetch.fetch_id, state=FetchState.FAILED, cause=cause, is_node_fault=True
-                )
+                full = Cause(CauseKind.HOST_CACHE_FULL)
+                self.change(fetch.fetch_id, state=FetchState.FAILED, cause=full)
             elif self.behaviour.completes_fetches and fetch.state is FetchState.FETCHING:
                 self.change(fetch.fetch_id, state=FetchState.COMPLETE, bytes_done=100)
                 self.cached.update(self.specs[fetch.fetch_id].unit_digests)

@@ -15,6 +15,7 @@ from libs.common.bus.messages import (
     TokensGenerated,
 )
 from libs.common.bus.subjects import ENDPOINT_ACKNOWLEDGE, ENDPOINT_RESEND
+from libs.common.cause_words import words
 from libs.common.errors import BusError, BusNoResponders
 from libs.common.states import FinishReason, WorkerState
 from tests.integration.servers import RunningNats
@@ -96,7 +97,7 @@ async def test_a_killed_worker_is_noticed_and_its_endpoint_answers_no_more(
     os.kill(observed.pid, signal.SIGKILL)
 
     observed = await cluster.until_worker("worker-a", WorkerState.FAILED)
-    assert observed.cause is not None and "SIGKILL" in observed.cause
+    assert observed.cause is not None and "SIGKILL" in words(observed.cause)
     with pytest.raises(BusNoResponders):
         await send(cluster, request_for("worker-a", "request-b"))
 

@@ -4,12 +4,14 @@ import asyncio
 import socket
 import sys
 
+from libs.common.cause_words import words
 from services.worker.agent.processes.frame_connection import Link
 from services.worker.frames.frames import StatsChanged, ToAgent, WorkerFailed
 
 # Both links of a stage and its engine may notice the same loss at the same moment.
 FAILING_THREADS = """
 import socket, sys, threading
+from libs.common.causes import Cause, CauseKind
 from services.worker.runtime.channel import Channel
 
 channel = Channel(socket.socket(fileno=int(sys.argv[1])))
@@ -17,7 +19,7 @@ together = threading.Barrier(8)
 
 def fail(number):
     together.wait()
-    channel.fail(f"cause {number}")
+    channel.fail(Cause.of(CauseKind.ENGINE_FAILED, detail=f"cause {number}"))
 
 for number in range(8):
     threading.Thread(target=fail, args=(number,)).start()
@@ -71,5 +73,5 @@ async def test_a_worker_that_fails_in_several_threads_says_so_once() -> None:
     (failed,) = frames
     _, said = await asyncio.wait_for(process.communicate(), 10)
     assert isinstance(failed, WorkerFailed)
-    assert (process.returncode, said.decode()) == (1, f"{failed.cause}\n")
+    assert (process.returncode, said.decode()) == (1, f"{words(failed.cause)}\n")
     await link.close()

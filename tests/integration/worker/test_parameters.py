@@ -66,8 +66,8 @@ class Fed:
             assert time.monotonic() < deadline_s
             time.sleep(0.001)
 
-    def fail(self, cause: str) -> None:
-        self.failures.append(cause)
+    def fail(self, failure: WeightsUnavailable) -> None:
+        self.failures.append(str(failure))
         self.failed.set()
 
 

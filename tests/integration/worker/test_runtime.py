@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.cause_words import words
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.agent.settings import DeviceSettings, parse_device
@@ -174,7 +175,7 @@ async def test_a_refused_fetch_ends_the_worker_with_the_fetchers_words(
         exit_ = await asyncio.wait_for(worker.process.wait(), 10)
 
     assert isinstance(failed, WorkerFailed)
-    assert "the stored bytes do not match" in failed.cause
+    assert "the stored bytes do not match" in words(failed.cause)
     assert exit_.code == 1
 
 
@@ -182,7 +183,7 @@ async def test_without_a_fetcher_the_worker_gives_up_at_its_deadline(workers: Wo
     worker = await workers.start(start_timeout_ms=500)
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
-    assert "no fetcher" in failed.cause
+    assert "no fetcher" in words(failed.cause)
 
 
 @pytest.mark.usefixtures("unit_server")
@@ -193,7 +194,7 @@ async def test_weights_that_stop_arriving_end_the_worker_at_its_deadline(
     worker = await workers.start(start_timeout_ms=4000)
     failed = (await worker.wait_for(WorkerFailed))[0]
     assert isinstance(failed, WorkerFailed)
-    assert "bytes" in failed.cause
+    assert "bytes" in words(failed.cause)
 
 
 @pytest.mark.usefixtures("unit_server")
@@ -204,7 +205,7 @@ async def test_a_cache_that_no_device_holds_is_refused_by_its_size(
     worker = await workers.start(kv_bytes=2**60)
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
-    assert f"{2**60} bytes of KV cache on cpu" in failed.cause
+    assert f"{2**60} bytes of KV cache on cpu" in words(failed.cause)
 
 
 @pytest.mark.usefixtures("unit_server")
@@ -224,7 +225,7 @@ async def test_a_worker_that_breaks_the_protocol_is_told_so_and_ends(workers: Wo
     worker.link._writer.write(b"\x00\x00\x00\x02{}")
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
-    assert "protocol" in failed.cause
+    assert "protocol" in words(failed.cause)
 
 
 async def test_a_worker_that_is_stopped_by_signal_says_which(workers: Workers) -> None:
@@ -232,4 +233,4 @@ async def test_a_worker_that_is_stopped_by_signal_says_which(workers: Workers) -
     await worker.wait_for(Registered)
     os.kill(worker.process.pid, signal.SIGKILL)
     exit_ = await asyncio.wait_for(worker.process.wait(), 10)
-    assert (exit_.code, "SIGKILL" in exit_.cause) == (-9, True)
+    assert (exit_.code, "SIGKILL" in words(exit_.cause)) == (-9, True)

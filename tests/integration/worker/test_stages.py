@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.cause_words import words
+from libs.common.causes import CauseKind
 from libs.common.network.nic_rate_limiter import NicRateLimiter
 from libs.common.sampling import SamplingParameters
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
@@ -213,9 +214,10 @@ async def test_a_stage_that_was_frozen_ends_when_it_goes_on(
 
 def lost_neighbour(failed: ToAgent, index: int) -> int:
     assert isinstance(failed, WorkerFailed)
-    match = re.match(rf"stage {index} lost its neighbour stage (\d+): ", failed.cause)
-    assert match is not None, failed.cause
-    return int(match[1])
+    facts = failed.cause.facts
+    assert failed.cause.kind is CauseKind.NEIGHBOUR_LOST and facts["own_stage"] == index
+    assert isinstance(facts["stage"], int)
+    return facts["stage"]
 
 
 async def test_a_cancelled_request_frees_its_cache_while_its_tokens_are_on_their_way(
@@ -260,7 +262,7 @@ async def test_a_stage_without_its_share_of_the_cache_is_refused(
     worker = await workers.start(num_stages=2, last_layer=1)
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
-    assert "number of cache slots" in failed.cause
+    assert "number of cache slots" in words(failed.cause)
 
 
 async def test_layers_that_the_model_does_not_have_are_refused(
@@ -270,4 +272,4 @@ async def test_layers_that_the_model_does_not_have_are_refused(
     worker = await workers.start(num_stages=2, first_layer=1, last_layer=9, kv_tokens=10)
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
-    assert "has no layers 1 to 9" in failed.cause
+    assert "has no layers 1 to 9" in words(failed.cause)

@@ -11,6 +11,7 @@ import pytest
 from deploy.local.processes.procfs import is_running
 from deploy.local.processes.worker_processes import descendants
 from libs.common.bus.messages import WorkerObserved
+from libs.common.cause_words import words
 from libs.common.states import WorkerState
 from services.worker.frames.process_names import STANDBY, WORKER, ZYGOTE
 from tests.integration.worker.agents import Cluster, RunningAgent, request_for, send
@@ -77,7 +78,7 @@ async def test_a_standby_becomes_the_worker_and_says_what_any_worker_says(
     assert await standby_of(agent, cluster) != standby, "the pool is filled again"
     kill(standby)
     observed = await cluster.until_worker("worker-a", WorkerState.FAILED)
-    assert observed.cause is not None and "SIGKILL" in observed.cause
+    assert observed.cause is not None and "SIGKILL" in words(observed.cause)
 
 
 async def test_the_end_of_the_zygote_ends_neither_workers_nor_standbys(

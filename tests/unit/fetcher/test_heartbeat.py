@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.bus.messages import FetcherHeartbeat
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState
 from libs.common.testing.bus import FakeClock, MemoryBroker
 from libs.common.testing.objectstore import MemoryObjectStore
@@ -66,7 +67,7 @@ async def test_a_dropped_fetch_says_once_more_when_it_ended(tmp_path: Path) -> N
         beating.cancel()
 
     (ended,) = [fetch for heartbeat in told(broker) for fetch in heartbeat.fetches]
-    assert (ended.state, ended.cause) == (FetchState.FAILED, "nobody waits for it any more")
+    assert (ended.state, ended.cause) == (FetchState.FAILED, Cause(CauseKind.NOBODY_WAITED))
     assert ended.steps[0].name == "fetch"
     assert all(step.ended_at is not None for step in ended.steps)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.causes import MAX_FACTS, Cause, CauseKind
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.agent.processes.frame_connection import read_body
@@ -91,7 +92,8 @@ TO_AGENT: list[Frame] = [
     TokensProduced("request-a", 1, 2, (), None, FinishReason.ERROR, "out of memory"),
     StatsChanged(1, 2, 3),
     StatsChanged(1, 2, 3, 4, step_us=5, progress=6),
-    WorkerFailed("no weights"),
+    WorkerFailed(Cause(CauseKind.UNKNOWN)),
+    WorkerFailed(Cause(CauseKind.NEIGHBOUR_MISSING, {"own_stage": 1, "seconds": 2.5, "it": True})),
 ]
 
 
@@ -122,7 +124,7 @@ def test_a_length_over_the_limit_is_refused_before_anything_is_read() -> None:
 
 def test_a_frame_over_the_limit_is_not_sent() -> None:
     with pytest.raises(FrameError, match="over the limit"):
-        encode(WorkerFailed("x" * (MAX_FRAME_BYTES + 1)))
+        encode(StepTaken("import", 1.0, None, "x" * (MAX_FRAME_BYTES + 1)))
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,21 @@ def test_a_frame_over_the_limit_is_not_sent() -> None:
         pytest.param(b'{"kind":"Ready","body":{"x":1}}', "no field", id="unknown body field"),
         pytest.param(b'{"kind":"Halt","body":{}}', "kind", id="unknown kind"),
         pytest.param(b'{"kind":"WorkerFailed","body":{}}', "cause", id="missing field"),
+        pytest.param(
+            b'{"kind":"WorkerFailed","body":{"cause":{"kind":"bad_luck"}}}',
+            "one of",
+            id="unknown kind of cause",
+        ),
+        pytest.param(
+            b'{"kind":"WorkerFailed","body":{"cause":{"kind":"unknown","facts":{"a":[1]}}}}',
+            "facts: expected one of str, int",
+            id="a list is no fact",
+        ),
+        pytest.param(
+            b'{"kind":"WorkerFailed","body":{"cause":{"kind":"unknown","facts":{"a":"\\u0000"}}}}',
+            "no column holds",
+            id="a fact that cannot be stored",
+        ),
         pytest.param(
             b'{"kind":"StatsChanged","body":{"num_running":true,"num_waiting":0,"kv_used_bytes":0}}',
             "num_running",
@@ -165,6 +182,29 @@ def test_a_frame_over_the_limit_is_not_sent() -> None:
 def test_what_is_no_frame_is_refused_by_name(body: bytes, named: str) -> None:
     with pytest.raises(FrameError, match=named):
         decode_to_agent(body)
+
+
+CAUSES = st.builds(
+    Cause,
+    st.sampled_from(CauseKind),
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,12}", fullmatch=True),
+        st.booleans()
+        | st.integers(-(2**63) + 1, 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])),
+        max_size=MAX_FACTS,
+    ),
+)
+
+
+@given(CAUSES)
+def test_any_cause_survives_the_way_with_the_types_of_its_facts(cause: Cause) -> None:
+    frame = decode_to_agent(encode(WorkerFailed(cause))[HEADER_BYTES:])
+
+    assert isinstance(frame, WorkerFailed) and frame.cause == cause
+    kinds = {name: type(fact) for name, fact in frame.cause.facts.items()}
+    assert kinds == {name: type(fact) for name, fact in cause.facts.items()}
 
 
 JSON_VALUES = st.recursive(

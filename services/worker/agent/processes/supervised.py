@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from libs.common.bus.messages import WorkerObserved, WorkerSpec
+from libs.common.cause_words import words
+from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import WorkerState
 from services.worker.agent.processes.frame_connection import Link
@@ -62,7 +64,7 @@ class SupervisedWorker:
         self._clock, self._changed = clock, changed
         self._watchdog = Watchdog(patience, spec.start_timeout_ms / 1000)
         self._state = WorkerState.LAUNCHING
-        self._cause: str | None = None
+        self._cause: Cause | None = None
         self._registered = Registered(None, None)
         self._load = Load()
         self._steps = StepBook(spec.worker_id, spec.traceparent, clock)
@@ -79,14 +81,14 @@ class SupervisedWorker:
         try:
             await self._live(launcher, device, start)
         except LaunchError as exc:
-            await self._finish(str(exc))
+            await self._finish(Cause.of(CauseKind.LAUNCH_FAILED, detail=str(exc)))
         except Exception as exc:  # a bug of ours must not leave a process that nobody watches
             logger.exception("%s: following it failed", self.spec.worker_id)
             try:
                 if self._handle is not None:
                     await self._handle.stop()
             finally:
-                await self._finish(f"internal error of the agent: {exc!r}")
+                await self._finish(Cause.of(CauseKind.AGENT_FAILED, detail=repr(exc)))
         finally:
             self._ended.set()
 
@@ -148,30 +150,29 @@ class SupervisedWorker:
     async def _end_unusable(self, handle: WorkerHandle, exiting: "asyncio.Task[Exit]") -> None:
         await asyncio.wait({exiting}, timeout=LAST_FRAMES_S)
         if not exiting.done():
-            self._cause = self._cause or "the worker process closed its connection"
+            self._cause = self._cause or Cause(CauseKind.CONNECTION_CLOSED)
             await handle.stop()
 
-    async def _finish(self, cause: str, ended: Exit | None = None) -> None:
+    async def _finish(self, cause: Cause, ended: Exit | None = None) -> None:
         is_asked = self._is_stop_wanted and self._cause is None
         self._state = WorkerState.STOPPED if is_asked else WorkerState.FAILED
         self._cause = None if is_asked else self._cause or cause
         self._load = Load()
-        self._steps.close(self._cause)
+        said = None if self._cause is None else words(self._cause)
+        self._steps.close(said)
         if self.bridge is not None:
             await self.bridge.worker_gone()
         level = logging.INFO if is_asked else logging.ERROR
-        said = self._cause or "stopped"
         code = "" if ended is None else f" (code {ended.code})"
-        logger.log(level, "%s ended%s: %s", self.spec.worker_id, code, said)
+        logger.log(level, "%s ended%s: %s", self.spec.worker_id, code, said or "stopped")
         self._changed()
 
     async def _watch(self, handle: WorkerHandle) -> None:
         """A process that hangs holds memory and requests, and will not end by itself."""
         trouble = await self._watchdog.trouble(lambda: self.is_starting)
-        running = self._steps.running
-        within = f" (in step {', '.join(running)})" if running else ""
-        who = f"stage {self.spec.stage_index}: " if self.spec.num_stages > 1 else ""
-        self._cause = self._cause or who + trouble + within
+        step = ", ".join(self._steps.running) or None
+        own_stage = self.spec.stage_index if self.spec.num_stages > 1 else None
+        self._cause = self._cause or trouble.with_facts(own_stage=own_stage, step=step)
         await handle.stop()
 
     # -------------------------------------------------------------- its frames
@@ -182,7 +183,8 @@ class SupervisedWorker:
                 self._watchdog.note(frame)
                 self._take(frame)
         except FrameError as exc:
-            self._cause = self._cause or f"the worker process broke the protocol: {exc}"
+            broken = Cause.of(CauseKind.PROTOCOL_BROKEN, by="worker process", detail=str(exc))
+            self._cause = self._cause or broken
 
     def _take(self, frame: ToAgent) -> None:
         match frame:
@@ -200,7 +202,7 @@ class SupervisedWorker:
             case Ready():
                 self._become_ready()
             case WorkerFailed():
-                self._cause = self._cause or frame.cause[:1000]
+                self._cause = self._cause or frame.cause
         self._changed()
 
     def _become_ready(self) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from libs.common.causes import Cause, CauseKind
 from services.worker.frames.frames import StatsChanged, StepTaken, ToAgent, TokensProduced
 
 _NUM_INTERVALS = 10
@@ -51,7 +52,7 @@ class Watchdog:
         elif isinstance(frame, StepTaken) and frame.name == "import":
             self._is_importing = frame.ended_at_s is None
 
-    async def trouble(self, is_starting: Callable[[], bool]) -> str:
+    async def trouble(self, is_starting: Callable[[], bool]) -> Cause:
         """Returns when something is wrong, and says what."""
         loop = asyncio.get_running_loop()
         started_at_s = loop.time()
@@ -60,15 +61,15 @@ class Watchdog:
             await asyncio.sleep(self._interval_s)
             silence_s = patience.import_silence_s if self._is_importing else patience.silence_s
             if process.after(self._num_frames) >= self._limit(silence_s):
-                return f"no sign of life for {silence_s:g} s"
+                return Cause.of(CauseKind.PROCESS_HUNG, seconds=silence_s)
             if is_starting():  # it imports, builds and loads: only the start's own limit counts
                 engine = _Stillness()
                 if loop.time() - started_at_s >= self._start_limit_s:
-                    return f"not ready within {self._start_timeout_s:g} s"
+                    return Cause.of(CauseKind.START_TIMED_OUT, seconds=self._start_timeout_s)
             elif engine.after((self._progress, self._num_outputs)) >= self._limit(
                 patience.engine_s
             ):
-                return f"the engine has not moved for {patience.engine_s:g} s"
+                return Cause.of(CauseKind.ENGINE_HUNG, seconds=patience.engine_s)
 
     def _limit(self, patience_s: float) -> int:
         """In intervals."""

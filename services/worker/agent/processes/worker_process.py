@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from libs.common.causes import Cause, CauseKind
 from services.worker.agent.processes.process_log import WorkerLog
 
 logger = logging.getLogger(__name__)
@@ -25,15 +26,15 @@ class Exit:
     unwatched: str | None = None  # why it was killed: nobody would have noticed its end
 
     @property
-    def cause(self) -> str:
+    def cause(self) -> Cause:
+        said = " | ".join([line for line in self.last_lines if line.strip()][-3:]) or None
         if self.unwatched is not None:
-            how = f"the worker process could not be watched: {self.unwatched}"
-        elif self.code >= 0:
-            how = f"the worker process exited with code {self.code}"
-        else:
-            how = f"the worker process was killed by {_signal_name(-self.code)}"
-        said = [line for line in self.last_lines if line.strip()][-3:]
-        return f"{how}: {' | '.join(said)}" if said else how
+            unwatched = CauseKind.PROCESS_UNWATCHED
+            return Cause.of(unwatched, detail=self.unwatched, last_words=said)
+        if self.code >= 0:
+            return Cause.of(CauseKind.PROCESS_EXITED, code=self.code, last_words=said)
+        signal_name = _signal_name(-self.code)
+        return Cause.of(CauseKind.PROCESS_EXITED, signal=signal_name, last_words=said)
 
 
 class Child(Protocol):

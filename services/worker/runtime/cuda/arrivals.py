@@ -29,7 +29,7 @@ class DeviceArrivals:
         self._unit_copied, self._reached = unit_copied, reached
         self._shares = list(SHARES)
         self._changed = threading.Condition()
-        self._cause: str | None = None
+        self._failure: WeightsUnavailable | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -49,21 +49,21 @@ class DeviceArrivals:
         for share in shares:
             self._reached(share)
 
-    def fail(self, cause: str) -> None:
+    def fail(self, failure: WeightsUnavailable) -> None:
         with self._changed:
-            self._cause = self._cause or cause
+            self._failure = self._failure or failure
             self._changed.notify_all()
 
     def wait(self, unit: UnitEntry, deadline_s: float) -> None:
         """Until the unit is on the device. Raises WeightsUnavailable."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._missing[unit.digest] == 0 or self._cause is not None,
+                lambda: self._missing[unit.digest] == 0 or self._failure is not None,
                 max(0.0, deadline_s - time.monotonic()),
             )
             if missing := self._missing[unit.digest]:
                 late = f"{missing} of {unit.size_bytes} bytes of unit {unit.digest} are not there"
-                raise WeightsUnavailable(self._cause or f"deadline passed; {late}")
+                raise self._failure or WeightsUnavailable(f"deadline passed; {late}")
 
     def _take_shares(self) -> list[float]:
         copied = self._total_bytes - self._missing_bytes

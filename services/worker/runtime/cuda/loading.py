@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from libs.common.errors import HydraError
+from libs.common.errors import UnitFileError
 from libs.common.weights.manifest import Manifest, UnitEntry
-from services.worker.errors import DriverError, WeightsUnavailable
+from services.worker.errors import (
+    DeviceCopyFailed,
+    DriverError,
+    WeightsNotDelivered,
+    WeightsUnavailable,
+)
 from services.worker.runtime.cuda.arrivals import DeviceArrivals
 from services.worker.runtime.cuda.driver import Driver
 from services.worker.runtime.cuda.layout import SlabLayout, plan_slab
@@ -70,7 +75,7 @@ class DeviceLoading:
         *,
         pace: Pace,
         steps: StartSteps,
-        failed: Callable[[str], None],
+        failed: Callable[[WeightsUnavailable], None],
         buffer_bytes: int = BUFFER_BYTES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -81,7 +86,7 @@ class DeviceLoading:
         self._is_left_to_torch = False
         self._slab: Slab | None = None
         self._arrivals: DeviceArrivals | None = None
-        self._cause = ""
+        self._failure: WeightsUnavailable | None = None
         self._copying_since_s = 0.0
 
     def start(self) -> None:
@@ -99,7 +104,8 @@ class DeviceLoading:
         """
         self._settled.wait(max(0.0, self._feed.deadline_s - time.monotonic()))
         if self._slab is None and not self._is_left_to_torch:
-            raise WeightsUnavailable(self._cause or "the GPU was not ready before the deadline")
+            late = WeightsUnavailable("the GPU was not ready before the deadline")
+            raise self._failure or late
         return self._slab
 
     def wait(self, unit: UnitEntry, deadline_s: float) -> None:
@@ -117,16 +123,21 @@ class DeviceLoading:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
+        except WeightsUnavailable as exc:
+            self._fail(exc)
+        except UnitFileError as exc:
+            self._fail(WeightsNotDelivered(str(exc)))
+        except DriverError as exc:
+            self._fail(DeviceCopyFailed(str(exc)))
         except Exception as exc:  # also a bug of ours must not leave others waiting
-            cause = str(exc) if isinstance(exc, HydraError) else repr(exc)
-            self._fail(f"the weights did not reach the GPU: {cause}")
+            self._fail(WeightsUnavailable(f"the weights did not reach the GPU: {exc!r}"))
 
-    def _fail(self, cause: str) -> None:
-        self._cause = self._cause or cause
+    def _fail(self, failure: WeightsUnavailable) -> None:
+        self._failure = self._failure or failure
         if self._arrivals is not None:
-            self._arrivals.fail(cause)
+            self._arrivals.fail(failure)
         self._settled.set()
-        self._failed(cause)
+        self._failed(failure)
 
     def _load(self) -> None:
         with self._steps.step("device_context"):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from libs.common.states import FetchClass
-from services.worker.errors import DriverLacks
+from services.worker.errors import DriverLacks, WeightsUnavailable
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.cuda.driver import Driver
 from services.worker.runtime.cuda.libcuda import LibCuda
@@ -18,7 +18,7 @@ def start_loading(
     start: StartWorker,
     feed: Feed,
     steps: StartSteps,
-    failed: Callable[[str], None],
+    failed: Callable[[WeightsUnavailable], None],
     load_driver: Callable[[], Driver] = LibCuda,
 ) -> DeviceLoading | None:
     """None where the driver lacks something: then torch copies what has arrived."""

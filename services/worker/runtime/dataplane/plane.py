@@ -90,7 +90,7 @@ class DataPlane:
     def wait_linked(self, timeout_s: float) -> None:
         """Until both neighbours said hello. Raises LinkTimedOut or what made it fail."""
         if not self._settled.wait(timeout_s):
-            raise LinkTimedOut(f"stage {self._stage} was not linked within {timeout_s:g} s")
+            raise LinkTimedOut(self._stage, timeout_s)
         self._raise_failure()
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class DataPlane:
         try:
             outlet.send_multipart([header, *hidden_frames(hidden)])
         except zmq.Again as exc:
-            raise SendTimedOut(f"the next stage took nothing for {SEND_TIMEOUT_MS} ms") from exc
+            raise SendTimedOut(SEND_TIMEOUT_MS / 1000) from exc
 
     def receive(self, timeout_s: float) -> Hop | None:
         """The next hop of the previous stage; None when none comes in time, or after `wake`.

@@ -1,16 +1,20 @@
 """Whatever dies, the waiting requests get the next endpoint and no memory stays reserved."""
 
 from libs.common.bus.messages import SubmitRefused
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, WorkerState
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.support.waiting import eventually
+
+EXITED = Cause.of(CauseKind.PROCESS_EXITED, code=9)
+NO_ENGINE = Cause.of(CauseKind.ENGINE_FAILED, detail="out of file descriptors")
 
 
 async def test_a_worker_that_dies_while_starting_is_replaced_and_its_cause_is_kept(
     world: World,
 ) -> None:
     node = await world.add_node("node-1")
-    node.behaviour.fails_workers = "exit code 9"
+    node.behaviour.fails_workers = EXITED
     model_id = await world.add_model()
     await world.gateway.submit(model_id, request_id="request-1")
     dead = await world.assigned("request-1")
@@ -22,7 +26,7 @@ async def test_a_worker_that_dies_while_starting_is_replaced_and_its_cause_is_ke
     await world.until_state(alive, "STANDALONE")
 
     cause = await world.value("SELECT cause FROM endpoints WHERE id=:id", id=dead)
-    assert "node-1" in cause and "exit code 9" in cause
+    assert "node-1" in cause and "exited with code 9" in cause
     assert await world.value("SELECT sum(device_bytes) FROM reservations") == MODEL_BYTES
 
 
@@ -32,7 +36,7 @@ async def test_the_next_start_does_not_wait_for_the_gateway_to_notice(world: Wor
     await world.start_endpoint(model_id)
 
     worker_id = node.agent.started[0]
-    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed")
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause=EXITED)
 
     await eventually(lambda: len(node.agent.started) == 2, what="the second start")
     assert await world.value("SELECT attempt FROM requests") == 1
@@ -47,11 +51,15 @@ async def test_a_failed_fetch_fails_the_start_with_the_fetchers_words(world: Wor
     await eventually(lambda: node.fetcher.fetches)
 
     (fetch_id,) = node.fetcher.fetches
-    node.fetcher.change(fetch_id, state=FetchState.FAILED, cause="object units/ab is corrupt")
+    corrupt = Cause.of(CauseKind.UNIT_CORRUPT, key="units/ab")
+    node.fetcher.change(fetch_id, state=FetchState.FAILED, cause=corrupt)
 
     await world.until_state(endpoint_id, "FAILED")
-    cause = await world.value("SELECT cause FROM cold_starts WHERE endpoint_id=:id", id=endpoint_id)
-    assert "object units/ab is corrupt" in cause
+    (row,) = await world.rows(
+        "SELECT cause, cause_kind FROM cold_starts WHERE endpoint_id=:id", id=endpoint_id
+    )
+    assert "units/ab: the stored bytes do not match their digest" in row.cause
+    assert row.cause_kind == "unit_corrupt"
 
 
 async def test_a_fetch_without_room_in_the_host_cache_is_the_nodes_fault_and_not_the_models(
@@ -67,8 +75,8 @@ async def test_a_fetch_without_room_in_the_host_cache_is_the_nodes_fault_and_not
     await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 2)
 
     (fetch_id,) = full.fetcher.fetches
-    cause = "the host cache has no room for 7 bytes"
-    full.fetcher.change(fetch_id, state=FetchState.FAILED, cause=cause, is_node_fault=True)
+    cause = Cause.of(CauseKind.HOST_CACHE_FULL, needed_bytes=7)
+    full.fetcher.change(fetch_id, state=FetchState.FAILED, cause=cause)
 
     await world.until_state(endpoint_id, "FAILED")
     await eventually(lambda: other.agent.started, what="a start on the other node")
@@ -181,7 +189,7 @@ async def test_three_failed_starts_put_the_model_off_and_the_answer_names_the_ca
     world: World,
 ) -> None:
     node = await world.add_node("node-1")
-    node.behaviour.fails_workers = "out of file descriptors"
+    node.behaviour.fails_workers = NO_ENGINE
     model_id = await world.add_model()
     await world.gateway.submit(model_id, request_id="request-1")
 
@@ -200,7 +208,7 @@ async def test_who_waited_when_the_model_is_put_off_is_told_the_cause_at_once(
     world: World,
 ) -> None:
     node = await world.add_node("node-1")
-    node.behaviour.fails_workers = "out of file descriptors"
+    node.behaviour.fails_workers = NO_ENGINE
     model_id = await world.add_model(max_slots=1)
     for name in ("request-1", "request-2"):
         await world.gateway.submit(model_id, request_id=name)
@@ -220,7 +228,7 @@ async def test_a_failing_second_endpoint_does_not_end_the_requests_of_the_first(
     node = await world.add_node("node-1")
     model_id = await world.add_model(max_slots=1, max_endpoints=2)
     await world.start_endpoint(model_id)
-    node.behaviour.fails_workers = "out of file descriptors"
+    node.behaviour.fails_workers = NO_ENGINE
 
     await world.gateway.submit(model_id, request_id="request-2")
     await world.until("SELECT num_failed_starts FROM models", 3)
@@ -234,7 +242,7 @@ async def test_a_failing_second_endpoint_does_not_end_the_requests_of_the_first(
 
 async def test_when_the_backoff_is_over_the_model_starts_and_is_forgiven(world: World) -> None:
     node = await world.add_node("node-1")
-    node.behaviour.fails_workers = "out of file descriptors"
+    node.behaviour.fails_workers = NO_ENGINE
     model_id = await world.add_model()
     await world.gateway.submit(model_id, request_id="request-1")
     await world.until("SELECT num_failed_starts FROM models", 3)

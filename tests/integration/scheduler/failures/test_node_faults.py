@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import WorkerState
 from services.scheduler.policy.node_faults import FIRST_DELAY_S
 from tests.integration.scheduler.simulated import HEARTBEAT_S, SimulatedNode
@@ -14,7 +15,7 @@ NUM_BEATS = int(1.25 * QUIET_S / HEARTBEAT_S)  # until a silent node is a quiet 
 CLOCK_SLACK_S = 0.2  # rows have the database's clock, decisions the leader's
 
 
-async def fail_worker(node: SimulatedNode, worker_id: str, cause: str) -> None:
+async def fail_worker(node: SimulatedNode, worker_id: str, cause: Cause) -> None:
     node.agent.change(worker_id, state=WorkerState.FAILED, cause=cause)
     await node.beat()
 
@@ -32,7 +33,8 @@ async def test_a_worker_that_dies_of_its_fetch_before_the_fetcher_speaks_is_no_f
     await eventually(lambda: node.fetcher.fetches and node.agent.workers, what="the start")
     (worker_id,) = node.agent.workers
 
-    await fail_worker(node, worker_id, "the weights cannot be had: the host cache has no room")
+    without = Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail="the host cache has no room")
+    await fail_worker(node, worker_id, without)
     beats = node.agent.sequence
     await eventually(lambda: node.agent.sequence > beats + 4, what="a while without its fetcher")
     assert await world.endpoint_state(endpoint_id) == "STARTING"
@@ -82,7 +84,7 @@ async def test_a_node_that_became_silent_with_the_one_that_failed_is_not_planned
     beats = witness.agent.sequence
     await eventually(lambda: witness.agent.sequence > beats + NUM_BEATS, what="a while without it")
 
-    await fail_worker(witness, root, "killed by signal 9")
+    await fail_worker(witness, root, Cause.of(CauseKind.PROCESS_EXITED, signal="SIGKILL"))
 
     await world.until_state(failed, "FAILED")
     await world.until("SELECT count(*) FROM endpoints WHERE state = 'PIPELINED'", 1)
@@ -111,8 +113,8 @@ async def test_a_stage_that_falls_silent_with_its_node_is_no_failed_start(world:
     await eventually(lambda: witness.agent.sequence > beats + NUM_BEATS, what="a while without it")
 
     for stage in (1, 3):
-        cause = f"stage {stage} lost its neighbour stage 2: silent"
-        await fail_worker(at[ring[stage].worker_id], ring[stage].worker_id, cause)
+        felt = Cause.of(CauseKind.NEIGHBOUR_LOST, own_stage=stage, stage=2, detail="silent")
+        await fail_worker(at[ring[stage].worker_id], ring[stage].worker_id, felt)
 
     await world.until_state(endpoint_id, "FAILED")
     cause = await world.value("SELECT cause FROM endpoints WHERE id=:id", id=endpoint_id)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from libs.common.bus.messages import SubmitAccepted, SubmitRefused
+from libs.common.causes import Cause, CauseKind
 from libs.common.errors import BusError
 from libs.common.states import WorkerState
 from tests.integration.scheduler.simulated import SimulatedNode
@@ -105,7 +106,8 @@ class Monkey:
         agent = self._node().agent
         if agent.workers:
             worker_id = self.random.choice(list(agent.workers))
-            agent.change(worker_id, state=WorkerState.FAILED, cause="killed by the monkey")
+            killed = Cause.of(CauseKind.PROCESS_EXITED, signal="SIGKILL")
+            agent.change(worker_id, state=WorkerState.FAILED, cause=killed)
 
     async def _restart_agent(self) -> None:
         self._node().agent.restart()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from libs.common.bus.messages import WorkerSpec
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import WorkerState
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -91,9 +92,10 @@ async def test_one_dead_stage_fails_the_endpoint_and_frees_all_its_memory(world:
     ring = specs(world)
 
     echo, root = ring[0].worker_id, ring[2].worker_id
-    cause = "stage 0 lost its neighbour stage 2"
+    cause = Cause.of(CauseKind.NEIGHBOUR_LOST, own_stage=0, stage=2)
+    killed = Cause.of(CauseKind.PROCESS_EXITED, signal="SIGKILL")
     workers[echo].agent.change(echo, state=WorkerState.FAILED, cause=cause)
-    workers[root].agent.change(root, state=WorkerState.FAILED, cause="killed by signal 9")
+    workers[root].agent.change(root, state=WorkerState.FAILED, cause=killed)
     await workers[root].beat()
 
     await world.until_state(endpoint_id, "FAILED")

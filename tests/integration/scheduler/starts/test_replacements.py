@@ -2,9 +2,12 @@
 
 import pytest
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import WorkerState
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
+
+KILLED = Cause.of(CauseKind.PROCESS_EXITED, signal="SIGKILL")
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 STARTS = "SELECT count(*) FROM cold_starts"
@@ -27,7 +30,7 @@ async def test_a_replacement_is_part_of_the_waiting_requests_trace(
     if is_leader_new:
         await world.restart_leader()
     (worker_id,) = node.agent.workers
-    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause=KILLED)
 
     await world.until(STARTS, 2)
     assert await world.value(OF_REQUEST, trace=TRACEPARENT) == 2
@@ -40,7 +43,7 @@ async def test_a_request_names_the_start_it_waited_for_last_and_a_warm_one_names
     model_id = await world.add_model()
     await world.start_endpoint(model_id)
     (worker_id,) = node.agent.workers
-    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause=KILLED)
     await world.until(STARTS, 2)
 
     await world.gateway.resubmit(model_id, "request-1")
@@ -61,7 +64,7 @@ async def test_a_request_remembers_when_it_was_assigned_first(world: World) -> N
     await world.start_endpoint(model_id)
     first_at = await world.value("SELECT assigned_at FROM requests")
     (worker_id,) = node.agent.workers
-    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause=KILLED)
     await world.until(STARTS, 2)
 
     await world.gateway.resubmit(model_id, "request-1")
@@ -82,7 +85,7 @@ async def test_who_waits_for_a_start_that_failed_is_told_that_the_request_waits_
     await eventually(lambda: last_phase(world) == "starting", what="starting")
 
     (worker_id,) = node.agent.workers
-    node.agent.change(worker_id, state=WorkerState.FAILED, cause="killed by signal 9")
+    node.agent.change(worker_id, state=WorkerState.FAILED, cause=KILLED)
     await world.until_state(dead, "FAILED")
 
     await eventually(lambda: last_phase(world) == "queued", what="queued again")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.startmode import StartMode
 from libs.common.states import FetchState
 from tests.integration.scheduler.simulated import SimulatedNode
@@ -74,7 +75,8 @@ async def test_a_fetch_that_fails_ends_the_start_although_nothing_was_launched(
     node = await begun(world)
     (fetch_id,) = node.fetcher.fetches
 
-    node.fetcher.change(fetch_id, state=FetchState.FAILED, cause="no such object")
+    missing = Cause.of(CauseKind.UNIT_MISSING, key="units/ab")
+    node.fetcher.change(fetch_id, state=FetchState.FAILED, cause=missing)
 
     await world.until("SELECT count(*) FROM endpoints WHERE cause LIKE '%no such object%'", 1)
     assert node.agent.started == []

@@ -1,6 +1,7 @@
 import pytest
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, WorkerState
 from services.scheduler.policy.cluster import Worker
 from services.scheduler.policy.diagnosis import (
@@ -16,7 +17,10 @@ from tests.unit.scheduler.values import fetch, observed, report, worker
 
 RUNNING = observed(WorkerState.READY)
 LAUNCHING = observed(WorkerState.LAUNCHING)
-DIED = observed(WorkerState.FAILED, cause="exit code 9")
+DIED = observed(WorkerState.FAILED, cause=Cause.of(CauseKind.PROCESS_EXITED, code=9))
+MISSING = Cause.of(CauseKind.UNIT_MISSING, key="units/ab")
+NO_ROOM = Cause.of(CauseKind.HOST_CACHE_FULL, needed_bytes=7)
+WHO = {"worker_id": "worker-1", "node_id": "node-1"}
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,8 @@ def test_what_is_known_of_node_and_worker_decides(
 @pytest.mark.parametrize(
     ("fetch_", "seen", "node", "expected", "reason"),
     [
-        (fetch(FetchState.FAILED, cause="no object"), LAUNCHING, report(), Failing, "no weights"),
-        (fetch(FetchState.FAILED, cause="evicted"), RUNNING, report(), Present, "it has them"),
+        (fetch(FetchState.FAILED, cause=MISSING), LAUNCHING, report(), Failing, "no weights"),
+        (fetch(FetchState.FAILED, cause=NO_ROOM), RUNNING, report(), Present, "it has them"),
         (fetch(FetchState.FETCHING), LAUNCHING, report(), Present, "they are on their way"),
         (None, LAUNCHING, report(), Present, "the fetcher restarts"),
         (None, LAUNCHING, report(is_fetcher_lost=True), Failing, "nobody brings them"),
@@ -92,36 +96,73 @@ def test_a_worker_that_waits_for_weights_depends_on_its_fetch(
 def test_a_cause_names_who_where_and_why() -> None:
     finding = diagnose(worker(), report(), DIED, None)
 
-    assert finding == Gone("worker worker-1 on node node-1: exit code 9")
+    assert finding == Gone(Cause(CauseKind.PROCESS_EXITED, {"code": 9, **WHO}))
 
 
-def test_a_fetch_failure_carries_the_fetchers_own_words() -> None:
-    failed = fetch(FetchState.FAILED, cause="object units/ab does not exist")
+def test_a_fetch_failure_carries_the_fetchers_own_facts() -> None:
+    failed = fetch(FetchState.FAILED, cause=MISSING)
 
     finding = diagnose(worker(), report(), LAUNCHING, failed)
 
-    assert isinstance(finding, Failing) and "object units/ab does not exist" in finding.cause
+    assert finding == Failing(Cause(CauseKind.UNIT_MISSING, {"key": "units/ab", **WHO}))
 
 
-@pytest.mark.parametrize("is_node_fault", [True, False])
-def test_a_worker_that_died_of_its_fetch_ends_with_the_fetchers_words_and_verdict(
-    is_node_fault: bool,
+@pytest.mark.parametrize(("cause", "is_models"), [(NO_ROOM, False), (MISSING, True)])
+def test_a_worker_that_died_of_its_fetch_ends_with_the_fetchers_cause(
+    cause: Cause, is_models: bool
 ) -> None:
-    died = observed(WorkerState.FAILED, cause="the weights cannot be had: no room")
-    failed = fetch(FetchState.FAILED, cause="no room for 7 bytes", is_node_fault=is_node_fault)
+    without = Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail="no room")
+    died = observed(WorkerState.FAILED, cause=without)
+    failed = fetch(FetchState.FAILED, cause=cause)
 
     waiting = diagnose(worker(state=WorkerState.LAUNCHING), report(), died, failed)
     ready = diagnose(worker(state=WorkerState.READY), report(), died, failed)
 
-    assert isinstance(waiting, Gone) and waiting.is_node_fault is is_node_fault
-    assert "no room for 7 bytes" in (waiting.cause or "")
-    assert isinstance(ready, Gone) and not ready.is_node_fault, "it had its weights"
+    assert waiting == Gone(cause.with_facts(**WHO))
+    assert cause.counts_against_model is is_models
+    assert ready == Gone(without.with_facts(**WHO)), "it had its weights"
 
 
-def test_the_end_of_a_node_says_nothing_about_the_model() -> None:
-    for node in (report(is_lost=True), report(has_rebooted=True)):
-        finding = diagnose(worker(), node, None, None)
-        assert isinstance(finding, Gone) and finding.is_node_fault and finding.cause
+@pytest.mark.parametrize(
+    ("node", "kind"),
+    [
+        (report(is_lost=True), CauseKind.NODE_LOST),
+        (report(has_rebooted=True), CauseKind.AGENT_RESTARTED),
+    ],
+)
+def test_the_end_of_a_node_says_nothing_about_the_model(node: NodeReport, kind: CauseKind) -> None:
+    cause = Cause(kind, WHO)
+
+    assert diagnose(worker(), node, None, None) == Gone(cause)
+    assert not cause.counts_against_model
+
+
+@pytest.mark.parametrize(
+    ("finding", "kind"),
+    [
+        (diagnose(worker(), report(), None, None), CauseKind.WORKER_VANISHED),
+        (
+            diagnose(worker(), report(), observed(WorkerState.STOPPED), None),
+            CauseKind.WORKER_ENDED,
+        ),
+        (
+            diagnose(
+                worker(state=WorkerState.LAUNCHING), report(is_fetcher_lost=True), LAUNCHING, None
+            ),
+            CauseKind.FETCHER_SILENT,
+        ),
+        (
+            diagnose(worker(), report(), LAUNCHING, fetch(FetchState.FAILED)),
+            CauseKind.FETCHER_FAILED,
+        ),
+    ],
+)
+def test_what_nobody_gives_a_cause_for_has_one_of_its_own(
+    finding: Finding, kind: CauseKind
+) -> None:
+    assert isinstance(finding, Gone | Failing) and finding.cause is not None
+    assert finding.cause.kind is kind
+    assert finding.cause.facts.items() >= WHO.items()
 
 
 def test_an_undesired_worker_ends_without_a_cause() -> None:

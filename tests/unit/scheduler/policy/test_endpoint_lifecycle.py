@@ -2,11 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.endpoint_lifecycle import Move, Situation, judge
 from tests.unit.scheduler.values import endpoint, worker
 
+DIED = Cause(CauseKind.PROCESS_EXITED)
 STARTING = endpoint(state=EndpointState.STARTING, has_been_ready=False)
 SERVING = endpoint()
 DRAINING = endpoint(state=EndpointState.DRAINING)
@@ -19,7 +21,7 @@ DEAD = endpoint(state=EndpointState.FAILED, workers=(worker(is_desired=False),))
     [
         (STARTING, Situation(), None, "it is under way"),
         (STARTING, Situation(are_all_ready=True), Move.SERVE, "every worker is ready"),
-        (STARTING, Situation(failure="x"), Move.FAIL, "a worker ended"),
+        (STARTING, Situation(failure=DIED), Move.FAIL, "a worker ended"),
         (STARTING, Situation(is_stuck=True), Move.FAIL, "nothing moves"),
         (STARTING, Situation(is_unwanted=True), Move.RELEASE, "nobody waits"),
         (
@@ -33,14 +35,14 @@ DEAD = endpoint(state=EndpointState.FAILED, workers=(worker(is_desired=False),))
         (SERVING, Situation(), None, "it serves"),
         (SERVING, Situation(is_idle_for_long=True), Move.DRAIN, "keep-alive is over"),
         (SERVING, Situation(is_unwanted=True), Move.DRAIN, "the model is being deleted"),
-        (SERVING, Situation(failure="x", is_idle_for_long=True), Move.FAIL, "dead is dead"),
+        (SERVING, Situation(failure=DIED, is_idle_for_long=True), Move.FAIL, "dead is dead"),
         (SERVING, Situation(is_stuck=True), None, "only starts can be stuck"),
         (DRAINING, Situation(), None, "requests are still running"),
         (DRAINING, Situation(is_drained=True), Move.RELEASE, "nothing runs any more"),
-        (DRAINING, Situation(failure="x"), Move.FAIL, "it died while draining"),
+        (DRAINING, Situation(failure=DIED), Move.FAIL, "it died while draining"),
         (RELEASED, Situation(is_drained=True), None, "released once is enough"),
         (RELEASED, Situation(are_all_gone=True), Move.STOP, "every worker is gone"),
-        (DEAD, Situation(failure="x", are_all_gone=True), None, "it ended already"),
+        (DEAD, Situation(failure=DIED, are_all_gone=True), None, "it ended already"),
     ],
 )
 def test_the_next_move(
@@ -56,7 +58,7 @@ def test_the_next_move(
     st.booleans(),
     st.builds(
         Situation,
-        failure=st.none() | st.just("x"),
+        failure=st.none() | st.just(DIED),
         are_all_ready=st.booleans(),
         are_all_gone=st.booleans(),
         is_stuck=st.booleans(),

@@ -23,6 +23,8 @@ from libs.common.bus.subjects import (
     NODE_DESIRED_AGENT,
     REQUEST_TOKENS,
 )
+from libs.common.cause_words import words
+from libs.common.causes import Cause, CauseKind
 from libs.common.errors import BusNoResponders
 from libs.common.states import FinishReason, WorkerState
 from libs.common.testing.bus import FakeClock, MemoryBroker
@@ -49,6 +51,8 @@ DEVICES = (parse_device(0, "cpu:64Mi:1"), parse_device(1, "cpu:64Mi:1"))
 CAPACITIES = tuple(
     DeviceObserved(index=d.index, kind="cpu", memory_bytes=64 * 2**20, cores=1) for d in DEVICES
 )
+
+NO_WEIGHTS = Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail="the stored bytes do not match")
 
 
 class Node:
@@ -281,7 +285,7 @@ async def test_a_worker_that_dies_stays_in_the_heartbeat_with_its_cause_until_un
     observed = await node.until_worker(WorkerState.FAILED)
 
     assert observed.cause is not None
-    assert "SIGKILL" in observed.cause and "MemoryError" in observed.cause
+    assert "SIGKILL" in words(observed.cause) and "MemoryError" in words(observed.cause)
     await node.desire(worker_spec())
     assert (await node.until(lambda h: h.accepted_version == 2)).workers[0].state.is_finished
     assert node.launcher.num_launches == 1
@@ -292,16 +296,18 @@ async def test_a_worker_that_dies_stays_in_the_heartbeat_with_its_cause_until_un
 async def test_what_a_worker_says_before_it_gives_up_is_its_cause(node: Node) -> None:
     await node.desire(worker_spec())
     process = await node.process()
-    await process.say(WorkerFailed("the stored bytes do not match"))
+    await process.say(WorkerFailed(NO_WEIGHTS))
     await process.exit(1)
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause == "the stored bytes do not match"
+    assert observed.cause == NO_WEIGHTS
 
 
 async def test_a_worker_that_cannot_be_started_has_failed(node: Node) -> None:
     node.launcher.refusal = "no process left"
     await node.desire(worker_spec())
-    assert (await node.until_worker(WorkerState.FAILED)).cause == "no process left"
+    assert (await node.until_worker(WorkerState.FAILED)).cause == Cause.of(
+        CauseKind.LAUNCH_FAILED, detail="no process left"
+    )
     await node.desire()
     await node.until(lambda h: not h.workers)
 
@@ -315,14 +321,14 @@ async def test_a_worker_whose_end_cannot_be_waited_for_is_stopped_and_has_failed
     process.lose_watch(OSError("no descriptor is left"))
 
     failed = await node.until_worker(WorkerState.FAILED)
-    assert "no descriptor is left" in (failed.cause or "")
+    assert failed.cause is not None and "no descriptor is left" in words(failed.cause)
     assert process.num_stops == 1
 
 
 async def test_a_worker_for_a_device_that_is_not_there_has_failed(node: Node) -> None:
     await node.desire(worker_spec(device_index=2))
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause is not None and "no device 2" in observed.cause
+    assert observed.cause is not None and "no device 2" in words(observed.cause)
     await node.desire()
     await node.until(lambda h: not h.workers)
 
@@ -334,7 +340,8 @@ async def test_a_start_that_hangs_is_ended_and_names_the_step(node: Node) -> Non
     await process.say(StepTaken("spawn", 1.0, 1.5))
     await process.say(StepTaken("weights", 2.0, None))
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause == "not ready within 0.05 s (in step weights)"
+    assert observed.cause is not None
+    assert words(observed.cause) == "not ready within 0.05 s (in step weights)"
     assert process.num_stops == 1
 
 
@@ -343,7 +350,7 @@ async def test_a_process_that_says_nothing_any_more_is_ended(node: Node) -> None
     await node.desire(worker_spec())
     process = await node.process()
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause is not None and "no sign of life" in observed.cause
+    assert observed.cause is not None and "no sign of life" in words(observed.cause)
     assert process.num_stops == 1
 
 
@@ -354,7 +361,8 @@ async def test_a_stage_whose_engine_hangs_is_ended_and_says_which_it_was(node: N
     await process.say(StepTaken("spawn", 1.0, 1.5))
     await process.say(StatsChanged(1, 0, 64, progress=9))
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause == "stage 1: the engine has not moved for 0.2 s"
+    assert observed.cause is not None
+    assert words(observed.cause) == "stage 1: the engine has not moved for 0.2 s"
     assert process.num_stops == 1
 
 
@@ -363,7 +371,7 @@ async def test_a_worker_that_breaks_the_protocol_is_ended(node: Node) -> None:
     process = await node.ready_process()
     await process.say_bytes(b"\x00\x00\x00\x02{}")
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause is not None and "protocol" in observed.cause
+    assert observed.cause is not None and "protocol" in words(observed.cause)
     assert process.num_stops >= 1
 
 
@@ -372,7 +380,7 @@ async def test_a_step_at_an_impossible_time_breaks_the_protocol(node: Node) -> N
     process = await node.ready_process()
     await process.say(StepTaken("import", 1e300, None))
     observed = await node.until_worker(WorkerState.FAILED)
-    assert observed.cause is not None and "no wall time" in observed.cause
+    assert observed.cause is not None and "no wall time" in words(observed.cause)
 
 
 async def test_a_request_may_come_as_soon_as_the_desired_state_is_accepted(node: Node) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.cause_words import words
 from services.worker.agent.processes.launcher import ProcessLauncher, worker_environment
 from services.worker.agent.processes.process_log import (
     MAX_LOG_BYTES,
@@ -32,10 +33,14 @@ CPU, GPU_1 = parse_device(0, "cpu:1Gi:1"), parse_device(0, "cuda:1")
             Exit(1, ("a", "b", "", "c", "d")),
             "the worker process exited with code 1: b | c | d",
         ),
+        (
+            Exit(-9, ("a",), "no descriptor"),
+            "the worker process could not be watched: no descriptor: a",
+        ),
     ],
 )
 def test_an_exit_is_told_in_words_with_the_last_lines(exit_: Exit, cause: str) -> None:
-    assert exit_.cause == cause
+    assert words(exit_.cause) == cause
 
 
 def test_a_worker_inherits_only_what_is_on_the_list() -> None:
@@ -94,7 +99,7 @@ async def test_a_process_that_cannot_be_watched_is_killed_and_says_why(tmp_path:
         exit_ = await asyncio.wait_for(process.wait(), 10)
 
     assert exit_.code == -signal.SIGKILL
-    assert exit_.cause.startswith("the worker process could not be watched: [Errno 24]")
+    assert words(exit_.cause).startswith("the worker process could not be watched: [Errno 24]")
     await asyncio.wait_for(process.stop(), 1)
     process.socket.close()
 

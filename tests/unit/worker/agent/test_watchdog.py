@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count, repeat
 
+from libs.common.causes import Cause, CauseKind
 from services.worker.agent.processes.watchdog import Patience, Watchdog
 from services.worker.frames.frames import StatsChanged, StepTaken, ToAgent, TokensProduced
 
 ENGINE_S = 0.2
+ENGINE_HUNG = Cause(CauseKind.ENGINE_HUNG, {"seconds": ENGINE_S})
 FRAME_INTERVAL_S = 0.01
 NUM_FRAMES_PAST_PATIENCE = int(4 * ENGINE_S / FRAME_INTERVAL_S)
 
@@ -49,7 +51,7 @@ class Process:
 
 
 @asynccontextmanager
-async def watched(process: Process) -> AsyncIterator["asyncio.Task[str]"]:
+async def watched(process: Process) -> AsyncIterator["asyncio.Task[Cause]"]:
     talking = asyncio.create_task(process.talk())
     trouble = asyncio.create_task(process.watchdog.trouble(lambda: process.is_starting))
     try:
@@ -60,7 +62,7 @@ async def watched(process: Process) -> AsyncIterator["asyncio.Task[str]"]:
         await asyncio.gather(talking, trouble, return_exceptions=True)
 
 
-async def trouble_of(process: Process) -> str | None:
+async def trouble_of(process: Process) -> Cause | None:
     """What the watchdog says while so many frames come; None: nothing."""
     async with watched(process) as trouble:
         saying = asyncio.create_task(process.has_said(NUM_FRAMES_PAST_PATIENCE))
@@ -70,7 +72,7 @@ async def trouble_of(process: Process) -> str | None:
 
 
 async def test_an_engine_that_stands_is_noticed_although_other_threads_speak() -> None:
-    assert await trouble_of(Process(same_progress())) == "the engine has not moved for 0.2 s"
+    assert await trouble_of(Process(same_progress())) == ENGINE_HUNG
 
 
 async def test_an_engine_that_turns_is_left_alone() -> None:
@@ -88,7 +90,7 @@ async def test_a_start_may_stand_as_long_as_a_start_may_take() -> None:
         await process.has_said(NUM_FRAMES_PAST_PATIENCE)
         assert not trouble.done()
         process.is_starting = False
-        assert await asyncio.wait_for(trouble, 30) == "the engine has not moved for 0.2 s"
+        assert await asyncio.wait_for(trouble, 30) == ENGINE_HUNG
 
 
 async def test_a_process_that_loads_libraries_may_be_silent_until_they_are_there() -> None:
@@ -100,4 +102,4 @@ async def test_a_process_that_loads_libraries_may_be_silent_until_they_are_there
     assert not done
     watchdog.note(StepTaken("import", 0.0, 1.0))
 
-    assert await asyncio.wait_for(trouble, 30) == "no sign of life for 0.05 s"
+    assert await asyncio.wait_for(trouble, 30) == Cause(CauseKind.PROCESS_HUNG, {"seconds": 0.05})

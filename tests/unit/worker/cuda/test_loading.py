@@ -57,8 +57,8 @@ class Loaded:
             slab.pointer + slab.layout.offsets[unit.digest], unit.size_bytes
         )
 
-    def _fail(self, cause: str) -> None:
-        self.failures.append(cause)
+    def _fail(self, failure: WeightsUnavailable) -> None:
+        self.failures.append(str(failure))
         self.failed.set()
 
 

@@ -9,7 +9,7 @@ import pytest
 from libs.common.states import FetchClass
 from services.worker.agent.settings import parse_device
 from services.worker.agent.translate import start_frame
-from services.worker.errors import DriverLacks
+from services.worker.errors import DriverLacks, WeightsUnavailable
 from services.worker.frames.dataplane import DataPlaneOptions
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.cuda.driver import Driver
@@ -31,9 +31,13 @@ def frame(feed: FeedDouble) -> StartWorker:
     return replace(start, unit_digests=tuple(unit.digest for unit in feed.units))
 
 
+def unexpected(failure: WeightsUnavailable) -> None:
+    pytest.fail(str(failure))
+
+
 def begin(start: StartWorker, feed: FeedDouble, driver: Driver) -> DeviceLoading | None:
     steps = StartSteps(lambda step: None)
-    return start_loading(start, feed, steps, pytest.fail, load_driver=lambda: driver)
+    return start_loading(start, feed, steps, unexpected, load_driver=lambda: driver)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_without_a_driver_torch_copies_and_the_log_says_so(
     feed = FeedDouble(4096)
     with caplog.at_level(logging.WARNING):
         loading = start_loading(
-            *(frame(feed), feed, StartSteps(lambda step: None), pytest.fail),
+            *(frame(feed), feed, StartSteps(lambda step: None), unexpected),
             load_driver=lambda: LibCuda(library),
         )
     assert loading is None

@@ -33,11 +33,11 @@ def answer_once(listener: socket.socket, packet: bytes) -> None:
 def test_an_answer_that_makes_no_sense_ends_the_wait_for_weights(
     tmp_path: Path, packet: bytes, error: str
 ) -> None:
-    failures: list[str] = []
+    failures: list[WeightsUnavailable] = []
     failed = threading.Event()
 
-    def fail(cause: str) -> None:
-        failures.append(cause)
+    def fail(failure: WeightsUnavailable) -> None:
+        failures.append(failure)
         failed.set()
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -57,4 +57,4 @@ def test_an_answer_that_makes_no_sense_ends_the_wait_for_weights(
             feed.manifest()
 
     assert failed.wait(5)
-    assert [cause.split(":")[1].strip() for cause in failures] == [error]
+    assert [str(failure).split(":")[1].strip() for failure in failures] == [error]

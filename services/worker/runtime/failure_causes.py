@@ -1,0 +1,46 @@
+"""What an error in a worker process says of its cause. The one place where errors become causes."""
+
+from libs.common.causes import Cause, CauseKind
+from services.worker.errors import (
+    DeviceCopyFailed,
+    DeviceError,
+    DriverError,
+    DriverLacks,
+    FrameError,
+    WeightsNotDelivered,
+    WorkerError,
+)
+from services.worker.runtime.dataplane.errors import (
+    BindError,
+    LinkTimedOut,
+    NeighbourLost,
+    SendTimedOut,
+    WireError,
+)
+
+
+def cause_of(error: BaseException, doing: str = "") -> Cause:
+    """`doing` goes before what an error says that is none of the worker's own."""
+    match error:
+        case NeighbourLost():
+            facts = {"own_stage": error.own_stage, "stage": error.stage}
+            return Cause.of(CauseKind.NEIGHBOUR_LOST, **facts, detail=error.how)
+        case SendTimedOut():
+            return Cause.of(CauseKind.NEIGHBOUR_STALLED, seconds=error.timeout_s)
+        case LinkTimedOut():
+            seconds = error.timeout_s
+            return Cause.of(CauseKind.NEIGHBOUR_MISSING, own_stage=error.stage, seconds=seconds)
+        case BindError():
+            return Cause.of(CauseKind.DATA_PORT_REFUSED, detail=str(error))
+        case WireError():
+            return Cause.of(CauseKind.PROTOCOL_BROKEN, by="neighbour", detail=str(error))
+        case FrameError():
+            return Cause.of(CauseKind.PROTOCOL_BROKEN, by="agent", detail=str(error))
+        case WeightsNotDelivered():
+            return Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail=error.detail)
+        case DeviceCopyFailed() | DeviceError() | DriverError() | DriverLacks():
+            return Cause.of(CauseKind.DEVICE_FAILED, detail=str(error))
+        case WorkerError():
+            return Cause.of(CauseKind.ENGINE_FAILED, detail=str(error))
+    said = f"{doing}{type(error).__name__}: {error}"
+    return Cause.of(CauseKind.ENGINE_FAILED, detail=said)
