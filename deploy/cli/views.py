@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from libs.common.observability.criticalpath import Failure
 from libs.common.observability.timeline import TimedStep
 
 
@@ -76,6 +77,7 @@ class ColdStart(_View):
     weight_bytes: int
     bytes_from_cache: int
     cause: str | None
+    guilty_worker_id: str | None = None
     started_at: datetime
     ready_at: datetime | None
     ended_at: datetime | None
@@ -85,6 +87,10 @@ class ColdStart(_View):
         if self.ready_at is not None:
             return "ready"
         return "starting" if self.ended_at is None else self.cause or "ended"
+
+    @property
+    def failure(self) -> Failure | None:
+        return None if self.cause is None else Failure(self.guilty_worker_id)
 
     @property
     def took_s(self) -> float | None:

@@ -55,7 +55,7 @@ def show(context: typer.Context, start_id: IdArgument = None, as_json: JsonOptio
         return
     start = reply.view(ColdStartDetail)
     steps = start.timed_steps
-    path = critical_path(steps, cause=start.cause)
+    path = critical_path(steps, failure=start.failure)
     title = f"{start.id}: {start.model}, {start.outcome} after {seconds(start.took_s)}"
     cached = f"{size(start.bytes_from_cache)} of them from host caches"
     terminal.show(timeline_table(steps, title), gantt(steps, path), path_table(path))

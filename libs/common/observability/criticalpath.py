@@ -5,7 +5,6 @@ what it waited for; that step was critical until then, and so on to the beginnin
 each other, so their lengths add up to the whole start.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -57,44 +56,36 @@ class Segment:
         return self.interval.end_s - self.interval.start_s
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Of a start that did not come to serve."""
+
+    guilty_worker_id: str | None  # whom it began with; None: nobody can say
+
+
 def critical_path(
-    steps: Sequence[TimedStep], now_s: float | None = None, *, cause: str | None = None
+    steps: Sequence[TimedStep], now_s: float | None = None, *, failure: Failure | None = None
 ) -> tuple[Segment, ...]:
     """In order of time, without segments that took no time.
 
     It ends with the first token, or where there is none yet with what ended last or still runs;
     that counts as running until `now_s`, by default the last moment that any step knows of.
-    Of a start that failed, `cause` says why, and the path ends in what the worker or the node that
-    it names did last. Where it names none there is no path: nobody knows what was waited for.
+    Of a start that failed the path ends in what was done last by, or for, the worker that the
+    failure began with. Where nobody can say there is none: nobody knows what was waited for.
     """
     known = tuple(step for step in in_order(steps) if not step.is_milestone)
     walk = _Walk(known, last_moment_s(steps) if now_s is None else now_s)
-    last = walk.last_of(known if cause is None else _steps_of_the_guilty(known, cause))
+    last = walk.last_of(known if failure is None else _steps_of_the_guilty(known, failure))
     return tuple(reversed([segment for segment in walk.backwards(last) if segment.seconds > 0]))
 
 
-def _steps_of_the_guilty(steps: Sequence[TimedStep], cause: str) -> tuple[TimedStep, ...]:
-    """Those of the worker that the cause names first, or else of the node."""
-    for name_of in (_worker_of, _node_of):
-        places = {name: _place(name, cause) for name in map(name_of, steps) if name is not None}
-        named = [(place, name) for name, place in places.items() if place is not None]
-        if named:
-            guilty = min(named)[1]
-            return tuple(step for step in steps if name_of(step) == guilty)
-    return ()
-
-
-def _worker_of(step: TimedStep) -> str | None:
-    return None if step.kind is ActorKind.DELIVERY else step.worker_id
-
-
-def _node_of(step: TimedStep) -> str | None:
-    return None if step.kind is ActorKind.DELIVERY else step.node_id
-
-
-def _place(name: str, text: str) -> int | None:
-    found = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
-    return None if found is None else found.start()
+def _steps_of_the_guilty(steps: Sequence[TimedStep], failure: Failure) -> tuple[TimedStep, ...]:
+    guilty = failure.guilty_worker_id
+    if guilty is None:
+        return ()
+    return tuple(
+        step for step in steps if step.kind is not ActorKind.DELIVERY and step.worker_id == guilty
+    )
 
 
 @dataclass(frozen=True)

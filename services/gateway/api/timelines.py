@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from libs.common.observability.criticalpath import Segment, critical_path
+from libs.common.observability.criticalpath import Failure, Segment, critical_path
 from libs.common.observability.timeline import TimedStep
 from libs.common.observability.timeshares import Share, share_of, shares
 from services.gateway.store.views import ColdStartDetail, StepView, view_of
@@ -44,7 +44,8 @@ class ColdStartTimeline(ColdStartDetail):
 
 def timeline_of(start: ColdStartDetail) -> ColdStartTimeline:
     steps = [_timed(step, start.started_at) for step in start.steps]
-    path = critical_path(steps, cause=start.cause)
+    failure = None if start.cause is None else Failure(start.guilty_worker_id)
+    path = critical_path(steps, failure=failure)
     return view_of(
         ColdStartTimeline,
         start,

@@ -46,7 +46,7 @@ class ViewStore:
             query = query.where(ModelRow.name == model)
         async with self.database.transaction() as session:
             rows = (await session.execute(query)).all()
-        return tuple(view_of(ColdStartView, row, model=name) for row, name in rows)
+        return tuple(view_of(ColdStartView, row, **more) for row, more in map(_parts, rows))
 
     async def cold_start(self, tenant: str, cold_start_id: str) -> ColdStartDetail | None:
         """With its steps in the order in which they began."""
@@ -61,7 +61,8 @@ class ViewStore:
             if found is None:
                 return None
             views = tuple(view_of(StepView, row) for row in await session.scalars(steps))
-        return view_of(ColdStartDetail, found[0], model=found[1], steps=views)
+        row, more = _parts(found)
+        return view_of(ColdStartDetail, row, steps=views, **more)
 
     async def endpoints(self, tenant: str, *, has_ended: bool) -> tuple[EndpointView, ...]:
         """Living ones, or with `has_ended` those that ended; the newest first, at most 200."""
@@ -109,7 +110,14 @@ def _request_view(row: RequestRow, ready_at: datetime | None) -> RequestView:
 
 def _cold_starts(tenant: str) -> Any:
     return (
-        select(ColdStartRow, ModelRow.name)
+        select(ColdStartRow, ModelRow.name, EndpointRow.guilty_worker_id)
         .join(ModelRow, ModelRow.id == ColdStartRow.model_id)
+        .outerjoin(EndpointRow, EndpointRow.id == ColdStartRow.endpoint_id)
         .where(ColdStartRow.tenant == tenant)
     )
+
+
+def _parts(found: Any) -> tuple[ColdStartRow, dict[str, str | None]]:
+    """The row, and what its view has from other tables."""
+    row, model, guilty_worker_id = found
+    return row, {"model": model, "guilty_worker_id": guilty_worker_id}

@@ -30,7 +30,9 @@ class ColdStartView:
     traceparent: str | None
     weight_bytes: int
     bytes_from_cache: int
-    cause: str | None
+    cause: str | None  # in words
+    cause_kind: str | None  # CauseKind; None with a cause: of a version that had no kinds
+    guilty_worker_id: str | None  # whom its failure began with, where somebody can say
     started_at: datetime
     ready_at: datetime | None
     ended_at: datetime | None
@@ -50,6 +52,7 @@ class WorkerView:
     stage_index: int
     state: str
     cause: str | None
+    cause_kind: str | None
     created_at: datetime
     ready_at: datetime | None
     ended_at: datetime | None
@@ -64,6 +67,8 @@ class EndpointView:
     epoch: int
     state: str
     cause: str | None
+    cause_kind: str | None
+    guilty_worker_id: str | None
     max_slots: int
     num_stages: int
     created_at: datetime

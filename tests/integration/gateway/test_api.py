@@ -116,6 +116,31 @@ async def test_keys_belong_to_tenants_and_end_when_revoked(running: RunningGatew
     assert (await client.get("/v1/models", headers=acme)).status_code == 401
 
 
+@pytest.mark.parametrize("kind", ["process_exited", None], ids=["typed", "of an earlier version"])
+async def test_a_failure_is_shown_in_words_with_its_kind_where_it_has_one(
+    running: RunningGateway, kind: str | None
+) -> None:
+    model_id = await running.register()
+    await _write_history(running, model_id, tenant="default")
+    failed = {"cause": "it was killed by SIGKILL", "cause_kind": kind}
+    later = ColdStartStepRow.started_at + timedelta(seconds=1)
+    async with running.owner.transaction() as session:
+        guilty = {"guilty_worker_id": "worker-1", "state": "FAILED"}
+        await session.execute(update(EndpointRow).values(**failed, **guilty))
+        await session.execute(update(WorkerRow).values(**failed, state="FAILED"))
+        await session.execute(update(ColdStartRow).values(**failed))
+        await session.execute(update(ColdStartStepRow).values(ended_at=later))
+
+    start = (await running.client.get("/api/v1/cold-starts/cold-1")).json()
+    ended = {"ended": True}
+    (endpoint,) = (await running.client.get("/api/v1/endpoints", params=ended)).json()
+
+    for shown in (start, endpoint, endpoint["workers"][0]):
+        assert failed.items() <= shown.items()
+    assert start["guilty_worker_id"] == endpoint["guilty_worker_id"] == "worker-1"
+    assert start["critical_path"][-1]["actor"] == "worker-1"
+
+
 async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: RunningGateway) -> None:
     model_id = await running.register()
     await _write_history(running, model_id, tenant="default")

@@ -33,6 +33,8 @@ def cold_start(*steps: StepView) -> ColdStartDetail:
         weight_bytes=100,
         bytes_from_cache=0,
         cause=None,
+        cause_kind=None,
+        guilty_worker_id=None,
         started_at=BEGAN,
         ready_at=None,
         ended_at=None,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.observability.criticalpath import Segment, critical_path
+from libs.common.observability.criticalpath import Failure, Segment, critical_path
 from libs.common.observability.timeline import (
     ActorKind,
     Interval,
@@ -300,16 +300,8 @@ FAILED_START = (
 )
 
 
-@pytest.mark.parametrize(
-    "cause",
-    [
-        "worker w1 on node node-1: the worker process was killed by SIGKILL",
-        "node node-1 is lost: its agent is silent",
-        "worker w1 on node node-1 hangs: worker w0 on node node-0: stage 0 lost its neighbour",
-    ],
-)
-def test_of_a_start_that_failed_the_path_ends_in_what_failed(cause: str) -> None:
-    path = critical_path(FAILED_START, cause=cause)
+def test_of_a_start_that_failed_the_path_ends_in_what_failed() -> None:
+    path = critical_path(FAILED_START, failure=Failure("w1"))
 
     assert [(part.step.actor, part.step.name) for part in path[-2:]] == [
         ("w1", "spawn"),
@@ -318,8 +310,9 @@ def test_of_a_start_that_failed_the_path_ends_in_what_failed(cause: str) -> None
     assert (path[0].step.name, path[-1].interval.end_s) == ("queue", 1.2)
 
 
-def test_a_failure_that_names_nobody_has_no_path() -> None:
-    assert critical_path(FAILED_START, cause="worker w10 is unknown, so is node-10") == ()
+@pytest.mark.parametrize("guilty", ["w10", None])
+def test_a_failure_of_which_nobody_can_say_where_it_began_has_no_path(guilty: str | None) -> None:
+    assert critical_path(FAILED_START, failure=Failure(guilty)) == ()
 
 
 _WORKERS = ("w0", "w1", "w2")
@@ -350,12 +343,12 @@ def any_step(draw: st.DrawFn) -> TimedStep:
 
 @given(
     st.lists(any_step(), max_size=30, unique_by=lambda s: (s.actor, s.name)),
-    st.none() | st.sampled_from(("worker w1 failed", "node node-2 is lost", "nobody knows")),
+    st.none() | st.builds(Failure, st.sampled_from((None, "w1", "w9"))),
 )
 def test_whatever_was_reported_the_path_is_one_line_without_gaps(
-    steps: list[TimedStep], cause: str | None
+    steps: list[TimedStep], failure: Failure | None
 ) -> None:
-    path = critical_path(steps, cause=cause)
+    path = critical_path(steps, failure=failure)
 
     for earlier, later in pairwise(path):
         assert earlier.interval.end_s == later.interval.start_s
