@@ -114,15 +114,20 @@ async def read_records(database: Database) -> Records:
     """Raises DatabaseUnavailable."""
     async with database.transaction() as session:
         await session.execute(_SNAPSHOT)
-        return Records(
-            num_leaderships=(await session.execute(_LEADERSHIPS)).scalar_one(),
-            requests=tuple(RequestRecord(**row) for row in await _rows(session, _REQUESTS)),
-            devices=tuple(DeviceRecord(**row) for row in await _rows(session, _DEVICES)),
-            workers=tuple(map(_worker, await _rows(session, _WORKERS))),
-            endpoints=await _endpoints(session),
-            usage=tuple(UsageRecord(**row) for row in await _rows(session, _USAGE)),
-            nodes=tuple(map(_node, await _rows(session, _NODES))),
-        )
+        return await records_in(session)
+
+
+async def records_in(session: AsyncSession) -> Records:
+    """As the session's transaction sees them."""
+    return Records(
+        num_leaderships=(await session.execute(_LEADERSHIPS)).scalar_one(),
+        requests=tuple(RequestRecord(**row) for row in await _rows(session, _REQUESTS)),
+        devices=tuple(DeviceRecord(**row) for row in await _rows(session, _DEVICES)),
+        workers=tuple(map(_worker, await _rows(session, _WORKERS))),
+        endpoints=await _endpoints(session),
+        usage=tuple(UsageRecord(**row) for row in await _rows(session, _USAGE)),
+        nodes=tuple(map(_node, await _rows(session, _NODES))),
+    )
 
 
 async def _rows(session: AsyncSession, statement: Any) -> list[Mapping[str, Any]]:

@@ -54,8 +54,9 @@ def class_names(error: BaseException) -> set[str]:
 
 
 def log_folders(fixtures: Any) -> list[str]:
-    """Where the stacks among a test's fixtures log."""
-    states = (getattr(getattr(value, "options", None), "state", None) for value in fixtures)
+    """Where the stacks log that are among a test's fixtures, or held by one."""
+    values = (found for value in fixtures for found in (value, getattr(value, "stack", None)))
+    states = (getattr(getattr(value, "options", None), "state", None) for value in values)
     found = (getattr(state, "logs", None) for state in states)
     return sorted({str(path) for path in found if isinstance(path, Path)})
 
