@@ -36,6 +36,7 @@ class Model(_View):
     max_endpoints: int
     max_context_tokens: int | None
     kv_cache_bytes: int | None
+    engine: str
     created_at: datetime
 
 

@@ -1,9 +1,17 @@
 """Checks that a model can answer with its settings, as far as its manifest says. Pure."""
 
+from libs.common.states import EngineChoice
 from services.gateway.errors import InvalidRequest
 from services.gateway.store.models import ModelEntry
 
 MIN_CONTEXT_TOKENS = 16  # the least that may be set; no useful prompt is shorter
+
+
+def check_engine(engine: EngineChoice | None) -> None:
+    """Raises InvalidRequest for an engine that no worker of this build can run."""
+    if engine is EngineChoice.VLLM:
+        message = "this build has no vLLM engine yet; 'engine' may be 'auto' or 'stage'"
+        raise InvalidRequest(message, code="engine_not_available", param="engine")
 
 
 def check_kv_cache(entry: ModelEntry) -> None:

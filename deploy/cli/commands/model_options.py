@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from libs.common.settings import parse_size_bytes
+from libs.common.states import EngineChoice
 
 
 def _size(text: str) -> int:
@@ -36,6 +37,10 @@ KvCacheOption = Annotated[
         metavar="SIZE",
         help="Of one endpoint, such as 512Mi; otherwise by slots and context.",
     ),
+]
+
+EngineOption = Annotated[
+    EngineChoice | None, typer.Option("--engine", help="What runs it; otherwise the fastest.")
 ]
 
 

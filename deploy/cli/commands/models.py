@@ -10,6 +10,7 @@ from deploy.cli.client import Client, Reply, model_path
 from deploy.cli.commands.model_options import (
     ContextOption,
     EndpointsOption,
+    EngineOption,
     KeepAliveOption,
     KvCacheOption,
     PipelineOption,
@@ -49,6 +50,7 @@ def add(
     max_endpoints: EndpointsOption = None,
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
+    engine: EngineOption = None,
     public: Annotated[
         bool, typer.Option("--public", help="Share equal weights with other tenants.")
     ] = False,
@@ -68,6 +70,7 @@ def add(
             "max_endpoints": max_endpoints,
             "max_context_tokens": max_context_tokens,
             "kv_cache_bytes": kv_cache_bytes,
+            "engine": engine,
             "public": public or None,
         }
     )
@@ -125,6 +128,7 @@ def change(
     max_endpoints: EndpointsOption = None,
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
+    engine: EngineOption = None,
     default_context: Annotated[
         bool, typer.Option("--default-context", help="The context as the checkpoint has it.")
     ] = False,
@@ -145,6 +149,7 @@ def change(
             "max_endpoints": max_endpoints,
             "max_context_tokens": max_context_tokens,
             "kv_cache_bytes": kv_cache_bytes,
+            "engine": engine,
         }
     )
     settings |= {"max_context_tokens": None} if default_context else {}

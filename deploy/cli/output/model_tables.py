@@ -40,6 +40,7 @@ def model_details(model: Model) -> Table:
         "endpoints": f"at most {model.max_endpoints}",
         "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
         "KV cache": "by slots and context" if kv_cache is None else size(kv_cache),
+        "engine": model.engine,
         "registered": model.created_at.isoformat(timespec="seconds"),
     }
     table = Table.grid(padding=(0, 2))

@@ -8,7 +8,7 @@ from libs.common.ids import new_id
 from services.gateway.api.schemas import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import Conflict, NotFound
-from services.gateway.feasibility import check_kv_cache
+from services.gateway.feasibility import check_engine, check_kv_cache
 
 _FIXED_OWNER = (
     "who may share a model's weights is decided when it is registered, because it is part of how"
@@ -21,6 +21,7 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 @router.post("", status_code=202)
 async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep) -> ModelView:
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
+    check_engine(body.engine)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
     await gateway.models_written()
     return ModelView.of(entry)
@@ -46,6 +47,7 @@ async def change_model(
     known = await gateway.registry.find(caller.tenant, name)
     if body.public not in (None, known.is_public):
         raise Conflict(_FIXED_OWNER, code="public_is_fixed", param="public")
+    check_engine(body.engine)
     values = body.columns()
     check_kv_cache(replace(known, **values))
     entry = await gateway.models.change(known.model_id, values) if values else known

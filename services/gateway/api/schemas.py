@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from libs.common.states import ModelState
+from libs.common.states import EngineChoice, ModelState
 from services.gateway.feasibility import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.models import ModelEntry
@@ -17,6 +17,7 @@ ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 Source = Annotated[StoredText, StringConstraints(pattern=r"^/", max_length=4096)]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ContextTokens = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=2**31 - 1)]
+Engine = Annotated[EngineChoice, Field(strict=False)]  # JSON has no enums
 _TIB = 2**40
 
 
@@ -55,6 +56,9 @@ class NewModel(_Body):
     kv_cache_bytes: int | None = Field(
         default=None, ge=1, le=_TIB, description="None: by slots and context"
     )
+    engine: Engine = Field(
+        default=EngineChoice.AUTO, description="auto: the fastest that is there and supports it"
+    )
     public: bool = Field(
         default=False,
         description="Its units may be shared with other tenants; part of how they are stored",
@@ -79,6 +83,7 @@ class ModelChange(_Body):
     max_queue: int | None = Field(default=None, ge=1, le=100_000)
     max_slots: int | None = Field(default=None, ge=1, le=1024)
     max_endpoints: int | None = Field(default=None, ge=1, le=1024)
+    engine: Engine | None = None
     public: bool | None = Field(default=None, description="As it was registered; cannot change")
     max_context_tokens: ContextTokens | None = None
     kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
@@ -108,6 +113,7 @@ class ModelView(BaseModel):
     max_endpoints: int
     max_context_tokens: int | None
     kv_cache_bytes: int | None
+    engine: EngineChoice
     public: bool
     manifest_digest: str | None
     architecture: str | None

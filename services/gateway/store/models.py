@@ -13,11 +13,12 @@ from libs.common.bus.subjects import MODELS_CHANGED, Service
 from libs.common.records.database import Database
 from libs.common.records.outbox import enqueue
 from libs.common.records.tables import ManifestRow, ModelRow
-from libs.common.states import ModelState
+from libs.common.states import EngineChoice, ModelState
 from services.gateway.errors import Conflict
 
 # What a failed start may have been due to.
 _START_SETTINGS = {
+    "engine",
     "kv_cache_bytes",
     "max_context_tokens",
     "max_endpoints",
@@ -46,6 +47,7 @@ class ModelEntry:
     max_endpoints: int
     max_context_tokens: int | None
     kv_cache_bytes: int | None
+    engine: EngineChoice
     bytes_done: int
     bytes_total: int
     backoff_until: datetime | None
@@ -161,6 +163,7 @@ def _entry(row: ModelRow, summary: ModelSummary | None) -> ModelEntry:
         max_endpoints=row.max_endpoints,
         max_context_tokens=row.max_context_tokens,
         kv_cache_bytes=row.kv_cache_bytes,
+        engine=EngineChoice(row.engine),
         bytes_done=row.import_bytes_done,
         bytes_total=row.import_bytes_total,
         backoff_until=row.backoff_until,

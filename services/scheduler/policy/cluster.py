@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from libs.common.bus.messages import ModelSummary
-from libs.common.states import EndpointState, ModelState, WorkerState
+from libs.common.states import EndpointState, EngineChoice, EngineKind, ModelState, WorkerState
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,14 @@ class Model:
     manifest_digest: str | None
     num_failed_starts: int
     backoff_remaining_s: float | None  # negative: over for that long; None: never failed
+    engine_choice: EngineChoice = EngineChoice.AUTO
+
+    @property
+    def engine(self) -> EngineKind:
+        """What its workers run. The stage engine is the only one that a build has for certain."""
+        if self.engine_choice is EngineChoice.AUTO:
+            return EngineKind.STAGE
+        return EngineKind(self.engine_choice)
 
 
 @dataclass(frozen=True)

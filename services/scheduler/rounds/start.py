@@ -93,6 +93,7 @@ def _spec(
         manifest_digest=deployable.manifest_digest,
         stage_index=stage_index,
         num_stages=len(plan.stages),
+        engine=model.engine,
         layers=stage.layers,
         unit_digests=stage.unit_digests,
         device_index=stage.device_index,

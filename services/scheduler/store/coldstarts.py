@@ -103,6 +103,7 @@ def _worker(worker: PlannedWorker) -> dict[str, object]:
         "node_id": worker.node_id,
         "device_index": spec.device_index,
         "stage_index": spec.stage_index,
+        "engine": spec.engine.value,
         "state": WorkerState.PLANNED.value,
         "spec": spec.model_dump(mode="json"),
         "fetch_class": FetchClass.INTERACTIVE.value,

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.records.tables import ManifestRow, ModelRow
-from libs.common.states import ModelState
+from libs.common.states import EngineChoice, ModelState
 from services.scheduler.policy.backoff import Backoff
 from services.scheduler.policy.cluster import Model
 from services.scheduler.store.ages import age_s, seconds
@@ -31,6 +31,7 @@ _COLUMNS = (
     ModelRow.kv_cache_bytes,
     ModelRow.manifest_digest,
     ModelRow.num_failed_starts,
+    ModelRow.engine.label("engine_choice"),
     (-age_s(ModelRow.backoff_until)).label("backoff_remaining_s"),
 )
 
@@ -183,4 +184,5 @@ def _is_importing(model_id: str) -> ColumnElement[bool]:
 
 
 def _model(row: RowMapping) -> Model:
-    return Model(**{**row, "state": ModelState(row["state"])})
+    state, engine_choice = ModelState(row["state"]), EngineChoice(row["engine_choice"])
+    return Model(**{**row, "state": state, "engine_choice": engine_choice})

@@ -313,6 +313,24 @@ async def test_a_change_that_may_repair_a_model_ends_its_back_off(running: Runni
         assert await num_failed_starts() == 0
 
 
+async def test_an_engine_that_this_build_lacks_is_refused_when_it_is_asked_for(
+    running: RunningGateway,
+) -> None:
+    body = {"name": "fast", "source": "/models/fast", "engine": "vllm"}
+
+    refused = await running.client.post("/api/v1/models", json=body)
+    registered = await running.client.post("/api/v1/models", json=body | {"engine": "stage"})
+    changed = await running.client.patch("/api/v1/models/fast", json={"engine": "vllm"})
+
+    for answer in (refused, changed):
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("engine_not_available", "engine")
+        assert "no vLLM engine yet" in error["message"]
+    assert registered.json()["engine"] == "stage"
+    assert (await running.client.get("/api/v1/models/fast")).json()["engine"] == "stage"
+
+
 async def test_a_kv_cache_that_can_never_work_is_refused(running: RunningGateway) -> None:
     await running.register()
 

@@ -33,6 +33,7 @@ MODEL: dict[str, Any] = {
     "max_endpoints": 1,
     "max_context_tokens": None,
     "kv_cache_bytes": None,
+    "engine": "auto",
     "created_at": "2026-01-01T00:00:00Z",
 }
 

@@ -55,6 +55,7 @@ def test_a_model_is_added_and_followed_until_it_is_ready() -> None:
 def test_a_model_is_added_with_all_its_settings() -> None:
     server = Server({"POST /api/v1/models": httpx.Response(202, json=MODEL)})
     options = "--kv-cache-bytes 512Mi --max-context-tokens 900 --max-pipeline-size 2 --public"
+    options += " --engine stage"
 
     run(f"models add tiny /models/tiny --no-wait {options}", server)
 
@@ -64,6 +65,7 @@ def test_a_model_is_added_with_all_its_settings() -> None:
         "kv_cache_bytes": 512 * 2**20,
         "max_context_tokens": 900,
         "max_pipeline_size": 2,
+        "engine": "stage",
         "public": True,
     }
 
@@ -81,6 +83,7 @@ def test_a_model_is_added_with_all_its_settings() -> None:
             },
         ),
         ("--tpot-ms 50", {"slo": {"tpot_ms": 50}}),
+        ("--engine auto", {"engine": "auto"}),
         (
             "--default-context --default-kv-cache",
             {"max_context_tokens": None, "kv_cache_bytes": None},

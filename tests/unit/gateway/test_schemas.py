@@ -2,7 +2,10 @@
 
 import pytest
 
+from libs.common.states import EngineChoice
 from services.gateway.api.schemas import ModelChange, NewModel
+from services.gateway.errors import InvalidRequest
+from services.gateway.feasibility import check_engine
 
 
 def test_a_change_holds_only_what_was_given_and_null_only_where_it_means_something() -> None:
@@ -22,3 +25,26 @@ def test_good_names_are_taken(name: str) -> None:
 def test_bad_names_are_not(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         NewModel(name=name, source="/m")
+
+
+@pytest.mark.parametrize("engine", ["auto", "stage", "vllm"])
+def test_an_engine_is_asked_for_by_its_name(engine: str) -> None:
+    body = {"name": "a", "source": "/m", "engine": engine}
+
+    assert NewModel.model_validate(body).columns()["engine"] == engine
+    assert ModelChange.model_validate({"engine": engine}).columns() == {"engine": engine}
+
+
+def test_nobody_has_to_name_an_engine() -> None:
+    assert NewModel(name="a", source="/m").engine is EngineChoice.AUTO
+    assert "engine" not in ModelChange.model_validate({"engine": None}).columns()
+    with pytest.raises(ValueError, match="engine"):
+        NewModel.model_validate({"name": "a", "source": "/m", "engine": "another"})
+
+
+def test_an_engine_that_this_build_lacks_is_refused_by_name() -> None:
+    for engine in (None, EngineChoice.AUTO, EngineChoice.STAGE):
+        check_engine(engine)
+    with pytest.raises(InvalidRequest, match="no vLLM engine yet") as refused:
+        check_engine(EngineChoice.VLLM)
+    assert refused.value.param == "engine"

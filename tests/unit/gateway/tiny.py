@@ -8,7 +8,7 @@ from blake3 import blake3
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from libs.common.bus.messages import ModelSummary
-from libs.common.states import ModelState
+from libs.common.states import EngineChoice, ModelState
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import tokenizer_key
 from services.gateway.store.models import ModelEntry
@@ -94,6 +94,7 @@ def model_entry(name: str = "tiny", **changes: Any) -> ModelEntry:
         max_endpoints=2,
         max_context_tokens=None,
         kv_cache_bytes=None,
+        engine=EngineChoice.AUTO,
         bytes_done=0,
         bytes_total=0,
         backoff_until=None,
