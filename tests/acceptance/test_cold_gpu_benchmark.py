@@ -13,7 +13,8 @@ from benchmarks.coldpath.samples import Sample, Samples
 from benchmarks.coldpath.starts import MAX_CONTEXT_TOKENS, QUESTION, Bench
 from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
-from libs.common.gpumemory import WORKER_BYTES
+from libs.common.engines import PRIORS
+from libs.common.states import EngineKind
 from services.worker.errors import DeviceError
 from tests.acceptance.client import Client
 from tests.acceptance.observing import settled
@@ -84,7 +85,7 @@ def test_the_nodes_have_equal_shares_of_one_gpu_and_room_for_what_they_get() -> 
     for variant in suite.variants:
         node = suite.node(variant)
         assert (node["gpu"], node["memory"]) == (0, 19.5 * 2**30)
-        assert shape.weight_bytes + kv_bytes + WORKER_BYTES < 19.5 * 2**30
+        assert shape.weight_bytes + kv_bytes + PRIORS[EngineKind.STAGE].worker_bytes < 19.5 * 2**30
         host_cache_bytes = node["host_cache"]
         assert isinstance(host_cache_bytes, int)
         assert host_cache_bytes * variant.num_stages > shape.weight_bytes

@@ -215,7 +215,8 @@ class WorkerSpec(Message):
     layers: LayerRange
     unit_digests: tuple[Digest, ...]  # in the order in which the worker needs them
     device_index: int = Field(ge=0)
-    device_bytes: int = Field(gt=0)  # weights + KV, reserved
+    device_bytes: int = Field(gt=0)  # reserved: weights, KV and worker_bytes
+    worker_bytes: int = Field(default=0, ge=0)  # what its process may take beside the others
     kv_bytes: int = Field(ge=0)
     kv_tokens: int = Field(default=0, ge=0)  # KV slots, the same on every stage
     previous: Peer | None = None
@@ -276,6 +277,15 @@ class DeviceObserved(Message):
     cores: int
 
 
+class EngineObserved(Message):
+    """What an engine takes on a node, as its workers there have shown; None: not measured."""
+
+    engine: EngineKind
+    # From the launch of a process until it has imported the engine; standbys are none of these.
+    launch_ms: int | None = Field(default=None, ge=1, le=3_600_000)
+    worker_bytes: int | None = Field(default=None, ge=0, lt=2**50)  # of a GPU, beside weights, KV
+
+
 class WorkerObserved(Message):
     worker_id: Id
     endpoint_id: Id
@@ -305,6 +315,7 @@ class AgentHeartbeat(Message):
     devices: tuple[DeviceObserved, ...]
     workers: tuple[WorkerObserved, ...]
     num_standbys: int = 0  # processes that wait, ready, for a worker to be launched
+    engines: tuple[EngineObserved, ...] = Field(default=(), max_length=8)  # each once
 
 
 class FetchObserved(Message):

@@ -125,7 +125,7 @@ class NodeEngineRow(Base):
         ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
     )
     engine: Mapped[str] = mapped_column(primary_key=True)  # EngineKind
-    launch_s: Mapped[float | None]  # from the launch of a process to its registration
+    launch_s: Mapped[float | None]  # from a process's launch until it has imported it
     worker_bytes: Mapped[int | None]  # of a device, beside weights and KV cache
 
 

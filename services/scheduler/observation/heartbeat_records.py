@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Generic
 
-from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DeviceObserved,
+    EngineObserved,
+    FetcherHeartbeat,
+)
 from services.scheduler.observation.observed import (
     H,
     HeartbeatLog,
@@ -64,6 +69,7 @@ class Census:
     _agents: _Log[AgentHeartbeat] = field(default_factory=_Log)
     _fetchers: _Log[FetcherHeartbeat] = field(default_factory=_Log)
     _devices: dict[str, tuple[DeviceObserved, ...]] = field(default_factory=dict)
+    _engines: dict[str, tuple[EngineObserved, ...]] = field(default_factory=dict)
     _cached: dict[str, frozenset[str]] = field(default_factory=dict)
     _gateways_at_s: float = -inf
 
@@ -95,12 +101,20 @@ class Census:
                 await nodes.raise_desired(round_.session, record.id, beat.accepted_version)
             if self._devices.get(record.id) != beat.devices:
                 await self._take_devices(round_, record.id, beat.devices)
+            if self._engines.get(record.id, ()) != beat.engines:
+                await self._take_engines(round_, record.id, beat.engines)
 
     async def _take_devices(
         self, round_: Round, node_id: str, devices: tuple[DeviceObserved, ...]
     ) -> None:
         await nodes.record_devices(round_.session, node_id, devices)
         round_.after_commit.append(lambda: self._devices.update({node_id: devices}))
+
+    async def _take_engines(
+        self, round_: Round, node_id: str, engines: tuple[EngineObserved, ...]
+    ) -> None:
+        await nodes.record_engines(round_.session, node_id, engines)
+        round_.after_commit.append(lambda: self._engines.update({node_id: engines}))
 
     async def _take_fetchers(self, round_: Round) -> None:
         news = self._fetchers.news(round_, round_.observed.fetchers)

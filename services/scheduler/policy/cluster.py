@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from libs.common.bus.messages import ModelSummary
+from libs.common.engines import PRIORS
 from libs.common.states import EndpointState, EngineChoice, EngineKind, ModelState, WorkerState
 
 
@@ -89,7 +90,9 @@ class Device:
     memory_bytes: int
     reserved_bytes: int
     cores: int
+    # Of the stage engine, as its node has measured it, or by its prior:
     worker_bytes: int = 0  # what each process takes beside weights and KV cache
+    launch_s: float = PRIORS[EngineKind.STAGE].launch_s  # of a process that must import it first
 
     @property
     def free_bytes(self) -> int:

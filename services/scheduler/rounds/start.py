@@ -98,6 +98,7 @@ def _spec(
         unit_digests=stage.unit_digests,
         device_index=stage.device_index,
         device_bytes=stage.device_bytes,
+        worker_bytes=stage.worker_bytes,
         kv_bytes=stage.kv_bytes,
         kv_tokens=memory.kv_tokens(model, deployable.summary),
         max_slots=model.max_slots,

@@ -4,19 +4,27 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, delete, func, literal, select, update
+from sqlalchemy import Table, and_, bindparam, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DeviceObserved,
+    EngineObserved,
+    FetcherHeartbeat,
+)
+from libs.common.engines import PRIORS
 from libs.common.records.tables import (
     GatewayRow,
     GpuRow,
     HostCacheRow,
+    NodeEngineRow,
     NodeRow,
     ReservationRow,
     WorkerRow,
 )
+from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
@@ -24,6 +32,10 @@ from services.scheduler.store.arrays import is_one_of, texts
 
 _NODES = cast(Table, NodeRow.__table__)
 MEMORY_OF_GATEWAYS_S = 3600.0
+# To a device's row: what was measured on its node of the engine that plans reckon with.
+IS_OF_STAGE_ENGINE = and_(
+    NodeEngineRow.node_id == GpuRow.node_id, NodeEngineRow.engine == EngineKind.STAGE.value
+)
 
 
 _RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
@@ -148,6 +160,35 @@ async def record_devices(
     )
 
 
+async def record_engines(
+    session: AsyncSession, node_id: str, engines: tuple[EngineObserved, ...]
+) -> None:
+    """What its agent has measured; what it has not measured in this boot stays as it was."""
+    if not engines:
+        return
+    statement = insert(NodeEngineRow).values(
+        [
+            {
+                "node_id": node_id,
+                "engine": item.engine.value,
+                "launch_s": None if item.launch_ms is None else item.launch_ms / 1000,
+                "worker_bytes": item.worker_bytes,
+            }
+            for item in {item.engine: item for item in engines}.values()
+        ]
+    )
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["node_id", "engine"],
+            set_={
+                "launch_s": func.coalesce(new.launch_s, NodeEngineRow.launch_s),
+                "worker_bytes": func.coalesce(new.worker_bytes, NodeEngineRow.worker_bytes),
+            },
+        )
+    )
+
+
 async def load_cached_units(session: AsyncSession, node_id: str) -> frozenset[str]:
     query = select(HostCacheRow.unit_digest).where(HostCacheRow.node_id == node_id)
     return frozenset(await session.scalars(query))
@@ -197,8 +238,12 @@ async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tup
         GpuRow.kind,
         GpuRow.memory_bytes,
         GpuRow.cores,
-    ).order_by(GpuRow.node_id, GpuRow.index)
-    rows = (await session.execute(gpus.with_for_update() if is_locked else gpus)).all()
+        NodeEngineRow.launch_s,
+        NodeEngineRow.worker_bytes,
+    ).join(NodeEngineRow, IS_OF_STAGE_ENGINE, isouter=True)
+    gpus = gpus.order_by(GpuRow.node_id, GpuRow.index)
+    locked = gpus.with_for_update(of=GpuRow)
+    rows = (await session.execute(locked if is_locked else gpus)).all()
     reserved = await _reserved_bytes(session)
     return tuple(
         Device(
@@ -207,7 +252,8 @@ async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tup
             r.memory_bytes,
             reserved.get((r.node_id, r.device_index), 0),
             r.cores,
-            worker_bytes(r.kind),
+            worker_bytes(r.kind, r.worker_bytes),
+            PRIORS[EngineKind.STAGE].launch_s if r.launch_s is None else r.launch_s,
         )
         for r in rows
     )

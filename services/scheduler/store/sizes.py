@@ -3,10 +3,11 @@
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.records.tables import GpuRow, NodeRow
+from libs.common.records.tables import GpuRow, NodeEngineRow, NodeRow
 from services.scheduler.policy.cluster import DeviceSize
 from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
+from services.scheduler.store.nodes import IS_OF_STAGE_ENGINE
 
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
 
@@ -19,10 +20,12 @@ _SIZES = (
         GpuRow.index.label("device_index"),
         GpuRow.kind,
         GpuRow.memory_bytes,
+        NodeEngineRow.worker_bytes,
         NodeRow.cache_capacity_bytes,
         NodeRow.nic_bytes_per_s,
     )
     .join(NodeRow, _IS_REMEMBERED)
+    .join(NodeEngineRow, IS_OF_STAGE_ENGINE, isouter=True)
     .where(GpuRow.memory_bytes > 0)
     .order_by(GpuRow.node_id, GpuRow.index)
 )
@@ -38,7 +41,7 @@ async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
             # A fetcher that has not been heard yet has told no capacity.
             cache_bytes=r.cache_capacity_bytes or None,
             nic_bytes_per_s=r.nic_bytes_per_s,
-            worker_bytes=worker_bytes(r.kind),
+            worker_bytes=worker_bytes(r.kind, r.worker_bytes),
         )
         for r in await session.execute(_SIZES)
     )

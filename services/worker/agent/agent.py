@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from libs.common.bus.bus import Bus, Subscription
@@ -20,12 +20,14 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import FetchClass, WorkerState
 from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
+from services.worker.agent.device_monitor import measure_regularly
+from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.heartbeat_trigger import News
 from services.worker.agent.processes.launcher import Launcher
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import PATIENCE, Patience
 from services.worker.agent.requests.bridge import Bridge
-from services.worker.agent.settings import DeviceSettings
+from services.worker.agent.settings import DeviceKind, DeviceSettings
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 
@@ -65,6 +67,7 @@ class Agent:
         self._parted: dict[str, WorkerObserved] = {}  # ended as asked, but not told so yet
         self._bridges: set[Bridge] = set()  # outlive their workers until every end is acknowledged
         self._tasks: set[asyncio.Task[None]] = set()
+        self._meter = EngineMeter()
         self._sequence = 0
         self._subscription: Subscription | None = None
 
@@ -76,6 +79,9 @@ class Agent:
             NODE_DESIRED_AGENT, self._node_id, self.follow
         )
         self._spawn(self._expire_regularly(), "expire")
+        for device in self._devices:
+            if device.kind is DeviceKind.CUDA:
+                self._spawn(measure_regularly(device, self.note_device_bytes), "measure")
 
     async def close(self) -> None:
         """Take no more orders, stop every worker, stop listening for requests; in bounded time."""
@@ -116,7 +122,11 @@ class Agent:
             return
         device = self._devices[spec.device_index]
         worker = SupervisedWorker(
-            spec, clock=self._clock, changed=self.news.note, patience=self._patience
+            spec,
+            clock=self._clock,
+            changed=self.news.note,
+            patience=self._patience,
+            meter=self._meter,
         )
         if spec.stage_index == 0:
             await self._open_bridge(worker)
@@ -167,6 +177,7 @@ class Agent:
             accepted_version=self._log.version,
             devices=self._capacities,
             num_standbys=self._launcher.num_standbys,
+            engines=self._meter.observed(),
             workers=(
                 *(worker.observed() for worker in self._workers.values()),
                 *self._refused.values(),
@@ -200,6 +211,12 @@ class Agent:
                 await self.expire()
             except Exception:  # deadlines must be kept for ever, whatever one endpoint does
                 logger.exception("a round of deadlines failed")
+
+    def note_device_bytes(self, device_index: int, used_bytes: Mapping[int, int]) -> None:
+        """What processes take of a device now, by process id."""
+        for worker in self._workers.values():
+            if worker.spec.device_index == device_index and worker.pid is not None:
+                worker.note_device_bytes(used_bytes.get(worker.pid))
 
     async def expire(self) -> None:
         """End requests past their deadline; close what has nothing left to say."""

@@ -8,6 +8,7 @@ neither the bus nor pydantic. Wall times are seconds since the epoch, UTC.
 import json
 import struct
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal, cast
 
 from libs.common.causes import Cause
@@ -17,6 +18,14 @@ from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from services.worker.errors import FrameError
 from services.worker.frames.codec import reader_for, to_json
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
+
+
+class Origin(StrEnum):
+    """Where a worker process comes from: the detail of its first step, `spawn`."""
+
+    LAUNCHED = "launched"
+    STANDBY = "standby"
+
 
 MAX_FRAME_BYTES = 16 * 2**20  # a prompt of 2M tokens; the bus carries 1 MB at most
 _HEADER = struct.Struct(">I")

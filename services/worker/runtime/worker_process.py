@@ -13,13 +13,12 @@ import socket
 import sys
 import time
 import traceback
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libs.common.prctl import set_process_name
 from services.worker.errors import WorkerError
-from services.worker.frames.frames import Registered, StartWorker
+from services.worker.frames.frames import Origin, Registered, StartWorker
 from services.worker.frames.process_names import WORKER
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.failure_causes import cause_of
@@ -31,13 +30,6 @@ from services.worker.runtime.worker_parts import WorkerParts
 if TYPE_CHECKING:
     from services.worker.runtime.cuda.loading import DeviceLoading
     from services.worker.runtime.neighbours import NeighbourConnections
-
-
-class Origin(StrEnum):
-    """Where the process comes from: the detail of its first step."""
-
-    LAUNCHED = "launched"
-    STANDBY = "standby"
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from libs.common.bus.messages import (
     CancelRequest,
     DesiredReply,
     DeviceObserved,
+    EngineObserved,
     FetcherHeartbeat,
     FetchObserved,
     FetchSpec,
@@ -72,6 +73,7 @@ class SimulatedAgent:
     started: list[str] = field(default_factory=list)  # every worker id ever launched here
     seen: list[NodeDesired] = field(default_factory=list)
     idle_since_s: dict[str, float] = field(default_factory=dict)
+    engines: tuple[EngineObserved, ...] = ()  # what it has measured
 
     async def follow(self, desired: NodeDesired) -> DesiredReply | None:
         if self.behaviour.is_silent:
@@ -154,12 +156,13 @@ class SimulatedAgent:
             accepted_version=self.accepted.version if self.accepted else 0,
             devices=self.devices,
             workers=tuple(self._aged(worker) for worker in self.workers.values()),
+            engines=self.engines,
         )
 
     def restart(self) -> None:
         """As after kill -9: its workers died with it, and it remembers nothing."""
         self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
-        self.workers, self.started = {}, []
+        self.workers, self.started, self.engines = {}, [], ()
 
 
 def _is_complete(fetch: FetchObserved | None) -> bool:

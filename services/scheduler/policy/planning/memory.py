@@ -1,7 +1,8 @@
 """How many bytes a model needs, on devices and in host caches. Pure."""
 
 from libs.common.bus.messages import ModelSummary, UnitSummary
-from libs.common.gpumemory import WORKER_BYTES
+from libs.common.engines import PRIORS
+from libs.common.states import EngineKind
 from libs.common.weights.manifest import CHUNK_SIZE_BYTES
 from libs.common.weights.unitheader import header_bytes
 from services.scheduler.policy.cluster import Model
@@ -43,9 +44,11 @@ def full_bytes(model: Model, summary: ModelSummary) -> int:
     return summary.weight_bytes + kv_budget_bytes(model, summary)
 
 
-def worker_bytes(device_kind: str) -> int:
+def worker_bytes(device_kind: str, measured_bytes: int | None = None) -> int:
     """What each worker on such a device takes beside weights and KV budget."""
-    return WORKER_BYTES if device_kind == "cuda" else 0
+    if device_kind != "cuda":
+        return 0
+    return PRIORS[EngineKind.STAGE].worker_bytes if measured_bytes is None else measured_bytes
 
 
 def file_bytes(unit: UnitSummary) -> int:

@@ -12,7 +12,6 @@ from services.scheduler.policy.cluster import Cluster, Device, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.split import Place
 
-LAUNCH_S = 1.25  # of a process that has to import torch first, on a machine with a core for it
 SAME_S = 0.05  # what ends within this time of each other ends at the same time
 UNCAPPED_BYTES_PER_S = 1.25e9  # assumed of a NIC without a configured cap: 10 Gbit/s
 
@@ -45,9 +44,12 @@ def cache_room(offer: Offer) -> float:
     return offer.cache_free_bytes
 
 
-def ready_s(fetch_s: float, has_standby: bool) -> float:
-    """Until a stage can compute, if nothing else is slow: fetch and launch go side by side."""
-    return fetch_s if has_standby else max(fetch_s, LAUNCH_S)
+def ready_s(fetch_s: float, launch_s: float) -> float:
+    """Until a stage can compute, if nothing else is slow: fetch and launch go side by side.
+
+    `launch_s` is 0 where a process has imported everything already.
+    """
+    return max(fetch_s, launch_s)
 
 
 def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
@@ -89,9 +91,10 @@ def soonest(offers: Sequence[Offer], count: int, share_bytes: float) -> list[Off
         fetch_s = max(0.0, share_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
         has_standby = offer.node.num_standbys > 0
         device = offer.device
+        launch_s = 0.0 if has_standby else device.launch_s
         return (
             offer.node.is_suspect,
-            round(ready_s(fetch_s, has_standby) / SAME_S),
+            round(ready_s(fetch_s, launch_s) / SAME_S),
             not has_standby,
             fetch_s,
             -offer.room_bytes,

@@ -21,12 +21,13 @@ class StagePlan:
     cores: int
     fetch_s: float  # predicted, at the node's present share of its network
     has_standby: bool = False  # a process that has imported everything waits there
+    launch_s: float = 0.0  # predicted, of its process; 0 with a standby
     worker_bytes: int = 0  # what its process takes of the device beside weights and KV cache
 
     @property
     def start_s(self) -> float:
         """Predicted, until it can compute."""
-        return ready_s(self.fetch_s, self.has_standby)
+        return ready_s(self.fetch_s, self.launch_s)
 
     @property
     def unit_digests(self) -> tuple[str, ...]:
@@ -88,6 +89,7 @@ def plan_stage(
         cores=min(device.cores, max(1, ceil(device.cores * share))),
         fetch_s=fetch_s,
         has_standby=has_standby,
+        launch_s=0.0 if has_standby else device.launch_s,
         worker_bytes=device.worker_bytes,
     )
 

@@ -5,6 +5,7 @@ import math
 from libs.common.bus.messages import Step
 from libs.common.clock import Clock
 from libs.common.observability import telemetry
+from services.worker.frames.frames import Origin
 
 MAX_STEPS = 32  # a worker has about ten
 TOLD_S = 60.0  # a leader writes a step within a second, and is replaced within seconds
@@ -31,6 +32,16 @@ class StepBook:
     @property
     def running(self) -> tuple[str, ...]:
         return tuple(step.name for step in self._steps.values() if step.ended_at is None)
+
+    @property
+    def launch_s(self) -> float | None:
+        """From the launch until the process had imported everything; None of a standby, or before
+        that."""
+        spawn, import_ = self._steps.get("spawn"), self._steps.get("import")
+        if spawn is None or import_ is None or import_.ended_at is None:
+            return None
+        took_s = (import_.ended_at - spawn.started_at).total_seconds()
+        return took_s if spawn.detail == Origin.LAUNCHED else None
 
     def begin(self, name: str) -> None:
         self._put(Step(name=name, started_at=self._clock.now()))

@@ -3,18 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from libs.common.bus.messages import WorkerObserved, WorkerSpec
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import WorkerState
+from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.frame_connection import Link
 from services.worker.agent.processes.frame_outbox import Mailbox
 from services.worker.agent.processes.launcher import Launcher, WorkerHandle
 from services.worker.agent.processes.start_steps import StepBook
 from services.worker.agent.processes.watchdog import Patience, Watchdog
+from services.worker.agent.processes.worker_load import WorkerLoad
 from services.worker.agent.processes.worker_process import Exit
 from services.worker.agent.requests.bridge import Bridge
 from services.worker.agent.settings import DeviceSettings
@@ -37,17 +38,6 @@ logger = logging.getLogger(__name__)
 LAST_FRAMES_S = 1.0  # for what a dead process left in its socket
 
 
-@dataclass(frozen=True)
-class Load:
-    """What the worker says of itself."""
-
-    num_running: int = 0
-    kv_used_bytes: int = 0
-    kv_capacity_bytes: int = 0
-    step_us: int = 0
-    progress: int = 0
-
-
 class SupervisedWorker:
     """`changed` is called whenever `observed` has become different in more than its load."""
 
@@ -58,15 +48,17 @@ class SupervisedWorker:
         clock: Clock,
         changed: Callable[[], None],
         patience: Patience,
+        meter: EngineMeter,
     ) -> None:
         self.spec = spec
         self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
-        self._clock, self._changed = clock, changed
+        self._clock, self._changed, self._meter = clock, changed, meter
+        self._peak_bytes: int | None = None  # of its GPU, beside weights and KV cache
         self._watchdog = Watchdog(patience, spec.start_timeout_ms / 1000)
         self._state = WorkerState.LAUNCHING
         self._cause: Cause | None = None
         self._registered = Registered(None, None)
-        self._load = Load()
+        self._load = WorkerLoad()
         self._steps = StepBook(spec.worker_id, spec.traceparent, clock)
         self._handle: WorkerHandle | None = None
         self._is_stop_wanted = False
@@ -157,9 +149,11 @@ class SupervisedWorker:
         is_asked = self._is_stop_wanted and self._cause is None
         self._state = WorkerState.STOPPED if is_asked else WorkerState.FAILED
         self._cause = None if is_asked else self._cause or cause
-        self._load = Load()
+        self._load = WorkerLoad()
         said = None if self._cause is None else words(self._cause)
         self._steps.close(said)
+        if self._peak_bytes is not None:
+            self._meter.note_worker_bytes(self.spec.engine, self._peak_bytes, has_ended=True)
         if self.bridge is not None:
             await self.bridge.worker_gone()
         level = logging.INFO if is_asked else logging.ERROR
@@ -192,10 +186,10 @@ class SupervisedWorker:
                 self._take_tokens(frame)
                 return
             case StatsChanged():
-                self._load = _load_of(frame)  # each second and more; no reason for a heartbeat
+                self._load = WorkerLoad.of(frame)  # each second and more; no reason for a heartbeat
                 return
             case StepTaken():
-                self._steps.take(step_message(frame))
+                self._take_step(frame)
             case Registered():
                 self._registered = frame
                 self._state = WorkerState.REGISTERED
@@ -204,6 +198,12 @@ class SupervisedWorker:
             case WorkerFailed():
                 self._cause = self._cause or frame.cause
         self._changed()
+
+    def _take_step(self, frame: StepTaken) -> None:
+        self._steps.take(step_message(frame))
+        has_imported = frame.name == "import" and frame.ended_at_s is not None
+        if has_imported and (launch_s := self._steps.launch_s) is not None:
+            self._meter.note_launch(self.spec.engine, launch_s)
 
     def _become_ready(self) -> None:
         self._state = WorkerState.READY
@@ -220,7 +220,20 @@ class SupervisedWorker:
         if frame.ids and self._steps.note_first_token():
             self._changed()
 
+    def note_device_bytes(self, used_bytes: int | None) -> None:
+        """All that its process takes of its GPU now; counts once it has computed something."""
+        if used_bytes is None or not self._load.step_us:
+            return
+        planned_bytes = self.spec.device_bytes - self.spec.worker_bytes  # weights, KV cache
+        own_bytes = max(0, used_bytes - planned_bytes)
+        self._peak_bytes = max(own_bytes, self._peak_bytes or 0)
+        self._meter.note_worker_bytes(self.spec.engine, self._peak_bytes, has_ended=False)
+
     # ----------------------------------------------------------- what one sees
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._handle is None else self._handle.pid
 
     @property
     def is_finished(self) -> bool:
@@ -245,7 +258,7 @@ class SupervisedWorker:
             worker_id=self.spec.worker_id,
             endpoint_id=self.spec.endpoint_id,
             state=self._visible_state(),
-            pid=self._handle.pid if self._handle is not None else None,
+            pid=self.pid,
             cause=self._cause,
             address=self._registered.address,
             public_key=self._registered.public_key,
@@ -263,13 +276,3 @@ class SupervisedWorker:
         if self.spec.is_draining and not self._state.is_finished:
             return WorkerState.DRAINING
         return self._state
-
-
-def _load_of(frame: StatsChanged) -> Load:
-    return Load(
-        num_running=frame.num_running,
-        kv_used_bytes=frame.kv_used_bytes,
-        kv_capacity_bytes=frame.kv_capacity_bytes,
-        step_us=frame.step_us,
-        progress=frame.progress,
-    )

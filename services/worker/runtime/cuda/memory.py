@@ -1,6 +1,6 @@
 """How much of a GPU torch may take. Pure."""
 
-from libs.common.gpumemory import CONTEXT_BYTES
+from libs.common.engines import CONTEXT_BYTES
 
 
 def torch_share(device_bytes: int, slab_bytes: int, total_bytes: int) -> float:

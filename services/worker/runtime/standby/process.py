@@ -4,6 +4,7 @@ import os
 import socket
 
 from libs.common.prctl import set_process_name
+from services.worker.frames.frames import Origin
 from services.worker.frames.process_names import STANDBY, WORKER
 from services.worker.frames.standby import BOUND, Binding, ready_packet, receive_binding
 from services.worker.runtime import worker_process
@@ -24,7 +25,7 @@ def stand_by(channel: socket.socket, agent_pid: int) -> None:
             return
         _bind(binding)
         channel.send(BOUND)
-    worker_process.run(socket.socket(fileno=binding.worker_end), worker_process.Origin.STANDBY)
+    worker_process.run(socket.socket(fileno=binding.worker_end), Origin.STANDBY)
 
 
 def _bind(binding: Binding) -> None:

@@ -1,6 +1,13 @@
 import pytest
 
-from services.scheduler.policy.planning.memory import context_tokens, full_bytes, kv_budget_bytes
+from libs.common.engines import PRIORS
+from libs.common.states import EngineKind
+from services.scheduler.policy.planning.memory import (
+    context_tokens,
+    full_bytes,
+    kv_budget_bytes,
+    worker_bytes,
+)
 from tests.unit.scheduler.values import model, summary
 
 
@@ -45,3 +52,17 @@ def test_a_registered_kv_budget_is_taken_as_it_is() -> None:
 
     assert kv_budget_bytes(registered, summary()) == 7
     assert full_bytes(registered, summary()) == 510 + 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "expected"),
+    [
+        pytest.param("cuda", None, PRIORS[EngineKind.STAGE].worker_bytes, id="a prior at first"),
+        pytest.param("cuda", 2**30, 2**30, id="then what was measured"),
+        pytest.param("cpu", 2**30, 0, id="a CPU has room of its own"),
+    ],
+)
+def test_what_a_worker_takes_beside_its_plan(
+    kind: str, measured: int | None, expected: int
+) -> None:
+    assert worker_bytes(kind, measured) == expected

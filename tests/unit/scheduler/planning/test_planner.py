@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.common.engines import PRIORS
+from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import Cluster, DeviceSize, Node
 from services.scheduler.policy.planning.memory import full_bytes
-from services.scheduler.policy.planning.offers import LAUNCH_S
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import empty_cluster, with_plans
@@ -191,7 +192,7 @@ def test_a_plan_never_takes_more_than_is_free_and_is_found_whenever_one_exists(
     [
         pytest.param(51, 1, 10.0, id="the network takes longer anyhow"),
         pytest.param(51, 0, 10.0, id="longer than an import"),
-        pytest.param(510, 0, LAUNCH_S, id="an import takes longer"),
+        pytest.param(510, 0, PRIORS[EngineKind.STAGE].launch_s, id="an import takes longer"),
         pytest.param(510, 1, 1.0, id="no import"),
     ],
 )
@@ -202,6 +203,33 @@ def test_a_start_takes_as_long_as_its_fetch_or_its_import(
 
     assert isinstance(found, Plan)
     assert found.start_s == start_s
+
+
+@pytest.mark.parametrize(
+    ("launch_s", "num_standbys", "start_s"),
+    [
+        pytest.param(4.0, 0, 4.0, id="slower than the prior says"),
+        pytest.param(0.5, 0, 1.0, id="faster than the fetch"),
+        pytest.param(4.0, 1, 1.0, id="no import"),
+    ],
+)
+def test_what_was_measured_of_launches_on_a_node_is_what_a_plan_expects_there(
+    launch_s: float, num_standbys: int, start_s: float
+) -> None:
+    there = replace(A, launch_s=launch_s)
+    found = plan(cluster(node(there, nic=510, num_standbys=num_standbys)), deployable())
+
+    assert isinstance(found, Plan)
+    assert found.start_s == start_s
+
+
+def test_a_node_that_was_seen_to_launch_faster_is_chosen_where_launches_decide() -> None:
+    slow, fast = replace(A, launch_s=3.0), replace(device("b", memory=5000), launch_s=2.0)
+
+    found = plan(cluster(node(slow, nic=510), node(fast, nic=510)), deployable())
+
+    assert isinstance(found, Plan)
+    assert (found.stages[0].node_id, found.start_s) == ("b", 2.0)
 
 
 def test_a_plan_takes_the_standbys_that_it_starts_from() -> None:

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from libs.common.bus.messages import DeviceObserved
-from services.worker.agent.devices import gpu_memory_bytes, observe
+from services.worker.agent.devices import gpu_memory_bytes, gpu_process_bytes, observe
 from services.worker.agent.settings import parse_device
 from services.worker.errors import DeviceError
 
@@ -29,6 +29,17 @@ def test_gpus_share_the_machine_equally_unless_told() -> None:
 def test_a_gpu_that_cannot_be_asked_is_named() -> None:
     with pytest.raises(DeviceError, match="GPU 0"):
         observe((parse_device(0, "cuda:0"),))
+
+
+@pytest.mark.skipif(not HAS_NO_DRIVER, reason="this machine has a GPU driver")
+def test_a_gpu_whose_processes_cannot_be_asked_for_is_named() -> None:
+    with pytest.raises(DeviceError, match="GPU 0"):
+        gpu_process_bytes(0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_what_processes_take_of_it() -> None:
+    assert all(0 < used < gpu_memory_bytes(0) for used in gpu_process_bytes(0).values())
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from libs.common.states import FetchClass, WorkerState
 from libs.common.testing.bus import FakeClock
+from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import Patience
 from services.worker.agent.settings import parse_device
@@ -21,7 +22,11 @@ DEVICE = parse_device(0, "cpu:64Mi:1")
 async def test_no_figure_of_the_engine_is_a_reason_for_a_heartbeat() -> None:
     spec, changes, launcher = worker_spec(), list[None](), FakeLauncher()
     worker = SupervisedWorker(
-        spec, clock=FakeClock(), changed=lambda: changes.append(None), patience=Patience()
+        spec,
+        clock=FakeClock(),
+        changed=lambda: changes.append(None),
+        patience=Patience(),
+        meter=EngineMeter(),
     )
     start = start_frame(
         spec, DEVICE, Path("fetcher.sock"), DataPlaneOptions(), FetchClass.INTERACTIVE

@@ -1,7 +1,9 @@
-from libs.common.gpumemory import WORKER_BYTES, WORKING_BYTES
+from libs.common.engines import PRIORS, WORKING_BYTES
+from libs.common.states import EngineKind
 from services.worker.runtime.cuda.memory import torch_share
 
 GIB = 2**30
+WORKER_BYTES = PRIORS[EngineKind.STAGE].worker_bytes
 
 
 def test_torch_gets_what_the_plan_has_beside_the_slab_and_room_to_work() -> None:
