@@ -103,12 +103,15 @@ class Cause:
                 raise ValueError(f"fact {name} {trouble}")
 
     @staticmethod
-    def of(kind: CauseKind, **facts: Fact | None) -> "Cause":
-        """Of texts as they come: too long ones lose their end. None: not known."""
-        known = {name: _fit(value) for name, value in facts.items() if value is not None}
-        return Cause(kind, known)
+    def of(kind: CauseKind, /, **facts: Fact | None) -> "Cause":
+        """Of facts as they come: long texts lose their end, of too many the last stay.
 
-    def with_facts(self, **facts: Fact | None) -> "Cause":
+        None: not known.
+        """
+        known = [(name, _fit(value)) for name, value in facts.items() if value is not None]
+        return Cause(kind, dict(known[-MAX_FACTS:]))
+
+    def with_facts(self, /, **facts: Fact | None) -> "Cause":
         return Cause.of(self.kind, **{**self.facts, **facts})
 
     @property

@@ -175,3 +175,22 @@ def test_long_texts_lose_their_end_and_what_is_not_known_is_no_fact() -> None:
     assert list(cause.facts) == ["detail"]
     assert cause.facts["detail"] == ("xy" * 600)[:MAX_TEXT_CHARACTERS]
     assert cause.with_facts(step="load").facts.keys() == {"detail", "step"}
+
+
+@pytest.mark.parametrize("name", ["kind", "self", "cause", "who", "name", "facts"])
+def test_a_fact_may_have_any_name_whoever_sent_it(name: str) -> None:
+    sent = Cause(CauseKind.PROCESS_EXITED, {name: 7})
+
+    completed = sent.with_facts(**WHO)
+
+    assert completed == Cause(CauseKind.PROCESS_EXITED, {name: 7, **WHO})
+    assert words(completed) == "worker w-1 on node n-1: the worker process ended"
+
+
+def test_of_too_many_facts_those_that_were_added_last_stay() -> None:
+    sent = Cause(CauseKind.PROCESS_EXITED, {f"fact_{i}": i for i in range(MAX_FACTS)})
+
+    completed = sent.with_facts(**WHO)
+
+    assert len(completed.facts) == MAX_FACTS
+    assert completed.facts.items() >= WHO.items()
