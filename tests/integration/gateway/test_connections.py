@@ -18,7 +18,7 @@ from tests.unit.gateway.tiny import END_ID, ids_of
 from tests.unit.gateway.world import FAST, GatewayWorld, gateway_world
 
 QUICK = replace(FAST, header_s=0.3)
-PATIENT = replace(FAST, header_s=30.0)
+SLOW_HEADERS = replace(FAST, header_s=30.0)
 
 
 @dataclass
@@ -79,7 +79,7 @@ async def status_of(reader: asyncio.StreamReader) -> int:
 
 
 async def test_a_stream_that_is_never_read_ends_though_its_worker_has_finished() -> None:
-    async with served(PATIENT) as at:
+    async with served(SLOW_HEADERS) as at:
         at.world.worker.answer_ids = (*ids_of("x" * 1000), END_ID)
 
         with at.deaf(chat_request(stream=True, logprobs=True, top_logprobs=2)):
@@ -91,7 +91,7 @@ async def test_a_stream_that_is_never_read_ends_though_its_worker_has_finished()
 
 
 async def test_a_whole_answer_that_is_never_read_does_not_keep_its_connection() -> None:
-    async with served(PATIENT) as at:
+    async with served(SLOW_HEADERS) as at:
         at.world.worker.answer_ids = (*ids_of("x" * 1000), END_ID)
 
         with at.deaf(chat_request(logprobs=True, top_logprobs=2)):
@@ -102,7 +102,7 @@ async def test_a_whole_answer_that_is_never_read_does_not_keep_its_connection() 
 
 
 async def test_requests_behind_an_answer_that_is_never_read_end_too() -> None:
-    async with served(PATIENT) as at:
+    async with served(SLOW_HEADERS) as at:
         at.world.worker.answer_ids = (*ids_of("x" * 1000), END_ID)
         wanted = {"logprobs": True, "top_logprobs": 2}
 
@@ -153,7 +153,7 @@ async def test_an_answer_may_take_longer_than_a_header() -> None:
 
 
 async def test_idle_connections_are_closed_for_a_new_client() -> None:
-    async with served(PATIENT, max_connections=5) as at:
+    async with served(SLOW_HEADERS, max_connections=5) as at:
         idle = [await at.connect() for _ in range(5)]
         await eventually(lambda: at.limiter.num_open == 5)
 
@@ -169,7 +169,7 @@ async def test_idle_connections_are_closed_for_a_new_client() -> None:
 
 
 async def test_a_gateway_with_nothing_but_busy_connections_says_503() -> None:
-    async with served(PATIENT, max_connections=1) as at:
+    async with served(SLOW_HEADERS, max_connections=1) as at:
         at.world.worker.pause_after = 1
         reader, writer = await at.connect()
         writer.write(chat_request())

@@ -1,4 +1,4 @@
-"""Keys are known by their hash, cached, and work on while Postgres does not."""
+"""API keys are known by their hash, cached, and usable while Postgres is away."""
 
 import asyncio
 
