@@ -93,7 +93,8 @@ def in_order(steps: Sequence[TimedStep]) -> list[TimedStep]:
 
 def last_moment_s(steps: Sequence[TimedStep]) -> float:
     """The latest time that any step knows of; 0 without steps."""
-    return max((max(step.start_s, step.end_s or step.start_s) for step in steps), default=0.0)
+    ends_s = (step.start_s if step.end_s is None else step.end_s for step in steps)
+    return max((*ends_s, *(step.start_s for step in steps)), default=0.0)
 
 
 def gantt_rows(steps: Sequence[TimedStep], critical: Sequence[TimedStep]) -> tuple[GanttRow, ...]:

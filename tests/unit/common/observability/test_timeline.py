@@ -334,6 +334,10 @@ _NAMES = st.sampled_from(
 _SECONDS = st.floats(-10, 1000)
 
 
+def test_a_step_that_ends_at_zero_has_ended() -> None:
+    assert last_moment_s([step("scheduler", "queue", -1.0, 0.0)]) == 0.0
+
+
 @st.composite
 def any_step(draw: st.DrawFn) -> TimedStep:
     start_s = draw(_SECONDS)
