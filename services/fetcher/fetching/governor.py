@@ -65,10 +65,16 @@ class Flow:
 class _Waiter:
     """A thread that waits for its turn; `turn` wakes it alone, else it looks at `looks_at_s`."""
 
-    def __init__(self, flow: Flow, order: int, ticket: int, lock: threading.Lock) -> None:
-        self.flow, self.order, self.ticket = flow, order, ticket
+    def __init__(
+        self, payer: Callable[[], Flow], order: int, ticket: int, lock: threading.Lock
+    ) -> None:
+        self._payer, self.order, self.ticket = payer, order, ticket
         self.turn = threading.Condition(lock)
         self.looks_at_s = 0.0
+
+    @property
+    def flow(self) -> Flow:
+        return self._payer()
 
     @property
     def key(self) -> tuple[int, int, int, int]:
@@ -129,16 +135,31 @@ class NicGovernor:
             flow.fetch_class = fetch_class
             self._wake_first()
 
+    def reconsider(self) -> None:
+        """Some of those who wait may be paid for by a better flow now."""
+        with self._lock:
+            self._wake_first()
+
     def acquire(self, flow: Flow, nbytes: int, *, order: int = 0) -> None:
         """Block until `nbytes` may move. Raises FetchCancelled when the flow was closed."""
+        self.acquire_from(lambda: flow, nbytes, order=order)
+
+    def acquire_from(self, payer: Callable[[], Flow], nbytes: int, *, order: int = 0) -> Flow:
+        """As `acquire`; the flow that the bytes are booked on.
+
+        `payer` is asked anew while it waits. A fetch may come to want bytes that a background one
+        waits to move: would it not pay for them, each of the two would wait for the other.
+        """
         with self._lock:
-            if not self._may_go_at_once(flow):
-                self._wait_for_turn(flow, nbytes, order)
+            if not self._may_go_at_once(payer()):
+                self._wait_for_turn(payer, nbytes, order)
+            flow = payer()
             if not flow.is_closed:
                 flow.granted_bytes += nbytes
             self._wake_if_late()
             if flow.is_closed:
                 raise FetchCancelled("the fetch was cancelled")
+            return flow
 
     def refund(self, flow: Flow, nbytes: int) -> None:
         """Give back what a grant did not move."""
@@ -157,13 +178,13 @@ class NicGovernor:
     def _is_interactive(self) -> bool:
         return any(flow.fetch_class is FetchClass.INTERACTIVE for flow in self._flows)
 
-    def _wait_for_turn(self, flow: Flow, nbytes: int, order: int) -> None:
+    def _wait_for_turn(self, payer: Callable[[], Flow], nbytes: int, order: int) -> None:
         """Returns with the bytes booked, unless the flow was closed."""
         self._num_tickets += 1
-        waiter = _Waiter(flow, order, self._num_tickets, self._lock)
+        waiter = _Waiter(payer, order, self._num_tickets, self._lock)
         self._waiting.add(waiter)
         try:
-            while not flow.is_closed and (wait_s := self._book(waiter, nbytes)) > 0:
+            while not payer().is_closed and (wait_s := self._book(waiter, nbytes)) > 0:
                 waiter.looks_at_s = self._monotonic_s() + wait_s
                 waiter.turn.wait(wait_s)
         finally:

@@ -23,7 +23,7 @@ from libs.common.weights.manifest import ByteRange
 from libs.common.weights.unitheader import UnitError
 from services.fetcher.errors import FetchCancelled, FetchFailed
 from services.fetcher.fetching.chunk_schedule import ChunkClaim, Fetch
-from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.governor import Flow, NicGovernor
 from services.fetcher.fetching.rate_meter import RateMeter
 
 logger = logging.getLogger(__name__)
@@ -176,8 +176,7 @@ class _ChunkReader:
         body = self._connection.open_range(unit.key, rest, unit.size_bytes)
         while not self.is_finished:
             piece = self._view[self.position : self.position + self._governor.grant_bytes]
-            flow = self.claim.download.flow or self.fetch.flow
-            self._governor.acquire(flow, len(piece), order=self.claim.order)
+            flow = self._governor.acquire_from(self._payer, len(piece), order=self.claim.order)
             count = 0
             try:
                 count = body.readinto(piece)
@@ -187,6 +186,9 @@ class _ChunkReader:
             if count == 0:
                 raise ObjectStoreDown(f"{unit.key}: the connection ended early")
             self._take(piece[:count])
+
+    def _payer(self) -> Flow:
+        return self.claim.download.flow or self.fetch.flow
 
     def _take(self, piece: memoryview) -> None:
         self.fetch.note_bytes()
