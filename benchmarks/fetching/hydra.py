@@ -9,7 +9,7 @@ from benchmarks.fetching.workload import Job, Sample
 from libs.common.bus.messages import FetchSpec, NodeDesired
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import BusSettings
-from libs.common.states import FetchClass, FetchState
+from libs.common.states import FetchClass, FetchPurpose, FetchState
 from libs.common.weights.manifest import CHUNK_SIZE_BYTES
 from libs.common.weights.unitheader import header_bytes
 from services.fetcher import bootstrap
@@ -56,7 +56,7 @@ async def _complete(fetcher: bootstrap.Fetcher, job: Job, version: int) -> None:
     """Desire the job's units, and return when they are there."""
     spec = FetchSpec(
         fetch_id=f"fetch-{version}",
-        worker_id=None,
+        purpose=FetchPurpose.PREFETCH,
         manifest_digest=job.manifest_digest,
         unit_digests=job.unit_digests,
         fetch_class=FetchClass.INTERACTIVE,

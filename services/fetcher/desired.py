@@ -1,9 +1,10 @@
 """What the scheduler wants of this node, and a signal for whoever waits for a change."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 
-from libs.common.bus.messages import DesiredReply, NodeDesired, WorkerSpec
+from libs.common.bus.messages import DesiredReply, FetchSpec, NodeDesired, WorkerSpec
 
 
 class Signal:
@@ -34,6 +35,8 @@ class Desired:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self.state: NodeDesired | None = None
+        self._manifests: frozenset[str] = frozenset()  # of its fetches and workers
+        self._units: frozenset[str] = frozenset()
 
     @property
     def accepted_version(self) -> int:
@@ -43,11 +46,14 @@ class Desired:
         refused = self._refusal(message)
         if refused is None:
             self.state = message
+            holders: tuple[FetchSpec | WorkerSpec, ...] = (*message.fetches, *message.workers)
+            self._manifests = frozenset(x.manifest_digest for x in holders)
+            self._units = frozenset(digest for x in holders for digest in x.unit_digests)
         return DesiredReply(accepted_version=self.accepted_version, refused=refused)
 
-    def worker(self, worker_id: str) -> WorkerSpec | None:
-        workers = self.state.workers if self.state else ()
-        return next((worker for worker in workers if worker.worker_id == worker_id), None)
+    def has_units(self, manifest_digest: str, unit_digests: Collection[str]) -> bool:
+        """Whether all of these are part of it, for whatever fetch or worker."""
+        return manifest_digest in self._manifests and self._units.issuperset(unit_digests)
 
     def _refusal(self, message: NodeDesired) -> str | None:
         if message.node_id != self._node_id:

@@ -15,6 +15,7 @@ from libs.common.sampling import SamplingParameters
 from libs.common.states import (
     EngineKind,
     FetchClass,
+    FetchPurpose,
     FetchState,
     FinishReason,
     ImportState,
@@ -230,13 +231,14 @@ class WorkerSpec(Message):
 
 
 class FetchSpec(Message):
-    """Units that a node shall hold, and for which worker."""
+    """Units that a node shall hold. Workers wait for units, whichever fetch brings them."""
 
     fetch_id: Id
-    worker_id: Id | None  # None: prefetch
+    purpose: FetchPurpose
+    fetch_class: FetchClass  # may change while it runs
+    deadline_ms: int | None = Field(default=None, ge=0)  # from when this was sent; None: no date
     manifest_digest: Digest
-    unit_digests: tuple[Digest, ...]
-    fetch_class: FetchClass
+    unit_digests: tuple[Digest, ...]  # in the order in which they are needed
     traceparent: str | None = None
 
 

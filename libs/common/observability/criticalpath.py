@@ -83,9 +83,30 @@ def _steps_of_the_guilty(steps: Sequence[TimedStep], failure: Failure) -> tuple[
     guilty = failure.guilty_worker_id
     if guilty is None:
         return ()
+    stage_index = _stage_of(guilty, steps)
     return tuple(
-        step for step in steps if step.kind is not ActorKind.DELIVERY and step.worker_id == guilty
+        step
+        for step in steps
+        if step.kind is not ActorKind.DELIVERY
+        and (step.actor == guilty or _is_of_stage(step, stage_index))
     )
+
+
+def _stage_of(worker_id: str, steps: Sequence[TimedStep]) -> int | None:
+    """Of a worker that its node was never told of no step has the id: where there is but one
+    stage, it is of that one."""
+    stages = {step.stage_index for step in steps if step.stage_index is not None}
+    named = (step.stage_index for step in steps if step.actor.rpartition("/")[2] == worker_id)
+    return next(named, min(stages) if len(stages) == 1 else None)
+
+
+def _are_of_one_stage(a: TimedStep, b: TimedStep) -> bool:
+    """Whether both are part of the start of the same worker."""
+    return _is_of_stage(a, b.stage_index)
+
+
+def _is_of_stage(step: TimedStep, stage_index: int | None) -> bool:
+    return stage_index is not None and step.stage_index == stage_index
 
 
 @dataclass(frozen=True)
@@ -148,14 +169,14 @@ class _Walk:
     def _fetched_before(self, step: TimedStep) -> Iterator[_Needed]:
         """A sequential start tells the agent only when the weights are there."""
         for other in self._steps if step.name == "tell agent" else ():
-            is_fetch = other.kind is ActorKind.FETCHER and other.worker_id == step.worker_id
+            is_fetch = other.kind is ActorKind.FETCHER and _are_of_one_stage(other, step)
             if is_fetch and self._end_s(other) <= step.start_s:
                 yield _Needed(other, self._end_s(other))
 
     def _feeding(self, step: TimedStep, until_s: float) -> Iterator[_Needed]:
         names = _FED_BY.get(step.name, ())
         for other in self._steps:
-            if other.name in names and other.worker_id == step.worker_id:
+            if other.name in names and _are_of_one_stage(other, step):
                 yield _Needed(other, min(self._end_s(other), until_s))
 
     def _gathered(self, step: TimedStep, until_s: float) -> Iterator[_Needed]:
@@ -175,7 +196,7 @@ class _Walk:
         """Whoever was told began before the teller knew that it had arrived."""
         told = {ActorKind.FETCHER: "tell fetcher", ActorKind.WORKER: "tell agent"}.get(step.kind)
         for other in self._steps:
-            is_delivery = other.name == told and other.worker_id == step.worker_id
+            is_delivery = other.name == told and _are_of_one_stage(other, step)
             is_plan = other.kind is ActorKind.SCHEDULER and step.kind is not ActorKind.SCHEDULER
             if is_delivery or is_plan:
                 yield _Needed(other, min(self._end_s(other), step.start_s))

@@ -1,7 +1,8 @@
 """A cold start's steps as everybody draws them: API, command line, demo. Pure.
 
-The scheduler's record names the actor of each step: `scheduler`, `scheduler/<worker id>` (telling
-the worker's node), `fetch/<worker id>`, or the worker's id.
+The scheduler's record names the actor of each step: `scheduler`, `scheduler/<id>` (telling a node
+of the worker or fetch of that id), `fetch/<fetch id>`, or the worker's id. All steps that belong to
+the start of one worker have its stage.
 """
 
 from collections.abc import Sequence
@@ -42,11 +43,6 @@ class TimedStep:
         if head == _SCHEDULER:
             return ActorKind.DELIVERY if slash else ActorKind.SCHEDULER
         return ActorKind.FETCHER if head == _FETCH and slash else ActorKind.WORKER
-
-    @property
-    def worker_id(self) -> str | None:
-        """Whose start it is part of; None for the scheduler's own steps."""
-        return None if self.kind is ActorKind.SCHEDULER else self.actor.rpartition("/")[2]
 
     @property
     def took_s(self) -> float | None:
@@ -127,8 +123,6 @@ def main_steps(
     )
 
 
-def _group(step: TimedStep) -> tuple[int, str]:
+def _group(step: TimedStep) -> int:
     """Sorting by it keeps the order within a group."""
-    if step.kind is ActorKind.SCHEDULER:
-        return (-1, "")
-    return (step.stage_index or 0, step.worker_id or "")
+    return -1 if step.kind is ActorKind.SCHEDULER else step.stage_index or 0

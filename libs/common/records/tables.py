@@ -185,7 +185,6 @@ class WorkerRow(Base):
     cause_kind: Mapped[str | None]  # CauseKind
     cause_facts: Mapped[dict[str, Any] | None]
     spec: Mapped[dict[str, Any]]  # messages.WorkerSpec
-    fetch_class: Mapped[str]  # FetchClass of its units
     is_desired: Mapped[bool] = mapped_column(server_default=text("true"))
     # False while its weights are fetched first: then its node is told the fetch alone.
     is_launch_due: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -228,8 +227,11 @@ class EndpointMemberRow(Base):
 
 
 class FetchRow(Base):
-    """Units that a node shall hold. What of it is wanted no more disappears from the desired state;
-    what it verified stays in the host cache."""
+    """Units that a node shall hold.
+
+    One that is no longer desired disappears from the node's desired state; what it verified stays
+    in the host cache. It ends with the endpoint and worker that it is for; a prefetch has neither.
+    """
 
     __tablename__ = "fetches"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -249,6 +251,12 @@ class FetchRow(Base):
         Index("ix_fetches_desired", "node_id", postgresql_where=text("is_desired")),
         Index("ix_fetches_endpoint_id", "endpoint_id"),
         Index("ix_fetches_worker_id", "worker_id"),
+        Index(
+            "uq_fetches_start_of_worker",
+            "worker_id",
+            unique=True,
+            postgresql_where=text("purpose = 'start'"),
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from libs.common.weights.manifest_json import decode_manifest
 from libs.common.weights.unitfile import UnitReader
 
 SOCKET_NAME = "fetcher.sock"
+MAX_REQUEST_BYTES = 128 * 1024  # the digests of 1,024 layers, and more
 MAX_PACKET_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 64  # per packet; the kernel's limit is 253
 _RECONNECT_PAUSE_S = 0.05
@@ -30,15 +31,23 @@ class Packet:
     descriptors: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class WantedUnits:
+    """Units of one model, in the order in which they are needed."""
+
+    manifest_digest: str
+    digests: tuple[str, ...]
+
+
 class UnitSession:
-    """The units that the node's desired state assigns to one worker.
+    """Asks the node's fetcher for units; which fetch brings them is the fetcher's business.
 
     A fetcher that goes away is asked again until the deadline; what was received stays valid.
     """
 
-    def __init__(self, socket_path: Path, worker_id: str, *, deadline_s: float) -> None:
+    def __init__(self, socket_path: Path, units: WantedUnits, *, deadline_s: float) -> None:
         """`deadline_s` is on time.monotonic()."""
-        self._path, self._worker_id, self._deadline_s = socket_path, worker_id, deadline_s
+        self._path, self._units, self._deadline_s = socket_path, units, deadline_s
         self._packets = self._receive_until_done()
         self.manifest = self._read_manifest()
 
@@ -96,7 +105,11 @@ class UnitSession:
             connection.settimeout(self._remaining_s())
             connection.connect(str(self._path))
             deadline_ms = int(self._remaining_s() * 1000)
-            request = {"worker_id": self._worker_id, "deadline_ms": deadline_ms}
+            request = {
+                "manifest_digest": self._units.manifest_digest,
+                "unit_digests": self._units.digests,
+                "deadline_ms": deadline_ms,
+            }
             connection.sendall(json.dumps(request).encode())
             while True:
                 # The fetcher answers within the deadline; the second more is for the answer.

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
 from libs.common.bus.messages import FetchObserved, FetchSpec
 from libs.common.cancellation import cancel_all
@@ -35,6 +36,7 @@ _ROOM_POLL_S = 0.1
 class FetchRecord:
     spec: FetchSpec
     pin: str  # this record's own: the same fetch may be dropped and wanted again at once
+    deadline_s: float | None  # on the clock's monotonic_s()
     state: FetchState = FetchState.QUEUED
     cause: Cause | None = None
     fetch: Fetch | None = None
@@ -92,8 +94,8 @@ class Fetches:
             record = self._records.get(fetch_id)
             if record is None:
                 self._start(spec)
-            elif record.fetch is not None:
-                self._parts.governor.set_class(record.fetch.flow, spec.fetch_class)
+            else:
+                self._change(record, spec)
 
     def observed(self) -> tuple[FetchObserved, ...]:
         parted = (o for fetch_id, o in self._parted.items() if fetch_id not in self._records)
@@ -110,12 +112,14 @@ class Fetches:
         running = (FetchState.QUEUED, FetchState.FETCHING)
         return not any(record.state in running for record in self._records.values())
 
-    def failure_for(self, worker_id: str) -> str | None:
-        """Why the worker's units will not come, if that is known."""
-        for record in self._records.values():
-            if record.spec.worker_id == worker_id and record.state is FetchState.FAILED:
-                return None if record.cause is None else words(record.cause)
-        return None
+    def failure_of(self, digests: Sequence[str]) -> str | None:
+        """Why one of these units will not come, if that is known: all its fetches have failed."""
+        records = self._records.values()
+        failed = [record for record in records if record.state is FetchState.FAILED]
+        others = [record for record in records if record.state is not FetchState.FAILED]
+        lost = frozenset(digests).difference(*(record.spec.unit_digests for record in others))
+        causes = (r.cause for r in failed if not lost.isdisjoint(r.spec.unit_digests))
+        return next((words(cause) for cause in causes if cause is not None), None)
 
     async def close(self) -> None:
         """Their threads let go of the files first, if they do so in time."""
@@ -123,10 +127,24 @@ class Fetches:
 
     def _start(self, spec: FetchSpec) -> None:
         self._num_started += 1
-        record = FetchRecord(spec, pin=f"{spec.fetch_id}#{self._num_started}")
+        pin = f"{spec.fetch_id}#{self._num_started}"
+        record = FetchRecord(spec, pin, self._deadline_s(spec))
         self._records[spec.fetch_id] = record
         self._parts.cache.pin(record.pin, spec.unit_digests)
         record.task = asyncio.create_task(self._run(record), name=spec.fetch_id)
+
+    def _change(self, record: FetchRecord, spec: FetchSpec) -> None:
+        """What may change while a fetch waits or runs is its class and its deadline."""
+        changes = {"fetch_class": spec.fetch_class, "deadline_ms": spec.deadline_ms}
+        record.spec = record.spec.model_copy(update=changes)
+        record.deadline_s = self._deadline_s(spec)
+        if record.fetch is not None:
+            self._parts.governor.set_class(record.fetch.flow, spec.fetch_class)
+
+    def _deadline_s(self, spec: FetchSpec) -> float | None:
+        if spec.deadline_ms is None:
+            return None
+        return self._parts.clock.monotonic_s() + spec.deadline_ms / 1000
 
     def _drop(self, fetch_id: str) -> None:
         record = self._records.pop(fetch_id)
@@ -148,7 +166,7 @@ class Fetches:
         try:
             await self._bring(record)
             record.state = FetchState.COMPLETE
-            logger.info("fetch %s is complete", record.spec.fetch_id)
+            self._log_complete(record)
         except (HydraError, OSError) as exc:
             record.state, record.cause = FetchState.FAILED, cause_of(exc)
             logger.warning("fetch %s failed: %s", record.spec.fetch_id, exc)
@@ -160,12 +178,20 @@ class Fetches:
             self._record_trace(record)
             self._on_change()
 
+    def _log_complete(self, record: FetchRecord) -> None:
+        spec, late = record.spec, ""
+        late_s = self._parts.clock.monotonic_s() - (record.deadline_s or inf)
+        if late_s > 0:
+            late = f", {late_s:.1f} s too late"
+        logger.info("fetch %s (%s) is complete%s", spec.fetch_id, spec.purpose, late)
+
     async def _bring(self, record: FetchRecord) -> None:
         spec, parts = record.spec, self._parts
         loaded = await parts.manifests.load(spec.manifest_digest)
         units = _select(loaded.manifest, spec.unit_digests)
         await self._make_room(units)
-        fetch = record.fetch = self._open_fetch(spec, units)
+        # Its class may have changed meanwhile.
+        fetch = record.fetch = self._open_fetch(record.spec, units)
         record.state = FetchState.FETCHING
         self._on_change()
         try:
@@ -198,6 +224,7 @@ class Fetches:
         """Create the files one after the other; the first ones fill while the last are made."""
         for unit in units:
             fetch.add(await self._download(unit))
+            self._parts.governor.reconsider()  # another fetch's thread may be at work on it
             self._on_change()
 
     async def _download(self, unit: UnitEntry) -> UnitDownload:
@@ -243,6 +270,7 @@ class Fetches:
             self._parts.clock.now(),
             {
                 "hydra.fetch_id": record.spec.fetch_id,
+                "hydra.purpose": record.spec.purpose.value,
                 "hydra.bytes": progress.bytes_done,
                 "hydra.bytes_from_cache": progress.bytes_from_cache,
             },

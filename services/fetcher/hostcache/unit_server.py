@@ -1,8 +1,8 @@
 """Gives workers of this node their weights: descriptors over a unix socket (SCM_RIGHTS).
 
-A worker names itself and gets exactly the units that the desired state assigns to it, each as a
-freshly opened read-only descriptor with a shared lock: its lease. Units are handed over as their
-files come into being; the file's own header tells the worker how far it is filled.
+A worker names the units that it needs and gets each as a freshly opened read-only descriptor with
+a shared lock: its lease. It gets only what is part of the node's desired state, whichever fetch
+brings it, as soon as the file exists; the file's own header says how far it is filled.
 """
 
 import asyncio
@@ -15,12 +15,10 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.common.bus.messages import WorkerSpec
 from libs.common.cancellation import cancel_all
 from libs.common.errors import HydraError, UnitsRefused
-from libs.common.ids import is_id
 from libs.common.strict_json import JsonFieldError, parse_object
-from libs.common.weights.unitclient import MAX_DESCRIPTORS, MAX_PACKET_BYTES
+from libs.common.weights.unitclient import MAX_DESCRIPTORS, MAX_REQUEST_BYTES, WantedUnits
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetching.fetches import Fetches
 from services.fetcher.fetching.manifests import Manifests
@@ -47,7 +45,7 @@ class UnitSources:
 
 @dataclass(frozen=True)
 class _Request:
-    worker_id: str
+    units: WantedUnits
     deadline_s: float  # on time.monotonic()
 
 
@@ -111,11 +109,11 @@ class UnitServer:
             await send_packet(connection, _refusal("fetch_failed", str(exc)))
 
     async def _hand_over(self, connection: socket.socket, request: _Request) -> None:
-        spec = await self._await_spec(request)
-        loaded = await self._sources.manifests.load(spec.manifest_digest)
+        await self._until_desired(request)
+        loaded = await self._sources.manifests.load(request.units.manifest_digest)
         with sealed_memory("manifest", loaded.data) as descriptor:
             await send_packet(connection, {"kind": "manifest"}, [descriptor])
-        missing = list(spec.unit_digests)
+        missing = list(request.units.digests)
         while missing:
             with self._leases(missing) as leases:
                 for batch in _batches(leases):
@@ -126,13 +124,13 @@ class UnitServer:
                     await send_packet(connection, body, [lease.descriptor for lease in batch])
                 del missing[: len(leases)]
             if missing:
-                await self._await_files(request)
+                await self._await_files(request, missing)
         await send_packet(connection, {"kind": "done"})
 
-    async def _await_spec(self, request: _Request) -> WorkerSpec:
-        while (spec := self._sources.desired.worker(request.worker_id)) is None:
-            await self._wait(request, "not_desired", "the scheduler wants no such worker here")
-        return spec
+    async def _until_desired(self, request: _Request) -> None:
+        units = request.units
+        while not self._sources.desired.has_units(units.manifest_digest, units.digests):
+            await self._wait(request, "not_desired", "the scheduler wants no such units here")
 
     @contextlib.contextmanager
     def _leases(self, digests: Sequence[str]) -> Iterator[list[_Lease]]:
@@ -147,10 +145,10 @@ class UnitServer:
                 leases.append(_Lease(digest, descriptor))
             yield leases
 
-    async def _await_files(self, request: _Request) -> None:
-        if self._sources.desired.worker(request.worker_id) is None:
-            raise UnitsRefused("not_desired", "the scheduler does not want this worker any more")
-        cause = self._sources.fetches.failure_for(request.worker_id)
+    async def _await_files(self, request: _Request, missing: Sequence[str]) -> None:
+        if not self._sources.desired.has_units(request.units.manifest_digest, missing):
+            raise UnitsRefused("not_desired", "the scheduler does not want these units any more")
+        cause = self._sources.fetches.failure_of(missing)
         if cause is not None:
             raise UnitsRefused("fetch_failed", cause)
         await self._wait(request, "deadline", "the units' files were not there in time")
@@ -173,18 +171,18 @@ def _refusal(code: str, message: str) -> dict[str, object]:
 
 async def _read_request(connection: socket.socket) -> _Request:
     async with asyncio.timeout(_REQUEST_TIMEOUT_S):
-        data = await asyncio.get_running_loop().sock_recv(connection, MAX_PACKET_BYTES)
+        data = await asyncio.get_running_loop().sock_recv(connection, MAX_REQUEST_BYTES)
     if not data:
         raise ConnectionResetError("closed before it asked")
     try:
         body = parse_object(data, name="request")
-        worker_id = body.text("worker_id", max_length=63)
+        units = WantedUnits(
+            body.text("manifest_digest", max_length=MAX_REQUEST_BYTES), body.texts("unit_digests")
+        )
         wait_ms = min(body.integer("deadline_ms"), _MAX_WAIT_MS)
     except JsonFieldError as exc:
         raise UnitsRefused("bad_request", str(exc)) from exc
-    if not is_id(worker_id):
-        raise UnitsRefused("bad_request", "worker_id is not an id")
-    return _Request(worker_id, time.monotonic() + wait_ms / 1000)
+    return _Request(units, time.monotonic() + wait_ms / 1000)
 
 
 async def _until_done_or_gone(work: "asyncio.Task[None]", connection: socket.socket) -> None:

@@ -123,11 +123,10 @@ class Observed:
         entry = endpoint.workers[0]
         return self.worker(entry.node_id, entry.id)
 
-    def fetch(self, node_id: str, worker_id: str) -> FetchObserved | None:
-        """The fetch for a worker carries the worker's id."""
+    def fetch(self, node_id: str, fetch_id: str | None) -> FetchObserved | None:
         heard = self.fetchers.of(node_id)
         fetches = heard.heartbeat.fetches if heard else ()
-        return next((fetch for fetch in fetches if fetch.fetch_id == worker_id), None)
+        return next((fetch for fetch in fetches if fetch.fetch_id == fetch_id), None)
 
 
 def agent_of(node_id: str) -> str:

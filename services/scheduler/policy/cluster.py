@@ -52,6 +52,7 @@ class Worker:
     state: WorkerState
     is_desired: bool
     public_key: str | None
+    fetch_id: str | None = None  # of the fetch that its start waits for
     address: str | None = None  # of its data socket, with the key
     is_linked: bool = False  # it was told who its neighbours are
     is_launch_due: bool = True  # False: its node has been told to fetch, not yet to run it

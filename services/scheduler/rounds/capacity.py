@@ -22,7 +22,9 @@ def usable_cluster(
     workers = [worker for endpoint in fleet for worker in endpoint.workers]
     known = {worker.id for worker in workers}
     observed = round_.observed
-    fetches = _unheard_per_node(workers, lambda w: observed.fetch(w.node_id, w.id) is not None)
+    fetches = _unheard_per_node(
+        workers, lambda w: observed.fetch(w.node_id, w.fetch_id) is not None
+    )
     # Each may take a standby.
     launches = _unheard_per_node(workers, lambda w: observed.worker(w.node_id, w.id) is not None)
     usable = (

@@ -142,19 +142,15 @@ class DesiredSender:
             boot_id, reply.accepted_version, self._clock.monotonic_s()
         )
         step = Step(name=f"tell {follower.role}", started_at=started_at, ended_at=self._clock.now())
-        for worker_id, traceparent in _told_of(follower.role, desired).items():
-            self._timeline.delivered(worker_id, step, traceparent)
+        for receiver_id, traceparent in _told_of(follower.role, desired).items():
+            self._timeline.delivered(receiver_id, step, traceparent)
 
 
 def _told_of(role: Role, desired: NodeDesired) -> dict[str, str | None]:
-    """The workers for which this one of the two has something to do, with their starts' traces."""
+    """The workers, or fetches, that this one of the two is to run, with their starts' traces."""
     if role is Role.AGENT:
         return {worker.worker_id: worker.traceparent for worker in desired.workers}
-    return {
-        fetch.worker_id: fetch.traceparent
-        for fetch in desired.fetches
-        if fetch.worker_id is not None
-    }
+    return {fetch.fetch_id: fetch.traceparent for fetch in desired.fetches}
 
 
 def _heard(observed: Observed, follower: Follower) -> AnyHeard | None:

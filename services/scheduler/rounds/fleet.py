@@ -74,7 +74,7 @@ async def settle(
 
 def progress_of(round_: Round, endpoint: Endpoint) -> StartProgress:
     observed = round_.observed
-    return start_progress([observed.fetch(w.node_id, w.id) for w in endpoint.workers])
+    return start_progress([observed.fetch(w.node_id, w.fetch_id) for w in endpoint.workers])
 
 
 def _diagnose(round_: Round, endpoint: Endpoint) -> Diagnosed:
@@ -86,7 +86,7 @@ def _diagnose(round_: Round, endpoint: Endpoint) -> Diagnosed:
             worker,
             round_.report_of(worker.node_id),
             observed.worker(worker.node_id, worker.id),
-            observed.fetch(worker.node_id, worker.id),
+            observed.fetch(worker.node_id, worker.fetch_id),
         )
         for worker in endpoint.workers
     )
@@ -161,7 +161,7 @@ def _is_stuck(round_: Round, diagnosed: Diagnosed, watch: StartWatch) -> bool:
     endpoint, observed = diagnosed.endpoint, round_.observed
     if endpoint.state is not EndpointState.STARTING:
         return False
-    fetches = tuple(observed.fetch(w.node_id, w.id) for w in endpoint.workers)
+    fetches = tuple(observed.fetch(w.node_id, w.fetch_id) for w in endpoint.workers)
     return watch.is_stuck(endpoint.id, diagnosed.present, fetches, round_.now_s)
 
 

@@ -16,7 +16,7 @@ async def launch_fetched(round_: Round, fleet: tuple[Endpoint, ...]) -> bool:
         for endpoint in fleet
         for worker in endpoint.workers
         if worker.is_desired and not worker.is_launch_due
-        if (fetch := round_.observed.fetch(worker.node_id, worker.id)) is not None
+        if (fetch := round_.observed.fetch(worker.node_id, worker.fetch_id)) is not None
         if fetch.state is FetchState.COMPLETE
     ]
     for worker in due:

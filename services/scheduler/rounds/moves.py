@@ -71,7 +71,7 @@ def _node_fault(endpoint: Endpoint, verdict: Verdict) -> NodeFault:
 
 
 async def _serve(round_: Round, endpoint: Endpoint, model: Model) -> Model:
-    fetches = [round_.observed.fetch(w.node_id, w.id) for w in endpoint.workers]
+    fetches = [round_.observed.fetch(w.node_id, w.fetch_id) for w in endpoint.workers]
     from_cache = sum(fetch.bytes_from_cache for fetch in fetches if fetch is not None)
     await endpoints.set_serving(round_.session, endpoint)
     round_.started.add(model.id)

@@ -10,14 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import Step, WorkerSpec
 from libs.common.causes import Cause
+from libs.common.ids import new_id
 from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
     EndpointRow,
+    FetchRow,
     ReservationRow,
     WorkerRow,
 )
-from libs.common.states import EndpointState, FetchClass, WorkerState
+from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
 from services.scheduler.policy.cluster import Model
 from services.scheduler.store.cause_columns import columns_of
 from services.scheduler.store.text import storable
@@ -58,8 +60,8 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class ActorStep:
-    """A step and who did it: `scheduler`, `scheduler/<worker id>` (telling its node), a worker's
-    id, or `fetch/<worker id>`."""
+    """A step and who did it: `scheduler`, `scheduler/<id>` (telling a node of the worker or fetch
+    of that id), a worker's id, or `fetch/<fetch id>`. The stage says what belongs together."""
 
     cold_start_id: str
     actor: str
@@ -81,6 +83,7 @@ async def begin(session: AsyncSession, start: ColdStart) -> None:
         )
     )
     await session.execute(insert(WorkerRow).values([_worker(w) for w in start.workers]))
+    await session.execute(insert(FetchRow).values([_fetch(w) for w in start.workers]))
     await session.execute(insert(ReservationRow).values([_reservation(w) for w in start.workers]))
     await session.execute(
         insert(ColdStartRow).values(
@@ -106,8 +109,22 @@ def _worker(worker: PlannedWorker) -> dict[str, object]:
         "engine": spec.engine.value,
         "state": WorkerState.PLANNED.value,
         "spec": spec.model_dump(mode="json"),
-        "fetch_class": FetchClass.INTERACTIVE.value,
         "is_launch_due": worker.is_launch_due,
+    }
+
+
+def _fetch(worker: PlannedWorker) -> dict[str, object]:
+    spec = worker.spec
+    return {
+        "id": new_id("fetch"),
+        "node_id": worker.node_id,
+        "endpoint_id": spec.endpoint_id,
+        "worker_id": spec.worker_id,
+        "purpose": FetchPurpose.START.value,
+        "fetch_class": FetchClass.INTERACTIVE.value,
+        "manifest_digest": spec.manifest_digest,
+        "unit_digests": list(spec.unit_digests),
+        "traceparent": spec.traceparent,
     }
 
 

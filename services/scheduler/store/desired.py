@@ -1,28 +1,37 @@
-"""What a node shall run and hold, computed from the rows of its workers."""
+"""What a node shall run and hold, computed from the rows of workers and fetches."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import FetchSpec, NodeDesired, WorkerSpec
-from libs.common.records.tables import EndpointRow, WorkerRow
-from libs.common.states import EndpointState, FetchClass
+from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
+from libs.common.states import EndpointState, FetchClass, FetchPurpose
+from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 
 _WORKERS = (
-    select(
-        WorkerRow.node_id,
-        WorkerRow.spec,
-        WorkerRow.fetch_class,
-        WorkerRow.is_launch_due,
-        EndpointRow.state,
-    )
+    select(WorkerRow.node_id, WorkerRow.spec, EndpointRow.state)
     .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
-    .where(WorkerRow.is_desired)
+    .where(WorkerRow.is_desired, WorkerRow.is_launch_due)
     .order_by(WorkerRow.created_at, WorkerRow.id)
+)
+_FETCHES = (
+    select(
+        FetchRow.node_id,
+        FetchRow.id,
+        FetchRow.purpose,
+        FetchRow.fetch_class,
+        FetchRow.manifest_digest,
+        FetchRow.unit_digests,
+        FetchRow.traceparent,
+        age_s(FetchRow.deadline_at).label("overdue_s"),
+    )
+    .where(FetchRow.is_desired)
+    .order_by(FetchRow.created_at, FetchRow.id)
 )
 
 
@@ -32,40 +41,42 @@ async def load(
     """The whole desired state of each of these nodes, under its version."""
     if not versions:
         return []
-    rows = defaultdict(list)
-    for row in await session.execute(_WORKERS.where(is_one_of(WorkerRow.node_id, versions))):
-        rows[row.node_id].append(row)
+    workers = await _by_node(session, _WORKERS.where(is_one_of(WorkerRow.node_id, versions)))
+    fetches = await _by_node(session, _FETCHES.where(is_one_of(FetchRow.node_id, versions)))
     return [
-        _desired(node_id, version, leader_epoch, rows[node_id])
+        NodeDesired(
+            node_id=node_id,
+            leader_epoch=leader_epoch,
+            version=version,
+            workers=tuple(map(_worker, workers[node_id])),
+            fetches=tuple(map(_fetch, fetches[node_id])),
+        )
         for node_id, version in versions.items()
     ]
 
 
-def _desired(
-    node_id: str, version: int, leader_epoch: int, rows: Sequence[Row[Any]]
-) -> NodeDesired:
-    workers = [_worker(row.spec, EndpointState(row.state)) for row in rows]
-    classes = [FetchClass(row.fetch_class) for row in rows]
-    return NodeDesired(
-        node_id=node_id,
-        leader_epoch=leader_epoch,
-        version=version,
-        workers=tuple(w for w, row in zip(workers, rows, strict=True) if row.is_launch_due),
-        fetches=tuple(map(_fetch, workers, classes)),
-    )
+async def _by_node(
+    session: AsyncSession, query: Select[*tuple[Any, ...]]
+) -> defaultdict[str, list[Row[Any]]]:
+    rows = defaultdict(list)
+    for row in await session.execute(query):
+        rows[row.node_id].append(row)
+    return rows
 
 
-def _worker(spec: dict[str, object], state: EndpointState) -> WorkerSpec:
-    is_draining = state is EndpointState.DRAINING
-    return WorkerSpec.model_validate({**spec, "is_draining": is_draining})
+def _worker(row: Row[Any]) -> WorkerSpec:
+    is_draining = EndpointState(row.state) is EndpointState.DRAINING
+    return WorkerSpec.model_validate({**row.spec, "is_draining": is_draining})
 
 
-def _fetch(worker: WorkerSpec, fetch_class: FetchClass) -> FetchSpec:
+def _fetch(row: Row[Any]) -> FetchSpec:
+    overdue_s = row.overdue_s
     return FetchSpec(
-        fetch_id=worker.worker_id,
-        worker_id=worker.worker_id,
-        manifest_digest=worker.manifest_digest,
-        unit_digests=worker.unit_digests,
-        fetch_class=fetch_class,
-        traceparent=worker.traceparent,
+        fetch_id=row.id,
+        purpose=FetchPurpose(row.purpose),
+        fetch_class=FetchClass(row.fetch_class),
+        deadline_ms=None if overdue_s is None else max(0, int(-1000 * overdue_s)),
+        manifest_digest=row.manifest_digest,
+        unit_digests=tuple(row.unit_digests),
+        traceparent=row.traceparent,
     )

@@ -1,4 +1,4 @@
-"""Changes to rows of `endpoints`, `workers` and `reservations`; `fleet.py` reads them."""
+"""Changes to rows of `endpoints` and of what they have; `fleet.py` reads them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
-from libs.common.records.tables import EndpointRow, ReservationRow, WorkerRow
+from libs.common.records.tables import EndpointRow, FetchRow, ReservationRow, WorkerRow
 from libs.common.states import EndpointState, WorkerState
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.store.ages import age_s, seconds
@@ -156,16 +156,19 @@ async def launch_worker(session: AsyncSession, worker_id: str) -> None:
 
 
 async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
-    """No longer desired; their memory stays reserved until they are seen to be gone."""
-    await session.execute(
-        update(WorkerRow)
-        .where(WorkerRow.endpoint_id == endpoint_id, WorkerRow.is_desired)
-        .values(is_desired=False)
-    )
+    """No longer desired, nor what is fetched for them; their memory stays reserved until they are
+    seen to be gone."""
+    for table in (WorkerRow, FetchRow):
+        await session.execute(
+            update(table)
+            .where(table.endpoint_id == endpoint_id, table.is_desired)
+            .values(is_desired=False)
+        )
 
 
 async def end_worker(session: AsyncSession, worker_id: str, cause: Cause | None) -> None:
-    """Its process is gone: the row ends and its memory is free. A cause that it has stays."""
+    """Its process is gone: the row ends, with its fetches, and its memory is free. A cause that it
+    has stays."""
     values: dict[str, Any] = {"state": WorkerState.STOPPED.value}
     if cause is not None:
         values = {"state": WorkerState.FAILED.value, **columns_of(cause)}
@@ -173,5 +176,10 @@ async def end_worker(session: AsyncSession, worker_id: str, cause: Cause | None)
         update(WorkerRow)
         .where(WorkerRow.id == worker_id)
         .values(is_desired=False, ended_at=func.now(), **values)
+    )
+    await session.execute(
+        update(FetchRow)
+        .where(FetchRow.worker_id == worker_id, FetchRow.is_desired)
+        .values(is_desired=False)
     )
     await session.execute(delete(ReservationRow).where(ReservationRow.worker_id == worker_id))

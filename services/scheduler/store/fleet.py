@@ -2,17 +2,18 @@
 
 from collections import defaultdict
 
-from sqlalchemy import RowMapping, func, select, union
+from sqlalchemy import RowMapping, and_, func, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import (
     ColdStartRow,
     EndpointRow,
+    FetchRow,
     RequestRow,
     ReservationRow,
     WorkerRow,
 )
-from libs.common.states import EndpointState, WorkerState
+from libs.common.states import EndpointState, FetchPurpose, WorkerState
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.requests import IS_ASSIGNED
@@ -39,6 +40,9 @@ _ENDPOINTS = (
     .where(EndpointRow.id.in_(_IN_FLEET))
     .order_by(EndpointRow.created_at, EndpointRow.id)
 )
+_IS_FOR_ITS_START = and_(
+    FetchRow.worker_id == WorkerRow.id, FetchRow.purpose == FetchPurpose.START.value
+)
 _WORKERS = (
     select(
         WorkerRow.id,
@@ -51,11 +55,13 @@ _WORKERS = (
         WorkerRow.is_desired,
         WorkerRow.is_launch_due,
         WorkerRow.public_key,
+        FetchRow.id.label("fetch_id"),
         WorkerRow.address,
         WorkerRow.spec["max_context_tokens"].as_integer().label("context_tokens"),
         WorkerRow.spec["next"].as_string().is_not(None).label("is_linked"),
     )
     .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
+    .join(FetchRow, _IS_FOR_ITS_START, isouter=True)
     .order_by(WorkerRow.stage_index)
 )
 _NUM_ASSIGNED = (

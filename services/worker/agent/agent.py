@@ -110,7 +110,7 @@ class Agent:
         for spec in due.update:
             self._update(spec)
         for spec in due.launch:
-            await self._launch(spec, fetch_class_of(spec.worker_id, desired))
+            await self._launch(spec, fetch_class_of(spec, desired))
         self.news.note()
         return reply
 

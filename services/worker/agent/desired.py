@@ -81,7 +81,9 @@ class Retired:
             self._ids.popitem(last=False)
 
 
-def fetch_class_of(worker_id: str, desired: NodeDesired) -> FetchClass:
-    """How urgently a worker's weights are fetched; interactive unless the desired state says."""
-    classes = (fetch.fetch_class for fetch in desired.fetches if fetch.worker_id == worker_id)
-    return next(classes, FetchClass.INTERACTIVE)
+def fetch_class_of(worker: WorkerSpec, desired: NodeDesired) -> FetchClass:
+    """How urgently a worker's units are fetched: background only if every fetch of them is."""
+    units = frozenset(worker.unit_digests)
+    fetches = [f for f in desired.fetches if not units.isdisjoint(f.unit_digests)]
+    is_background = [fetch.fetch_class is FetchClass.BACKGROUND for fetch in fetches]
+    return FetchClass.BACKGROUND if fetches and all(is_background) else FetchClass.INTERACTIVE

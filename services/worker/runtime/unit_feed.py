@@ -11,7 +11,7 @@ from pathlib import Path
 
 from libs.common.errors import HydraError
 from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind
-from libs.common.weights.unitclient import UnitSession
+from libs.common.weights.unitclient import UnitSession, WantedUnits
 from libs.common.weights.unitfile import UnitReader
 from services.worker.errors import WeightsNotDelivered, WeightsUnavailable
 from services.worker.runtime.start_steps import StartSteps
@@ -23,14 +23,14 @@ class UnitFeed:
     def __init__(
         self,
         socket_path: Path,
-        worker_id: str,
+        units: WantedUnits,
         *,
         deadline_s: float,
         steps: StartSteps,
         failed: Callable[[WeightsUnavailable], None],
     ) -> None:
         """`deadline_s` is on time.monotonic()."""
-        self._socket_path, self._worker_id = socket_path, worker_id
+        self._socket_path, self._units = socket_path, units
         self._deadline_s, self._steps, self._failed = deadline_s, steps, failed
         self._changed = threading.Condition()
         self._manifest: Manifest | None = None
@@ -105,7 +105,7 @@ class UnitFeed:
 
     def _map(self) -> None:
         with self._steps.step("map_units"):
-            session = UnitSession(self._socket_path, self._worker_id, deadline_s=self._deadline_s)
+            session = UnitSession(self._socket_path, self._units, deadline_s=self._deadline_s)
             with self._changed:
                 self._manifest = session.manifest
                 self._changed.notify_all()

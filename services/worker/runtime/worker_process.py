@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libs.common.prctl import set_process_name
+from libs.common.weights.unitclient import WantedUnits
 from services.worker.errors import WorkerError
 from services.worker.frames.frames import Origin, Registered, StartWorker
 from services.worker.frames.process_names import WORKER
@@ -58,7 +59,7 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
     timeout_s = start.start_timeout_ms / 1000
     feed = UnitFeed(
         Path(start.fetcher_socket),
-        start.worker_id,
+        WantedUnits(start.manifest_digest, start.unit_digests),
         deadline_s=time.monotonic() + timeout_s,
         steps=steps,
         failed=lambda error: channel.fail(cause_of(error)),

@@ -124,18 +124,18 @@ async def has_every_step(traces: Path, request_id: str, start: Json) -> None:
 
 
 def span_of(step: Json) -> tuple[str, str]:
-    """The name and the worker of the span that says the same as a step."""
-    actor, _, worker_id = step["actor"].rpartition("/")
+    """The name of the span that says the same as a step, and which worker or fetch it is of."""
+    actor, _, id_ = step["actor"].rpartition("/")
     if actor == "fetch":
-        return step["name"], worker_id
+        return step["name"], id_
     if step["actor"].startswith("scheduler"):
-        return f"scheduler.{step['name']}", worker_id if actor else ""
-    return f"worker.{step['name']}", worker_id
+        return f"scheduler.{step['name']}", id_ if actor else ""
+    return f"worker.{step['name']}", id_
 
 
 def identity(span: SpanRecord) -> tuple[str, str]:
-    of_fetch = span.attributes.get("hydra.fetch_id", "")
-    return span.name, span.attributes.get("worker_id", of_fetch)
+    keys = ("worker_id", "receiver_id", "hydra.fetch_id")
+    return span.name, next((span.attributes[key] for key in keys if key in span.attributes), "")
 
 
 def has_all_steps(steps: list[Json]) -> bool:

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from alembic import command
@@ -128,3 +129,46 @@ async def test_a_wrong_password_is_refused(database: TestDatabase) -> None:
         async with store.transaction() as session:
             await session.execute(text("SELECT 1"))
     await store.close()
+
+
+LIVE_WORKERS = """
+INSERT INTO models (id, tenant, name, source, state, slo_ttft_ms, slo_tpot_ms, keep_alive_s,
+    max_pipeline_size, max_queue, max_slots, max_endpoints)
+VALUES ('model', 't', 'm', '/m', 'READY', 1, 1, 1, 1, 1, 1, 1);
+INSERT INTO nodes (id) VALUES ('node');
+INSERT INTO endpoints (id, tenant, model_id, epoch, state, max_slots, num_stages)
+VALUES ('endpoint', 't', 'model', 1, 'DRAINING', 1, 1);
+INSERT INTO workers (id, endpoint_id, node_id, device_index, stage_index, state, spec,
+    fetch_class, is_desired)
+SELECT id, 'endpoint', 'node', 0, 0, state, '{"manifest_digest": "m",
+    "unit_digests": ["u", "v"], "layers": {"first_layer": 0, "last_layer": 1}}', 'background',
+    is_desired
+FROM (VALUES ('wanted', 'READY', true), ('leaving', 'READY', false), ('gone', 'STOPPED', false))
+    AS workers (id, state, is_desired);
+INSERT INTO reservations (worker_id, node_id, device_index, device_bytes)
+VALUES ('wanted', 'node', 0, 1), ('leaving', 'node', 0, 1)
+"""
+
+
+async def test_workers_of_an_earlier_version_that_live_get_a_fetch_of_their_id(
+    empty_database: TestDatabase,
+) -> None:
+    def upgrade_to(revision: str) -> Callable[[Connection], None]:
+        return lambda connection: command.upgrade(alembic_config(connection), revision)
+
+    store = Database.open(empty_database.owner)
+    async with store.engine.begin() as connection:
+        await connection.run_sync(upgrade_to("0008"))
+        for statement in LIVE_WORKERS.split(";"):
+            await connection.execute(text(statement))
+        await connection.run_sync(upgrade_to("head"))
+        columns = "worker_id, endpoint_id, node_id, purpose, fetch_class, unit_digests, is_desired"
+        rows = await connection.execute(text(f"SELECT id, {columns} FROM fetches ORDER BY id"))
+        found = [tuple(row) for row in rows]
+    await store.close()
+
+    kept = ("endpoint", "node", "start", "background", ["u", "v"])
+    assert found == [
+        ("leaving", "leaving", *kept, False),
+        ("wanted", "wanted", *kept, True),
+    ]

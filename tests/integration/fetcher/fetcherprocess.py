@@ -29,7 +29,7 @@ from libs.common.bus.subjects import (
 from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.errors import BusError
 from libs.common.settings import ObjectStoreSettings
-from libs.common.states import FetchClass, FetchState, ImportState
+from libs.common.states import FetchClass, FetchPurpose, FetchState, ImportState
 from libs.common.weights.unitclient import SOCKET_NAME
 from tests.integration.servers import RunningNats
 from tests.unit.fetcher.worlds import eventually
@@ -156,7 +156,7 @@ def fetch_of(model: ImportProgressed, fetch_id: str = "fetch-1") -> FetchSpec:
     assert model.summary is not None and model.manifest_digest is not None
     return FetchSpec(
         fetch_id=fetch_id,
-        worker_id="worker-1",
+        purpose=FetchPurpose.START,
         manifest_digest=model.manifest_digest,
         unit_digests=tuple(unit.digest for unit in model.summary.units),
         fetch_class=FetchClass.INTERACTIVE,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.bus.messages import ImportProgressed
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.settings import ObjectStoreSettings
 from libs.common.states import FetchState, ImportState
-from libs.common.weights.unitclient import UnitSession
+from libs.common.weights.unitclient import UnitSession, WantedUnits
 from libs.common.weights.unitfile import UnitReader
 from tests.integration.fetcher.countingproxy import CountingProxy
 from tests.integration.fetcher.fetcherprocess import (
@@ -38,8 +39,13 @@ def wide_checkpoint() -> TinyCheckpoint:
     return checkpoint
 
 
-def take(path: Path, timeout_s: float = 20) -> list[UnitReader]:
-    return list(UnitSession(path, "worker-1", deadline_s=time.monotonic() + timeout_s).readers())
+def take(path: Path, units: WantedUnits, timeout_s: float = 20) -> list[UnitReader]:
+    return list(UnitSession(path, units, deadline_s=time.monotonic() + timeout_s).readers())
+
+
+def units_of(model: ImportProgressed) -> WantedUnits:
+    fetch = fetch_of(model)
+    return WantedUnits(fetch.manifest_digest, fetch.unit_digests)
 
 
 def everything(readers: list[UnitReader]) -> list[bytes]:
@@ -57,7 +63,7 @@ async def test_a_model_is_imported_fetched_and_handed_to_a_worker(
         model = await scheduler.imported(tmp_path / "models" / "tiny")
         await scheduler.want(fetch_of(model), workers=(worker_of(model),))
 
-        session_readers = await asyncio.to_thread(take, fetcher.socket_path)
+        session_readers = await asyncio.to_thread(take, fetcher.socket_path, units_of(model))
         units = await asyncio.to_thread(everything, session_readers)
         observed = await scheduler.fetch_ended()
         stopped = await fetcher.end(signal.SIGTERM)
@@ -94,7 +100,7 @@ async def test_a_killed_fetcher_resumes_in_the_same_files_under_its_readers(
             scheduler,
         ):
             await scheduler.want(model.fetch(), workers=(model.worker(),))
-            readers = await asyncio.to_thread(take, fetcher.socket_path)
+            readers = await asyncio.to_thread(take, fetcher.socket_path, model.wanted)
             await interrupted(fetcher, scheduler)
             inodes, verified = fetcher.units(), sum(reader.verified_bytes for reader in readers)
 

@@ -183,7 +183,7 @@ async def _write_history(running: RunningGateway, model_id: str, tenant: str) ->
             WorkerRow,
             {
                 "id": "worker-1", "endpoint_id": "ep-9", "node_id": "node-1", "device_index": 0,
-                "stage_index": 0, "state": "READY", "spec": {}, "fetch_class": "interactive",
+                "stage_index": 0, "state": "READY", "spec": {},
             },
         ),
         (

@@ -105,7 +105,7 @@ class SimulatedAgent:
     def change(self, worker_id: str, **changes: object) -> None:
         self.workers[worker_id] = self.workers[worker_id].model_copy(update=changes)
 
-    def advance(self, fetches: dict[str, FetchObserved]) -> None:
+    def advance(self, cached_units: set[str]) -> None:
         for worker in list(self.workers.values()):
             if worker.state not in (WorkerState.LAUNCHING, WorkerState.REGISTERED):
                 continue
@@ -114,7 +114,7 @@ class SimulatedAgent:
             if self.behaviour.fails_workers is not None:
                 cause = self.behaviour.fails_workers
                 self.change(worker.worker_id, state=WorkerState.FAILED, cause=cause)
-            elif self.behaviour.readies_workers and _is_complete(fetches.get(worker.worker_id)):
+            elif self.behaviour.readies_workers and self._has_units(worker, cached_units):
                 self.change(worker.worker_id, state=WorkerState.READY)
                 self.touch(worker.worker_id)
 
@@ -132,6 +132,11 @@ class SimulatedAgent:
             )
         has_registered = self.workers[worker.worker_id].public_key is not None
         return has_registered and spec.previous is not None and spec.next is not None
+
+    def _has_units(self, worker: WorkerObserved, cached_units: set[str]) -> bool:
+        """Whichever fetch brought them."""
+        spec = self._spec(worker.worker_id)
+        return spec is not None and cached_units.issuperset(spec.unit_digests)
 
     def _spec(self, worker_id: str) -> WorkerSpec | None:
         specs = self.accepted.workers if self.accepted is not None else ()
@@ -163,10 +168,6 @@ class SimulatedAgent:
         """As after kill -9: its workers died with it, and it remembers nothing."""
         self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
         self.workers, self.started, self.engines = {}, [], ()
-
-
-def _is_complete(fetch: FetchObserved | None) -> bool:
-    return fetch is not None and fetch.state is FetchState.COMPLETE
 
 
 @dataclass
@@ -258,7 +259,7 @@ class SimulatedNode:
         if self.behaviour.is_silent:
             return
         self.fetcher.advance()
-        self.agent.advance(self.fetcher.fetches)
+        self.agent.advance(self.fetcher.cached)
         await self._bus.publish(NODE_FETCHER_HEARTBEAT, self.node_id, self.fetcher.heartbeat())
         await self._bus.publish(NODE_AGENT_HEARTBEAT, self.node_id, self.agent.heartbeat())
 

@@ -20,8 +20,13 @@ SELECT 'endpoint-' || i, 't', 'model-' || (1 + i % 50), 1,
     CASE WHEN i = 3 THEN now() ELSE now() - interval '1 hour' END
 FROM generate_series(1, {NUM_ENDED}) i;
 INSERT INTO workers (id, endpoint_id, node_id, device_index, stage_index, state, spec,
-    fetch_class, is_desired)
-SELECT 'worker-' || i, 'endpoint-' || i, 'node-1', 0, 0, 'STOPPED', '{{}}', 'interactive', false
+    is_desired)
+SELECT 'worker-' || i, 'endpoint-' || i, 'node-1', 0, 0, 'STOPPED', '{{}}', false
+FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO fetches (id, node_id, endpoint_id, worker_id, purpose, fetch_class, manifest_digest,
+    unit_digests, is_desired)
+SELECT 'fetch-' || i, 'node-1', 'endpoint-' || i, 'worker-' || i, 'start', 'interactive', 'm',
+    '[]', false
 FROM generate_series(1, {NUM_ENDED}) i;
 INSERT INTO cold_starts (id, tenant, model_id, endpoint_id, request_id, traceparent, weight_bytes)
 SELECT 'start-' || i, 't', 'model-1', 'endpoint-' || i, 'request-' || i, 'trace-' || i, 1
@@ -33,7 +38,7 @@ ANALYZE
 """
 ROWS_SCANNED = """
 SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_xact_user_tables
-WHERE relname IN ('endpoints', 'workers', 'cold_starts')
+WHERE relname IN ('endpoints', 'workers', 'fetches', 'cold_starts')
 """
 
 

@@ -95,8 +95,8 @@ async def test_an_endpoint_stays_while_it_holds_memory_or_another_one_came_of_it
     await world.execute("INSERT INTO nodes (id) VALUES ('node-1')")
     await add_endpoint(world, "held", model_id)
     await world.execute(
-        "INSERT INTO workers (id, endpoint_id, node_id, device_index, stage_index, state, spec, "
-        "fetch_class) VALUES ('w', 'held', 'node-1', 0, 0, 'READY', '{}', 'INTERACTIVE')"
+        "INSERT INTO workers (id, endpoint_id, node_id, device_index, stage_index, state, spec) "
+        "VALUES ('w', 'held', 'node-1', 0, 0, 'READY', '{}')"
     )
     await world.execute("INSERT INTO reservations VALUES ('w', 'node-1', 0, 1)")
     await add_endpoint(world, "parent", model_id)

@@ -15,6 +15,7 @@ import torch
 
 from libs.common.modelconfig.parts import Weight
 from libs.common.weights.manifest import UnitKind
+from libs.common.weights.unitclient import WantedUnits
 from libs.common.weights.unitheader import UnitError
 from services.worker.engine.model.weights import UnitKey
 from services.worker.engine.model.weights import UnitReader as Weights
@@ -50,7 +51,7 @@ class Fed:
         self.failed = threading.Event()
         self.feed = UnitFeed(
             tmp_path / "fetcher.sock",
-            "worker-a",
+            WantedUnits("0" * 64, ("1" * 64,)),
             deadline_s=time.monotonic() + 20,
             steps=StartSteps(self.steps.append),
             failed=self.fail,

@@ -7,7 +7,7 @@ import socket
 import threading
 from pathlib import Path
 
-from libs.common.weights.unitclient import MAX_PACKET_BYTES, SOCKET_NAME
+from libs.common.weights.unitclient import MAX_REQUEST_BYTES, SOCKET_NAME
 from tests.integration.worker.tiny import UnitFolder
 
 
@@ -42,7 +42,7 @@ class UnitServerDouble:
                 self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        if not connection.recv(MAX_PACKET_BYTES):
+        if not connection.recv(MAX_REQUEST_BYTES):
             return
         if self._refusal is not None:
             code, message = self._refusal

@@ -9,11 +9,12 @@ from pathlib import Path
 from libs.common.bus.messages import FetchObserved, FetchSpec, LayerRange, NodeDesired, WorkerSpec
 from libs.common.clock import SystemClock
 from libs.common.objectstore.objectstore import ObjectStore
-from libs.common.states import FetchClass
+from libs.common.states import FetchClass, FetchPurpose
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind, manifest_key
 from libs.common.weights.manifest_json import encode_manifest, manifest_digest
 from libs.common.weights.safetensors import TensorSpec
+from libs.common.weights.unitclient import WantedUnits
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetching.fetches import Fetches, FetchParts
 from services.fetcher.fetching.governor import NicGovernor
@@ -44,16 +45,21 @@ class StoredModel:
     def fetch(
         self,
         fetch_id: str = "fetch-1",
-        worker_id: str | None = "worker-1",
         fetch_class: FetchClass = FetchClass.INTERACTIVE,
+        purpose: FetchPurpose = FetchPurpose.START,
+        units: slice = slice(None),
     ) -> FetchSpec:
         return FetchSpec(
             fetch_id=fetch_id,
-            worker_id=worker_id,
-            manifest_digest=self.digest,
-            unit_digests=tuple(unit.digest for unit in self.units),
+            purpose=purpose,
             fetch_class=fetch_class,
+            manifest_digest=self.digest,
+            unit_digests=tuple(unit.digest for unit in self.units[units]),
         )
+
+    @property
+    def wanted(self) -> WantedUnits:
+        return WantedUnits(self.digest, tuple(unit.digest for unit in self.units))
 
     def worker(self, worker_id: str = "worker-1") -> WorkerSpec:
         return WorkerSpec(

@@ -266,8 +266,8 @@ async def test_a_cold_start_nobody_waits_for_ends_unless_more_than_half_is_there
     ended = await world.assigned("request-early")
     kept = await world.assigned("request-late")
     await eventually(lambda: len(node.fetcher.fetches) == 2)
-    worker_id = await world.value("SELECT id FROM workers WHERE endpoint_id=:id", id=kept)
-    node.fetcher.change(worker_id, bytes_done=60)
+    of_kept = "SELECT id FROM fetches WHERE endpoint_id=:id"
+    node.fetcher.change(await world.value(of_kept, id=kept), bytes_done=60)
     await node.beat()
 
     await world.gateway.cancel("request-late")

@@ -1,6 +1,7 @@
 """From a request for a cold model to an endpoint that serves, and back to nothing."""
 
 from libs.common.bus.messages import SubmitAccepted, SubmitRefused
+from libs.common.states import FetchClass, FetchPurpose
 from tests.integration.scheduler.world import KV_BYTES, MODEL_BYTES, WEIGHT_BYTES, World
 from tests.support.waiting import eventually
 
@@ -45,9 +46,7 @@ async def test_an_idle_endpoint_drains_after_keep_alive_and_leaves_no_reservatio
     assert world.gateway.routes is not None and world.gateway.routes.routes == {}
 
 
-async def test_the_worker_is_told_everything_it_needs_and_the_fetch_carries_its_id(
-    world: World,
-) -> None:
+async def test_worker_and_fetch_are_told_everything_they_need(world: World) -> None:
     node = await world.add_node("node-1")
     model_id = await world.add_model(max_slots=3)
 
@@ -58,7 +57,9 @@ async def test_the_worker_is_told_everything_it_needs_and_the_fetch_carries_its_
     (worker,) = node.agent.accepted.workers
     (fetch,) = node.agent.accepted.fetches
     assert worker.kv_bytes == KV_BYTES * 3 // 2  # 3 slots of 512 tokens, more than one context
-    assert fetch.fetch_id == fetch.worker_id == worker.worker_id
+    assert fetch.fetch_id.startswith("fetch-") and fetch.fetch_id != worker.worker_id
+    assert (fetch.purpose, fetch.fetch_class) == (FetchPurpose.START, FetchClass.INTERACTIVE)
+    assert fetch.manifest_digest == worker.manifest_digest
     assert fetch.unit_digests == worker.unit_digests
     assert len(worker.unit_digests) == 6
     assert worker.max_slots == 3

@@ -80,4 +80,7 @@ async def test_a_fetch_that_fails_ends_the_start_although_nothing_was_launched(
 
     await world.until("SELECT count(*) FROM endpoints WHERE cause LIKE '%no such object%'", 1)
     assert node.agent.started == []
-    await world.until("SELECT count(*) FROM reservations WHERE worker_id = :id", 0, id=fetch_id)
+    held = """
+        SELECT count(*) FROM reservations JOIN fetches USING (worker_id) WHERE fetches.id = :id
+    """
+    await world.until(held, 0, id=fetch_id)

@@ -237,20 +237,18 @@ def test_shares_that_round_to_nothing_are_not_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("actor", "kind", "worker_id", "who"),
+    ("actor", "kind", "who"),
     [
-        ("scheduler", ActorKind.SCHEDULER, None, "scheduler"),
-        ("scheduler/w0", ActorKind.DELIVERY, "w0", "scheduler node-0"),
-        ("fetch/w0", ActorKind.FETCHER, "w0", "fetcher node-0"),
-        ("w0", ActorKind.WORKER, "w0", "worker node-0"),
+        ("scheduler", ActorKind.SCHEDULER, "scheduler"),
+        ("scheduler/w0", ActorKind.DELIVERY, "scheduler node-0"),
+        ("fetch/fetch-0", ActorKind.FETCHER, "fetcher node-0"),
+        ("w0", ActorKind.WORKER, "worker node-0"),
     ],
 )
-def test_an_actors_name_says_what_it_is_and_for_which_worker(
-    actor: str, kind: ActorKind, worker_id: str | None, who: str
-) -> None:
+def test_an_actors_name_says_what_it_is(actor: str, kind: ActorKind, who: str) -> None:
     found = step(actor, "x", 0, 1)
 
-    assert (found.kind, found.worker_id, found.who) == (kind, worker_id, who)
+    assert (found.kind, found.who) == (kind, who)
 
 
 def test_bars_go_stage_by_stage_and_know_their_critical_part() -> None:
@@ -313,6 +311,24 @@ def test_of_a_start_that_failed_the_path_ends_in_what_failed() -> None:
 @pytest.mark.parametrize("guilty", ["w10", None])
 def test_a_failure_of_which_nobody_can_say_where_it_began_has_no_path(guilty: str | None) -> None:
     assert critical_path(FAILED_START, failure=Failure(guilty)) == ()
+
+
+def test_a_fetch_that_failed_before_its_worker_was_launched_is_what_the_path_ends_in() -> None:
+    steps = (
+        step("scheduler", "plan", 0.0, 0.01),
+        step("scheduler/fetch-0", "tell fetcher", 0.02, 0.03),
+        step("fetch/fetch-0", "fetch", 0.03, 2.0),
+    )
+
+    path = critical_path(steps, failure=Failure("worker-0"))
+
+    assert names(path) == ["plan", "tell fetcher", "fetch"]
+
+
+def test_a_fetch_belongs_to_the_worker_of_its_stage_whatever_its_id() -> None:
+    renamed = [replace(s, actor=s.actor.replace("fetch/w0", "fetch/fetch-0")) for s in FROM_STORE]
+
+    assert names(critical_path(renamed)) == names(critical_path(FROM_STORE))
 
 
 _WORKERS = ("w0", "w1", "w2")

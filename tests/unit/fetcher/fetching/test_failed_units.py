@@ -108,7 +108,7 @@ async def test_stragglers_of_a_failed_fetch_cannot_reach_the_next_one(
     async with running_node(tmp_path, store) as node:
         await failed_once(node, model)
         old = [model.fetch("fetch-1")] if is_first_still_wanted else []
-        await node.want(*old, model.fetch("fetch-2", "worker-2"))
+        await node.want(*old, model.fetch("fetch-2"))
         await eventually(lambda: node.observed("fetch-2").state is FetchState.COMPLETE)
 
         store.stragglers_may_go.set()

@@ -5,9 +5,10 @@ import pytest
 from libs.common.bus.messages import NodeDesired
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind, Fault
-from libs.common.states import FetchClass, FetchState
+from libs.common.states import FetchClass, FetchPurpose, FetchState
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.unitwriter import file_size_bytes
+from services.fetcher.errors import HostCacheFull
 from tests.unit.fetcher.nodes import NODE, Node, StoredModel, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 
@@ -302,9 +303,133 @@ async def test_two_models_at_once_share_the_link_as_their_classes_say(
     first = await stored_model(store, width=512, chunk_size_bytes=1 << 18)
     second = await stored_model(store, width=512, chunk_size_bytes=1 << 18, seed=100)
     async with running_node(tmp_path, store, rate=10_000_000) as node:
-        await node.want(first.fetch("fetch-1"), second.fetch("fetch-2", None, fetch_class))
+        await node.want(first.fetch("fetch-1"), second.fetch("fetch-2", fetch_class))
         await eventually(lambda: is_complete(node, "fetch-1"))
         had = node.observed("fetch-2").bytes_done / second.manifest.total_bytes
         await eventually(lambda: is_complete(node, "fetch-2"))
 
     assert least <= had <= most
+
+
+async def test_a_start_that_wants_what_is_being_prefetched_fetches_nothing_twice(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    prefetch = model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH)
+    store.hold_after_bytes = 300_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(prefetch)
+        await eventually(lambda: store.bytes_read > 300_000)
+
+        await node.want(prefetch, model.fetch("start"))
+        await eventually(lambda: node.observed("start").bytes_total > 0)
+        store.release()
+        await eventually(lambda: is_complete(node, "prefetch") and is_complete(node, "start"))
+
+        assert node.observed("start").bytes_done == model.manifest.total_bytes
+    assert store.bytes_read == model.manifest.total_bytes
+
+
+async def test_two_fetches_with_some_units_in_common_fetch_those_once(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    store.hold_after_bytes = 0
+    async with running_node(tmp_path, store) as node:
+        await node.want(
+            model.fetch("first", units=slice(3)), model.fetch("second", units=slice(1, None))
+        )
+        await eventually(lambda: node.observed("second").state is FetchState.FETCHING)
+        store.release()
+        await eventually(lambda: is_complete(node, "first") and is_complete(node, "second"))
+
+        assert len(node.service.heartbeat().cached_units) == len(model.units)
+    assert store.bytes_read == model.manifest.total_bytes
+
+
+async def test_units_of_a_fetch_that_vanished_stay_for_the_other_one_that_wants_them(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store, width=256)
+    room = size_of(model)
+    store.hold_after_bytes = 300_000
+    async with running_node(tmp_path, store, capacity_bytes=room) as node:
+        start, more = model.fetch("start", units=slice(3)), model.fetch("more")
+        await node.want(start, more)
+        await eventually(lambda: store.bytes_read > 300_000)
+
+        await node.want(more)
+        store.release()
+        await eventually(lambda: is_complete(node, "more"))
+
+        with pytest.raises(HostCacheFull):
+            await node.cache.make_room((await stored_model(store, seed=100)).units[:1])
+    assert node.cache.complete_digests == tuple(sorted(unit.digest for unit in model.units))
+
+
+async def test_what_a_prefetch_brought_stays_when_nobody_wants_it_any_more(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch(purpose=FetchPurpose.PREFETCH))
+        await eventually(lambda: is_complete(node))
+        await node.want()
+
+        await node.want(model.fetch("start"))
+        await eventually(lambda: is_complete(node, "start"))
+
+    assert store.bytes_read == model.manifest.total_bytes
+
+
+async def test_a_class_that_rises_speeds_up_the_fetch_that_runs(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    """Without a limit of the card a background fetch stands still beside an interactive one."""
+    first = await stored_model(store, width=256)
+    second = await stored_model(store, width=256, seed=100)
+    store.hold_after_bytes = 0
+    async with running_node(tmp_path, store) as node:
+        await node.want(first.fetch("first"), second.fetch("second", FetchClass.BACKGROUND))
+        await eventually(lambda: node.observed("second").state is FetchState.FETCHING)
+        running = node.fetches._records["second"].task
+
+        await node.want(first.fetch("first"), second.fetch("second", FetchClass.INTERACTIVE))
+        store.release()
+        await eventually(lambda: is_complete(node, "second"))
+
+        assert node.fetches._records["second"].task is running
+    assert store.bytes_read == first.manifest.total_bytes + second.manifest.total_bytes
+
+
+async def test_a_class_that_rises_while_a_fetch_waits_for_room_counts_when_it_runs(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    first, second = await stored_model(store), await stored_model(store, seed=100)
+    async with running_node(tmp_path, store, capacity_bytes=size_of(first)) as node:
+        await node.want(first.fetch("first"))
+        await eventually(lambda: is_complete(node, "first"))
+        await node.want(first.fetch("first"), second.fetch("second", FetchClass.BACKGROUND))
+        assert node.observed("second").state is FetchState.QUEUED
+
+        await node.want(second.fetch("second", FetchClass.INTERACTIVE))
+        await eventually(lambda: is_complete(node, "second"))
+
+        fetch = node.fetches._records["second"].fetch
+        assert fetch is not None and fetch.flow.fetch_class is FetchClass.INTERACTIVE
+
+
+async def test_a_fetch_that_comes_after_its_deadline_goes_on_and_says_so(
+    tmp_path: Path, store: MemoryObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = await stored_model(store)
+    late = model.fetch().model_copy(update={"deadline_ms": 0})
+    in_time = model.fetch("fetch-2").model_copy(update={"deadline_ms": 60_000})
+    async with running_node(tmp_path, store) as node:
+        await node.want(late, in_time)
+        await eventually(lambda: is_complete(node) and is_complete(node, "fetch-2"))
+
+    said = {m.split()[1]: m for m in caplog.messages if "is complete" in m}
+    assert "too late" in said["fetch-1"]
+    assert "too late" not in said["fetch-2"]

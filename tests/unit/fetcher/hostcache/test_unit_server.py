@@ -8,17 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from libs.common.errors import UnitFileLost, UnitsRefused
-from libs.common.states import FetchState
+from libs.common.states import FetchClass, FetchPurpose, FetchState
 from libs.common.testing.objectstore import MemoryObjectStore
-from libs.common.weights.unitclient import MAX_PACKET_BYTES, UnitSession
+from libs.common.weights.unitclient import MAX_PACKET_BYTES, UnitSession, WantedUnits
 from libs.common.weights.unitfile import UnitReader
+from libs.common.weights.unitwriter import file_size_bytes
 from services.fetcher.errors import HostCacheFull
-from tests.unit.fetcher.nodes import Node, running_node, stored_model
+from tests.unit.fetcher.nodes import Node, StoredModel, running_node, stored_model
 from tests.unit.fetcher.worlds import eventually
 
 
@@ -27,14 +29,14 @@ def store() -> MemoryObjectStore:
     return MemoryObjectStore()
 
 
-def take(path: Path, worker_id: str = "worker-1", timeout_s: float = 10) -> list[UnitReader]:
+def take(path: Path, units: WantedUnits, timeout_s: float = 10) -> list[UnitReader]:
     """What a worker does, in a thread of its own."""
-    session = UnitSession(path, worker_id, deadline_s=time.monotonic() + timeout_s)
+    session = UnitSession(path, units, deadline_s=time.monotonic() + timeout_s)
     return list(session.readers())
 
 
-async def taken(node: Node, worker_id: str = "worker-1", timeout_s: float = 10) -> list[UnitReader]:
-    return await asyncio.to_thread(take, node.socket_path, worker_id, timeout_s)
+async def taken(node: Node, model: StoredModel, timeout_s: float = 10) -> list[UnitReader]:
+    return await asyncio.to_thread(take, node.socket_path, model.wanted, timeout_s)
 
 
 def everything(readers: list[UnitReader]) -> dict[str, bytes]:
@@ -48,7 +50,7 @@ async def test_a_worker_gets_its_units_in_order(tmp_path: Path, store: MemoryObj
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
 
-        readers = await taken(node)
+        readers = await taken(node, model)
         content = await asyncio.to_thread(everything, readers)
 
     assert [reader.digest for reader in readers] == [unit.digest for unit in model.units]
@@ -60,7 +62,7 @@ async def test_a_start_may_take_days(tmp_path: Path, store: MemoryObjectStore) -
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
 
-        assert len(await taken(node, timeout_s=3 * 86_400)) == len(model.units)
+        assert len(await taken(node, model, timeout_s=3 * 86_400)) == len(model.units)
 
 
 async def test_a_worker_that_asks_first_waits_for_the_desired_state(
@@ -68,7 +70,7 @@ async def test_a_worker_that_asks_first_waits_for_the_desired_state(
 ) -> None:
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
-        asking = asyncio.create_task(taken(node))
+        asking = asyncio.create_task(taken(node, model))
         await eventually(lambda: bool(asking) and not asking.done())
 
         await node.want(model.fetch(), workers=(model.worker(),))
@@ -84,7 +86,7 @@ async def test_units_are_handed_over_before_their_bytes_are_there(
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
 
-        readers = await taken(node)
+        readers = await taken(node, model)
         assert not any(reader.is_complete for reader in readers)
         store.release()
 
@@ -93,7 +95,11 @@ async def test_units_are_handed_over_before_their_bytes_are_there(
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [b"{", b"[]", b'{"worker_id": 5}', b'{"worker_id": "../x", "deadline_ms": 1}', b"\xff" * 9],
+    [
+        *(b"{", b"[]", b"\xff" * 9, b'{"manifest_digest": 5}'),
+        b'{"manifest_digest": "m", "unit_digests": [7], "deadline_ms": 1}',
+        b'{"manifest_digest": "m", "unit_digests": ["u"]}',
+    ],
 )
 async def test_a_request_that_makes_no_sense_is_refused(
     tmp_path: Path, store: MemoryObjectStore, request_bytes: bytes
@@ -112,16 +118,69 @@ async def test_a_request_that_makes_no_sense_is_refused(
     assert answer["code"] == "bad_request"
 
 
-async def test_a_worker_that_is_not_wanted_gets_nothing(
+async def test_units_that_are_not_desired_are_not_handed_out_although_they_are_there(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model, other = await stored_model(store), await stored_model(store, seed=100)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: node.observed().state is FetchState.COMPLETE)
+        await node.want(other.fetch("fetch-2"))
+
+        with pytest.raises(UnitsRefused) as caught:
+            await taken(node, model, timeout_s=0.1)
+
+    assert caught.value.code == "not_desired"
+
+
+async def test_a_worker_gets_its_units_whichever_fetch_brings_them(
     tmp_path: Path, store: MemoryObjectStore
 ) -> None:
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
-        await node.want(model.fetch(), workers=(model.worker("worker-1"),))
+        await node.want(
+            model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH, slice(2)),
+            model.fetch("start", units=slice(2, None)),
+        )
+
+        readers = await taken(node, model)
+
+        assert await asyncio.to_thread(everything, readers) == model.data
+
+
+async def test_a_failed_fetch_is_no_failure_for_units_that_another_one_brings(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model, too_much = await stored_model(store), await stored_model(store, num_layers=20)
+    store.hold_after_bytes = 0
+    capacity_bytes = sum(file_size_bytes(unit) for unit in model.units)
+    async with running_node(tmp_path, store, capacity_bytes=capacity_bytes) as node:
+        await node.want(too_much.fetch("fetch-1"))
+        await eventually(lambda: node.observed("fetch-1").state is FetchState.FAILED)
+        await node.want(too_much.fetch("fetch-1"), model.fetch("fetch-2"))
+        store.release()
+
+        readers = await taken(node, model)
+        with pytest.raises(UnitsRefused, match="no room") as caught:
+            await taken(node, too_much)
+
+        assert await asyncio.to_thread(everything, readers) == model.data
+    assert caught.value.code == "fetch_failed"
+
+
+async def test_units_that_nobody_wants_any_more_are_refused_at_once(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(workers=(model.worker(),))  # no fetch: the files do not come
+        ask = partial(UnitSession, node.socket_path, model.wanted)
+        session = await asyncio.to_thread(ask, deadline_s=time.monotonic() + 600)
+
+        await node.want()
 
         with pytest.raises(UnitsRefused) as caught:
-            await taken(node, "worker-2", timeout_s=0.1)
-
+            await asyncio.wait_for(asyncio.to_thread(list, session.readers()), 10)
     assert caught.value.code == "not_desired"
 
 
@@ -133,7 +192,7 @@ async def test_a_worker_learns_why_its_units_do_not_come(
         await node.want(model.fetch(), workers=(model.worker(),))
 
         with pytest.raises(UnitsRefused, match="no room") as caught:
-            await taken(node)
+            await taken(node, model)
 
     assert caught.value.code == "fetch_failed"
 
@@ -146,7 +205,7 @@ async def test_units_without_a_fetch_are_waited_for_until_the_deadline(
         await node.want(workers=(model.worker(),))
 
         with pytest.raises(UnitsRefused) as caught:
-            await taken(node, timeout_s=0.1)
+            await taken(node, model, timeout_s=0.1)
 
     assert caught.value.code == "deadline"
 
@@ -156,7 +215,7 @@ async def test_a_worker_waits_for_a_fetcher_that_starts_later(
 ) -> None:
     model = await stored_model(store)
     path = tmp_path / "sockets" / "fetcher.sock"
-    asking = asyncio.create_task(asyncio.to_thread(take, path))
+    asking = asyncio.create_task(asyncio.to_thread(take, path, model.wanted))
 
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
@@ -165,7 +224,7 @@ async def test_a_worker_waits_for_a_fetcher_that_starts_later(
 
 async def test_no_fetcher_until_the_deadline_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UnitFileLost, match="no fetcher answered"):
-        await asyncio.to_thread(take, tmp_path / "nobody.sock", "worker-1", 0.1)
+        await asyncio.to_thread(take, tmp_path / "nobody.sock", WantedUnits("m", ()), 0.1)
 
 
 async def test_held_units_are_not_evicted_and_dropped_ones_are(
@@ -174,7 +233,7 @@ async def test_held_units_are_not_evicted_and_dropped_ones_are(
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
-        readers = await taken(node)
+        readers = await taken(node, model)
         await asyncio.to_thread(everything, readers)
         await node.want()
         await eventually(lambda: not node.cache._pins)
@@ -194,7 +253,8 @@ async def test_a_worker_that_hangs_up_frees_its_slot(
         num_open = len(os.listdir("/proc/self/fd"))
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.connect(str(node.socket_path))
-            connection.sendall(b'{"worker_id": "worker-1", "deadline_ms": 60000}')
+            request = {"manifest_digest": "m", "unit_digests": ["u"], "deadline_ms": 60_000}
+            connection.sendall(json.dumps(request).encode())
             await eventually(lambda: len(os.listdir("/proc/self/fd")) == num_open + 2)
 
         await eventually(lambda: len(os.listdir("/proc/self/fd")) == num_open)
@@ -211,7 +271,7 @@ async def test_a_node_that_was_out_of_descriptors_serves_again(
             early.connect(str(node.socket_path))
             await eventually(lambda: "was not accepted" in caplog.text)
 
-        readers = await taken(node)
+        readers = await taken(node, model)
 
     assert len(readers) == len(model.units)
 
@@ -235,7 +295,7 @@ async def test_a_worker_cannot_write_through_its_descriptor(
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
         await node.want(model.fetch(), workers=(model.worker(),))
-        await taken(node)
+        await taken(node, model)
         descriptor = node.cache.lease(model.units[0].digest)
 
         assert descriptor is not None
@@ -259,11 +319,13 @@ def test_the_worker_side_needs_nothing_but_the_standard_library() -> None:
 
 SMALL_WORKER = """
 import resource, sys, time
+from functools import partial
 from pathlib import Path
 from libs.common.errors import UnitFileError
-from libs.common.weights.unitclient import UnitSession
+from libs.common.weights.unitclient import UnitSession, WantedUnits
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-session = UnitSession(Path(sys.argv[1]), "worker-1", deadline_s=time.monotonic() + 10)
+units = WantedUnits(sys.argv[3], tuple(sys.argv[4:]))
+session = UnitSession(Path(sys.argv[1]), units, deadline_s=time.monotonic() + 10)
 kept = []
 try:
     for reader in session.readers():
@@ -289,6 +351,7 @@ async def test_a_worker_that_may_not_open_so_many_files_is_told_so(
         await eventually(lambda: node.observed().state is FetchState.COMPLETE)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", SMALL_WORKER, str(node.socket_path), habit),
+            *(model.digest, *model.wanted.digests),
             cwd=Path(__file__).parents[4],
             stdout=asyncio.subprocess.PIPE,
         )

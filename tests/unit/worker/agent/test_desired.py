@@ -1,7 +1,7 @@
 import pytest
 
 from libs.common.bus.messages import FetchSpec, NodeDesired
-from libs.common.states import FetchClass
+from libs.common.states import FetchClass, FetchPurpose
 from services.worker.agent.desired import Changes, DesiredLog, Retired, changes, fetch_class_of
 from tests.unit.worker.making import worker_spec
 
@@ -73,14 +73,33 @@ def test_only_so_many_retired_ids_are_remembered() -> None:
     assert "worker-b" in retired and "worker-c" in retired
 
 
-def test_a_workers_weights_are_as_urgent_as_their_fetch() -> None:
-    fetch = FetchSpec(
-        fetch_id="fetch-a",
-        worker_id="worker-a",
+def fetch(fetch_class: FetchClass, *units: str) -> FetchSpec:
+    return FetchSpec(
+        fetch_id=f"fetch-{fetch_class}",
+        purpose=FetchPurpose.START,
+        fetch_class=fetch_class,
         manifest_digest="0" * 64,
-        unit_digests=("1" * 64,),
-        fetch_class=FetchClass.BACKGROUND,
+        unit_digests=tuple(unit * 64 for unit in units),
     )
-    state = desired(1, 1, "worker-a", "worker-b").model_copy(update={"fetches": (fetch,)})
-    assert fetch_class_of("worker-a", state) is FetchClass.BACKGROUND
-    assert fetch_class_of("worker-b", state) is FetchClass.INTERACTIVE
+
+
+@pytest.mark.parametrize(
+    ("fetches", "expected"),
+    [
+        pytest.param([], FetchClass.INTERACTIVE, id="nobody says"),
+        pytest.param([fetch(FetchClass.BACKGROUND, "1")], FetchClass.BACKGROUND, id="its own"),
+        pytest.param([fetch(FetchClass.BACKGROUND, "2")], FetchClass.INTERACTIVE, id="other units"),
+        pytest.param(
+            [fetch(FetchClass.BACKGROUND, "1", "2"), fetch(FetchClass.INTERACTIVE, "1")],
+            FetchClass.INTERACTIVE,
+            id="prefetched, then wanted",
+        ),
+    ],
+)
+def test_a_workers_weights_are_as_urgent_as_the_fetches_of_its_units(
+    fetches: list[FetchSpec], expected: FetchClass
+) -> None:
+    state = desired(1, 1, "worker-a").model_copy(update={"fetches": tuple(fetches)})
+    worker = state.workers[0].model_copy(update={"unit_digests": ("1" * 64,)})
+
+    assert fetch_class_of(worker, state) is expected

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.weights.unitclient import MAX_PACKET_BYTES, SOCKET_NAME
+from libs.common.weights.unitclient import MAX_REQUEST_BYTES, SOCKET_NAME, WantedUnits
 from services.worker.errors import WeightsUnavailable
 from services.worker.runtime.start_steps import StartSteps
 from services.worker.runtime.unit_feed import UnitFeed
@@ -16,7 +16,7 @@ from services.worker.runtime.unit_feed import UnitFeed
 def answer_once(listener: socket.socket, packet: bytes) -> None:
     connection, _ = listener.accept()
     with connection:
-        connection.recv(MAX_PACKET_BYTES)
+        connection.recv(MAX_REQUEST_BYTES)
         connection.sendall(packet)
 
 
@@ -46,7 +46,7 @@ def test_an_answer_that_makes_no_sense_ends_the_wait_for_weights(
         threading.Thread(target=answer_once, args=(listener, packet), daemon=True).start()
         feed = UnitFeed(
             tmp_path / SOCKET_NAME,
-            "worker-a",
+            WantedUnits("0" * 64, ("1" * 64,)),
             deadline_s=time.monotonic() + 30,
             steps=StartSteps(lambda _: None),
             failed=fail,

@@ -1,4 +1,7 @@
-"""Fetches with an identity of their own. Those of workers that live keep their worker's id."""
+"""Fetches with an identity of their own.
+
+Workers that live get one whose id is the worker's, as their fetchers know it already.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -44,6 +47,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_fetches_endpoint_id", "fetches", ["endpoint_id"])
     op.create_index("ix_fetches_worker_id", "fetches", ["worker_id"])
+    op.create_index(
+        "uq_fetches_start_of_worker",
+        "fetches",
+        ["worker_id"],
+        unique=True,
+        postgresql_where=sa.text("purpose = 'start'"),
+    )
     op.execute(
         """
         INSERT INTO fetches (id, node_id, endpoint_id, worker_id, purpose, fetch_class,
@@ -51,10 +61,25 @@ def upgrade() -> None:
         SELECT id, node_id, endpoint_id, id, 'start', fetch_class,
             spec->>'manifest_digest', spec->'unit_digests', spec->>'traceparent', is_desired,
             created_at
-        FROM workers WHERE is_desired
+        FROM workers
+        WHERE is_desired OR id IN (SELECT worker_id FROM reservations)
         """
     )
+    op.drop_column("workers", "fetch_class")
 
 
 def downgrade() -> None:
+    op.add_column(
+        "workers",
+        sa.Column(
+            "fetch_class", sa.String, nullable=False, server_default=sa.text("'interactive'")
+        ),
+    )
+    op.execute(
+        """
+        UPDATE workers SET fetch_class = fetches.fetch_class FROM fetches
+        WHERE fetches.worker_id = workers.id AND fetches.purpose = 'start'
+        """
+    )
+    op.alter_column("workers", "fetch_class", server_default=None)
     op.drop_table("fetches")
