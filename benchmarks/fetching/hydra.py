@@ -13,7 +13,7 @@ from libs.common.states import FetchClass, FetchPurpose, FetchState
 from libs.common.weights.manifest import CHUNK_SIZE_BYTES
 from libs.common.weights.unitheader import header_bytes
 from services.fetcher import bootstrap
-from services.fetcher.hostcache.unit_heartbeat import Pulse
+from services.fetcher.hostcache.unit_heartbeat import UnitHeartbeat
 from services.fetcher.settings import FetcherSettings
 
 NODE = "node-1"
@@ -29,7 +29,7 @@ async def _fetch(job: Job) -> Sample:
     async with S3ObjectStore(job.object_store) as store:
         fetcher = bootstrap.build(_settings(job), store)
         fetcher.cache.adopt()
-        with Pulse(fetcher.cache.beat):
+        with UnitHeartbeat(fetcher.cache.beat):
             gc.freeze()  # as the fetcher does at its start
             await _complete(fetcher, job.warm_up, version=1)
             warming_cpu_s = _make_pages(fetcher, job) if job.is_warm else 0.0

@@ -31,7 +31,7 @@ from services.fetcher.heartbeat import send_heartbeats, touch_health_file
 from services.fetcher.hostcache.eviction import RefetchCost
 from services.fetcher.hostcache.hostcache import HostCache
 from services.fetcher.hostcache.page_warming import keep_warm
-from services.fetcher.hostcache.unit_heartbeat import Pulse
+from services.fetcher.hostcache.unit_heartbeat import UnitHeartbeat
 from services.fetcher.hostcache.unit_server import UnitServer, UnitSources
 from services.fetcher.imports import gguf_conversion as conversion
 from services.fetcher.imports.gguf_conversion import ConversionLimits
@@ -128,7 +128,7 @@ async def run(settings: FetcherSettings) -> None:
         store = await stack.enter_async_context(S3ObjectStore(settings.object_store))
         fetcher = build(settings, store)
         fetcher.cache.adopt()
-        stack.enter_context(Pulse(fetcher.cache.beat))
+        stack.enter_context(UnitHeartbeat(fetcher.cache.beat))
         bus = await stack.enter_async_context(_connected(settings))
         stack.push_async_callback(fetcher.fetches.close)
         await stack.enter_async_context(fetcher.unit_server.serving())

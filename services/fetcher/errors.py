@@ -40,7 +40,7 @@ class HostCacheFull(FetcherError):
         )
 
     @property
-    def is_hopeless(self) -> bool:
+    def can_never_fit(self) -> bool:
         """It would not fit if nothing else were there."""
         return self.needed_bytes > self.capacity_bytes
 

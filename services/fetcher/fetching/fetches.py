@@ -255,7 +255,7 @@ class Fetches:
             try:
                 return await self._parts.cache.make_room(units)
             except HostCacheFull as exc:
-                if exc.is_hopeless or time.monotonic() > deadline_s:
+                if exc.can_never_fit or time.monotonic() > deadline_s:
                     raise
             await asyncio.sleep(_ROOM_POLL_S)
 

@@ -24,7 +24,7 @@ async def keep_warm(
     period_s: float = _PERIOD_S,
 ) -> None:
     """For ever: fill up when the node was idle for `quiet_s`, one file after the other."""
-    with ThreadPoolExecutor(1, "warming", initializer=_give_way) as pool:
+    with ThreadPoolExecutor(1, "warming", initializer=_take_lowest_priority) as pool:
         idle_s = 0.0
         while True:
             idle_s = idle_s + period_s if is_idle() else 0.0
@@ -42,5 +42,5 @@ async def _fill(cache: HostCache, is_idle: Callable[[], bool], pool: ThreadPoolE
         logger.info("no pages for the next fetch: %s", exc.strerror)
 
 
-def _give_way() -> None:
+def _take_lowest_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 INTERVAL_S = 0.4
 
 
-class Pulse:
+class UnitHeartbeat:
     """Calls `beat` every 0.4 s between enter and exit."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         self._beat = beat
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="unit-heartbeat", daemon=True)
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "UnitHeartbeat":
         self._thread.start()
         return self
 

@@ -102,7 +102,7 @@ class UnitServer:
         try:
             request = await _read_request(connection)
             handing = asyncio.create_task(self._hand_over(connection, request))
-            await _until_done_or_gone(handing, connection)
+            await _run_while_connected(handing, connection)
         except UnitsRefused as exc:
             await send_packet(connection, _refusal(exc.code, str(exc)))
         except HydraError as exc:
@@ -185,9 +185,9 @@ async def _read_request(connection: socket.socket) -> _Request:
     return _Request(units, time.monotonic() + wait_ms / 1000)
 
 
-async def _until_done_or_gone(work: "asyncio.Task[None]", connection: socket.socket) -> None:
+async def _run_while_connected(work: "asyncio.Task[None]", connection: socket.socket) -> None:
     """Finish `work`, or cancel it when the worker hangs up: nobody would read the answer."""
-    gone = asyncio.create_task(_hang_up(connection))
+    gone = asyncio.create_task(_until_closed(connection))
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
@@ -197,6 +197,6 @@ async def _until_done_or_gone(work: "asyncio.Task[None]", connection: socket.soc
         await cancel_all((work, gone))
 
 
-async def _hang_up(connection: socket.socket) -> None:
+async def _until_closed(connection: socket.socket) -> None:
     with contextlib.suppress(ConnectionError):
         await asyncio.get_running_loop().sock_recv(connection, 1)

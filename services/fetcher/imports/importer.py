@@ -20,10 +20,10 @@ from libs.common.weights.manifest_json import decode_manifest, encode_manifest
 from services.fetcher.errors import ImportRefused
 from services.fetcher.imports.architectures import ModelPlan, PlannedUnit, plan_model
 from services.fetcher.imports.checkpoint import Checkpoint, read_checkpoint
-from services.fetcher.imports.companions import Companions, read_companions
 from services.fetcher.imports.gguf_conversion import ConversionLimits, converted_gguf
 from services.fetcher.imports.repack import layout_of, pack_unit
 from services.fetcher.imports.source import SourceFolder, opened_folder
+from services.fetcher.imports.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from services.fetcher.imports.upload import Uploader
 
 logger = logging.getLogger(__name__)
@@ -106,10 +106,10 @@ class Importer:
             dtype=checked.checkpoint.dtype,
             max_context_tokens=checked.plan.max_context_tokens,
             vocab_size=checked.plan.vocab_size,
-            bos_token_id=checked.companions.bos_token_id,
-            eos_token_ids=checked.companions.eos_token_ids,
+            bos_token_id=checked.tokenizer.bos_token_id,
+            eos_token_ids=checked.tokenizer.eos_token_ids,
             kv_bytes_per_token=checked.plan.kv_bytes_per_token,
-            tokenizer_files=await self._store_companions(checked.companions),
+            tokenizer_files=await self._store_tokenizer(checked.tokenizer),
             units=tuple(units),
         )
         data = _checked_bytes(manifest)
@@ -134,9 +134,9 @@ class Importer:
         tally.add(entry.size_bytes, was_sent)
         return entry
 
-    async def _store_companions(self, companions: Companions) -> tuple[FileEntry, ...]:
+    async def _store_tokenizer(self, tokenizer: TokenizerFiles) -> tuple[FileEntry, ...]:
         entries = []
-        for name, data in sorted(companions.files.items()):
+        for name, data in sorted(tokenizer.files.items()):
             digest = await self._uploader.put_bytes(tokenizer_key, data)
             entries.append(FileEntry(name, digest, len(data)))
         return tuple(entries)
@@ -146,7 +146,7 @@ class Importer:
 class _Checked:
     checkpoint: Checkpoint
     plan: ModelPlan
-    companions: Companions
+    tokenizer: TokenizerFiles
     owner: str | None
 
 
@@ -155,8 +155,8 @@ def _check(folder: SourceFolder, owner: str | None) -> _Checked:
     checkpoint = read_checkpoint(folder)
     plan = plan_model(checkpoint.config, checkpoint.dtype)
     checkpoint.check_against(plan)
-    companions = read_companions(folder, checkpoint.config, plan.vocab_size)
-    return _Checked(checkpoint, plan, companions, owner)
+    tokenizer = read_tokenizer_files(folder, checkpoint.config, plan.vocab_size)
+    return _Checked(checkpoint, plan, tokenizer, owner)
 
 
 def _checked_bytes(manifest: Manifest) -> bytes:

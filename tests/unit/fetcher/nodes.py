@@ -22,7 +22,7 @@ from services.fetcher.fetching.manifests import Manifests
 from services.fetcher.fetching.rate_meter import RateMeter
 from services.fetcher.fetching.transfer import Transfer
 from services.fetcher.hostcache.hostcache import HostCache
-from services.fetcher.hostcache.unit_heartbeat import Pulse
+from services.fetcher.hostcache.unit_heartbeat import UnitHeartbeat
 from services.fetcher.hostcache.unit_server import UnitServer, UnitSources
 from services.fetcher.service import FetcherService
 from tests.unit.common.weights.builders import safetensors_unit, tiny_manifest
@@ -162,7 +162,7 @@ async def running_node(
     )
     socket_path = folder / "sockets" / "fetcher.sock"
     server = UnitServer(socket_path, UnitSources(desired, manifests, fetches, cache, changed))
-    with Pulse(cache.beat):
+    with UnitHeartbeat(cache.beat):
         async with server.serving():
             try:
                 yield Node(store, socket_path, cache, fetches, service, changed)

@@ -191,7 +191,7 @@ async def test_full_shared_memory_evicts_and_then_says_what_to_change(tmp_path: 
         await cache.make_room([unit(3), unit(4)])
 
     assert cache.complete_digests == (unit(2).digest,)
-    assert not caught.value.is_hopeless
+    assert not caught.value.can_never_fit
     assert str(caught.value) == (
         f"shared memory is full: {2 * FILE_BYTES} bytes are needed in {tmp_path}, whose file "
         f"system has {FILE_BYTES} of {2 * FILE_BYTES} free, and {FILE_BYTES} are in use by workers "

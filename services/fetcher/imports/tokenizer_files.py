@@ -1,4 +1,4 @@
-"""What travels with the weights: tokenizer, chat template, special token ids."""
+"""The files that a model needs beside its weights: tokenizer, chat template, special tokens."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,15 @@ GENERATION_CONFIG = "generation_config.json"
 
 
 @dataclass(frozen=True)
-class Companions:
+class TokenizerFiles:
     files: dict[str, bytes]  # name → content, as it will be stored
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
 
 
-def read_companions(folder: SourceFolder, config: JsonObject, vocab_size: int) -> Companions:
+def read_tokenizer_files(
+    folder: SourceFolder, config: JsonObject, vocab_size: int
+) -> TokenizerFiles:
     """Raises ImportRefused."""
     tokenizer = folder.open_if_present(TOKENIZER)
     if tokenizer is None:
@@ -42,7 +44,7 @@ def read_companions(folder: SourceFolder, config: JsonObject, vocab_size: int) -
         files[CHAT_TEMPLATE] = template
     generation = _optional_json(folder, GENERATION_CONFIG, MAX_CONFIG_BYTES)
     sources = [source for source in (generation, config) if source is not None]
-    return Companions(files, _bos(sources, vocab_size), _eos(sources, vocab_size))
+    return TokenizerFiles(files, _bos(sources, vocab_size), _eos(sources, vocab_size))
 
 
 def _optional_json(folder: SourceFolder, name: str, max_bytes: int) -> JsonObject | None:
