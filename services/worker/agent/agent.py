@@ -22,10 +22,10 @@ from libs.common.states import FetchClass, WorkerState
 from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
 from services.worker.agent.device_monitor import measure_regularly
 from services.worker.agent.engine_meter import EngineMeter
-from services.worker.agent.heartbeat_trigger import News
+from services.worker.agent.heartbeat_trigger import HeartbeatTrigger
 from services.worker.agent.processes.launcher import Launcher
 from services.worker.agent.processes.supervised import SupervisedWorker
-from services.worker.agent.processes.watchdog import PATIENCE, Patience
+from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLimits
 from services.worker.agent.requests.bridge import Bridge
 from services.worker.agent.settings import DeviceKind, DeviceSettings
 from services.worker.agent.translate import start_frame
@@ -38,7 +38,7 @@ DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
 class Agent:
-    """`news` hears whenever the next heartbeat would say something new."""
+    """`heartbeat_trigger` is set whenever the next heartbeat would say something new."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class Agent:
         bus: Bus,
         clock: Clock,
         data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
-        patience: Patience = PATIENCE,
+        limits: WatchdogLimits = WATCHDOG_LIMITS,
     ) -> None:
-        self.news = News()
+        self.heartbeat_trigger = HeartbeatTrigger()
         self._node_id, self._boot_id = node_id, boot_id
         self._devices, self._capacities = devices, capacities
         self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
         self._launcher, self._bus, self._clock = launcher, bus, clock
-        self._patience = patience
+        self._limits = limits
         self._log = DesiredLog(boot_id)
         self._retired = Retired()
         self._workers: dict[str, SupervisedWorker] = {}
@@ -86,7 +86,7 @@ class Agent:
     async def close(self) -> None:
         """Take no more orders, stop every worker, stop listening for requests; in bounded time."""
         try:
-            async with asyncio.timeout(self._patience.end_s):
+            async with asyncio.timeout(self._limits.end_s):
                 if self._subscription is not None:
                     await self._subscription.unsubscribe()
                 await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
@@ -111,7 +111,7 @@ class Agent:
             self._update(spec)
         for spec in due.launch:
             await self._launch(spec, fetch_class_of(spec, desired))
-        self.news.note()
+        self.heartbeat_trigger.note()
         return reply
 
     async def _launch(self, spec: WorkerSpec, fetch_class: FetchClass) -> None:
@@ -124,8 +124,8 @@ class Agent:
         worker = SupervisedWorker(
             spec,
             clock=self._clock,
-            changed=self.news.note,
-            patience=self._patience,
+            changed=self.heartbeat_trigger.note,
+            limits=self._limits,
             meter=self._meter,
         )
         if spec.stage_index == 0:
@@ -140,8 +140,8 @@ class Agent:
             bus=self._bus,
             clock=self._clock,
             send=worker.send,
-            load_changed=self.news.note_load,
-            slot_freed=self.news.note,
+            load_changed=self.heartbeat_trigger.note_load,
+            slot_freed=self.heartbeat_trigger.note,
         )
         await bridge.open()
         worker.bridge = bridge
@@ -163,7 +163,7 @@ class Agent:
         await worker.stop()
         if self._workers.pop(worker_id, None) is not None:
             self._parted[worker_id] = worker.observed()
-        self.news.note()
+        self.heartbeat_trigger.note()
 
     # ------------------------------------------------------------ what it sees
 
@@ -200,7 +200,7 @@ class Agent:
         told = [w for w in heartbeat.workers if self._parted.get(w.worker_id) == w]
         for worker in told:
             del self._parted[worker.worker_id]
-            self.news.note()
+            self.heartbeat_trigger.note()
 
     # ------------------------------------------------------------------ chores
 

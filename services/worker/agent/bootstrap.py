@@ -41,7 +41,7 @@ def build_agent(settings: AgentSettings, bus: Bus, launcher: Launcher) -> Agent:
         bus=bus,
         clock=SystemClock(),
         data_plane=settings.data_plane,
-        patience=settings.patience,
+        limits=settings.watchdog_limits,
     )
 
 
@@ -58,7 +58,9 @@ async def run(settings: AgentSettings) -> None:
             standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)
         )
         beating = asyncio.create_task(
-            send_heartbeats(agent.heartbeat, agent.was_sent, agent.news, bus, settings.health_file)
+            send_heartbeats(
+                agent.heartbeat, agent.was_sent, agent.heartbeat_trigger, bus, settings.health_file
+            )
         )
         try:
             await _stopped_or_failed(stop, beating)

@@ -1,4 +1,4 @@
-"""Telling the scheduler what the agent observes: when there are news, and each second."""
+"""Telling the scheduler what the agent observes: on every change, and each second."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from libs.common.bus.bus import Bus
 from libs.common.bus.messages import AgentHeartbeat
 from libs.common.bus.subjects import NODE_AGENT_HEARTBEAT
 from libs.common.errors import BusError
-from services.worker.agent.heartbeat_trigger import News
+from services.worker.agent.heartbeat_trigger import HeartbeatTrigger
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ PUBLISH_TIMEOUT_S = 2.0
 async def send_heartbeats(
     observe: Callable[[], AgentHeartbeat],
     sent: Callable[[AgentHeartbeat], None],
-    news: News,
+    trigger: HeartbeatTrigger,
     bus: Bus,
     health_file: Path,
 ) -> None:
@@ -33,19 +33,19 @@ async def send_heartbeats(
     """
     while True:
         health_file.touch()  # noqa: ASYNC240 - one system call on a local file
-        news.clear()  # what changes from here on is told by the next one
+        trigger.clear()  # what changes from here on is told by the next one
         await _publish(observe, sent, bus)
         await asyncio.sleep(COALESCE_S)  # after it: what changes first is told at once
         with suppress(TimeoutError):  # nothing new for an interval
             async with asyncio.timeout(INTERVAL_S):
-                await news.wait()
+                await trigger.wait()
 
 
 async def _publish(
     observe: Callable[[], AgentHeartbeat], sent: Callable[[AgentHeartbeat], None], bus: Bus
 ) -> None:
     if not bus.is_connected:
-        return  # a buffered heartbeat would be old news when it arrives
+        return  # a buffered heartbeat would be out of date when it arrives
     message = observe()
     try:
         async with asyncio.timeout(PUBLISH_TIMEOUT_S):

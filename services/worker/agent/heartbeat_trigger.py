@@ -1,4 +1,4 @@
-"""When the next heartbeat is due before its time, and why. For one event loop."""
+"""Decides when a heartbeat is due before its time. For one event loop."""
 
 import asyncio
 from contextlib import suppress
@@ -6,8 +6,8 @@ from contextlib import suppress
 LOAD_INTERVAL_S = 0.25
 
 
-class News:
-    """What somebody waits for is told at once, load that changes without end a few times a second.
+class HeartbeatTrigger:
+    """Sets off heartbeats: at once for what somebody waits for, a few times a second for load.
 
     Load that changes after a while of rest is told at once too.
     """

@@ -9,10 +9,10 @@ from libs.common.ids import is_id
 from libs.common.network.nic_rate_limiter import LIMITER_FILE_NAME
 from libs.common.settings import BusSettings, Environment, parse_size_bytes
 from libs.common.weights.unitclient import SOCKET_NAME
-from services.worker.agent.processes.watchdog import PATIENCE, Patience
+from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLimits
 from services.worker.frames.dataplane import DataPlaneOptions, Security
 
-MIN_ENGINE_PATIENCE_S = 5.0
+MIN_ENGINE_STALL_S = 5.0
 # Waiting longer costs more of a cold start than it may save: a start by itself takes a second.
 BIND_TIMEOUT_S = 0.5
 
@@ -49,7 +49,7 @@ class AgentSettings:
     log_level: str
     security: Security  # HYDRA_DATA_PLANE, the same on all nodes
     advertise_host: str  # where other nodes' stages reach this node's
-    engine_patience_s: float  # how long a ready worker's engine may stand still
+    engine_stall_s: float  # how long a ready worker's engine may stand still
     standby_runtimes: int  # processes that wait ready-made for a worker to be launched; 0: none
     standby_bind_timeout_s: float  # without its answer a process is launched instead
 
@@ -63,8 +63,8 @@ class AgentSettings:
         return DataPlaneOptions(self.security, self.advertise_host, str(limiter))
 
     @property
-    def patience(self) -> Patience:
-        return Patience(engine_s=self.engine_patience_s)
+    def watchdog_limits(self) -> WatchdogLimits:
+        return WatchdogLimits(engine_s=self.engine_stall_s)
 
     @classmethod
     def read(cls, env: Environment) -> "AgentSettings":
@@ -80,7 +80,7 @@ class AgentSettings:
             log_level=env.text("LOG_LEVEL", "INFO"),
             security=_security(env),
             advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
-            engine_patience_s=_engine_patience_s(env),
+            engine_stall_s=_engine_stall_s(env),
             standby_runtimes=env.integer("STANDBY_RUNTIMES", 0),
             standby_bind_timeout_s=env.seconds("STANDBY_BIND_TIMEOUT_S", BIND_TIMEOUT_S),
         )
@@ -93,12 +93,12 @@ def _node_id(env: Environment) -> str:
     return node_id
 
 
-def _engine_patience_s(env: Environment) -> float:
-    patience_s = env.seconds("ENGINE_PATIENCE_S", PATIENCE.engine_s)
-    if patience_s < MIN_ENGINE_PATIENCE_S:
-        expected = f"at least {MIN_ENGINE_PATIENCE_S:g}: an idle engine notes progress each second"
-        raise SettingsError(env.prefix + "ENGINE_PATIENCE_S", f"{patience_s:g}", expected)
-    return patience_s
+def _engine_stall_s(env: Environment) -> float:
+    stall_s = env.seconds("ENGINE_PATIENCE_S", WATCHDOG_LIMITS.engine_s)
+    if stall_s < MIN_ENGINE_STALL_S:
+        expected = f"at least {MIN_ENGINE_STALL_S:g}: an idle engine notes progress each second"
+        raise SettingsError(env.prefix + "ENGINE_PATIENCE_S", f"{stall_s:g}", expected)
+    return stall_s
 
 
 def _security(env: Environment) -> Security:

@@ -1,4 +1,4 @@
-"""Bus messages to frames and back: the two speak of the same things in their own words."""
+"""Translates bus messages to frames and back."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -17,8 +17,8 @@ import torch
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.states import FinishReason
 from services.worker.engine.attention.kv_cache import KvCache, kv_bytes_per_token
+from services.worker.engine.execution.command_queue import Add, Cancel, Command, CommandQueue
 from services.worker.engine.execution.executor import Executor
-from services.worker.engine.execution.inbox import Add, Cancel, Command, Inbox
 from services.worker.engine.execution.pipeline import Pipeline, Returned
 from services.worker.engine.execution.ring import Loopback, Ring
 from services.worker.engine.model.place import Place
@@ -52,21 +52,21 @@ class StageEngine:
         place = place or Place.whole(config.num_layers)
         self._executor = Executor(config, source, options, place)
         self._pipeline = Pipeline(self._executor, ring or Loopback(), options.events)
-        room = self._executor.room
-        self.max_context_tokens = room.max_context_tokens
+        capacity = self._executor.capacity
+        self.max_context_tokens = capacity.max_context_tokens
         self._vocab_size = config.vocab_size
         self._eos_token_ids = options.eos_token_ids
         self._schedule = Schedule(
-            num_kv_slots=room.num_slots,
+            num_kv_slots=capacity.num_slots,
             max_running=options.max_running,
-            max_step_tokens=room.max_tokens,
+            max_step_tokens=capacity.max_tokens,
             num_batches=place.num_stages,
         )
         self._kv_bytes_per_token = kv_bytes_per_token(config, len(place.layers), options.dtype)
-        self._inbox = Inbox()
+        self._commands_in = CommandQueue()
         self._sequences: dict[str, Sequence] = {}  # by request id
         self._num_arrived = 0
-        self._stats = EngineStats(kv_capacity_bytes=room.num_slots * self._kv_bytes_per_token)
+        self._stats = EngineStats(kv_capacity_bytes=capacity.num_slots * self._kv_bytes_per_token)
 
     @property
     def stats(self) -> EngineStats:
@@ -100,12 +100,12 @@ class StageEngine:
         self._put(Cancel(request_id, attempt))
 
     def _put(self, command: Command) -> None:
-        self._inbox.put(command)
+        self._commands_in.put(command)
         self._pipeline.wake()
 
     def wake(self) -> None:
         """End `wait_for_work` or a step's waiting early."""
-        self._inbox.wake()
+        self._commands_in.wake()
         self._pipeline.wake()
 
     @property
@@ -116,7 +116,7 @@ class StageEngine:
     def wait_for_work(self, timeout_s: float) -> None:
         """Return at once while requests are unfinished, otherwise when one arrives."""
         if self.is_idle:
-            self._inbox.wait(timeout_s)
+            self._commands_in.wait(timeout_s)
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
@@ -168,7 +168,7 @@ class StageEngine:
 
     def _take_commands(self) -> list[Output]:
         outputs: list[Output] = []
-        for command in self._inbox.drain():
+        for command in self._commands_in.drain():
             match command:
                 case Add(request):
                     outputs += self._add(request)

@@ -1,4 +1,4 @@
-"""Who a stage is and whom it lets in. Plain values; the agent reads them too, without ZeroMQ."""
+"""Identity and security of a stage on the data plane. Plain values, without ZeroMQ."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

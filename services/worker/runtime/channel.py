@@ -31,7 +31,7 @@ from services.worker.frames.frames import (
     encode,
 )
 from services.worker.runtime.failure_causes import cause_of
-from services.worker.runtime.frame_queue import Incoming
+from services.worker.runtime.frame_queue import FrameQueue
 from services.worker.runtime.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Channel:
     def __init__(self, worker_end: socket.socket) -> None:
         self.progress = Progress()  # noted by the engine's thread
         self._socket = worker_end
-        self._incoming = Incoming()
+        self._incoming = FrameQueue()
         self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
         self._stats = StatsChanged(0, 0, 0)
         self._connect: Callable[[ConnectPeers], None] = _no_neighbours

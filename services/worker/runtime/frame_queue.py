@@ -1,4 +1,4 @@
-"""Frames for the engine's thread, which may not look for minutes while weights arrive."""
+"""A queue of frames for the engine's thread, which may be busy for minutes while weights arrive."""
 
 import threading
 from collections import deque
@@ -6,7 +6,7 @@ from collections import deque
 from services.worker.frames.frames import CancelGeneration, GenerateTokens, ToWorker
 
 
-class Incoming:
+class FrameQueue:
     """First in, first out; any thread may call. A prompt whose client has left takes no memory."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from services.worker.runtime.start_steps import StartSteps
 NIC_CREDIT_S = 0.02
 
 
-class NicCap:
+class NicSendLimiter:
     """Holds messages back so that the node stays within its rate, fetches included."""
 
     def __init__(self, path: Path, waits: Callable[[], None] = lambda: None) -> None:
@@ -49,7 +49,7 @@ class NeighbourConnections:
             failed=lambda error: channel.fail(cause_of(error)),
             before_send=_no_cap
             if options.nic_ledger is None
-            else NicCap(Path(options.nic_ledger), channel.progress.note),
+            else NicSendLimiter(Path(options.nic_ledger), channel.progress.note),
         )
 
     @property

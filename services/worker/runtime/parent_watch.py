@@ -1,4 +1,4 @@
-"""A worker process ends when its agent does, whatever it is doing at that moment."""
+"""Ends a worker process when its agent ends, whatever it is doing at that moment."""
 
 import os
 import signal

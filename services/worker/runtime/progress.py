@@ -1,4 +1,4 @@
-"""Whether the thread that owns the engine moves, for those who watch over it. Stdlib only."""
+"""Counts what the engine's thread does, so that others see whether it hangs. Stdlib only."""
 
 
 class Progress:

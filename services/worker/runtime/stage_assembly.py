@@ -59,7 +59,7 @@ def stage_loop(parts: WorkerParts) -> MainLoop:
     if isinstance(placement, SlabPlacement):
         with parts.steps.step("warm_up"):
             unfilled = ParameterManager(feed, UnfilledPlacement(placement))
-            warm_up_or_say_why(config, unfilled, options, place, engine.cache)
+            warm_up_if_possible(config, unfilled, options, place, engine.cache)
     if isinstance(engine, Follower):
         return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked)
     return ServingLoop(engine, parts.channel, parts.steps, answer, parts.wait_linked)
@@ -85,7 +85,7 @@ def _events(place: Place, answer: FirstAnswer) -> StageEvents:
     return EntryEvents(answer) if place.is_entry else FollowerEvents(answer.prefill)
 
 
-def warm_up_or_say_why(
+def warm_up_if_possible(
     config: ModelConfig,
     unfilled: WeightSource,
     options: EngineOptions,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from libs.common.sampling import SamplingParameters
-from services.worker.agent.processes.frame_connection import Link
+from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.launcher import ProcessLauncher
 from services.worker.agent.processes.worker_process import WorkerProcess
 from services.worker.agent.settings import DeviceSettings, parse_device
@@ -27,14 +27,14 @@ GREEDY = SamplingParameters(max_tokens=24, seed=5, temperature=0.0, ignore_eos=T
 class RunningWorker:
     """A worker process and the frames it has sent."""
 
-    def __init__(self, process: WorkerProcess, link: Link) -> None:
-        self.process, self.link = process, link
+    def __init__(self, process: WorkerProcess, connection: FrameConnection) -> None:
+        self.process, self.connection = process, connection
         self.frames: list[ToAgent] = []
         self._arrived = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        async for frame in self.link.frames():
+        async for frame in self.connection.frames():
             async with self._arrived:
                 self.frames.append(frame)
                 self._arrived.notify_all()
@@ -64,7 +64,7 @@ class RunningWorker:
     async def close(self) -> None:
         await self.process.stop()
         await asyncio.wait({self._reading}, timeout=5)
-        await self.link.close()
+        await self.connection.close()
 
 
 class Workers:
@@ -75,7 +75,7 @@ class Workers:
 
     async def start(self, device: DeviceSettings = CPU, **changed: object) -> RunningWorker:
         process = await self._launcher.launch("worker-a", device)
-        worker = RunningWorker(process, await Link.open(process.socket))
+        worker = RunningWorker(process, await FrameConnection.open(process.socket))
         self._running.append(worker)
         fields: dict[str, object] = {
             "worker_id": "worker-a",
@@ -95,7 +95,7 @@ class Workers:
             "fetcher_socket": str(self._tmp_path / "fetcher.sock"),
             **changed,
         }
-        worker.link.send(StartWorker(**fields))  # type: ignore[arg-type]  # a test's own fields
+        worker.connection.send(StartWorker(**fields))  # type: ignore[arg-type]  # a test's own fields
         return worker
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ import socket
 import sys
 
 from libs.common.cause_words import words
-from services.worker.agent.processes.frame_connection import Link
+from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.frames.frames import StatsChanged, ToAgent, WorkerFailed
 
 # Both links of a stage and its engine may notice the same loss at the same moment.
@@ -44,16 +44,16 @@ async def test_signs_of_life_say_how_far_the_engine_came_while_it_hangs() -> Non
         pass_fds=(worker_end.fileno(),),
     )
     worker_end.close()
-    link = await Link.open(agent_end)
+    connection = await FrameConnection.open(agent_end)
     signs: list[ToAgent] = []
 
     async with asyncio.timeout(30):
-        async for frame in link.frames():
+        async for frame in connection.frames():
             signs.append(frame)
             if len(signs) == 2:
                 break
 
-    await link.close()  # which ends the process
+    await connection.close()  # which ends the process
     await asyncio.wait_for(process.wait(), 10)
     assert [s.progress for s in signs if isinstance(s, StatsChanged)] == [3, 3]
 
@@ -66,12 +66,12 @@ async def test_a_worker_that_fails_in_several_threads_says_so_once() -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     worker_end.close()
-    link = await Link.open(agent_end)
+    connection = await FrameConnection.open(agent_end)
 
-    frames: list[ToAgent] = [frame async for frame in link.frames()]
+    frames: list[ToAgent] = [frame async for frame in connection.frames()]
 
     (failed,) = frames
     _, said = await asyncio.wait_for(process.communicate(), 10)
     assert isinstance(failed, WorkerFailed)
     assert (process.returncode, said.decode()) == (1, f"{words(failed.cause)}\n")
-    await link.close()
+    await connection.close()

@@ -62,7 +62,7 @@ async def test_a_worker_starts_and_generates_what_the_engine_would(
     worker = await workers.start(device)
     await worker.wait_for(Ready)
 
-    worker.link.send(generate("request-a", 3, 5, 7))
+    worker.connection.send(generate("request-a", 3, 5, 7))
 
     tokens = await worker.tokens_of("request-a")
     ids = [i for part in tokens for i in part.ids]
@@ -77,7 +77,7 @@ async def test_a_request_is_held_while_weights_arrive_and_answered_when_they_are
 ) -> None:
     folder.fill(*model.units[:2])
     worker = await workers.start()
-    worker.link.send(generate("request-a", 3, 5, 7))
+    worker.connection.send(generate("request-a", 3, 5, 7))
     await worker.wait_for(Registered)
     folder.beat()
     assert not [frame for frame in worker.frames if isinstance(frame, Ready)]
@@ -97,7 +97,7 @@ async def test_every_step_of_a_start_is_told_with_its_times(
     folder.fill()
     worker = await workers.start()
     await worker.wait_for(Ready)
-    worker.link.send(generate("request-a", 3, 5, 7))
+    worker.connection.send(generate("request-a", 3, 5, 7))
     await worker.tokens_of("request-a")
     await worker.wait_for(StepTaken, 13)
 
@@ -128,10 +128,10 @@ async def test_a_running_request_can_be_cancelled(workers: Workers, folder: Unit
     folder.fill()
     worker = await workers.start()
     long = SamplingParameters(max_tokens=4000, seed=5, temperature=0.0, ignore_eos=True)
-    worker.link.send(generate("request-a", 3, sampling=long))
+    worker.connection.send(generate("request-a", 3, sampling=long))
     await worker.wait_for(TokensProduced)
 
-    worker.link.send(CancelGeneration("request-a", 1))
+    worker.connection.send(CancelGeneration("request-a", 1))
 
     tokens = await worker.tokens_of("request-a")
     assert tokens[-1].finish is FinishReason.CANCELLED
@@ -143,7 +143,7 @@ async def test_a_request_that_can_never_be_served_ends_with_its_reason(
 ) -> None:
     folder.fill()
     worker = await workers.start()
-    worker.link.send(generate("request-a", 3, 100_000))
+    worker.connection.send(generate("request-a", 3, 100_000))
 
     (end,) = await worker.tokens_of("request-a")
 
@@ -214,7 +214,7 @@ async def test_a_worker_ends_when_its_agent_closes_the_socket(
 ) -> None:
     worker = await workers.start()  # waits for weights that never come
     await worker.wait_for(Registered)
-    await worker.link.close()
+    await worker.connection.close()
     exit_ = await asyncio.wait_for(worker.process.wait(), 10)
     assert exit_.code == 0
 
@@ -222,7 +222,7 @@ async def test_a_worker_ends_when_its_agent_closes_the_socket(
 async def test_a_worker_that_breaks_the_protocol_is_told_so_and_ends(workers: Workers) -> None:
     worker = await workers.start()
     await worker.wait_for(Registered)
-    worker.link._writer.write(b"\x00\x00\x00\x02{}")
+    worker.connection._writer.write(b"\x00\x00\x00\x02{}")
     (failed,) = await worker.wait_for(WorkerFailed)
     assert isinstance(failed, WorkerFailed)
     assert "protocol" in words(failed.cause)

@@ -91,7 +91,7 @@ async def introduce(stages: list[RunningWorker]) -> None:
         neighbours.append(Neighbour(index, frame.address, frame.public_key))
     for index, stage in enumerate(stages):
         following = neighbours[(index + 1) % len(stages)]
-        stage.link.send(ConnectPeers(neighbours[index - 1], following))
+        stage.connection.send(ConnectPeers(neighbours[index - 1], following))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ async def test_stages_give_the_tokens_of_one_worker(
     ledger = NicRateLimiter.create(tmp_path / "nic.ledger", 10_000_000)
     options = DataPlaneOptions(security, nic_ledger=str(tmp_path / "nic.ledger"))
     stages = await start_stages(workers, cuts, options)
-    stages[0].link.send(generate("early", 3, 5, 7))
+    stages[0].connection.send(generate("early", 3, 5, 7))
     await introduce(stages)
 
     folder.fill()
@@ -128,7 +128,7 @@ async def test_stages_give_the_tokens_of_one_worker(
         await stage.wait_for(Ready)
     names = [f"r{n}" for n in range(6)]
     for name in names:
-        stages[0].link.send(generate(name, 3, 5, 7))
+        stages[0].connection.send(generate(name, 3, 5, 7))
     for name in names:
         tokens = await stages[0].tokens_of(name)
         assert [part.start_index for part in tokens] == list(range(GREEDY.max_tokens))
@@ -173,7 +173,7 @@ async def test_a_stage_that_dies_or_freezes_ends_its_neighbours_with_the_cause(
     for stage in stages:
         await stage.wait_for(Ready)
     bound = Bound(ENDS_WITHIN_S, references)
-    stages[0].link.send(generate("r", 3, sampling=LONG))
+    stages[0].connection.send(generate("r", 3, sampling=LONG))
     await stages[0].wait_for(TokensProduced, 3)
     started_s = time.monotonic()
 
@@ -226,10 +226,10 @@ async def test_a_cancelled_request_frees_its_cache_while_its_tokens_are_on_their
     folder.fill()
     stages = await start_stages(workers, (0, 1, 2))
     await introduce(stages)
-    stages[0].link.send(generate("gone", 3, sampling=LONG))
+    stages[0].connection.send(generate("gone", 3, sampling=LONG))
     await stages[0].wait_for(TokensProduced, 3)
 
-    stages[0].link.send(CancelGeneration("gone", 1))
+    stages[0].connection.send(CancelGeneration("gone", 1))
 
     tokens = await stages[0].tokens_of("gone")
     assert tokens[-1].finish == "cancelled"

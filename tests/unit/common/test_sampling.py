@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from libs.common.bus.messages import Generate
 from libs.common.sampling import MAX_BIASES, SamplingError, SamplingParameters
-from tests.unit.worker.making import generate
+from tests.unit.worker.values import generate
 
 BEYOND: tuple[tuple[str, Any], ...] = (
     ("max_tokens", 0),

@@ -17,12 +17,12 @@ from services.worker.frames.frames import (
 CLOSE_TIMEOUT_S = 1.0
 
 
-class Link:
+class FrameConnection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def open(cls, agent_end: socket.socket) -> "Link":
+    async def open(cls, agent_end: socket.socket) -> "FrameConnection":
         """Takes over the socket."""
         return cls(*await asyncio.open_unix_connection(sock=agent_end))
 

@@ -11,7 +11,7 @@ MAX_STEPS = 32  # a worker has about ten
 TOLD_S = 60.0  # a leader writes a step within a second, and is replaced within seconds
 
 
-class StepBook:
+class StartStepLog:
     def __init__(self, worker_id: str, traceparent: str | None, clock: Clock) -> None:
         self._worker_id, self._traceparent, self._clock = worker_id, traceparent, clock
         self._steps: dict[str, Step] = {}

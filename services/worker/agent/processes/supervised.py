@@ -10,11 +10,11 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import WorkerState
 from services.worker.agent.engine_meter import EngineMeter
-from services.worker.agent.processes.frame_connection import Link
-from services.worker.agent.processes.frame_outbox import Mailbox
+from services.worker.agent.processes.frame_connection import FrameConnection
+from services.worker.agent.processes.frame_outbox import FrameOutbox
 from services.worker.agent.processes.launcher import Launcher, WorkerHandle
-from services.worker.agent.processes.start_steps import StepBook
-from services.worker.agent.processes.watchdog import Patience, Watchdog
+from services.worker.agent.processes.start_steps import StartStepLog
+from services.worker.agent.processes.watchdog import Watchdog, WatchdogLimits
 from services.worker.agent.processes.worker_load import WorkerLoad
 from services.worker.agent.processes.worker_process import Exit
 from services.worker.agent.requests.bridge import Bridge
@@ -47,24 +47,24 @@ class SupervisedWorker:
         *,
         clock: Clock,
         changed: Callable[[], None],
-        patience: Patience,
+        limits: WatchdogLimits,
         meter: EngineMeter,
     ) -> None:
         self.spec = spec
         self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
         self._clock, self._changed, self._meter = clock, changed, meter
         self._peak_bytes: int | None = None  # of its GPU, beside weights and KV cache
-        self._watchdog = Watchdog(patience, spec.start_timeout_ms / 1000)
+        self._watchdog = Watchdog(limits, spec.start_timeout_ms / 1000)
         self._state = WorkerState.LAUNCHING
         self._cause: Cause | None = None
         self._registered = Registered(None, None)
         self._load = WorkerLoad()
-        self._steps = StepBook(spec.worker_id, spec.traceparent, clock)
+        self._steps = StartStepLog(spec.worker_id, spec.traceparent, clock)
         self._handle: WorkerHandle | None = None
         self._is_stop_wanted = False
         self._ended = asyncio.Event()
-        self._mailbox = Mailbox()
-        self._mailbox.introduce(spec)
+        self._outbox = FrameOutbox()
+        self._outbox.connect_neighbours(spec)
 
     # ---------------------------------------------------------------- its life
 
@@ -92,11 +92,11 @@ class SupervisedWorker:
             *(self.spec.worker_id, self._handle.pid, self.spec.endpoint_id),
         )
         self._changed()
-        link = await Link.open(self._handle.socket)
-        self._mailbox.open(link, start)
+        connection = await FrameConnection.open(self._handle.socket)
+        self._outbox.open(connection, start)
         if self._is_stop_wanted:  # it was undesired while it was being launched
             await self._handle.stop()
-        await self._follow(self._handle, link)
+        await self._follow(self._handle, connection)
 
     async def stop(self) -> None:
         """End it; returns when its end is recorded: STOPPED, unless it had failed before."""
@@ -106,20 +106,20 @@ class SupervisedWorker:
         await self._ended.wait()
 
     def send(self, frame: ToWorker) -> None:
-        self._mailbox.send(frame)
+        self._outbox.send(frame)
 
     def update(self, spec: WorkerSpec) -> None:
         """A newer desired state of the same worker: neighbours may be known, draining begun."""
         if spec == self.spec:
             return
         self.spec = spec
-        self._mailbox.introduce(spec)
+        self._outbox.connect_neighbours(spec)
         if self.bridge is not None:
             self.bridge.spec = spec
         self._changed()
 
-    async def _follow(self, handle: WorkerHandle, link: Link) -> None:
-        reading = asyncio.create_task(self._read(link))
+    async def _follow(self, handle: WorkerHandle, connection: FrameConnection) -> None:
+        reading = asyncio.create_task(self._read(connection))
         watching = asyncio.create_task(self._watch(handle))
         try:
             await asyncio.wait(
@@ -136,7 +136,7 @@ class SupervisedWorker:
         finally:
             reading.cancel()
             watching.cancel()
-            await link.close()
+            await connection.close()
         await self._finish(ended.cause, ended)
 
     async def _end_unusable(self, handle: WorkerHandle, exiting: "asyncio.Task[Exit]") -> None:
@@ -171,9 +171,9 @@ class SupervisedWorker:
 
     # -------------------------------------------------------------- its frames
 
-    async def _read(self, link: Link) -> None:
+    async def _read(self, connection: FrameConnection) -> None:
         try:
-            async for frame in link.frames():
+            async for frame in connection.frames():
                 self._watchdog.note(frame)
                 self._take(frame)
         except FrameError as exc:

@@ -12,7 +12,7 @@ _NUM_INTERVALS = 10
 
 
 @dataclass(frozen=True)
-class Patience:
+class WatchdogLimits:
     """How long an agent waits for a worker process that should have said something."""
 
     start_grace_s: float = 2.0  # beyond the start's own limit: the runtime knows the better cause
@@ -26,16 +26,16 @@ class Patience:
     end_s: float = 8.0
 
 
-PATIENCE = Patience()
+WATCHDOG_LIMITS = WatchdogLimits()
 
 
 class Watchdog:
     """Silence is counted in intervals, so that an agent that was frozen itself blames nobody."""
 
-    def __init__(self, patience: Patience, start_timeout_s: float) -> None:
-        self._patience, self._start_timeout_s = patience, start_timeout_s
-        self._start_limit_s = start_timeout_s + patience.start_grace_s
-        shortest_s = min(patience.silence_s, patience.engine_s)
+    def __init__(self, limits: WatchdogLimits, start_timeout_s: float) -> None:
+        self._limits, self._start_timeout_s = limits, start_timeout_s
+        self._start_limit_s = start_timeout_s + limits.start_grace_s
+        shortest_s = min(limits.silence_s, limits.engine_s)
         self._interval_s = min(shortest_s / _NUM_INTERVALS, self._start_limit_s)
         self._num_frames = 0
         self._num_outputs = 0
@@ -56,27 +56,25 @@ class Watchdog:
         """Returns when something is wrong, and says what."""
         loop = asyncio.get_running_loop()
         started_at_s = loop.time()
-        patience, process, engine = self._patience, _Stillness(), _Stillness()
+        limits, process, engine = self._limits, _UnchangedCount(), _UnchangedCount()
         while True:
             await asyncio.sleep(self._interval_s)
-            silence_s = patience.import_silence_s if self._is_importing else patience.silence_s
+            silence_s = limits.import_silence_s if self._is_importing else limits.silence_s
             if process.after(self._num_frames) >= self._limit(silence_s):
                 return Cause.of(CauseKind.PROCESS_HUNG, seconds=silence_s)
             if is_starting():  # it imports, builds and loads: only the start's own limit counts
-                engine = _Stillness()
+                engine = _UnchangedCount()
                 if loop.time() - started_at_s >= self._start_limit_s:
                     return Cause.of(CauseKind.START_TIMED_OUT, seconds=self._start_timeout_s)
-            elif engine.after((self._progress, self._num_outputs)) >= self._limit(
-                patience.engine_s
-            ):
-                return Cause.of(CauseKind.ENGINE_HUNG, seconds=patience.engine_s)
+            elif engine.after((self._progress, self._num_outputs)) >= self._limit(limits.engine_s):
+                return Cause.of(CauseKind.ENGINE_HUNG, seconds=limits.engine_s)
 
-    def _limit(self, patience_s: float) -> int:
+    def _limit(self, stall_s: float) -> int:
         """In intervals."""
-        return math.ceil(patience_s / self._interval_s)
+        return math.ceil(stall_s / self._interval_s)
 
 
-class _Stillness:
+class _UnchangedCount:
     """How many intervals in a row something has stayed the same."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Between the bus and one entry worker: requests in, tokens out, nothing that is not its own.
+"""Bridges the bus and one entry worker: requests in, tokens out, nothing that is not its own.
 
 It listens from the launch on, so requests may come before the worker can run them. Publishing
 never holds up the worker: what does not fit into the outgoing queue is left out, and the gateway,
@@ -229,7 +229,7 @@ class Bridge:
         self.log.expire(now_s)
 
     async def worker_gone(self) -> None:
-        """Forget what cannot end here any more, so that the gateway hears "unknown" and resubmits.
+        """Forget what cannot end here any more, so that the gateway asks in vain and resubmits.
 
         Finished requests stay: their last tokens may still have to be sent again.
         """

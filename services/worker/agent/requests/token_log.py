@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from libs.common.bus.messages import TokensGenerated
 from libs.common.states import FinishReason
-from services.worker.agent.requests.kept_logprobs import KeptLogprobs
+from services.worker.agent.requests.logprob_columns import LogprobColumns
 
 KEEP_FINISHED_S = 60.0  # from the end, or from when somebody last asked for it
 MAX_FINISHED = 256  # unacknowledged ends; the one that was longest of no use goes first
@@ -29,7 +29,7 @@ class RequestLog:
     start_index: int  # tokens that earlier attempts generated
     deadline_s: float  # monotonic
     ids: "array[int]" = field(default_factory=lambda: array("I"))
-    logprobs: KeptLogprobs = field(default_factory=KeptLogprobs)  # empty, or one per id
+    logprobs: LogprobColumns = field(default_factory=LogprobColumns)  # empty, or one per id
     finish: FinishReason | None = None
     error: str | None = None
     wanted_at_s: float | None = None  # once it is finished: when it ended or was last asked for
@@ -105,7 +105,7 @@ class TokenLog:
         if (tokens.logprobs is None) and request.logprobs and tokens.ids:
             return False
         try:
-            ids, logprobs = array("I", tokens.ids), KeptLogprobs(tokens.logprobs or ())
+            ids, logprobs = array("I", tokens.ids), LogprobColumns(tokens.logprobs or ())
         except OverflowError:
             return False
         request.ids.extend(ids)

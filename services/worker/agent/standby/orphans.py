@@ -1,4 +1,4 @@
-"""Reaping those whom the agent has adopted and nobody waits for."""
+"""Reaps orphaned processes that the agent has adopted and nobody waits for."""
 
 import os
 

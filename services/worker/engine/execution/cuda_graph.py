@@ -1,4 +1,4 @@
-"""Graphs of a GPU, by torch."""
+"""CUDA graphs, by torch."""
 
 from collections.abc import Callable
 

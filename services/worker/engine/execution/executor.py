@@ -1,4 +1,4 @@
-"""One stage at work: its layers, its part of the cache, and a micro-batch at a time."""
+"""Executes micro-batches on one stage: its layers, its part of the cache."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from services.worker.engine.attention.context import StepContexts
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.attention.spans import Span
 from services.worker.engine.execution.decode_graphs import DecodeGraphs
-from services.worker.engine.execution.microbatch import MicroBatch, Room
+from services.worker.engine.execution.microbatch import MicroBatch, StageCapacity
 from services.worker.engine.model.packing import Packer
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.stage import Stage
@@ -43,7 +43,7 @@ class Executor:
             cache.num_slots if cache else num_cache_slots(config, options, len(place.layers))
         )
         self.place, self.hidden_size = place, config.hidden_size
-        self.room = Room(
+        self.capacity = StageCapacity(
             num_slots=num_slots,
             max_context_tokens=context_limit(config, options, num_slots),
             max_tokens=step_tokens(options),
@@ -60,7 +60,7 @@ class Executor:
         self._packer = Packer(self._stage.matrices, options.packed_bytes)
         self.cache = cache or self._new_cache(config, options, num_slots)
         self._contexts = StepContexts(
-            config.attention, place.layers, self.room.max_context_tokens, dtype, self._device
+            config.attention, place.layers, self.capacity.max_context_tokens, dtype, self._device
         )
         self._graphs = self._new_graphs(config, options)
 
@@ -83,7 +83,7 @@ class Executor:
             cache=self.cache,
             scratch=self._new_cache(config, options, num_slots=1),
             max_rows=options.max_running,
-            max_length=self.room.max_context_tokens,
+            max_length=self.capacity.max_context_tokens,
         )
 
     @torch.inference_mode()

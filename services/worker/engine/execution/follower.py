@@ -56,7 +56,7 @@ class Follower:
         batch, hidden = arrival.batch, arrival.hidden
         is_sampled = batch.num_sampled > 0
         self._events.received(is_sampled=is_sampled)
-        check_micro_batch(batch, hidden.shape[0], self._executor.room)
+        check_micro_batch(batch, hidden.shape[0], self._executor.capacity)
         hidden = self._executor.run(batch, hidden)
         is_last = self._executor.place.is_last
         self._events.leaving(is_sampled=is_sampled)

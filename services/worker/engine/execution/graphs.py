@@ -1,4 +1,4 @@
-"""Computations that a device does again at once: the port."""
+"""Graphs: computations that a device records once and replays. The port."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

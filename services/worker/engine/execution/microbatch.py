@@ -83,7 +83,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Room:
+class StageCapacity:
     """What a stage can hold; nothing that a neighbour says reaches beyond it."""
 
     num_slots: int
@@ -91,19 +91,21 @@ class Room:
     max_tokens: int  # of one micro-batch
 
 
-def check_micro_batch(batch: MicroBatch, num_rows: int, room: Room) -> None:
+def check_micro_batch(batch: MicroBatch, num_rows: int, capacity: StageCapacity) -> None:
     """Raises MicroBatchRefused for one that does not fit this stage or its own hidden states."""
     refuse = _Refusal(batch.number)
     refuse.unless(batch.num_tokens == num_rows, f"{batch.num_tokens} tokens, {num_rows} rows")
-    refuse.unless(num_rows <= room.max_tokens, f"{num_rows} rows, at most {room.max_tokens}")
+    refuse.unless(
+        num_rows <= capacity.max_tokens, f"{num_rows} rows, at most {capacity.max_tokens}"
+    )
     for piece in batch.pieces:
         refuse.unless(piece.length > 0, f"{piece} is empty")
-        refuse.unless(piece.end <= room.max_context_tokens, f"{piece} is beyond the context")
-        is_inside = piece.region_start + piece.end <= room.num_slots
-        refuse.unless(is_inside, f"{piece} ends beyond {room.num_slots} cache slots")
+        refuse.unless(piece.end <= capacity.max_context_tokens, f"{piece} is beyond the context")
+        is_inside = piece.region_start + piece.end <= capacity.num_slots
+        refuse.unless(is_inside, f"{piece} ends beyond {capacity.num_slots} cache slots")
     for move in batch.moves:
-        is_inside = max(move.source, move.target) + move.length <= room.num_slots
-        refuse.unless(is_inside, f"{move} ends beyond {room.num_slots} cache slots")
+        is_inside = max(move.source, move.target) + move.length <= capacity.num_slots
+        refuse.unless(is_inside, f"{move} ends beyond {capacity.num_slots} cache slots")
         is_apart = abs(move.source - move.target) >= move.length
         refuse.unless(is_apart, f"{move} overlaps itself")
 

@@ -1,4 +1,4 @@
-"""The ring as the entry stage sees it: micro-batches leave, and come back in the same order."""
+"""Keeps micro-batches in flight: they leave the entry stage and come back in the same order."""
 
 from collections import deque
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How micro-batches leave a stage and reach the next one: the port, and the ring of one stage."""
+"""The ring port, by which micro-batches reach the next stage, and a ring of one stage."""
 
 from collections import deque
 from dataclasses import dataclass

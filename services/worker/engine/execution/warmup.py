@@ -1,4 +1,4 @@
-"""A forward pass that nobody needs, so that the first one that somebody waits for finds a warm GPU.
+"""Warms a GPU up by a forward pass whose result is dropped.
 
 A kernel is loaded when it is launched for the first time, and so are the libraries behind it: a
 fifth of a second for each stage, one stage after the other. Here they are launched on weights that

@@ -1,4 +1,4 @@
-"""From logits to tokens.
+"""Samples tokens from logits.
 
 A draw depends on the row's logits, the request's settings and tokens and one random number, never
 on the rows beside it. Truncation keeps every token that is at least as likely as a threshold, and

@@ -1,4 +1,4 @@
-"""Which contiguous token slots of the KV cache belong to whom. Pure bookkeeping, no torch."""
+"""Allocates contiguous token slots of the KV cache. Pure bookkeeping, no torch."""
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which requests an engine can never serve. No torch."""
+"""Refuses requests that an engine can never serve. No torch."""
 
 from libs.common.sampling import SamplingError
 from services.worker.engine_port import Request

@@ -1,4 +1,4 @@
-"""Who waits, who runs, and where in the KV cache. Pure, no torch.
+"""The engine's scheduler: which requests run, and where in the KV cache. Pure, no torch.
 
 First come, first served: a request runs as soon as a slot and a region for its tokens are free, and
 nobody overtakes the head of the queue. Regions start small and grow with the sequence, so that a

@@ -22,17 +22,17 @@ from services.worker.errors import (
     WeightsNotDelivered,
     WeightsUnavailable,
 )
-from services.worker.runtime.cuda.arrivals import DeviceArrivals
+from services.worker.runtime.cuda.copy_progress import CopyProgress
 from services.worker.runtime.cuda.driver import Driver
 from services.worker.runtime.cuda.layout import SlabLayout, plan_slab
-from services.worker.runtime.cuda.pieces import Arriving, Piece, Pieces
+from services.worker.runtime.cuda.piece_queue import ArrivingUnit, Piece, PieceQueue
 from services.worker.runtime.cuda.staging import BUFFER_BYTES, Staging
 from services.worker.runtime.start_steps import StartSteps
 
 logger = logging.getLogger(__name__)
 
 
-class Feed(Protocol):
+class UnitSource(Protocol):
     """Where the unit files come from: `UnitFeed`."""
 
     @property
@@ -40,22 +40,22 @@ class Feed(Protocol):
 
     def manifest(self) -> Manifest: ...
 
-    def mapped(self, unit: UnitEntry, timeout_s: float) -> Arriving: ...
+    def mapped(self, unit: UnitEntry, timeout_s: float) -> ArrivingUnit: ...
 
     def release(self, unit: UnitEntry) -> None: ...
 
 
 @dataclass(frozen=True)
-class Pace:
+class CopyPriority:
     num_threads: int
     is_urgent: bool  # ahead of other copies on the device
     rest_ratio: float  # idle time after each piece, in units of the time that it took
 
 
 # One thread of Python copies 9 GB/s, four 30 GB/s.
-AT_ONCE: Final = Pace(num_threads=4, is_urgent=True, rest_ratio=0.0)
+AT_ONCE: Final = CopyPriority(num_threads=4, is_urgent=True, rest_ratio=0.0)
 # For weights that nobody waits for, on a node that serves: a quarter of one thread's rate.
-IN_BACKGROUND: Final = Pace(num_threads=1, is_urgent=False, rest_ratio=3.0)
+IN_BACKGROUND: Final = CopyPriority(num_threads=1, is_urgent=False, rest_ratio=3.0)
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class DeviceLoading:
     def __init__(
         self,
         driver: Driver,
-        feed: Feed,
+        feed: UnitSource,
         unit_digests: Sequence[str],
         *,
-        pace: Pace,
+        pace: CopyPriority,
         steps: StartSteps,
         failed: Callable[[WeightsUnavailable], None],
         buffer_bytes: int = BUFFER_BYTES,
@@ -85,7 +85,7 @@ class DeviceLoading:
         self._settled = threading.Event()  # the slab is there, or it is known that it never will be
         self._is_left_to_torch = False
         self._slab: Slab | None = None
-        self._arrivals: DeviceArrivals | None = None
+        self._arrivals: CopyProgress | None = None
         self._failure: WeightsUnavailable | None = None
         self._copying_since_s = 0.0
 
@@ -153,7 +153,7 @@ class DeviceLoading:
             self._spawn(partial(self._help, pieces), index)
         self._copy(pieces, staging)
 
-    def _help(self, pieces: Pieces) -> None:
+    def _help(self, pieces: PieceQueue) -> None:
         """Of the threads beside the first: the copy goes on without them."""
         try:
             self._driver.enter()
@@ -180,26 +180,26 @@ class DeviceLoading:
         except KeyError as exc:
             raise WeightsUnavailable(f"the manifest has no unit {exc}") from exc
 
-    def _open_slab(self, units: Sequence[UnitEntry]) -> Pieces:
+    def _open_slab(self, units: Sequence[UnitEntry]) -> PieceQueue:
         layout = plan_slab(units)
-        self._arrivals = DeviceArrivals(
+        self._arrivals = CopyProgress(
             units, unit_copied=self._feed.release, reached=self._note_share
         )
         pointer = self._driver.allocate_device(layout.size_bytes)
         self._copying_since_s = self._steps.begin("device_copy")
         self._slab = Slab(pointer, layout)
         self._settled.set()
-        return Pieces(
+        return PieceQueue(
             units,
             self._open_unit,
             max_bytes=self._buffer_bytes,
             deadline_s=self._feed.deadline_s,
         )
 
-    def _open_unit(self, unit: UnitEntry) -> Arriving:
+    def _open_unit(self, unit: UnitEntry) -> ArrivingUnit:
         return self._feed.mapped(unit, self._feed.deadline_s - time.monotonic())
 
-    def _copy(self, pieces: Pieces, staging: Staging) -> None:
+    def _copy(self, pieces: PieceQueue, staging: Staging) -> None:
         while (piece := self._next(pieces, staging)) is not None:
             started_s = time.monotonic()
             self._begin(piece, staging)
@@ -208,7 +208,7 @@ class DeviceLoading:
                 self._sleep(self._pace.rest_ratio * (time.monotonic() - started_s))
         staging.finish()
 
-    def _next(self, pieces: Pieces, staging: Staging) -> Piece | None:
+    def _next(self, pieces: PieceQueue, staging: Staging) -> Piece | None:
         if (piece := pieces.take_ready()) is None:
             staging.finish()  # while bytes are waited for, those before them are told
             piece = pieces.take()

@@ -1,4 +1,4 @@
-"""One copying thread's way to the device: a few page-locked buffers, a stream of its own.
+"""Copies host memory to a GPU through page-locked buffers, for one copying thread.
 
 Bytes of unit files are pageable: copies straight from there would hold back every kernel of the
 process. So they go through the buffers, which are filled in turn while earlier ones are copied. The

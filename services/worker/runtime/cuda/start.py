@@ -8,7 +8,7 @@ from services.worker.errors import DriverLacks, WeightsUnavailable
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.cuda.driver import Driver
 from services.worker.runtime.cuda.libcuda import LibCuda
-from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Feed
+from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, UnitSource
 from services.worker.runtime.start_steps import StartSteps
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def start_loading(
     start: StartWorker,
-    feed: Feed,
+    feed: UnitSource,
     steps: StartSteps,
     failed: Callable[[WeightsUnavailable], None],
     load_driver: Callable[[], Driver] = LibCuda,

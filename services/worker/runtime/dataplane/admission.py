@@ -1,7 +1,7 @@
 """Who may connect to a stage: exactly the previous one. The pure part of a ZAP handler.
 
 ZeroMQ asks it for every connection (RFC 27). Before the neighbours are known nobody is let in, but
-the question is kept rather than answered: a client that is told no never comes back, and the
+the request is kept rather than answered: a client that is told no never comes back, and the
 previous stage may hear of this one first.
 """
 
@@ -21,7 +21,7 @@ _LATER: Final = (b"300", b"too many wait")  # makes the client try again
 
 
 @dataclass(frozen=True)
-class Question:
+class ZapRequest:
     """One ZAP request. `route` leads the answer back to the connection that waits for it."""
 
     route: tuple[bytes, ...]
@@ -46,13 +46,13 @@ class Admission:
     ) -> None:
         self._security, self._own, self._decode_key = security, own, decode_key
         self._previous: Neighbour | None = None
-        self._waiting: list[Question] = []
+        self._waiting: list[ZapRequest] = []
 
     def take(self, frames: list[bytes]) -> list[list[bytes]]:
-        question = parse_question(frames)
+        request = parse_zap_request(frames)
         if self._previous is not None:
-            return [self._judge(question, self._previous)]
-        self._waiting.append(question)
+            return [self._judge(request, self._previous)]
+        self._waiting.append(request)
         if len(self._waiting) <= MAX_WAITING:
             return []
         return [self._waiting.pop(0).answer(_LATER)]
@@ -60,25 +60,25 @@ class Admission:
     def open_to(self, previous: Neighbour) -> list[list[bytes]]:
         self._previous = previous
         waiting, self._waiting = self._waiting, []
-        return [self._judge(question, previous) for question in waiting]
+        return [self._judge(request, previous) for request in waiting]
 
-    def _judge(self, question: Question, previous: Neighbour) -> list[bytes]:
-        return question.answer(_YES if self._is_admitted(question, previous) else _NO)
+    def _judge(self, request: ZapRequest, previous: Neighbour) -> list[bytes]:
+        return request.answer(_YES if self._is_admitted(request, previous) else _NO)
 
-    def _is_admitted(self, question: Question, previous: Neighbour) -> bool:
-        if (question.version, question.domain) != (_VERSION, DOMAIN):
+    def _is_admitted(self, request: ZapRequest, previous: Neighbour) -> bool:
+        if (request.version, request.domain) != (_VERSION, DOMAIN):
             return False
         if self._security is Security.CURVE:
             expected: tuple[bytes, ...] = (self._decode_key(previous.public_key),)
-            return (question.mechanism, question.credentials) == (b"CURVE", expected)
+            return (request.mechanism, request.credentials) == (b"CURVE", expected)
         names = (previous.public_key.encode(), self._own.public.encode())
-        return (question.mechanism, question.credentials) == (b"PLAIN", names)
+        return (request.mechanism, request.credentials) == (b"PLAIN", names)
 
 
-def parse_question(frames: list[bytes]) -> Question:
+def parse_zap_request(frames: list[bytes]) -> ZapRequest:
     """Frames as a ROUTER socket gets them: the route, an empty one, then RFC 27's fields."""
     start = frames.index(b"") + 1
     version, request_id, domain, _address, _identity, mechanism, *credentials = frames[start:]
-    return Question(
+    return ZapRequest(
         tuple(frames[:start]), version, request_id, domain, mechanism, tuple(credentials)
     )

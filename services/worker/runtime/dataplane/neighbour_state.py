@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class InletLink:
+class InletState:
     """The connection of the previous stage."""
 
     is_linked: bool = False
@@ -31,7 +31,7 @@ class InletLink:
 
 
 @dataclass
-class OutletLink:
+class OutletState:
     """The connection to the next stage: tried again until it is there, lost once it was."""
 
     is_linked: bool = False

@@ -20,7 +20,7 @@ from services.worker.runtime.dataplane.errors import (
     SendTimedOut,
 )
 from services.worker.runtime.dataplane.sockets import SEND_TIMEOUT_MS, bind, make_keys
-from services.worker.runtime.dataplane.watch import LinkWatch, Neighbours
+from services.worker.runtime.dataplane.watch import Neighbours, NeighbourWatch
 from services.worker.runtime.dataplane.wire import Hop, decode_hop, encode_header, hidden_frames
 
 
@@ -46,7 +46,7 @@ class DataPlane:
         self._before_send = before_send
         self.keys: KeyPair = make_keys()
         self._context = zmq.Context()
-        self._watch = LinkWatch(
+        self._watch = NeighbourWatch(
             self._context,
             stage=stage,
             security=security,

@@ -15,7 +15,7 @@ import zmq
 from services.worker.frames.dataplane import KeyPair, Neighbour, Security
 from services.worker.runtime.dataplane.admission import Admission
 from services.worker.runtime.dataplane.errors import DataPlaneError, NeighbourLost, WireError
-from services.worker.runtime.dataplane.neighbour_state import InletLink, OutletLink
+from services.worker.runtime.dataplane.neighbour_state import InletState, OutletState
 from services.worker.runtime.dataplane.sockets import decode_key, open_inlet, open_outlet
 from services.worker.runtime.dataplane.wire import decode_hello, encode_hello
 
@@ -36,7 +36,7 @@ class Neighbours:
     next: Neighbour
 
 
-class LinkWatch:
+class NeighbourWatch:
     """`linked` and `failed` are called once at most, in the watch's own thread."""
 
     def __init__(
@@ -59,7 +59,7 @@ class LinkWatch:
         self.outlet: Socket | None = None
         self._inlet_monitor = self.inlet.get_monitor_socket(_INLET_EVENTS)
         self._outlet_monitor: Socket | None = None
-        self._inlet_link, self._outlet_link = InletLink(), OutletLink()
+        self._inlet_state, self._outlet_state = InletState(), OutletState()
         self._is_handed_over = False
         self._neighbours: Neighbours | None = None  # as connected
         self._wanted: Neighbours | None = None  # as told by another thread
@@ -106,7 +106,7 @@ class LinkWatch:
         if self._zap in ready:
             self._answer(self._admission.take(self._zap.recv_multipart()))
         self._take_events()
-        if self.inlet in ready and not self._inlet_link.is_linked:
+        if self.inlet in ready and not self._inlet_state.is_linked:
             self._take_hello()
         self._conclude()
 
@@ -116,7 +116,7 @@ class LinkWatch:
         for socket in (self._zap, self._inlet_monitor, self._outlet_monitor):
             if socket is not None:
                 poller.register(socket, zmq.POLLIN)
-        if not self._inlet_link.is_linked:
+        if not self._inlet_state.is_linked:
             poller.register(self.inlet, zmq.POLLIN)
         return dict(poller.poll())
 
@@ -134,20 +134,20 @@ class LinkWatch:
     def _take_events(self) -> None:
         for event, value in _events(self._inlet_monitor):
             if event == zmq.EVENT_ACCEPTED:
-                self._inlet_link.accepted(value)
+                self._inlet_state.accepted(value)
             else:
-                self._inlet_link.disconnected(value)
+                self._inlet_state.disconnected(value)
         if self._outlet_monitor is not None:
             for event, _ in _events(self._outlet_monitor):
                 self._take_outlet_event(event)
 
     def _take_outlet_event(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._outlet_link.refused()
+            self._outlet_state.refused()
         elif event == zmq.EVENT_DISCONNECTED:
-            self._outlet_link.disconnected()
-        elif not self._outlet_link.is_linked:
-            self._outlet_link.connected()
+            self._outlet_state.disconnected()
+        elif not self._outlet_state.is_linked:
+            self._outlet_state.connected()
             assert self.outlet is not None
             self.outlet.send(encode_hello(self._stage))
 
@@ -157,19 +157,19 @@ class LinkWatch:
         assert self._neighbours is not None, "nobody is admitted before"
         if stage != self._neighbours.previous.stage:
             raise WireError(f"stage {stage} says hello in place of the previous stage")
-        self._inlet_link.hello(int(frame.get(zmq.SRCFD)))
+        self._inlet_state.hello(int(frame.get(zmq.SRCFD)))
 
     def _conclude(self) -> None:
         if self._neighbours is None:
             return
         previous, following = self._neighbours.previous.stage, self._neighbours.next.stage
-        if self._inlet_link.is_lost:
+        if self._inlet_state.is_lost:
             raise NeighbourLost(self._stage, previous, "its connection ended")
-        if self._outlet_link.is_lost:
+        if self._outlet_state.is_lost:
             raise NeighbourLost(self._stage, following, "the connection to it ended")
-        if self._outlet_link.is_refused:
+        if self._outlet_state.is_refused:
             raise NeighbourLost(self._stage, following, "it refused the connection")
-        is_linked = self._inlet_link.is_linked and self._outlet_link.is_linked
+        is_linked = self._inlet_state.is_linked and self._outlet_state.is_linked
         if is_linked and not self._is_handed_over:
             self._is_handed_over = True
             self._linked()

@@ -30,7 +30,7 @@ from libs.common.states import FinishReason, WorkerState
 from libs.common.testing.bus import FakeClock, MemoryBroker
 from services.worker.agent.agent import Agent
 from services.worker.agent.heartbeat import send_heartbeats
-from services.worker.agent.processes.watchdog import Patience
+from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.agent.settings import parse_device
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
@@ -45,7 +45,7 @@ from services.worker.frames.frames import (
     WorkerFailed,
 )
 from tests.unit.worker.fakes import FakeLauncher, FakeProcess
-from tests.unit.worker.making import generate, worker_spec
+from tests.unit.worker.values import generate, worker_spec
 
 DEVICES = (parse_device(0, "cpu:64Mi:1"), parse_device(1, "cpu:64Mi:1"))
 CAPACITIES = tuple(
@@ -58,7 +58,7 @@ NO_WEIGHTS = Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail="the stored bytes do
 class Node:
     """An agent, its heartbeats, and the scheduler that leads it."""
 
-    def __init__(self, tmp_path: Path, patience: Patience) -> None:
+    def __init__(self, tmp_path: Path, limits: WatchdogLimits) -> None:
         self.broker, self.clock, self.launcher = MemoryBroker(), FakeClock(), FakeLauncher()
         self.scheduler = self.broker.bus()
         self.heartbeats: list[AgentHeartbeat] = []
@@ -76,7 +76,7 @@ class Node:
             launcher=self.launcher,
             bus=self._bus,
             clock=self.clock,
-            patience=patience,
+            limits=limits,
         )
 
     async def open(self) -> None:
@@ -87,7 +87,7 @@ class Node:
             send_heartbeats(
                 self.agent.heartbeat,
                 self.agent.was_sent,
-                self.agent.news,
+                self.agent.heartbeat_trigger,
                 self._bus,
                 self.health_file,
             )
@@ -146,13 +146,13 @@ class Node:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return Patience()
+def limits() -> WatchdogLimits:
+    return WatchdogLimits()
 
 
 @pytest.fixture
-async def node(tmp_path: Path, patience: Patience) -> AsyncIterator[Node]:
-    node = Node(tmp_path, patience)
+async def node(tmp_path: Path, limits: WatchdogLimits) -> AsyncIterator[Node]:
+    node = Node(tmp_path, limits)
     await node.open()
     yield node
     await node.close()
@@ -333,7 +333,7 @@ async def test_a_worker_for_a_device_that_is_not_there_has_failed(node: Node) ->
     await node.until(lambda h: not h.workers)
 
 
-@pytest.mark.parametrize("patience", [Patience(start_grace_s=0.05)])
+@pytest.mark.parametrize("limits", [WatchdogLimits(start_grace_s=0.05)])
 async def test_a_start_that_hangs_is_ended_and_names_the_step(node: Node) -> None:
     await node.desire(worker_spec(start_timeout_ms=50))
     process = await node.process()
@@ -345,7 +345,7 @@ async def test_a_start_that_hangs_is_ended_and_names_the_step(node: Node) -> Non
     assert process.num_stops == 1
 
 
-@pytest.mark.parametrize("patience", [Patience(silence_s=0.2)])
+@pytest.mark.parametrize("limits", [WatchdogLimits(silence_s=0.2)])
 async def test_a_process_that_says_nothing_any_more_is_ended(node: Node) -> None:
     await node.desire(worker_spec())
     process = await node.process()
@@ -354,7 +354,7 @@ async def test_a_process_that_says_nothing_any_more_is_ended(node: Node) -> None
     assert process.num_stops == 1
 
 
-@pytest.mark.parametrize("patience", [Patience(engine_s=0.2)])
+@pytest.mark.parametrize("limits", [WatchdogLimits(engine_s=0.2)])
 async def test_a_stage_whose_engine_hangs_is_ended_and_says_which_it_was(node: Node) -> None:
     await node.desire(worker_spec(stage_index=1, num_stages=3))
     process = await node.ready_process()
@@ -464,7 +464,7 @@ async def test_closing_the_agent_stops_every_worker(node: Node) -> None:
     assert [process.num_stops for process in node.launcher.processes.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("patience", [Patience(end_s=0.1)])
+@pytest.mark.parametrize("limits", [WatchdogLimits(end_s=0.1)])
 async def test_closing_the_agent_does_not_wait_for_ever_for_a_process_that_does_not_end(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:

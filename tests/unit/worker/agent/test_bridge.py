@@ -39,7 +39,7 @@ from services.worker.frames.frames import (
     TokensProduced,
     ToWorker,
 )
-from tests.unit.worker.making import generate, worker_spec
+from tests.unit.worker.values import generate, worker_spec
 
 
 class RefusingBus(MemoryBus):

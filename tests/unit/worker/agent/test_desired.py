@@ -3,7 +3,7 @@ import pytest
 from libs.common.bus.messages import FetchSpec, NodeDesired
 from libs.common.states import FetchClass, FetchPurpose
 from services.worker.agent.desired import Changes, DesiredLog, Retired, changes, fetch_class_of
-from tests.unit.worker.making import worker_spec
+from tests.unit.worker.values import worker_spec
 
 
 def desired(epoch: int, version: int, *worker_ids: str, boot_id: str | None = None) -> NodeDesired:

@@ -12,14 +12,14 @@ from libs.common.states import EngineKind
 from libs.common.testing.bus import FakeClock
 from services.worker.agent.engine_meter import BYTES_STEP, EngineMeter
 from services.worker.agent.processes.supervised import SupervisedWorker
-from services.worker.agent.processes.watchdog import Patience
+from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.agent.settings import parse_device
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 from services.worker.frames.frames import Origin, Ready, Registered, StatsChanged, StepTaken
 from tests.support.waiting import eventually
 from tests.unit.worker.fakes import FakeLauncher, FakeProcess
-from tests.unit.worker.making import worker_spec
+from tests.unit.worker.values import worker_spec
 
 DEVICE = parse_device(0, "cpu:64Mi:1")
 STAGE = EngineKind.STAGE
@@ -98,7 +98,7 @@ class Started:
             self.spec,
             clock=FakeClock(),
             changed=lambda: None,
-            patience=Patience(),
+            limits=WatchdogLimits(),
             meter=self.meter,
         )
         start = start_frame(self.spec, DEVICE, Path("fetcher.sock"), DataPlaneOptions())

@@ -2,17 +2,17 @@ import asyncio
 
 import pytest
 
-from services.worker.agent.heartbeat_trigger import News
+from services.worker.agent.heartbeat_trigger import HeartbeatTrigger
 
 
 async def test_load_that_changes_without_end_is_told_at_once_and_then_once_per_interval() -> None:
-    news, loop = News(load_interval_s=0.1), asyncio.get_running_loop()
+    trigger, loop = HeartbeatTrigger(load_interval_s=0.1), asyncio.get_running_loop()
     began_s, told_s = loop.time(), list[float]()
 
     while len(told_s) < 4:
-        news.clear()
-        news.note_load()
-        await asyncio.wait_for(news.wait(), 5)
+        trigger.clear()
+        trigger.note_load()
+        await asyncio.wait_for(trigger.wait(), 5)
         told_s.append(loop.time() - began_s)
 
     assert told_s[0] < 0.1
@@ -20,24 +20,24 @@ async def test_load_that_changes_without_end_is_told_at_once_and_then_once_per_i
 
 
 async def test_what_somebody_waits_for_is_told_at_once() -> None:
-    news = News(load_interval_s=3600.0)
-    news.note_load()
-    await news.wait()
-    news.clear()
-    news.note_load()
-    waiting = asyncio.create_task(news.wait())
+    trigger = HeartbeatTrigger(load_interval_s=3600.0)
+    trigger.note_load()
+    await trigger.wait()
+    trigger.clear()
+    trigger.note_load()
+    waiting = asyncio.create_task(trigger.wait())
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(waiting), 0.05)
 
-    news.note()
+    trigger.note()
 
     await asyncio.wait_for(waiting, 5)
 
 
 async def test_what_was_told_is_no_news() -> None:
-    news = News()
-    news.note()
-    await news.wait()
-    news.clear()
+    trigger = HeartbeatTrigger()
+    trigger.note()
+    await trigger.wait()
+    trigger.clear()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(news.wait(), 0.05)
+        await asyncio.wait_for(trigger.wait(), 0.05)

@@ -4,7 +4,7 @@ import pytest
 
 from libs.common.errors import SettingsError
 from libs.common.settings import Environment
-from services.worker.agent.processes.watchdog import Patience
+from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.agent.settings import AgentSettings, DeviceKind, DeviceSettings
 from services.worker.frames.dataplane import DataPlaneOptions, Security
 
@@ -74,9 +74,9 @@ def test_the_data_plane_is_encrypted_unless_it_is_said_otherwise(tmp_path: Path)
 
 
 def test_an_engine_may_stand_still_as_long_as_is_said(tmp_path: Path) -> None:
-    assert AgentSettings.read(environment(tmp_path)).patience == Patience()
+    assert AgentSettings.read(environment(tmp_path)).watchdog_limits == WatchdogLimits()
     patient = environment(tmp_path, HYDRA_ENGINE_PATIENCE_S="90")
-    assert AgentSettings.read(patient).patience == Patience(engine_s=90.0)
+    assert AgentSettings.read(patient).watchdog_limits == WatchdogLimits(engine_s=90.0)
 
 
 def test_the_password_is_not_in_the_printed_settings(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 from libs.common.bus.messages import Step
 from libs.common.testing.bus import FakeClock
-from services.worker.agent.processes.start_steps import TOLD_S, StepBook
+from services.worker.agent.processes.start_steps import TOLD_S, StartStepLog
 
 
-def names(book: StepBook) -> list[str]:
+def names(book: StartStepLog) -> list[str]:
     return [step.name for step in book.told()]
 
 
-def book_of_a_start(clock: FakeClock) -> StepBook:
-    book = StepBook("worker-a", None, clock)
+def book_of_a_start(clock: FakeClock) -> StartStepLog:
+    book = StartStepLog("worker-a", None, clock)
     book.begin("spawn")
     book.take(Step(name="spawn", started_at=clock.now(), ended_at=clock.now()))
     return book

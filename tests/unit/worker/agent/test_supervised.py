@@ -7,14 +7,14 @@ from libs.common.states import FetchClass, WorkerState
 from libs.common.testing.bus import FakeClock
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.supervised import SupervisedWorker
-from services.worker.agent.processes.watchdog import Patience
+from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.agent.settings import parse_device
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 from services.worker.frames.frames import Ready, Registered, StatsChanged
 from tests.support.waiting import eventually
 from tests.unit.worker.fakes import FakeLauncher
-from tests.unit.worker.making import worker_spec
+from tests.unit.worker.values import worker_spec
 
 DEVICE = parse_device(0, "cpu:64Mi:1")
 
@@ -25,7 +25,7 @@ async def test_no_figure_of_the_engine_is_a_reason_for_a_heartbeat() -> None:
         spec,
         clock=FakeClock(),
         changed=lambda: changes.append(None),
-        patience=Patience(),
+        limits=WatchdogLimits(),
         meter=EngineMeter(),
     )
     start = start_frame(

@@ -7,7 +7,7 @@ from libs.common.sampling import SamplingParameters
 from services.worker.agent.translate import generate_frame
 from services.worker.frames.frames import HEADER_BYTES, GenerateTokens, decode_to_worker, encode
 from services.worker.runtime.serving_loop import engine_request
-from tests.unit.worker.making import generate
+from tests.unit.worker.values import generate
 
 ALL_CHANGED = SamplingParameters(
     temperature=0.7,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from itertools import count, repeat
 
 from libs.common.causes import Cause, CauseKind
-from services.worker.agent.processes.watchdog import Patience, Watchdog
+from services.worker.agent.processes.watchdog import Watchdog, WatchdogLimits
 from services.worker.frames.frames import StatsChanged, StepTaken, ToAgent, TokensProduced
 
 ENGINE_S = 0.2
@@ -35,7 +35,7 @@ class Process:
         self.num_said = 0
         self._frames = frames
         self._said = asyncio.Condition()
-        self.watchdog = Watchdog(Patience(engine_s=ENGINE_S), start_timeout_s=60.0)
+        self.watchdog = Watchdog(WatchdogLimits(engine_s=ENGINE_S), start_timeout_s=60.0)
 
     async def talk(self) -> None:
         for frame in self._frames:
@@ -94,7 +94,7 @@ async def test_a_start_may_stand_as_long_as_a_start_may_take() -> None:
 
 
 async def test_a_process_that_loads_libraries_may_be_silent_until_they_are_there() -> None:
-    watchdog = Watchdog(Patience(silence_s=0.05, import_silence_s=60.0), start_timeout_s=60.0)
+    watchdog = Watchdog(WatchdogLimits(silence_s=0.05, import_silence_s=60.0), start_timeout_s=60.0)
     watchdog.note(StepTaken("import", 0.0, None))
     trouble = asyncio.create_task(watchdog.trouble(lambda: True))
 

@@ -44,7 +44,7 @@ class ArrivingUnit:
 
 
 class FeedDouble:
-    """The port `Feed`; every file is there from the beginning, its bytes are not."""
+    """The port `UnitSource`; every file is there from the beginning, its bytes are not."""
 
     def __init__(self, *sizes_bytes: int, patience_s: float = 10.0) -> None:
         random = Random(5)

@@ -9,7 +9,7 @@ import pytest
 
 from services.worker.errors import WeightsUnavailable
 from services.worker.frames.frames import StepTaken
-from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, DeviceLoading, Pace
+from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, CopyPriority, DeviceLoading
 from services.worker.runtime.cuda.staging import NUM_BUFFERS
 from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import ERROR_NAME, FUNCTIONS, FakeDriver
@@ -29,7 +29,7 @@ class Loaded:
         feed: FeedDouble,
         driver: FakeDriver | None = None,
         *,
-        pace: Pace = AT_ONCE,
+        pace: CopyPriority = AT_ONCE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.feed, self.driver = feed, driver or FakeDriver()
@@ -63,7 +63,7 @@ class Loaded:
 
 
 @pytest.mark.parametrize("pace", [AT_ONCE, IN_BACKGROUND], ids=["at once", "in background"])
-async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: Pace) -> None:
+async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: CopyPriority) -> None:
     feed = FeedDouble(*SIZES)
     loaded = Loaded(feed, pace=pace)
     for index, reader in enumerate(feed.readers):

@@ -20,7 +20,7 @@ from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import FakeDriver
 from tests.support.waiting import eventually
 from tests.unit.worker.cuda.arriving import FeedDouble
-from tests.unit.worker.making import worker_spec
+from tests.unit.worker.values import worker_spec
 
 GPU = parse_device(0, "cuda:0:1Gi:1")
 

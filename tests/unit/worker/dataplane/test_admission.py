@@ -1,4 +1,4 @@
-"""Answers to ZAP's question, without a socket."""
+"""Answers to ZAP's request, without a socket."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def raw(key: str) -> bytes:
     return key.encode()[:32]
 
 
-def question(mechanism: bytes, *credentials: bytes, domain: bytes = DOMAIN) -> list[bytes]:
+def request(mechanism: bytes, *credentials: bytes, domain: bytes = DOMAIN) -> list[bytes]:
     return [b"route", b"", b"1.0", b"7", domain, b"127.0.0.1", b"", mechanism, *credentials]
 
 
@@ -24,15 +24,15 @@ def code(answer: list[bytes]) -> bytes:
 
 
 QUESTIONS = (
-    (Security.CURVE, question(b"CURVE", b"p" * 32), b"200", "the previous stage"),
-    (Security.CURVE, question(b"CURVE", b"x" * 32), b"400", "a fresh key"),
-    (Security.CURVE, question(b"NULL"), b"400", "no key"),
-    (Security.CURVE, question(b"PLAIN", b"p" * 40, b"o" * 40), b"400", "no proof of the key"),
-    (Security.CURVE, question(b"CURVE", b"p" * 32, domain=b"x"), b"400", "another domain"),
-    (Security.TRUSTED, question(b"PLAIN", b"p" * 40, b"o" * 40), b"200", "the previous stage"),
-    (Security.TRUSTED, question(b"PLAIN", b"x" * 40, b"o" * 40), b"400", "another name"),
-    (Security.TRUSTED, question(b"PLAIN", b"p" * 40, b"x" * 40), b"400", "meant for another"),
-    (Security.TRUSTED, question(b"NULL"), b"400", "no name"),
+    (Security.CURVE, request(b"CURVE", b"p" * 32), b"200", "the previous stage"),
+    (Security.CURVE, request(b"CURVE", b"x" * 32), b"400", "a fresh key"),
+    (Security.CURVE, request(b"NULL"), b"400", "no key"),
+    (Security.CURVE, request(b"PLAIN", b"p" * 40, b"o" * 40), b"400", "no proof of the key"),
+    (Security.CURVE, request(b"CURVE", b"p" * 32, domain=b"x"), b"400", "another domain"),
+    (Security.TRUSTED, request(b"PLAIN", b"p" * 40, b"o" * 40), b"200", "the previous stage"),
+    (Security.TRUSTED, request(b"PLAIN", b"x" * 40, b"o" * 40), b"400", "another name"),
+    (Security.TRUSTED, request(b"PLAIN", b"p" * 40, b"x" * 40), b"400", "meant for another"),
+    (Security.TRUSTED, request(b"NULL"), b"400", "no name"),
 )
 
 
@@ -52,8 +52,8 @@ def test_only_the_previous_stage_is_let_in(
 
 def test_who_comes_before_the_neighbours_are_known_is_answered_then() -> None:
     admission = Admission(Security.CURVE, OWN, raw)
-    assert admission.take(question(b"CURVE", b"x" * 32)) == []
-    assert admission.take(question(b"CURVE", b"p" * 32)) == []
+    assert admission.take(request(b"CURVE", b"x" * 32)) == []
+    assert admission.take(request(b"CURVE", b"p" * 32)) == []
 
     answers = admission.open_to(PREVIOUS)
 
@@ -63,9 +63,9 @@ def test_who_comes_before_the_neighbours_are_known_is_answered_then() -> None:
 def test_strangers_who_come_early_take_no_room_without_end() -> None:
     admission = Admission(Security.CURVE, OWN, raw)
     for _ in range(MAX_WAITING):
-        assert admission.take(question(b"CURVE", b"x" * 32)) == []
+        assert admission.take(request(b"CURVE", b"x" * 32)) == []
 
-    answers = admission.take(question(b"CURVE", b"p" * 32))
+    answers = admission.take(request(b"CURVE", b"p" * 32))
 
     assert [code(answer) for answer in answers] == [b"300"]
     assert len(admission.open_to(PREVIOUS)) == MAX_WAITING

@@ -4,7 +4,7 @@ import threading
 
 from libs.common.sampling import SamplingParameters
 from services.worker.frames.frames import CancelGeneration, GenerateTokens
-from services.worker.runtime.frame_queue import Incoming
+from services.worker.runtime.frame_queue import FrameQueue
 
 SAMPLING = SamplingParameters(max_tokens=4, seed=1, temperature=1.0)
 
@@ -13,7 +13,7 @@ def generate(request_id: str, attempt: int = 1) -> GenerateTokens:
     return GenerateTokens(request_id, attempt, (1, 2), (), SAMPLING)
 
 
-def drained(incoming: Incoming) -> list[object]:
+def drained(incoming: FrameQueue) -> list[object]:
     frames: list[object] = []
     while (frame := incoming.get(0)) is not None:
         frames.append(frame)
@@ -21,7 +21,7 @@ def drained(incoming: Incoming) -> list[object]:
 
 
 def test_frames_come_in_order_and_an_empty_queue_says_so() -> None:
-    incoming = Incoming()
+    incoming = FrameQueue()
     incoming.put(generate("a"))
     incoming.put(generate("b"))
 
@@ -30,7 +30,7 @@ def test_frames_come_in_order_and_an_empty_queue_says_so() -> None:
 
 
 def test_a_prompt_whose_client_left_is_dropped_where_it_waits() -> None:
-    incoming = Incoming()
+    incoming = FrameQueue()
     for frame in (generate("a"), generate("b"), generate("a", 2), CancelGeneration("a", 1)):
         incoming.put(frame)
 
@@ -38,7 +38,7 @@ def test_a_prompt_whose_client_left_is_dropped_where_it_waits() -> None:
 
 
 def test_who_waits_is_woken() -> None:
-    incoming = Incoming()
+    incoming = FrameQueue()
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(incoming.get(30.0)))
     waiting.start()

@@ -7,7 +7,7 @@ import pytest
 
 from libs.common.errors import NicRateLimiterError
 from libs.common.network.nic_rate_limiter import NicRateLimiter
-from services.worker.runtime.neighbours import NIC_CREDIT_S, NicCap
+from services.worker.runtime.neighbours import NIC_CREDIT_S, NicSendLimiter
 from services.worker.runtime.progress import Progress
 
 RATE = 2_000_000
@@ -16,7 +16,7 @@ RATE = 2_000_000
 def test_two_stages_of_a_node_share_its_rate_with_the_fetcher(tmp_path: Path) -> None:
     path = tmp_path / "nic.ledger"
     fetcher = NicRateLimiter.create(path, RATE)
-    first, second = NicCap(path), NicCap(path)
+    first, second = NicSendLimiter(path), NicSendLimiter(path)
     started_s = time.monotonic()
 
     for _ in range(4):
@@ -33,11 +33,11 @@ def test_who_waits_for_the_node_s_rate_is_seen_to_wait(tmp_path: Path) -> None:
     NicRateLimiter.create(path, RATE).take(RATE // 10)
     progress = Progress()
 
-    NicCap(path, progress.note)(1)
+    NicSendLimiter(path, progress.note)(1)
 
     assert progress.count >= 1
 
 
 def test_without_a_rate_limiter_nothing_is_sent(tmp_path: Path) -> None:
     with pytest.raises(NicRateLimiterError):
-        NicCap(tmp_path / "nic.ledger")(1)
+        NicSendLimiter(tmp_path / "nic.ledger")(1)

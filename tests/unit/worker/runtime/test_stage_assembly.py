@@ -5,7 +5,7 @@ import torch
 
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
-from services.worker.runtime.stage_assembly import warm_up_or_say_why
+from services.worker.runtime.stage_assembly import warm_up_if_possible
 from tests.unit.worker.engine.tiny import SHAPES, Tiny
 
 
@@ -24,6 +24,6 @@ def test_a_warm_up_that_fails_ends_no_start_and_is_told(
     whole = Place.whole(tiny.config.num_layers)
 
     cache = tiny.cache(tiny.config.num_layers)
-    warm_up_or_say_why(tiny.config, NoKernels(), tiny.engine_options(), whole, cache)
+    warm_up_if_possible(tiny.config, NoKernels(), tiny.engine_options(), whole, cache)
 
     assert "no kernel image" in caplog.text and "first tokens will take longer" in caplog.text

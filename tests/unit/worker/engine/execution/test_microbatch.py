@@ -6,12 +6,12 @@ from services.worker.engine.errors import MicroBatchRefused
 from services.worker.engine.execution.microbatch import (
     MicroBatch,
     Piece,
-    Room,
     SlotMove,
+    StageCapacity,
     check_micro_batch,
 )
 
-ROOM = Room(num_slots=100, max_context_tokens=50, max_tokens=20)
+CAPACITY = StageCapacity(num_slots=100, max_context_tokens=50, max_tokens=20)
 BATCH = MicroBatch(3, (SlotMove(0, 40, 40),), (Piece(40, 10, 2, False), Piece(90, 0, 3, True)))
 
 
@@ -24,7 +24,7 @@ def test_rows_follow_the_pieces() -> None:
 
 
 def test_what_fits_is_accepted() -> None:
-    check_micro_batch(BATCH, 5, ROOM)
+    check_micro_batch(BATCH, 5, CAPACITY)
 
 
 REFUSED = (
@@ -46,4 +46,4 @@ def test_what_reaches_beyond_the_stage_is_refused(
     moves: tuple[SlotMove, ...], pieces: tuple[Piece, ...], num_rows: int, reason: str
 ) -> None:
     with pytest.raises(MicroBatchRefused, match=f"micro-batch 9: .*{reason}"):
-        check_micro_batch(MicroBatch(9, moves, pieces), num_rows, ROOM)
+        check_micro_batch(MicroBatch(9, moves, pieces), num_rows, CAPACITY)

@@ -13,7 +13,7 @@ from libs.common.weights.manifest import UnitEntry
 from services.worker.runtime.cuda.address import address_of
 
 
-class Arriving(Protocol):
+class ArrivingUnit(Protocol):
     """A unit whose bytes are arriving: `UnitReader`."""
 
     @property
@@ -31,16 +31,16 @@ class Piece:
     start: int  # in the unit
     num_bytes: int
     source: int  # address of the first byte, on the host
-    owner: Arriving  # keeps it mapped
+    owner: ArrivingUnit  # keeps it mapped
 
 
-class Pieces:
+class PieceQueue:
     """`open_unit` waits for a unit's file; `take` raises what it or the reader raises."""
 
     def __init__(
         self,
         units: Iterable[UnitEntry],
-        open_unit: Callable[[UnitEntry], Arriving],
+        open_unit: Callable[[UnitEntry], ArrivingUnit],
         *,
         max_bytes: int,
         deadline_s: float,
@@ -49,7 +49,7 @@ class Pieces:
         self._open_unit, self._max_bytes, self._deadline_s = open_unit, max_bytes, deadline_s
         self._taking = threading.Lock()
         self._unit: UnitEntry | None = next(self._units, None)
-        self._reader: Arriving | None = None
+        self._reader: ArrivingUnit | None = None
         self._address = self._start = 0
 
     def take_ready(self) -> Piece | None:

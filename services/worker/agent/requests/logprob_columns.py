@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from libs.common.bus.messages import Logprob
 
 
-class KeptLogprobs:
+class LogprobColumns:
     """With 20 alternatives a token takes about 260 bytes here; as messages it takes 3,200.
 
     The numbers are kept as they came, so what is read is equal to what was added.
@@ -31,7 +31,7 @@ class KeptLogprobs:
     def __len__(self) -> int:
         return len(self._logprobs)
 
-    def extend(self, other: "KeptLogprobs") -> None:
+    def extend(self, other: "LogprobColumns") -> None:
         num_before = len(self._top_ids)
         self._logprobs.extend(other._logprobs)
         self._top_ends.extend(array("I", (num_before + end for end in other._top_ends)))

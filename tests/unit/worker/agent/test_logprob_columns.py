@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.bus.messages import Logprob
-from services.worker.agent.requests.kept_logprobs import KeptLogprobs
+from services.worker.agent.requests.logprob_columns import LogprobColumns
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ENTRIES = st.builds(
@@ -14,9 +14,9 @@ ENTRIES = st.builds(
 
 @given(messages=st.lists(st.lists(ENTRIES, max_size=5), max_size=4), cut=st.integers(0, 20))
 def test_what_is_read_is_what_was_added(messages: list[list[Logprob]], cut: int) -> None:
-    kept = KeptLogprobs()
+    kept = LogprobColumns()
     for message in messages:
-        kept.extend(KeptLogprobs(message))
+        kept.extend(LogprobColumns(message))
 
     everything = tuple(entry for message in messages for entry in message)
     assert len(kept) == len(everything)

@@ -1,4 +1,4 @@
-"""What of a stage is on the device by now: copying threads note it, the engine's thread waits."""
+"""Tracks what of a stage is on the device: copying threads note it, the engine's thread waits."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from services.worker.errors import WeightsUnavailable
 SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 
 
-class DeviceArrivals:
+class CopyProgress:
     """`unit_copied` and `reached` are called by the thread that noted it.
 
     The first when all of a unit is there, the second at each of SHARES of the whole.

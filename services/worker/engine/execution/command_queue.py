@@ -1,4 +1,4 @@
-"""Where other threads leave work for the engine's thread."""
+"""A queue of commands that other threads leave for the engine's thread."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Cancel:
 Command = Add | Cancel
 
 
-class Inbox:
+class CommandQueue:
     """Any thread puts, one thread drains. Never blocks."""
 
     def __init__(self) -> None:

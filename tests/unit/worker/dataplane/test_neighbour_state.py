@@ -1,10 +1,10 @@
 """What socket events mean for the two links."""
 
-from services.worker.runtime.dataplane.neighbour_state import InletLink, OutletLink
+from services.worker.runtime.dataplane.neighbour_state import InletState, OutletState
 
 
 def test_the_previous_stage_is_lost_when_its_own_connection_ends() -> None:
-    link = InletLink()
+    link = InletState()
     link.accepted(5)
     link.hello(5)
     assert (link.is_linked, link.is_lost) == (True, False)
@@ -15,7 +15,7 @@ def test_the_previous_stage_is_lost_when_its_own_connection_ends() -> None:
 
 
 def test_strangers_come_and_go_without_a_loss() -> None:
-    link = InletLink()
+    link = InletState()
     for descriptor in (5, 6, 7):
         link.accepted(descriptor)
     link.disconnected(6)
@@ -27,7 +27,7 @@ def test_strangers_come_and_go_without_a_loss() -> None:
 
 
 def test_a_hello_of_a_connection_that_has_ended_is_a_loss() -> None:
-    link = InletLink()
+    link = InletState()
     link.accepted(5)
     link.disconnected(5)
 
@@ -37,7 +37,7 @@ def test_a_hello_of_a_connection_that_has_ended_is_a_loss() -> None:
 
 
 def test_the_next_stage_is_lost_only_after_it_was_there() -> None:
-    link = OutletLink()
+    link = OutletState()
     link.disconnected()
     assert not link.is_lost
 
