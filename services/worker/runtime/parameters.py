@@ -9,7 +9,7 @@ from libs.common.weights.manifest import TensorEntry, UnitEntry
 from services.worker.engine.model.weights import UnitKey
 from services.worker.errors import WeightsUnavailable
 from services.worker.runtime.placement import Placement
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 
 DTYPES = {
     "BF16": torch.bfloat16,
@@ -21,8 +21,8 @@ DTYPES = {
 class ParameterManager:
     """The engine's WeightSource; for one thread."""
 
-    def __init__(self, feed: UnitFeed, placement: Placement) -> None:
-        self._feed, self._placement = feed, placement
+    def __init__(self, mapper: UnitMapper, placement: Placement) -> None:
+        self._mapper, self._placement = mapper, placement
         self._placed: dict[UnitKey, _PlacedUnit] = {}
 
     def wait_unit(self, unit: UnitKey, timeout_s: float) -> None:
@@ -40,7 +40,7 @@ class ParameterManager:
 
     def _entry(self, unit: UnitKey) -> UnitEntry:
         try:
-            return self._feed.unit(unit.kind, unit.layer_index)
+            return self._mapper.unit(unit.kind, unit.layer_index)
         except KeyError as exc:
             raise WeightsUnavailable(f"the model has no unit {exc}") from exc
 

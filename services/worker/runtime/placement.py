@@ -18,7 +18,7 @@ from libs.common.errors import UnitFileError
 from libs.common.weights.manifest import UnitEntry
 from libs.common.weights.unitfile import UnitReader
 from services.worker.errors import WeightsNotDelivered
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 
 if TYPE_CHECKING:  # a CPU loads no driver
     from services.worker.runtime.cuda.loading import DeviceLoading, Slab
@@ -38,10 +38,10 @@ class Placement(Protocol):
 class HostPlacement:
     """The shared memory itself."""
 
-    feed: UnitFeed
+    mapper: UnitMapper
 
     def place(self, unit: UnitEntry, deadline_s: float) -> torch.Tensor:
-        reader = self.feed.mapped(unit, deadline_s - time.monotonic())
+        reader = self.mapper.mapped(unit, deadline_s - time.monotonic())
         _wait_prefix(reader, unit.size_bytes, deadline_s)
         return host_bytes(reader)
 
@@ -50,18 +50,18 @@ class HostPlacement:
 class DevicePlacement:
     """Copies that torch makes of pageable memory, one allocation for each unit."""
 
-    feed: UnitFeed
+    mapper: UnitMapper
     device: torch.device
 
     def place(self, unit: UnitEntry, deadline_s: float) -> torch.Tensor:
-        reader = self.feed.mapped(unit, deadline_s - time.monotonic())
+        reader = self.mapper.mapped(unit, deadline_s - time.monotonic())
         unit_host = host_bytes(reader)
         unit_device = torch.empty(unit.size_bytes, dtype=torch.uint8, device=self.device)
         for start in range(0, unit.size_bytes, COPY_BYTES):
             end = min(start + COPY_BYTES, unit.size_bytes)
             _wait_prefix(reader, end, deadline_s)
             unit_device[start:end].copy_(unit_host[start:end])
-        self.feed.release(unit)
+        self.mapper.release(unit)
         return unit_device
 
 

@@ -33,7 +33,7 @@ from services.worker.runtime.placement import (
 )
 from services.worker.runtime.prefill_steps import EntryEvents, FirstAnswer, FollowerEvents
 from services.worker.runtime.serving_loop import ServingLoop
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 from services.worker.runtime.worker_parts import MainLoop, WorkerParts
 
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
@@ -45,20 +45,20 @@ logger = logging.getLogger(__name__)
 
 def stage_loop(parts: WorkerParts) -> MainLoop:
     """Waits for the manifest, not for the weights nor the neighbours. Raises WorkerError."""
-    start, feed, plane = parts.start, parts.feed, parts.plane
-    manifest = feed.manifest()
+    start, mapper, plane = parts.start, parts.mapper, parts.plane
+    manifest = mapper.manifest()
     config = parse_config(json.loads(manifest.config_json))
     place = _place(start, config)
     answer = FirstAnswer(parts.steps)
     options = _options(parts, manifest, config, _events(place, answer))
-    placement = placement_on(options.device, feed, parts.loading)
+    placement = placement_on(options.device, mapper, parts.loading)
     if options.device.type == "cuda":
         _limit_memory(start, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
-    engine = _built(config, ParameterManager(feed, placement), options, place, ring)
+    engine = _built(config, ParameterManager(mapper, placement), options, place, ring)
     if isinstance(placement, SlabPlacement):
         with parts.steps.step("warm_up"):
-            unfilled = ParameterManager(feed, UnfilledPlacement(placement))
+            unfilled = ParameterManager(mapper, UnfilledPlacement(placement))
             warm_up_if_possible(config, unfilled, options, place, engine.cache)
     if isinstance(engine, Follower):
         return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked)
@@ -100,12 +100,12 @@ def warm_up_if_possible(
 
 
 def placement_on(
-    device: torch.device, feed: UnitFeed, loading: "DeviceLoading | None"
+    device: torch.device, mapper: UnitMapper, loading: "DeviceLoading | None"
 ) -> Placement:
     """Waits until it is known whether `loading` has a slab. Raises WeightsUnavailable."""
     if loading is not None and (slab := loading.slab()) is not None:
         return SlabPlacement(loading, slab)
-    return HostPlacement(feed) if device.type == "cpu" else DevicePlacement(feed, device)
+    return HostPlacement(mapper) if device.type == "cpu" else DevicePlacement(mapper, device)
 
 
 def _limit_memory(start: StartWorker, placement: Placement) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.start_steps import StartSteps
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
     from services.worker.runtime.cuda.loading import DeviceLoading
@@ -19,7 +19,7 @@ class WorkerParts:
     start: StartWorker
     channel: Channel
     steps: StartSteps
-    feed: UnitFeed
+    mapper: UnitMapper
     loading: "DeviceLoading | None"  # has begun to fill the device; None on a CPU
     neighbours: "NeighbourConnections | None"  # None for a whole model
 

@@ -25,7 +25,7 @@ from services.worker.runtime.channel import Channel
 from services.worker.runtime.failure_causes import cause_of
 from services.worker.runtime.parent_watch import die_with_agent
 from services.worker.runtime.start_steps import StartSteps
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 from services.worker.runtime.worker_parts import WorkerParts
 
 if TYPE_CHECKING:
@@ -57,20 +57,20 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
     steps = StartSteps(channel.send)
     steps.ended("spawn", time.time(), origin)
     timeout_s = start.start_timeout_ms / 1000
-    feed = UnitFeed(
+    mapper = UnitMapper(
         Path(start.fetcher_socket),
         WantedUnits(start.manifest_digest, start.unit_digests),
         deadline_s=time.monotonic() + timeout_s,
         steps=steps,
         failed=lambda error: channel.fail(cause_of(error)),
     )
-    feed.start()
+    mapper.start()
     parts = WorkerParts(
         start,
         channel,
         steps,
-        feed,
-        loading=load_device(start, feed, steps, channel),
+        mapper,
+        loading=load_device(start, mapper, steps, channel),
         neighbours=register(start, channel, steps),
     )
     gc.disable()  # the import makes many objects and no garbage: saves a tenth of its time
@@ -87,14 +87,14 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
 
 
 def load_device(
-    start: StartWorker, feed: UnitFeed, steps: StartSteps, channel: Channel
+    start: StartWorker, mapper: UnitMapper, steps: StartSteps, channel: Channel
 ) -> "DeviceLoading | None":
     """Begin to fill the GPU; None on CPU, where shared memory is all that the engine needs."""
     if start.device == "cpu":
         return None
     from services.worker.runtime.cuda.start import start_loading
 
-    return start_loading(start, feed, steps, lambda error: channel.fail(cause_of(error)))
+    return start_loading(start, mapper, steps, lambda error: channel.fail(cause_of(error)))
 
 
 def register(

@@ -33,7 +33,7 @@ from services.worker.runtime.placement import (
 )
 from services.worker.runtime.stage_assembly import placement_on
 from services.worker.runtime.start_steps import StartSteps
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 from tests.integration.worker.tiny import TinyModel, Unit, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 from tests.support.fakecuda import FakeDriver
@@ -43,25 +43,25 @@ EMBEDDING, LAYER_0 = UnitKey(UnitKind.EMBEDDING), UnitKey(UnitKind.LAYER, 0)
 
 
 class Fed:
-    """A unit feed whose failures are remembered."""
+    """A unit mapper whose failures are remembered."""
 
     def __init__(self, tmp_path: Path, placed: "Placing | None" = None) -> None:
         self.steps: list[StepTaken] = []
         self.failures: list[str] = []
         self.failed = threading.Event()
-        self.feed = UnitFeed(
+        self.mapper = UnitMapper(
             tmp_path / "fetcher.sock",
             WantedUnits("0" * 64, ("1" * 64,)),
             deadline_s=time.monotonic() + 20,
             steps=StartSteps(self.steps.append),
             failed=self.fail,
         )
-        self.feed.start()
+        self.mapper.start()
         placement = (placed or in_shared_memory)(self)
-        self.parameters = ParameterManager(self.feed, placement)
+        self.parameters = ParameterManager(self.mapper, placement)
 
     def until_watched(self) -> None:
-        """The feed has seen every byte and looks at no file any more."""
+        """The mapper has seen every byte and looks at no file any more."""
         deadline_s = time.monotonic() + 5
         while not any(s.name == "weights" and s.ended_at_s is not None for s in self.steps):
             assert time.monotonic() < deadline_s
@@ -88,11 +88,11 @@ Placing = Callable[[Fed], Placement]
 
 
 def in_shared_memory(fed: Fed) -> Placement:
-    return HostPlacement(fed.feed)
+    return HostPlacement(fed.mapper)
 
 
 def copied_by_torch(device: str) -> Placing:
-    return lambda fed: DevicePlacement(fed.feed, torch.device(device))
+    return lambda fed: DevicePlacement(fed.mapper, torch.device(device))
 
 
 def in_a_slab(fed: Fed) -> Placement:
@@ -114,13 +114,13 @@ def slab_of(
 def left_to_torch(fed: Fed) -> Placement:
     """Shared memory, as there is no slab and this device is a CPU."""
     loading_without_buffers = loading(fed, FakeDriver(failing="allocate_host"))
-    return placement_on(torch.device("cpu"), fed.feed, loading_without_buffers)
+    return placement_on(torch.device("cpu"), fed.mapper, loading_without_buffers)
 
 
 def loading(fed: Fed, driver: Driver) -> DeviceLoading:
-    digests = [unit.digest for unit in fed.feed.manifest().units]
+    digests = [unit.digest for unit in fed.mapper.manifest().units]
     steps = StartSteps(fed.steps.append)
-    loading = DeviceLoading(driver, fed.feed, digests, pace=AT_ONCE, steps=steps, failed=fed.fail)
+    loading = DeviceLoading(driver, fed.mapper, digests, pace=AT_ONCE, steps=steps, failed=fed.fail)
     loading.start()
     return loading
 
@@ -221,7 +221,7 @@ def test_a_unit_that_does_not_come_in_time_is_unavailable(
     tmp_path: Path, model: TinyModel, folder: UnitFolder
 ) -> None:
     fed = Fed(tmp_path)
-    fed.feed.mapped(model.units[1].entry, 5)
+    fed.mapper.mapped(model.units[1].entry, 5)
     with pytest.raises(WeightsUnavailable, match=r"0 of \d+ bytes"):
         fed.parameters.wait_unit(LAYER_0, 0.1)
 

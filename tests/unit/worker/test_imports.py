@@ -42,7 +42,7 @@ def test_a_worker_process_loads_nothing_that_waits_or_speaks_on_a_network() -> N
 
 def test_a_worker_process_asks_for_its_weights_before_it_imports_torch() -> None:
     loaded = modules_after("services.worker.runtime.worker_process")
-    assert "services.worker.runtime.unit_feed" in loaded
+    assert "services.worker.runtime.unit_mapper" in loaded
     assert sorted(loaded & {"torch", "numpy", "asyncio", *NEVER_IN_A_WORKER}) == []
 
 

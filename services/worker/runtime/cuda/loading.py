@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class UnitSource(Protocol):
-    """Where the unit files come from: `UnitFeed`."""
+    """Where the unit files come from: `UnitMapper`."""
 
     @property
     def deadline_s(self) -> float: ...
@@ -70,7 +70,7 @@ class DeviceLoading:
     def __init__(
         self,
         driver: Driver,
-        feed: UnitSource,
+        mapper: UnitSource,
         unit_digests: Sequence[str],
         *,
         pace: CopyPriority,
@@ -79,7 +79,7 @@ class DeviceLoading:
         buffer_bytes: int = BUFFER_BYTES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._driver, self._feed, self._unit_digests = driver, feed, unit_digests
+        self._driver, self._mapper, self._unit_digests = driver, mapper, unit_digests
         self._pace, self._steps, self._failed = pace, steps, failed
         self._buffer_bytes, self._sleep = buffer_bytes, sleep
         self._settled = threading.Event()  # the slab is there, or it is known that it never will be
@@ -102,7 +102,7 @@ class DeviceLoading:
 
         None where nothing will be copied here: torch has to.
         """
-        self._settled.wait(max(0.0, self._feed.deadline_s - time.monotonic()))
+        self._settled.wait(max(0.0, self._mapper.deadline_s - time.monotonic()))
         if self._slab is None and not self._is_left_to_torch:
             late = WeightsUnavailable("the GPU was not ready before the deadline")
             raise self._failure or late
@@ -174,7 +174,7 @@ class DeviceLoading:
         self._settled.set()
 
     def _units(self) -> tuple[UnitEntry, ...]:
-        known = self._feed.manifest().units_by_digest
+        known = self._mapper.manifest().units_by_digest
         try:
             return tuple(known[digest] for digest in dict.fromkeys(self._unit_digests))
         except KeyError as exc:
@@ -183,7 +183,7 @@ class DeviceLoading:
     def _open_slab(self, units: Sequence[UnitEntry]) -> PieceQueue:
         layout = plan_slab(units)
         self._arrivals = CopyProgress(
-            units, unit_copied=self._feed.release, reached=self._note_share
+            units, unit_copied=self._mapper.release, reached=self._note_share
         )
         pointer = self._driver.allocate_device(layout.size_bytes)
         self._copying_since_s = self._steps.begin("device_copy")
@@ -193,11 +193,11 @@ class DeviceLoading:
             units,
             self._open_unit,
             max_bytes=self._buffer_bytes,
-            deadline_s=self._feed.deadline_s,
+            deadline_s=self._mapper.deadline_s,
         )
 
     def _open_unit(self, unit: UnitEntry) -> ArrivingUnit:
-        return self._feed.mapped(unit, self._feed.deadline_s - time.monotonic())
+        return self._mapper.mapped(unit, self._mapper.deadline_s - time.monotonic())
 
     def _copy(self, pieces: PieceQueue, staging: Staging) -> None:
         while (piece := self._next(pieces, staging)) is not None:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def start_loading(
     start: StartWorker,
-    feed: UnitSource,
+    mapper: UnitSource,
     steps: StartSteps,
     failed: Callable[[WeightsUnavailable], None],
     load_driver: Callable[[], Driver] = LibCuda,
@@ -30,7 +30,7 @@ def start_loading(
     is_urgent = start.fetch_class is FetchClass.INTERACTIVE
     loading = DeviceLoading(
         driver,
-        feed,
+        mapper,
         start.unit_digests,
         pace=AT_ONCE if is_urgent else IN_BACKGROUND,
         steps=steps,

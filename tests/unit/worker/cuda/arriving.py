@@ -43,7 +43,7 @@ class ArrivingUnit:
                 raise UnitFileTimeout(f"deadline passed; {self.unit.digest} is not there")
 
 
-class FeedDouble:
+class UnitMapperDouble:
     """The port `UnitSource`; every file is there from the beginning, its bytes are not."""
 
     def __init__(self, *sizes_bytes: int, patience_s: float = 10.0) -> None:

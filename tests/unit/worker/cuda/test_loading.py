@@ -14,7 +14,7 @@ from services.worker.runtime.cuda.staging import NUM_BUFFERS
 from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import ERROR_NAME, FUNCTIONS, FakeDriver
 from tests.support.waiting import eventually
-from tests.unit.worker.cuda.arriving import FeedDouble
+from tests.unit.worker.cuda.arriving import UnitMapperDouble
 
 BUFFER_BYTES = 8192
 OF_BUFFERS = {"create_stream", "allocate_host", "create_event"}
@@ -22,24 +22,24 @@ SIZES = (20_000, 4096, 1, 33_333)
 
 
 class Loaded:
-    """A loading of `feed`, and what it says."""
+    """A loading of `mapper`, and what it says."""
 
     def __init__(
         self,
-        feed: FeedDouble,
+        mapper: UnitMapperDouble,
         driver: FakeDriver | None = None,
         *,
         pace: CopyPriority = AT_ONCE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.feed, self.driver = feed, driver or FakeDriver()
+        self.mapper, self.driver = mapper, driver or FakeDriver()
         self.steps: list[StepTaken] = []
         self.failures: list[str] = []
         self.failed = threading.Event()
         self.loading = DeviceLoading(
             self.driver,
-            feed,
-            [unit.digest for unit in feed.units],
+            mapper,
+            [unit.digest for unit in mapper.units],
             pace=pace,
             steps=StartSteps(self.steps.append),
             failed=self._fail,
@@ -50,7 +50,7 @@ class Loaded:
 
     def wait(self, index: int, timeout_s: float = 5.0) -> bytes:
         """What the device has of a unit that is said to be there."""
-        unit, slab = self.feed.units[index], self.loading.slab()
+        unit, slab = self.mapper.units[index], self.loading.slab()
         assert slab is not None
         self.loading.wait(unit, time.monotonic() + timeout_s)
         return self.driver.bytes_at(
@@ -64,9 +64,9 @@ class Loaded:
 
 @pytest.mark.parametrize("pace", [AT_ONCE, IN_BACKGROUND], ids=["at once", "in background"])
 async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: CopyPriority) -> None:
-    feed = FeedDouble(*SIZES)
-    loaded = Loaded(feed, pace=pace)
-    for index, reader in enumerate(feed.readers):
+    mapper = UnitMapperDouble(*SIZES)
+    loaded = Loaded(mapper, pace=pace)
+    for index, reader in enumerate(mapper.readers):
         for _ in range(reader.unit.size_bytes // 4096 + 1):
             reader.arrive(4096)
         assert loaded.wait(index) == reader.content
@@ -75,14 +75,16 @@ async def test_every_unit_is_on_the_device_when_it_is_said_to_be(pace: CopyPrior
     assert loaded.driver.violations == [] and loaded.failures == []
     assert max(loaded.driver.copy_sizes) <= BUFFER_BYTES
     assert set(loaded.driver.priorities) == {pace.is_urgent}
-    await eventually(lambda: {u.digest for u in feed.released} == {u.digest for u in feed.units})
+    await eventually(
+        lambda: {u.digest for u in mapper.released} == {u.digest for u in mapper.units}
+    )
 
 
 async def test_units_that_are_all_there_are_copied_by_several_threads() -> None:
-    feed = FeedDouble(*(50_000,) * 20)
-    feed.arrive()
-    loaded = Loaded(feed)
-    for index, reader in enumerate(feed.readers):
+    mapper = UnitMapperDouble(*(50_000,) * 20)
+    mapper.arrive()
+    loaded = Loaded(mapper)
+    for index, reader in enumerate(mapper.readers):
         assert loaded.wait(index) == reader.content
     await eventually(lambda: loaded.driver.num_calls["create_stream"] == AT_ONCE.num_threads)
     assert loaded.driver.num_pending == 0
@@ -90,21 +92,21 @@ async def test_units_that_are_all_there_are_copied_by_several_threads() -> None:
 
 
 async def test_a_unit_is_not_there_before_its_last_byte() -> None:
-    feed = FeedDouble(8192, 8192)
-    loaded = Loaded(feed)
-    feed.readers[0].arrive(8191)
+    mapper = UnitMapperDouble(8192, 8192)
+    loaded = Loaded(mapper)
+    mapper.readers[0].arrive(8191)
     with pytest.raises(WeightsUnavailable, match="of 8192 bytes of unit digest-0 are not there"):
         loaded.wait(0, timeout_s=0.05)
-    feed.readers[0].arrive(1)
-    assert loaded.wait(0) == feed.readers[0].content
+    mapper.readers[0].arrive(1)
+    assert loaded.wait(0) == mapper.readers[0].content
     assert not loaded.loading.is_complete
-    await eventually(lambda: [unit.digest for unit in feed.released] == ["digest-0"])
+    await eventually(lambda: [unit.digest for unit in mapper.released] == ["digest-0"])
 
 
 async def test_the_timeline_has_the_context_the_copy_and_each_quarter() -> None:
-    feed = FeedDouble(*SIZES)
-    loaded = Loaded(feed)
-    feed.arrive()
+    mapper = UnitMapperDouble(*SIZES)
+    loaded = Loaded(mapper)
+    mapper.arrive()
     loaded.wait(3)
     await eventually(lambda: loaded.steps[-1].name == "device_copy")
     ended = [step for step in loaded.steps if step.ended_at_s is not None]
@@ -116,9 +118,9 @@ async def test_the_timeline_has_the_context_the_copy_and_each_quarter() -> None:
 
 @pytest.mark.parametrize("method", sorted(FUNCTIONS.keys() - OF_BUFFERS - {"enter"}))
 def test_any_other_call_that_fails_ends_the_start_by_the_drivers_words(method: str) -> None:
-    feed = FeedDouble(*SIZES)
-    feed.arrive()
-    loaded = Loaded(feed, FakeDriver(failing=method))
+    mapper = UnitMapperDouble(*SIZES)
+    mapper.arrive()
+    loaded = Loaded(mapper, FakeDriver(failing=method))
     assert loaded.failed.wait(5)
     assert f"{FUNCTIONS[method]}: {ERROR_NAME}" in loaded.failures[0]
 
@@ -127,7 +129,7 @@ def test_any_other_call_that_fails_ends_the_start_by_the_drivers_words(method: s
 def test_without_buffers_for_one_thread_the_copy_is_left_to_torch(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loaded = Loaded(FeedDouble(*SIZES), FakeDriver(failing=method))
+    loaded = Loaded(UnitMapperDouble(*SIZES), FakeDriver(failing=method))
     assert loaded.loading.slab() is None
     assert (
         f"torch will copy the weights, there are no buffers for it here: {FUNCTIONS[method]}"
@@ -141,60 +143,60 @@ def test_without_buffers_for_one_thread_the_copy_is_left_to_torch(
 async def test_a_thread_without_buffers_or_context_leaves_the_copy_to_the_others(
     method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    feed = FeedDouble(*SIZES)
+    mapper = UnitMapperDouble(*SIZES)
     of_the_first = {"create_stream": 1, "enter": 0}.get(method, NUM_BUFFERS)
-    loaded = Loaded(feed, FakeDriver(failing=method, failing_call=of_the_first + 1))
+    loaded = Loaded(mapper, FakeDriver(failing=method, failing_call=of_the_first + 1))
     await eventually(lambda: "one thread less copies the weights" in caplog.text)
-    feed.arrive()
-    for index, reader in enumerate(feed.readers):
+    mapper.arrive()
+    for index, reader in enumerate(mapper.readers):
         assert loaded.wait(index) == reader.content
     assert loaded.failures == []
 
 
 @pytest.mark.parametrize("method", ["open_context", "allocate_device"])
 def test_who_waits_for_a_slab_that_never_comes_is_told_why(method: str) -> None:
-    loaded = Loaded(FeedDouble(*SIZES), FakeDriver(failing=method))
+    loaded = Loaded(UnitMapperDouble(*SIZES), FakeDriver(failing=method))
     with pytest.raises(WeightsUnavailable, match=ERROR_NAME):
         loaded.loading.slab()
 
 
 def test_a_copy_that_fails_late_leaves_what_was_copied_before() -> None:
-    feed = FeedDouble(*(BUFFER_BYTES,) * 3)
-    loaded = Loaded(feed, FakeDriver(failing="copy_to_device", failing_call=3))
-    feed.readers[0].arrive()
-    assert loaded.wait(0) == feed.readers[0].content
-    feed.arrive()
+    mapper = UnitMapperDouble(*(BUFFER_BYTES,) * 3)
+    loaded = Loaded(mapper, FakeDriver(failing="copy_to_device", failing_call=3))
+    mapper.readers[0].arrive()
+    assert loaded.wait(0) == mapper.readers[0].content
+    mapper.arrive()
     with pytest.raises(WeightsUnavailable, match="cuMemcpyHtoDAsync_v2"):
         loaded.wait(1)
         loaded.wait(2)
 
 
-def test_weights_that_the_feed_cannot_get_fail_the_loading() -> None:
-    feed = FeedDouble(4096)
-    feed.refusal = "no such fetch"
-    loaded = Loaded(feed)
+def test_weights_that_cannot_be_mapped_fail_the_loading() -> None:
+    mapper = UnitMapperDouble(4096)
+    mapper.refusal = "no such fetch"
+    loaded = Loaded(mapper)
     assert loaded.failed.wait(5)
     with pytest.raises(WeightsUnavailable, match="no such fetch"):
         loaded.loading.slab()
 
 
 def test_bytes_that_never_come_fail_the_loading_at_the_deadline() -> None:
-    loaded = Loaded(FeedDouble(4096, patience_s=0.1))
+    loaded = Loaded(UnitMapperDouble(4096, patience_s=0.1))
     assert loaded.failed.wait(5)
     assert "deadline passed" in loaded.failures[0]
 
 
 def test_in_the_background_it_rests_after_each_piece() -> None:
-    feed, rests_s = FeedDouble(*(BUFFER_BYTES,) * 4), list[float]()
-    feed.arrive()
-    loaded = Loaded(feed, pace=IN_BACKGROUND, sleep=rests_s.append)
+    mapper, rests_s = UnitMapperDouble(*(BUFFER_BYTES,) * 4), list[float]()
+    mapper.arrive()
+    loaded = Loaded(mapper, pace=IN_BACKGROUND, sleep=rests_s.append)
     loaded.wait(3)
     assert len(rests_s) >= 3 and all(rest_s > 0 for rest_s in rests_s)
     assert loaded.driver.num_calls["create_stream"] == 1
 
 
 def test_what_is_waited_for_never_rests() -> None:
-    feed, rests_s = FeedDouble(*(BUFFER_BYTES,) * 4), list[float]()
-    feed.arrive()
-    Loaded(feed, sleep=rests_s.append).wait(3)
+    mapper, rests_s = UnitMapperDouble(*(BUFFER_BYTES,) * 4), list[float]()
+    mapper.arrive()
+    Loaded(mapper, sleep=rests_s.append).wait(3)
     assert rests_s == []

@@ -19,25 +19,25 @@ from services.worker.runtime.cuda.start import start_loading
 from services.worker.runtime.start_steps import StartSteps
 from tests.support.fakecuda import FakeDriver
 from tests.support.waiting import eventually
-from tests.unit.worker.cuda.arriving import FeedDouble
+from tests.unit.worker.cuda.arriving import UnitMapperDouble
 from tests.unit.worker.values import worker_spec
 
 GPU = parse_device(0, "cuda:0:1Gi:1")
 
 
-def frame(feed: FeedDouble) -> StartWorker:
+def frame(mapper: UnitMapperDouble) -> StartWorker:
     spec = worker_spec()
     start = start_frame(spec, GPU, Path("/nowhere"), DataPlaneOptions())
-    return replace(start, unit_digests=tuple(unit.digest for unit in feed.units))
+    return replace(start, unit_digests=tuple(unit.digest for unit in mapper.units))
 
 
 def unexpected(failure: WeightsUnavailable) -> None:
     pytest.fail(str(failure))
 
 
-def begin(start: StartWorker, feed: FeedDouble, driver: Driver) -> DeviceLoading | None:
+def begin(start: StartWorker, mapper: UnitMapperDouble, driver: Driver) -> DeviceLoading | None:
     steps = StartSteps(lambda step: None)
-    return start_loading(start, feed, steps, unexpected, load_driver=lambda: driver)
+    return start_loading(start, mapper, steps, unexpected, load_driver=lambda: driver)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def begin(start: StartWorker, feed: FeedDouble, driver: Driver) -> DeviceLoading
 async def test_weights_that_nobody_waits_for_are_copied_in_the_background(
     fetch_class: FetchClass, num_threads: int
 ) -> None:
-    feed, driver = FeedDouble(4096), FakeDriver()
-    feed.arrive()
-    begin(replace(frame(feed), fetch_class=fetch_class), feed, driver)
+    mapper, driver = UnitMapperDouble(4096), FakeDriver()
+    mapper.arrive()
+    begin(replace(frame(mapper), fetch_class=fetch_class), mapper, driver)
     await eventually(lambda: driver.num_calls["create_stream"] == num_threads)
     assert driver.priorities == [fetch_class is FetchClass.INTERACTIVE] * num_threads
 
@@ -63,10 +63,10 @@ async def test_weights_that_nobody_waits_for_are_copied_in_the_background(
 def test_without_a_driver_torch_copies_and_the_log_says_so(
     library: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    feed = FeedDouble(4096)
+    mapper = UnitMapperDouble(4096)
     with caplog.at_level(logging.WARNING):
         loading = start_loading(
-            *(frame(feed), feed, StartSteps(lambda step: None), unexpected),
+            *(frame(mapper), mapper, StartSteps(lambda step: None), unexpected),
             load_driver=lambda: LibCuda(library),
         )
     assert loading is None

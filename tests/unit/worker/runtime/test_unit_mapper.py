@@ -10,7 +10,7 @@ import pytest
 from libs.common.weights.unitclient import MAX_REQUEST_BYTES, SOCKET_NAME, WantedUnits
 from services.worker.errors import WeightsUnavailable
 from services.worker.runtime.start_steps import StartSteps
-from services.worker.runtime.unit_feed import UnitFeed
+from services.worker.runtime.unit_mapper import UnitMapper
 
 
 def answer_once(listener: socket.socket, packet: bytes) -> None:
@@ -44,17 +44,17 @@ def test_an_answer_that_makes_no_sense_ends_the_wait_for_weights(
         listener.bind(str(tmp_path / SOCKET_NAME))
         listener.listen()
         threading.Thread(target=answer_once, args=(listener, packet), daemon=True).start()
-        feed = UnitFeed(
+        mapper = UnitMapper(
             tmp_path / SOCKET_NAME,
             WantedUnits("0" * 64, ("1" * 64,)),
             deadline_s=time.monotonic() + 30,
             steps=StartSteps(lambda _: None),
             failed=fail,
         )
-        feed.start()
+        mapper.start()
 
         with pytest.raises(WeightsUnavailable, match=f"mapping the weights failed: {error}"):
-            feed.manifest()
+            mapper.manifest()
 
     assert failed.wait(5)
     assert [str(failure).split(":")[1].strip() for failure in failures] == [error]

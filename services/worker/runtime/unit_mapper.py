@@ -17,8 +17,8 @@ from services.worker.errors import WeightsNotDelivered, WeightsUnavailable
 from services.worker.runtime.start_steps import StartSteps
 
 
-class UnitFeed:
-    """`failed` is called once, in the feed's own thread, when the weights cannot be had."""
+class UnitMapper:
+    """`failed` is called once, in the mapper's own thread, when the weights cannot be had."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class UnitFeed:
         self._readers: dict[str, UnitReader] = {}  # by digest, without the released ones
         self._mapped_units: list[UnitEntry] = []
         self._failure: WeightsUnavailable | None = None
-        self._thread = threading.Thread(target=self._run, name="unit-feed", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="unit-mapper", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
