@@ -5,7 +5,7 @@ begins with nothing and its first measurement replaces what was known.
 """
 
 from libs.common.bus.messages import EngineObserved
-from libs.common.engines import CONTEXT_BYTES
+from libs.common.engines import CONTEXT_BYTES, PRIORS
 from libs.common.states import EngineKind
 
 WEIGHT = 0.25  # of the latest measurement in an estimate
@@ -29,10 +29,12 @@ class EngineMeter:
         """What a worker took of its GPU beside weights and KV cache.
 
         A higher peak counts at once, a lower one by its weight and when the worker has ended: until
-        then it may still grow.
+        then it may still grow, and one that had little to do says little. So the prior counts as
+        measured once.
         """
-        known = self._worker_bytes.get(engine)
-        if known is None or peak_bytes >= known:
+        prior_bytes = PRIORS[engine].worker_bytes - CONTEXT_BYTES
+        known = self._worker_bytes.get(engine, prior_bytes)
+        if peak_bytes >= known:
             self._worker_bytes[engine] = peak_bytes
         elif has_ended:
             self._worker_bytes[engine] = known + WEIGHT * (peak_bytes - known)

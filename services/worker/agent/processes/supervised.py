@@ -221,8 +221,9 @@ class SupervisedWorker:
             self._changed()
 
     def note_device_bytes(self, used_bytes: int | None) -> None:
-        """All that its process takes of its GPU now; counts once it has computed something."""
-        if used_bytes is None or not self._load.step_us:
+        """All that its process takes of its GPU now; counts once it is ready and has computed."""
+        is_whole = self._state is WorkerState.READY and self._load.step_us > 0
+        if used_bytes is None or not is_whole or not self.spec.worker_bytes:
             return
         planned_bytes = self.spec.device_bytes - self.spec.worker_bytes  # weights, KV cache
         own_bytes = max(0, used_bytes - planned_bytes)

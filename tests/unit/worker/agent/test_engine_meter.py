@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from libs.common.bus.messages import EngineObserved
-from libs.common.engines import CONTEXT_BYTES
+from libs.common.engines import CONTEXT_BYTES, PRIORS
 from libs.common.states import EngineKind
 from libs.common.testing.bus import FakeClock
 from services.worker.agent.engine_meter import BYTES_STEP, EngineMeter
@@ -23,6 +23,7 @@ from tests.unit.worker.values import worker_spec
 
 DEVICE = parse_device(0, "cpu:64Mi:1")
 STAGE = EngineKind.STAGE
+PRIOR_BYTES = PRIORS[STAGE].worker_bytes - CONTEXT_BYTES
 
 
 def launch_ms(meter: EngineMeter) -> int | None:
@@ -67,23 +68,36 @@ def test_a_clock_that_was_set_back_counts_for_nothing() -> None:
 
 def test_a_worker_that_takes_more_counts_at_once_and_one_that_took_less_by_its_weight() -> None:
     meter, unit = EngineMeter(), 4 * BYTES_STEP
-    meter.note_worker_bytes(STAGE, 2 * unit, has_ended=False)
-    meter.note_worker_bytes(STAGE, unit, has_ended=False)
-    assert worker_bytes(meter) == 2 * unit
+    most = PRIOR_BYTES + 2 * unit
+    meter.note_worker_bytes(STAGE, most, has_ended=False)
+    meter.note_worker_bytes(STAGE, most - unit, has_ended=False)
+    assert worker_bytes(meter) == most
 
-    meter.note_worker_bytes(STAGE, unit, has_ended=True)
-    assert worker_bytes(meter) == 2 * unit - unit // 4
-    meter.note_worker_bytes(STAGE, 3 * unit, has_ended=False)
-    assert worker_bytes(meter) == 3 * unit
+    meter.note_worker_bytes(STAGE, most - unit, has_ended=True)
+    assert worker_bytes(meter) == most - unit // 4
+    meter.note_worker_bytes(STAGE, most + unit, has_ended=False)
+    assert worker_bytes(meter) == most + unit
+
+
+def test_workers_that_take_little_lower_what_was_assumed_one_by_one() -> None:
+    meter = EngineMeter()
+    meter.note_worker_bytes(STAGE, 0, has_ended=False)
+    assert meter.observed() == (), "it may still grow"
+
+    meter.note_worker_bytes(STAGE, 0, has_ended=True)
+    assert worker_bytes(meter) == PRIOR_BYTES * 3 // 4
+    for _ in range(60):
+        meter.note_worker_bytes(STAGE, 0, has_ended=True)
+    assert worker_bytes(meter) <= BYTES_STEP
 
 
 def test_engines_are_told_each_by_its_name() -> None:
     meter = EngineMeter()
     meter.note_launch(EngineKind.VLLM, 20.0)
-    meter.note_worker_bytes(STAGE, BYTES_STEP - 1, has_ended=True)
+    meter.note_worker_bytes(STAGE, PRIOR_BYTES + 1, has_ended=True)
 
     assert meter.observed() == (
-        EngineObserved(engine=STAGE, worker_bytes=CONTEXT_BYTES + BYTES_STEP),
+        EngineObserved(engine=STAGE, worker_bytes=CONTEXT_BYTES + PRIOR_BYTES + BYTES_STEP),
         EngineObserved(engine=EngineKind.VLLM, launch_ms=20_000),
     )
 
@@ -150,9 +164,9 @@ async def test_what_a_worker_takes_of_its_gpu_counts_once_it_has_computed_and_at
     await eventually(lambda: started.worker.observed().step_us == 1)
     started.worker.note_device_bytes(None)
     assert started.meter.observed() == (), "the driver does not know it"
-    started.worker.note_device_bytes(400 * mib + 256 * mib)
-    assert worker_bytes(started.meter) == 256 * mib
+    started.worker.note_device_bytes(400 * mib + PRIOR_BYTES + 256 * mib)
+    assert worker_bytes(started.meter) == PRIOR_BYTES + 256 * mib
 
-    started.meter.note_worker_bytes(EngineKind.STAGE, 512 * mib, has_ended=False)
+    started.meter.note_worker_bytes(STAGE, PRIOR_BYTES + 512 * mib, has_ended=False)
     await started.end()
-    assert worker_bytes(started.meter) == 512 * mib - 64 * mib
+    assert worker_bytes(started.meter) == PRIOR_BYTES + (512 - 64) * mib
