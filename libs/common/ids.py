@@ -3,6 +3,7 @@
 They go into NATS subjects and file names, so only lower-case letters, digits and `-` appear.
 """
 
+import hashlib
 import re
 import secrets
 
@@ -12,6 +13,12 @@ _PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 def new_id(kind: str) -> str:
     return f"{kind}-" + "".join(secrets.choice(_ALPHABET) for _ in range(20))
+
+
+def derived_id(kind: str, nonce: str, name: str) -> str:
+    """The same for the same arguments; as good as random where the nonce is, e.g. a `new_id`."""
+    digest = hashlib.blake2b(f"{nonce}/{kind}/{name}".encode(), digest_size=20).digest()
+    return f"{kind}-" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
 
 
 def kind_of(id_: str) -> str:

@@ -24,24 +24,27 @@ from services.scheduler.controller import Controller
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
 from services.scheduler.intake.admission import Admission
-from services.scheduler.intake.feasibility import Prospects
+from services.scheduler.intake.feasibility import FeasibilityCache
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.intake.imports import Imports
 from services.scheduler.intake.repeats import Repeats
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.leadership.rival import session_name
-from services.scheduler.observation.liveness import Hearing
-from services.scheduler.observation.observed import Observed
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.observation.heartbeat_records import HeartbeatRecords
+from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.observation.traces import Traces
-from services.scheduler.policy.unconfirmed_losses import Doubts
 from services.scheduler.retention import Retention
-from services.scheduler.rounds.coldstart import ColdStarter
+from services.scheduler.rounds.apply import Applier
+from services.scheduler.rounds.changelog import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
-from services.scheduler.rounds.reconciler import Reconciler
+from services.scheduler.rounds.loop import RoundLoop
+from services.scheduler.rounds.progress import ProgressReporter
+from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.routes import RoutePublisher
-from services.scheduler.rounds.summaries import Summaries
+from services.scheduler.rounds.summaries import SummaryCache
 from services.scheduler.settings import SchedulerSettings, Timing
 from services.scheduler.store.ledger import Ledger
 
@@ -64,39 +67,43 @@ def build_controller(
     mode: StartMode = StartMode.HYDRA,
 ) -> Controller:
     """Everything one epoch needs; nothing of it is shared with another epoch."""
-    ledger, doubts = Ledger(database, epoch), Doubts()
-    observed, timeline = Observed(Hearing(clock.monotonic_s(), timing.longest_gap_s)), Timeline()
-    summaries, traces, wake = Summaries(mode.max_stages), Traces(), asyncio.Event()
-    reconciler = Reconciler(
+    ledger, changes, traces = Ledger(database, epoch), ChangeLog(), Traces()
+    log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
+    timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
+    rounds = RoundLoop(
         ledger=ledger,
         bus=bus,
         clock=clock,
-        timing=timing,
-        observed=observed,
-        doubts=doubts,
-        starter=ColdStarter(summaries, traces, mode, clock),
-        sender=DesiredSender(bus, observed, timeline, clock, timing.desired_timeout_s),
+        log=log,
+        changes=changes,
+        reader=SnapshotReader(timing, mode, summaries),
+        records=HeartbeatRecords(timing),
+        applier=Applier(traces),
         timeline=timeline,
+        sender=DesiredSender(bus, log, timeline, clock, timing.desired_timeout_s),
         routes=RoutePublisher(epoch, timing.routes_interval_s),
+        progress=ProgressReporter(timing.progress_interval_s),
+        sweep_interval_s=timing.reconcile_interval_s,
     )
-    prospects = Prospects(observed, clock, timing.reconcile_interval_s)
+    feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s)
     admission = Admission(
-        summaries, observed, prospects, timing.queue_retry_after_s, timing.acquaintance_s
+        summaries, log, feasibility, clock, timing.queue_retry_after_s, timing.acquaintance_s
     )
     return Controller(
         bus=bus,
         clock=clock,
-        observed=observed,
+        log=log,
+        changes=changes,
         submissions=Submissions(
-            ledger, admission, Repeats(ledger), doubts, traces, clock, wake.set
+            ledger, admission, Repeats(ledger), changes, traces, clock, wake.set
         ),
-        reconciler=reconciler,
+        rounds=rounds,
         imports=Imports(
             ledger,
             workqueue,
             clock,
             timing.import_silence_s,
-            ImportWatch(observed.hearing, timing.import_lost_s),
+            ImportWatch(log.liveness, timing.import_lost_s),
         ),
         retention=Retention(ledger, timing.retention_s),
         relay=OutboxRelay(database, bus, Service.SCHEDULER),

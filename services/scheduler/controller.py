@@ -33,9 +33,11 @@ from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
 from services.scheduler.intake.imports import Imports
 from services.scheduler.intake.submissions import Submissions
-from services.scheduler.observation.observed import Observed
+from services.scheduler.observation.heartbeat_limits import invalid_field
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.retention import Retention
-from services.scheduler.rounds.reconciler import Reconciler
+from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.loop import RoundLoop
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,10 @@ PAUSE_SHARE = 0.25  # of what the work took: under load, too, there is time for 
 class Controller:
     bus: Bus
     clock: Clock
-    observed: Observed
+    log: HeartbeatLog
+    changes: ChangeLog
     submissions: Submissions
-    reconciler: Reconciler
+    rounds: RoundLoop
     imports: Imports
     retention: Retention
     relay: OutboxRelay
@@ -60,6 +63,7 @@ class Controller:
     retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
     _subscriptions: list[Subscription] = field(default_factory=list)
+    _invalid_nodes: set[str] = field(default_factory=set)
 
     @property
     def is_listening(self) -> bool:
@@ -80,7 +84,7 @@ class Controller:
         finally:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()
-            await self.reconciler.sender.close()
+            await self.rounds.sender.close()
 
     async def _subscribe(self) -> None:
         subscribe, submissions = self.bus.subscribe, self.submissions
@@ -98,18 +102,36 @@ class Controller:
         ]
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:
-        if self.observed.hear_agent(message, self.clock.monotonic_s()):
-            self.wake.set()
+        is_valid = self._is_valid(message)
+        if is_valid and self.log.hear_agent(message, self.clock.monotonic_s()):
+            self._wake_for_node(message.node_id)
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
-        if self.observed.hear_fetcher(message, self.clock.monotonic_s()):
-            self.wake.set()
+        is_valid = self._is_valid(message)
+        if is_valid and self.log.hear_fetcher(message, self.clock.monotonic_s()):
+            self._wake_for_node(message.node_id)
+
+    def _is_valid(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
+        """A node that says what rows cannot hold counts as silent; nobody else notices."""
+        invalid = invalid_field(message)
+        if invalid is None:
+            self._invalid_nodes.discard(message.node_id)
+            return True
+        if message.node_id not in self._invalid_nodes:
+            self._invalid_nodes.add(message.node_id)
+            logger.error("node %s is invalid: its heartbeat's %s", message.node_id, invalid)
+        return False
+
+    def _wake_for_node(self, node_id: str) -> None:
+        self.changes.nodes.add(node_id)
+        self.wake.set()
 
     async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
-        self.observed.hear_gateway(message, self.clock.monotonic_s())
+        self.log.hear_gateway(message, self.clock.monotonic_s())
 
-    async def _hear_ends(self, _message: RequestsEnded) -> None:
+    async def _hear_ends(self, message: RequestsEnded) -> None:
         """Slots are free: whoever is queued need not wait for the next round."""
+        self.changes.requests.update(message.request_ids)
         self.wake.set()
 
     async def _hear_import(self, message: ImportProgressed) -> None:
@@ -120,11 +142,12 @@ class Controller:
         """Registered, changed or deleted: imports and endpoints follow the rows."""
         for model_id in message.model_ids:
             self.imports.traces.remember(model_id, telemetry.current_traceparent())
+        self.changes.models.update(message.model_ids)
         self._import_wake.set()
         self.wake.set()
 
     async def _reconcile(self) -> None:
-        await self.reconciler.reconcile()
+        await self.rounds.run_rounds()
         self.health.beat()
 
     async def _import(self) -> None:

@@ -8,29 +8,19 @@ from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment
 from libs.common.startmode import StartMode
+from services.scheduler.policy.limits import Limits
 
 DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timing(Limits):
     """How patient the scheduler is. Tests shorten these."""
 
-    reconcile_interval_s: float = 1.0
+    reconcile_interval_s: float = 1.0  # at the latest, everything is looked at again
     lease_check_s: float = 0.5  # of the leader's lock; also a standby's retry
     leader_silence_s: float = 2.5  # a leader whose checks stop that long is deposed by a standby
-    # A new leader hears every node within that: each speaks once a second.
-    acquaintance_s: float = 2.5
-    node_quiet_s: float = 1.5  # silent that long: it may have failed together with another one
-    node_stale_s: float = 5.0  # silent that long: nothing new is planned there
-    node_lost_s: float = 10.0  # silent that long: its workers count as dead
-    gateway_lost_s: float = 10.0
-    gateway_replaced_s: float = 3.0  # the same, while another process of its name speaks
-    unlisted_s: float = 30.0  # a request its own gateway no longer lists
-    start_timeout_s: float = 120.0  # of a start that does not move any more
     desired_timeout_s: float = 1.0  # one try to tell a node its desired state
-    suspect_s: float = 60.0  # a node on which a model failed is avoided for the model so long
-    echo_grace_s: float = 1.0  # for the root of a failure to be heard after its echoes
     routes_interval_s: float = 5.0
     progress_interval_s: float = 2.0
     import_silence_s: float = 30.0  # of an import that nobody has begun, before it is put again
@@ -38,15 +28,6 @@ class Timing:
     queue_retry_after_s: int = 5
     retention_s: float = 30 * DAY_S  # of what has ended; 0: for ever
     retention_interval_s: float = 60.0  # between looks for what has ended long ago
-    # A cold start that nobody waits for any more goes on from this fraction of its bytes.
-    abandon_below_fraction: float = 0.5
-    claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
-    planning_s: float = 0.5  # of one round; models that it did not reach are first in the next
-
-    @property
-    def longest_gap_s(self) -> float:
-        """Of a time in which nobody at all was heard, what counts as somebody's silence."""
-        return min(self.node_lost_s, self.gateway_lost_s) / 5
 
     @classmethod
     def read(cls, env: Environment) -> "Timing":
@@ -77,7 +58,9 @@ class Timing:
             retention_s=env.integer("RETENTION_DAYS", 30) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
-            planning_s=env.seconds("PLANNING_S", default.planning_s),
+            planning_budget_devices=env.integer(
+                "PLANNING_BUDGET_DEVICES", default.planning_budget_devices, minimum=1
+            ),
         )
 
 

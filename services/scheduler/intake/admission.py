@@ -6,20 +6,22 @@ from math import ceil
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import SubmitRefused
+from libs.common.clock import Clock
 from libs.common.states import ModelState
-from services.scheduler.intake.feasibility import Prospect, Prospects
-from services.scheduler.observation.observed import Observed
+from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
-from services.scheduler.rounds.summaries import Summaries
+from services.scheduler.rounds.summaries import SummaryCache
 from services.scheduler.store import endpoints
 
 
 @dataclass(frozen=True)
 class Admission:
-    summaries: Summaries
-    observed: Observed
-    prospects: Prospects
+    summaries: SummaryCache
+    log: HeartbeatLog
+    feasibility: FeasibilityCache
+    clock: Clock
     retry_after_s: int
     acquaintance_s: float
 
@@ -52,7 +54,8 @@ class Admission:
         )
 
     async def _backing_off(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
-        remaining_s = model.backoff_remaining_s or 0.0
+        until_s, now_s = model.backoff_until_s, self.clock.monotonic_s()
+        remaining_s = 0.0 if until_s is None else until_s - now_s
         if remaining_s <= 0 or await endpoints.has_serving(session, model.id):
             return None
         cause = await endpoints.last_failure(session, model.id)
@@ -68,21 +71,21 @@ class Admission:
     ) -> SubmitRefused | None:
         """Of a model that nothing lives of; a leader that has just begun knows only a part of the
         cluster, and lets the request wait."""
-        if not self.observed.knows_all_nodes(self.acquaintance_s):
+        if not self.log.knows_all_nodes(self.acquaintance_s):
             return None
         if await endpoints.has_open(session, model.id):
             return None
         deployable = await self.summaries.deployable(session, model)
-        prospect = await self.prospects.of(session, deployable)
-        if prospect.shortage is not None:
-            return SubmitRefused(code="no_capacity", message=prospect.shortage)
-        return self._too_late(prospect, deployable, remaining_s)
+        feasibility = await self.feasibility.of(session, deployable)
+        if feasibility.shortage is not None:
+            return SubmitRefused(code="no_capacity", message=feasibility.shortage)
+        return self._too_late(feasibility, deployable, remaining_s)
 
     def _too_late(
-        self, prospect: Prospect, deployable: Deployable, remaining_s: float
+        self, feasibility: Feasibility, deployable: Deployable, remaining_s: float
     ) -> SubmitRefused | None:
         """Its bytes alone would need longer, were all nodes idle."""
-        best = prospect.best
+        best = feasibility.best
         if isinstance(best, NoRoom) or best.fetch_s <= remaining_s:
             return None
         model, num_stages = deployable.model, len(best.stages)

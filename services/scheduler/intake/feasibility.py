@@ -1,21 +1,21 @@
 """What the cluster could do for a model if it were empty: read now and then, asked by many."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
-from services.scheduler.observation.observed import Observed
-from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.policy.cluster import Cluster, Deployable, Device, DeviceSize
+from services.scheduler.policy.feasibility import shortage
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.plans import NoRoom, Plan
-from services.scheduler.rounds.capacity import idle_cluster
-from services.scheduler.rounds.room import shortage
+from services.scheduler.policy.usable_cluster import by_node, idle_cluster
 from services.scheduler.store import nodes, sizes
 
 
 @dataclass(frozen=True)
-class Prospect:
+class Feasibility:
     shortage: str | None  # why it could never run
     best: Plan | NoRoom  # of what is there now
 
@@ -49,31 +49,36 @@ class _Reading:
     at_s: float
     sizes: tuple[DeviceSize, ...]
     cluster: Cluster
-    answers: dict[_Ask, Prospect] = field(default_factory=dict)
+    answers: dict[_Ask, Feasibility] = field(default_factory=dict)
 
-    def prospect(self, deployable: Deployable) -> Prospect:
+    def feasibility(self, deployable: Deployable) -> Feasibility:
         ask = _Ask.of(deployable)
         if ask not in self.answers:
-            self.answers[ask] = Prospect(
+            self.answers[ask] = Feasibility(
                 shortage(deployable, self.sizes), planner.plan(self.cluster, deployable)
             )
         return self.answers[ask]
 
 
 @dataclass
-class Prospects:
+class FeasibilityCache:
     """A thousand requests that come at once are answered from one reading: both it and a plan cost
     more the larger the cluster is."""
 
-    observed: Observed
+    log: HeartbeatLog
     clock: Clock
     max_age_s: float
     _reading: _Reading | None = None
 
-    async def of(self, session: AsyncSession, deployable: Deployable) -> Prospect:
+    async def of(self, session: AsyncSession, deployable: Deployable) -> Feasibility:
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
             known = await sizes.load_sizes(session)
-            cluster = idle_cluster(self.observed, await nodes.load_devices(session))
+            cluster = _idle(self.log, await nodes.load_devices(session))
             reading = self._reading = _Reading(now_s, known, cluster)
-        return reading.prospect(deployable)
+        return reading.feasibility(deployable)
+
+
+def _idle(log: HeartbeatLog, devices: tuple[Device, ...]) -> Cluster:
+    free = by_node(replace(device, reserved_bytes=0) for device in devices)
+    return idle_cluster(log.snapshot(), free)

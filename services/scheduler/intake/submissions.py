@@ -23,7 +23,7 @@ from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission
 from services.scheduler.intake.repeats import Repeats
 from services.scheduler.observation.traces import Traces
-from services.scheduler.policy.unconfirmed_losses import Doubts
+from services.scheduler.rounds.changelog import ChangeLog
 from services.scheduler.store import endpoints, models, queue, requests
 from services.scheduler.store.ledger import Lane, Ledger
 from services.scheduler.store.requests import Request
@@ -38,7 +38,7 @@ class Submissions:
     ledger: Ledger
     admission: Admission
     repeats: Repeats
-    doubts: Doubts
+    changes: ChangeLog
     traces: Traces
     clock: Clock
     wake: Callable[[], None]  # the reconciler: somebody waits, or does no longer
@@ -58,6 +58,7 @@ class Submissions:
         if isinstance(result, SubmitAccepted):
             self.repeats.remember(message)
             self.traces.remember(message.request_id, telemetry.current_traceparent())
+        self.changes.models.add(message.model_id)
         self.wake()
         return SubmitReply(result=result)
 
@@ -71,6 +72,7 @@ class Submissions:
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("cancelling %s was not answered: %s", message.request_id, exc)
             return None
+        self.changes.requests.add(message.request_id)
         self.wake()
         return Acknowledged(known=request is not None)
 
@@ -90,7 +92,7 @@ class Submissions:
         self, session: AsyncSession, message: SubmitRequest
     ) -> SubmitAccepted | SubmitRefused | None:
         """None when the gateway wrote the row at this very moment."""
-        model = await models.find(session, message.model_id)
+        model = await models.find(session, message.model_id, self.clock.monotonic_s())
         num_queued = await queue.num_queued(session, message.model_id)
         refusal = await self.admission.refusal(
             session, model, num_queued, message.remaining_ms / 1000
@@ -123,7 +125,7 @@ class Submissions:
             error = f"{num_crashes} endpoints ended while they served this request"
             await requests.end(session, [request.id], RequestOutcome.WORKER_CRASHED, error)
             return SubmitRefused(code="worker_crashed", message=error)
-        model = await models.find(session, request.model_id)
+        model = await models.find(session, request.model_id, self.clock.monotonic_s())
         if model is None or model.state is not ModelState.READY:
             error = "the model was deleted"
             await requests.end(session, [request.id], RequestOutcome.MODEL_FAILED, error)
@@ -155,7 +157,7 @@ class Submissions:
         served, or was stopped as planned says nothing about it."""
         if message.lost_endpoint_id is None:
             return 0
-        self.doubts.report(message.lost_endpoint_id, self.clock.monotonic_s())
+        self.changes.report_loss(message.lost_endpoint_id, self.clock.monotonic_s())
         if not message.was_taken:
             return 0
         lost = await endpoints.find_past(session, message.lost_endpoint_id)

@@ -1,9 +1,13 @@
-"""Takes the nodes' heartbeats into their rows, and reports on every node that has one."""
+"""Takes the nodes' heartbeats into their rows. Remembers what it has written, so that a quiet
+second costs few statements. What one node's heartbeat breaks costs that node alone."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Generic
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import (
     AgentHeartbeat,
@@ -11,17 +15,14 @@ from libs.common.bus.messages import (
     EngineObserved,
     FetcherHeartbeat,
 )
-from services.scheduler.observation.observed import (
-    H,
-    HeartbeatLog,
-    agent_of,
-    fetcher_of,
-    gateway_of,
-)
-from services.scheduler.policy.diagnosis import NodeReport
-from services.scheduler.rounds.round import Round
+from libs.common.records.database import is_unavailability
+from services.scheduler.policy.cluster import Device, NodeRecord
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.liveness import gateway_of
+from services.scheduler.policy.observed import H, Heard, Observed
 from services.scheduler.store import nodes
-from services.scheduler.store.nodes import NodeRecord
+
+logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S = 2.0  # of rows whose only news is that the node was heard
 
@@ -39,33 +40,38 @@ class _Log(Generic[H]):
 
     _written: dict[str, _Written] = field(default_factory=dict)
 
-    def news(self, round_: Round, log: HeartbeatLog[H]) -> list[H]:
-        """What must be written in this round; remembered once it has committed."""
-        found = []
-        for node_id in log.node_ids():
-            heard = log.of(node_id)
-            assert heard is not None
-            beat = heard.heartbeat
-            written = _Written(beat.boot_id, beat.accepted_version, heard.at_s)
-            if self._is_news(node_id, written):
-                found.append(beat)
-                self._remember(round_, node_id, written)
-        return found
+    def news(self, heard: Mapping[str, Heard[H]]) -> list[H]:
+        """What must be written in this round."""
+        return [
+            latest.heartbeat for node_id, latest in heard.items() if self._is_news(node_id, latest)
+        ]
 
-    def _is_news(self, node_id: str, new: _Written) -> bool:
-        old = self._written.get(node_id)
-        if old is None or new.at_s - old.at_s >= WRITE_INTERVAL_S:
+    def remember(self, heard: Mapping[str, Heard[H]], node_ids: Iterable[str]) -> None:
+        """They were written, and the transaction has committed."""
+        for node_id in node_ids:
+            beat, at_s = heard[node_id].heartbeat, heard[node_id].at_s
+            self._written[node_id] = _Written(beat.boot_id, beat.accepted_version, at_s)
+
+    def _is_news(self, node_id: str, latest: Heard[H]) -> bool:
+        old, beat = self._written.get(node_id), latest.heartbeat
+        if old is None or latest.at_s - old.at_s >= WRITE_INTERVAL_S:
             return True
-        return (old.boot_id, old.accepted_version) != (new.boot_id, new.accepted_version)
-
-    def _remember(self, round_: Round, node_id: str, written: _Written) -> None:
-        round_.after_commit.append(lambda: self._written.update({node_id: written}))
+        return (old.boot_id, old.accepted_version) != (beat.boot_id, beat.accepted_version)
 
 
 @dataclass
-class Census:
-    """Remembers what it has written, so that a quiet second costs few statements."""
+class Recorded:
+    """What a round's heartbeats changed in rows, for the snapshot after the commit."""
 
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    devices: dict[str, tuple[Device, ...]] = field(default_factory=dict)
+    changed_nodes: set[str] = field(default_factory=set)  # whose agent is another one now
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+
+@dataclass
+class HeartbeatRecords:
+    limits: Limits
     _agents: _Log[AgentHeartbeat] = field(default_factory=_Log)
     _fetchers: _Log[FetcherHeartbeat] = field(default_factory=_Log)
     _devices: dict[str, tuple[DeviceObserved, ...]] = field(default_factory=dict)
@@ -73,90 +79,152 @@ class Census:
     _cached: dict[str, frozenset[str]] = field(default_factory=dict)
     _gateways_at_s: float = -inf
 
-    async def take(self, round_: Round) -> None:
-        """Write what is new and fill the round's reports."""
-        records = await self._known_nodes(round_)
-        for node_id, record in records.items():
-            round_.reports[node_id] = _report(round_, record)
-        await self._take_agents(round_, records)
-        await self._take_fetchers(round_)
-        await self._take_gateways(round_)
+    async def write(
+        self,
+        session: AsyncSession,
+        observed: Observed,
+        records: Mapping[str, NodeRecord],
+        now_s: float,
+    ) -> Recorded:
+        """`records`: the nodes' rows as they are; one that has none gets one."""
+        recorded = Recorded(await self._created(session, observed, records))
+        known = {**records, **recorded.nodes}
+        agents = self._agents.news(observed.agents)
+        fetchers = self._fetchers.news(observed.fetchers)
+        try:
+            async with session.begin_nested():
+                await self._write_all(session, recorded, known, agents, fetchers)
+            written = ({b.node_id for b in agents}, {b.node_id for b in fetchers})
+        except Exception as exc:
+            if is_unavailability(exc):
+                raise
+            logger.warning("heartbeats are recorded node by node: %r", exc)
+            recorded = Recorded(recorded.nodes)
+            written = await self._write_each(session, recorded, known, agents, fetchers)
+        recorded.after_commit.append(lambda: self._agents.remember(observed.agents, written[0]))
+        recorded.after_commit.append(lambda: self._fetchers.remember(observed.fetchers, written[1]))
+        await self._write_gateways(session, observed, now_s)
+        return recorded
 
-    async def _known_nodes(self, round_: Round) -> Mapping[str, NodeRecord]:
-        records = await nodes.load(round_.session)
-        heard = {*round_.observed.agents.node_ids(), *round_.observed.fetchers.node_ids()}
-        if heard <= records.keys():
-            return records
-        await nodes.create(round_.session, heard - records.keys())
-        return await nodes.load(round_.session)
+    async def _created(
+        self, session: AsyncSession, observed: Observed, records: Mapping[str, NodeRecord]
+    ) -> dict[str, NodeRecord]:
+        new = (observed.agents.keys() | observed.fetchers.keys()) - records.keys()
+        if not new:
+            return {}
+        await nodes.create(session, new)
+        return {id_: r for id_, r in (await nodes.load(session)).items() if id_ in new}
 
-    async def _take_agents(self, round_: Round, records: Mapping[str, NodeRecord]) -> None:
-        news = self._agents.news(round_, round_.observed.agents)
-        await nodes.record_agents(round_.session, news)
-        for beat in news:
-            record = records[beat.node_id]
-            if beat.boot_id != record.agent_boot_id:
-                round_.changed_nodes.add(record.id)
-            if beat.accepted_version > record.desired_version:
-                await nodes.raise_desired(round_.session, record.id, beat.accepted_version)
-            if self._devices.get(record.id) != beat.devices:
-                await self._take_devices(round_, record.id, beat.devices)
-            if self._engines.get(record.id, ()) != beat.engines:
-                await self._take_engines(round_, record.id, beat.engines)
-
-    async def _take_devices(
-        self, round_: Round, node_id: str, devices: tuple[DeviceObserved, ...]
+    async def _write_all(
+        self,
+        session: AsyncSession,
+        recorded: Recorded,
+        known: Mapping[str, NodeRecord],
+        agents: list[AgentHeartbeat],
+        fetchers: list[FetcherHeartbeat],
     ) -> None:
-        await nodes.record_devices(round_.session, node_id, devices)
-        round_.after_commit.append(lambda: self._devices.update({node_id: devices}))
+        await nodes.record_agents(session, agents)
+        for agent in agents:
+            await self._agent_facts(session, recorded, known[agent.node_id], agent)
+        await nodes.record_fetchers(session, fetchers)
+        for fetcher in fetchers:
+            await self._cached_units(session, recorded, fetcher)
 
-    async def _take_engines(
-        self, round_: Round, node_id: str, engines: tuple[EngineObserved, ...]
+    async def _write_each(
+        self,
+        session: AsyncSession,
+        recorded: Recorded,
+        known: Mapping[str, NodeRecord],
+        agents: list[AgentHeartbeat],
+        fetchers: list[FetcherHeartbeat],
+    ) -> tuple[set[str], set[str]]:
+        written: tuple[set[str], set[str]] = (set(), set())
+        for agent in agents:
+            if await self._try(session, recorded, known, [agent], []):
+                written[0].add(agent.node_id)
+        for fetcher in fetchers:
+            if await self._try(session, recorded, known, [], [fetcher]):
+                written[1].add(fetcher.node_id)
+        return written
+
+    async def _try(
+        self,
+        session: AsyncSession,
+        recorded: Recorded,
+        known: Mapping[str, NodeRecord],
+        agents: list[AgentHeartbeat],
+        fetchers: list[FetcherHeartbeat],
+    ) -> bool:
+        try:
+            async with session.begin_nested():
+                await self._write_all(session, recorded, known, agents, fetchers)
+        except Exception as exc:
+            if is_unavailability(exc):
+                raise
+            node_ids = {beat.node_id for beat in agents} | {beat.node_id for beat in fetchers}
+            logger.exception("a heartbeat of node %s was not recorded", *node_ids)
+            return False
+        return True
+
+    async def _agent_facts(
+        self,
+        session: AsyncSession,
+        recorded: Recorded,
+        record: NodeRecord,
+        beat: AgentHeartbeat,
     ) -> None:
-        await nodes.record_engines(round_.session, node_id, engines)
-        round_.after_commit.append(lambda: self._engines.update({node_id: engines}))
+        version = record.desired_version
+        if beat.boot_id != record.agent_boot_id:
+            recorded.changed_nodes.add(record.id)
+        if beat.accepted_version > version:
+            await nodes.raise_desired(session, record.id, beat.accepted_version)
+            version = beat.accepted_version + 1
+        recorded.nodes[record.id] = replace(
+            record, agent_boot_id=beat.boot_id, desired_version=version
+        )
+        await self._hardware(session, recorded, beat)
 
-    async def _take_fetchers(self, round_: Round) -> None:
-        news = self._fetchers.news(round_, round_.observed.fetchers)
-        await nodes.record_fetchers(round_.session, news)
-        for beat in news:
-            await self._take_cached(round_, beat.node_id, frozenset(beat.cached_units))
+    async def _hardware(
+        self, session: AsyncSession, recorded: Recorded, beat: AgentHeartbeat
+    ) -> None:
+        """Devices, and what the engines take of them."""
+        node_id, devices, engines = beat.node_id, beat.devices, beat.engines
+        has_devices = self._devices.get(node_id) != devices
+        has_engines = self._engines.get(node_id, ()) != engines
+        if has_devices:
+            await nodes.record_devices(session, node_id, devices)
+            recorded.after_commit.append(lambda: self._devices.update({node_id: devices}))
+        if has_engines:
+            await nodes.record_engines(session, node_id, engines)
+            recorded.after_commit.append(lambda: self._engines.update({node_id: engines}))
+        if has_devices or has_engines:
+            rows = await nodes.load_devices(session, [node_id])
+            recorded.devices[node_id] = tuple(replace(row, reserved_bytes=0) for row in rows)
 
-    async def _take_cached(self, round_: Round, node_id: str, cached: frozenset[str]) -> None:
+    async def _cached_units(
+        self, session: AsyncSession, recorded: Recorded, beat: FetcherHeartbeat
+    ) -> None:
+        node_id, cached = beat.node_id, frozenset(beat.cached_units)
         written = self._cached.get(node_id)
         if cached == written:
             return
         # Forgotten until the commit: whether one that fails took place is not known.
         self._cached.pop(node_id, None)
         if written is None:
-            written = await nodes.load_cached_units(round_.session, node_id)
+            written = await nodes.load_cached_units(session, node_id)
         await nodes.change_cached_units(
-            round_.session, node_id, gone=written - cached, new=cached - written
+            session, node_id, gone=written - cached, new=cached - written
         )
-        round_.after_commit.append(lambda: self._cached.update({node_id: cached}))
+        recorded.after_commit.append(lambda: self._cached.update({node_id: cached}))
 
-    async def _take_gateways(self, round_: Round) -> None:
-        if round_.now_s - self._gateways_at_s < WRITE_INTERVAL_S:
+    async def _write_gateways(
+        self, session: AsyncSession, observed: Observed, now_s: float
+    ) -> None:
+        if now_s - self._gateways_at_s < WRITE_INTERVAL_S:
             return
-        self._gateways_at_s = round_.now_s
-        limit_s, hearing = round_.timing.gateway_lost_s, round_.observed.hearing
-        heard = round_.observed.gateways
-        speaking = [id_ for id_ in heard if hearing.silence_s(gateway_of(id_)) <= limit_s]
-        await nodes.record_gateways(round_.session, speaking)
-
-
-def _report(round_: Round, record: NodeRecord) -> NodeReport:
-    heard = round_.observed.agents.of(record.id)
-    lost_s, hearing = round_.timing.node_lost_s, round_.observed.hearing
-    silence_s = max(hearing.silence_s(s) for s in (agent_of(record.id), fetcher_of(record.id)))
-    boot_id = heard.heartbeat.boot_id if heard is not None else None
-    accepted_version = heard.heartbeat.accepted_version if heard is not None else -1
-    return NodeReport(
-        node_id=record.id,
-        is_lost=hearing.silence_s(agent_of(record.id)) > lost_s,
-        is_fetcher_lost=hearing.silence_s(fetcher_of(record.id)) > lost_s,
-        is_quiet=silence_s > round_.timing.node_quiet_s,
-        is_heard=heard is not None,
-        has_rebooted=boot_id is not None and record.agent_boot_id not in (None, boot_id),
-        has_accepted=accepted_version >= record.desired_version,
-    )
+        self._gateways_at_s = now_s
+        liveness, limit_s = observed.liveness, self.limits.gateway_lost_s
+        speaking = [
+            id_ for id_ in observed.gateways if liveness.silence_s(gateway_of(id_)) <= limit_s
+        ]
+        await nodes.record_gateways(session, speaking)

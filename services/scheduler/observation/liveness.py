@@ -1,14 +1,12 @@
-"""How long somebody has been silent, in time during which anything at all could be heard. Pure.
+"""Listens: who was heard when, in time during which anything at all could be heard."""
 
-When the bus is away, or this process was stopped, everybody seems silent at once. That says
-something about us and nothing about them, so such gaps do not count.
-"""
+from dataclasses import dataclass, field
 
-from dataclasses import dataclass, field, replace
+from services.scheduler.policy.liveness import Liveness
 
 
 @dataclass
-class Hearing:
+class LivenessLog:
     """Feed it every message's arrival (monotonic seconds)."""
 
     started_s: float
@@ -38,8 +36,5 @@ class Hearing:
         """One that will not speak again."""
         self._heard.pop(speaker, None)
 
-    def copy(self) -> "Hearing":
-        twin = replace(self)
-        twin._last_s, twin._elapsed_s = self._last_s, self._elapsed_s
-        twin._heard = dict(self._heard)
-        return twin
+    def snapshot(self) -> Liveness:
+        return Liveness(self._elapsed_s, dict(self._heard))

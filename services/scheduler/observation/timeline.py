@@ -1,14 +1,17 @@
 """Collects the steps of cold starts from whoever reports them, and writes what is new."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import Step
 from libs.common.observability import telemetry
 from libs.common.observability.timeline import HOP
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
-from services.scheduler.rounds.round import Round
+from services.scheduler.policy.observed import Observed
 from services.scheduler.store import coldstarts
 from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
 
@@ -38,28 +41,40 @@ class Timeline:
             name = f"{SCHEDULER_ACTOR}.{step.name}"
             _trace(name, {"receiver_id": receiver_id}, step, traceparent)
 
-    async def record(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
-        steps = [step for endpoint in fleet for step in self._news(round_, endpoint)]
-        await coldstarts.record_steps(round_.session, steps)
-        workers = [worker for endpoint in fleet for worker in endpoint.workers]
+    async def record(
+        self, session: AsyncSession, observed: Observed, endpoints: Iterable[Endpoint]
+    ) -> list[Callable[[], None]]:
+        """Write what these endpoints' nodes newly say; what is returned is for after the commit."""
+        after_commit: list[Callable[[], None]] = []
+        steps = [
+            step for endpoint in endpoints for step in self._news(observed, endpoint, after_commit)
+        ]
+        await coldstarts.record_steps(session, steps)
+        return after_commit
+
+    def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
+        """What is known of others' workers is forgotten."""
+        workers = [worker for endpoint in endpoints for worker in endpoint.workers]
         self._forget_all_but({id_ for w in workers for id_ in (w.id, w.fetch_id) if id_})
 
-    def _news(self, round_: Round, endpoint: Endpoint) -> Iterable[ActorStep]:
+    def _news(
+        self, observed: Observed, endpoint: Endpoint, after_commit: list[Callable[[], None]]
+    ) -> Iterable[ActorStep]:
         if endpoint.cold_start_id is None:
             return
-        self._find_hops(round_, endpoint)
+        self._find_hops(observed, endpoint)
         for worker in endpoint.workers:
-            for actor, steps in self._reported(round_, worker).items():
+            for actor, steps in self._reported(observed, worker).items():
                 if self._written.get(actor, ()) != steps:
-                    self._remember(round_, actor, steps)
+                    after_commit.append(partial(self._written.update, {actor: steps}))
                     for step in steps:
                         yield ActorStep(
                             endpoint.cold_start_id, actor, worker.node_id, worker.stage_index, step
                         )
 
-    def _find_hops(self, round_: Round, endpoint: Endpoint) -> None:
+    def _find_hops(self, observed: Observed, endpoint: Endpoint) -> None:
         workers = {worker.stage_index: worker for worker in endpoint.workers}
-        found = hops({index: _told(round_, worker) for index, worker in workers.items()})
+        found = hops({index: _told(observed, worker) for index, worker in workers.items()})
         for index, hop in found.items():
             worker_id = workers[index].id
             if worker_id not in self._hops:
@@ -68,22 +83,19 @@ class Timeline:
                     traceparent = self._traceparents[worker_id]
                     _trace(f"worker.{HOP}", {"worker_id": worker_id}, hop, traceparent)
 
-    def _reported(self, round_: Round, worker: Worker) -> dict[str, tuple[Step, ...]]:
+    def _reported(self, observed: Observed, worker: Worker) -> dict[str, tuple[Step, ...]]:
         hop = self._hops.get(worker.id)
         own = {
-            worker.id: (*_told(round_, worker), *([] if hop is None else [hop])),
+            worker.id: (*_told(observed, worker), *([] if hop is None else [hop])),
             delivery_actor(worker.id): self._deliveries.get(worker.id, ()),
         }
         if worker.fetch_id is None:
             return own
-        fetch = round_.observed.fetch(worker.node_id, worker.fetch_id)
+        fetch = observed.fetch(worker)
         return own | {
             fetch_actor(worker.fetch_id): fetch.steps if fetch is not None else (),
             delivery_actor(worker.fetch_id): self._deliveries.get(worker.fetch_id, ()),
         }
-
-    def _remember(self, round_: Round, actor: str, steps: tuple[Step, ...]) -> None:
-        round_.after_commit.append(lambda: self._written.update({actor: steps}))
 
     def _forget_all_but(self, ids: set[str]) -> None:
         """Of workers and fetches."""
@@ -94,9 +106,9 @@ class Timeline:
             del self._written[actor]
 
 
-def _told(round_: Round, worker: Worker) -> tuple[Step, ...]:
-    observed = round_.observed.worker(worker.node_id, worker.id)
-    return () if observed is None else observed.steps
+def _told(observed: Observed, worker: Worker) -> tuple[Step, ...]:
+    seen = observed.worker(worker)
+    return () if seen is None else seen.steps
 
 
 def _trace(name: str, attributes: dict[str, str], step: Step, traceparent: str | None) -> None:

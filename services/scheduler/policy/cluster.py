@@ -1,6 +1,6 @@
 """The scheduler's values: what rows and heartbeats become once they are inside. No I/O, no clock.
 
-Times are ages in seconds, measured by the database's own clock when the rows were read.
+Moments (`…_at_s`, `…_since_s`, `…_until_s`) are monotonic seconds of the leader that read the rows.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,15 @@ from functools import cached_property
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.engines import PRIORS
-from libs.common.states import EndpointState, EngineChoice, EngineKind, ModelState, WorkerState
+from libs.common.states import (
+    EndpointState,
+    EngineChoice,
+    EngineKind,
+    MemberMemory,
+    MemberRole,
+    ModelState,
+    WorkerState,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Model:
     kv_cache_bytes: int | None
     manifest_digest: str | None
     num_failed_starts: int
-    backoff_remaining_s: float | None  # negative: over for that long; None: never failed
+    backoff_until_s: float | None  # may be over; None: no start of it ever failed
     engine_choice: EngineChoice = EngineChoice.AUTO
 
     @property
@@ -37,6 +45,9 @@ class Model:
         if self.engine_choice is EngineChoice.AUTO:
             return EngineKind.STAGE
         return EngineKind(self.engine_choice)
+
+    def backs_off(self, now_s: float) -> bool:
+        return self.backoff_until_s is not None and self.backoff_until_s > now_s
 
 
 @dataclass(frozen=True)
@@ -57,21 +68,62 @@ class Worker:
     is_linked: bool = False  # it was told who its neighbours are
     is_launch_due: bool = True  # False: its node has been told to fetch, not yet to run it
     context_tokens: int | None = None  # the longest sequence that it was started for
+    manifest_digest: str = ""
+    unit_digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker's part in one generation of an endpoint: it executes [first_layer, last_layer)."""
+
+    worker_id: str
+    role: MemberRole
+    stage_index: int
+    first_layer: int
+    last_layer: int
+    memory: MemberMemory
 
 
 @dataclass(frozen=True)
 class Endpoint:
+    """Its shape is the current generation's members, in the order of the stages.
+
+    `workers` are all that still hold memory for it, which may be more: those of a generation to
+    come, and those that have left.
+    """
+
     id: str
     model_id: str
     epoch: int
     state: EndpointState
     max_slots: int
-    num_stages: int
     cold_start_id: str | None
     has_been_ready: bool
-    idle_s: float | None  # None while busy
-    num_assigned: int  # requests that were given to it and have not ended
+    idle_since_s: float | None  # None while busy
+    generation: int
+    members: tuple[Member, ...]
     workers: tuple[Worker, ...]
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.members)
+
+    @cached_property
+    def member_workers(self) -> tuple[Worker, ...]:
+        """Those of the current generation that still hold memory, in the order of the stages."""
+        by_id = {worker.id: worker for worker in self.workers}
+        return tuple(by_id[m.worker_id] for m in self.members if m.worker_id in by_id)
+
+    @property
+    def entry(self) -> Worker | None:
+        """The worker that owns its requests; None once it is gone."""
+        entry_id = next((m.worker_id for m in self.members if m.role is MemberRole.ENTRY), None)
+        return next((worker for worker in self.workers if worker.id == entry_id), None)
+
+    @property
+    def is_whole(self) -> bool:
+        """Every member still has its worker."""
+        return len(self.member_workers) == len(self.members)
 
     @property
     def context_tokens(self) -> int | None:
@@ -82,6 +134,47 @@ class Endpoint:
     def is_released(self) -> bool:
         """Nothing of it is wanted any more; it waits for its workers to be gone."""
         return not any(worker.is_desired for worker in self.workers)
+
+    def idle_s(self, now_s: float) -> float | None:
+        return None if self.idle_since_s is None else now_s - self.idle_since_s
+
+
+@dataclass(frozen=True)
+class EndpointFailure:
+    """What is remembered of an endpoint that failed, for as long as it matters."""
+
+    endpoint_id: str
+    model_id: str
+    at_s: float
+    cause: str  # in words
+    suspect_nodes: frozenset[str]  # with whose worker it began, where somebody can say
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """An accepted request that has not ended, as its row says."""
+
+    id: str
+    model_id: str
+    gateway_id: str
+    attempt: int
+    num_crashes: int
+    endpoint_id: str | None  # None: queued
+    arrived_at_s: float
+    deadline_at_s: float
+
+    @property
+    def is_queued(self) -> bool:
+        return self.endpoint_id is None
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """What the rows say of a node; what it says itself is in `Observed`."""
+
+    id: str
+    desired_version: int
+    agent_boot_id: str | None  # whose workers the rows are about
 
 
 @dataclass(frozen=True)

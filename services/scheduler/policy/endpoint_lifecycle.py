@@ -1,9 +1,10 @@
-"""What happens to an endpoint next. Pure: its state machine in one place.
+"""What happens to an endpoint next. Pure: its state machine, as a table of transitions.
 
 STARTING → PIPELINED | STANDALONE → DRAINING → STOPPED, and FAILED from anywhere before.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from libs.common.causes import Cause, CauseKind
@@ -33,6 +34,7 @@ class Situation:
     is_unwanted: bool = False  # nobody waits for the start, or the model is being deleted
     is_idle_for_long: bool = False  # keep-alive is over, or its memory is needed elsewhere
     is_drained: bool = False  # its workers say that they are draining and have nothing left
+    is_released: bool = False  # its workers were told to end
 
 
 @dataclass(frozen=True)
@@ -40,38 +42,75 @@ class Verdict:
     move: Move
     cause: Cause | None = None
     guilty_id: str | None = None
+    meaning: str = ""  # why, in words
+
+
+@dataclass(frozen=True)
+class Transition:
+    """From one of `states`, when the condition holds."""
+
+    states: frozenset[EndpointState]
+    move: Move
+    condition: Callable[[Situation], bool]
+    meaning: str
+    cause: Callable[[Situation], Cause | None] = lambda situation: None
+
+
+STARTING = frozenset({EndpointState.PLANNED, EndpointState.STARTING})
+SERVING = frozenset(state for state in EndpointState if state.is_serving)
+DRAINING = frozenset({EndpointState.DRAINING})
+LIVE = STARTING | SERVING | DRAINING
+
+# The first that applies is made.
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition(
+        LIVE,
+        Move.FAIL,
+        lambda s: s.failure is not None,
+        "a member was lost that should not have been",
+        lambda s: s.failure,
+    ),
+    Transition(DRAINING, Move.STOP, lambda s: s.are_all_gone, "all its workers have ended"),
+    Transition(
+        DRAINING,
+        Move.RELEASE,
+        lambda s: s.is_drained and not s.is_released,
+        "its last request has ended",
+    ),
+    Transition(SERVING, Move.DRAIN, lambda s: s.is_unwanted, "its model is being deleted"),
+    Transition(SERVING, Move.DRAIN, lambda s: s.is_outgrown, "its context is too short by now"),
+    Transition(SERVING, Move.DRAIN, lambda s: s.is_idle_for_long, "idle for its keep-alive"),
+    Transition(STARTING, Move.SERVE, lambda s: s.are_all_ready, "every member is ready"),
+    Transition(
+        STARTING,
+        Move.RELEASE,
+        lambda s: s.is_outgrown,
+        "its context is shorter than promised",
+        lambda s: Cause(CauseKind.STALE_CONTEXT),
+    ),
+    Transition(STARTING, Move.RELEASE, lambda s: s.is_unwanted, "nobody waits for it any more"),
+    Transition(
+        STARTING,
+        Move.FAIL,
+        lambda s: s.is_stuck,
+        "nothing of it has moved for the start timeout",
+        lambda s: Cause.of(CauseKind.START_STALLED, progress=s.progress or None),
+    ),
+)
+
+
+def next_transition(state: EndpointState, situation: Situation) -> Transition | None:
+    """The transition that is due, or None to leave the endpoint as it is."""
+    return next((t for t in TRANSITIONS if state in t.states and t.condition(situation)), None)
 
 
 def judge(endpoint: Endpoint, situation: Situation) -> Verdict | None:
-    """The next move, or None to leave it as it is."""
-    if endpoint.state.is_finished:
+    """The next move, with whose fault it is where it is a failure of a worker."""
+    situation = replace(situation, is_released=endpoint.is_released)
+    due = next_transition(endpoint.state, situation)
+    if due is None:
         return None
+    cause = due.cause(situation)
     if situation.failure is not None:
-        return Verdict(Move.FAIL, situation.failure, situation.guilty_id)
-    if endpoint.state is EndpointState.DRAINING:
-        return _judge_draining(endpoint, situation)
-    if endpoint.state.is_serving:
-        must_go = situation.is_unwanted or situation.is_outgrown or situation.is_idle_for_long
-        return Verdict(Move.DRAIN) if must_go else None
-    return _judge_starting(situation)
-
-
-def _judge_starting(situation: Situation) -> Verdict | None:
-    if situation.are_all_ready:
-        return Verdict(Move.SERVE)
-    if situation.is_outgrown:
-        return Verdict(Move.RELEASE, Cause(CauseKind.STALE_CONTEXT))
-    if situation.is_unwanted:
-        return Verdict(Move.RELEASE)
-    if situation.is_stuck:
-        progress = situation.progress or None
-        return Verdict(Move.FAIL, Cause.of(CauseKind.START_STALLED, progress=progress))
-    return None
-
-
-def _judge_draining(endpoint: Endpoint, situation: Situation) -> Verdict | None:
-    if situation.are_all_gone:
-        return Verdict(Move.STOP)
-    if endpoint.is_released:
-        return None
-    return Verdict(Move.RELEASE) if situation.is_drained else None
+        return Verdict(due.move, cause, situation.guilty_id, due.meaning)
+    return Verdict(due.move, cause, meaning=due.meaning)

@@ -7,33 +7,35 @@ that was started again belong to nobody, which its silence tells, and sooner its
 from dataclasses import dataclass
 
 from libs.common.ids import kind_of
-from services.scheduler.observation.observed import Observed, gateway_of
-from services.scheduler.settings import Timing
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.liveness import gateway_of
+from services.scheduler.policy.observed import Observed
 
 
 @dataclass(frozen=True)
-class Gateways:
+class GatewayLiveness:
     observed: Observed
-    timing: Timing
+    limits: Limits
 
     def is_lost(self, gateway_id: str) -> bool:
         """Nobody will ever come for its requests again."""
         silence_s = self._silence_s(gateway_id)
-        is_long = silence_s > self.timing.gateway_replaced_s
-        return silence_s > self.timing.gateway_lost_s or (is_long and self._has_heir(gateway_id))
+        is_long = silence_s > self.limits.gateway_replaced_s
+        has_successor = is_long and self._has_successor(gateway_id)
+        return silence_s > self.limits.gateway_lost_s or has_successor
 
     def is_heard(self, gateway_id: str) -> bool:
         """It lives for all we know; one that this leader has not heard yet may, or may not."""
         return gateway_id in self.observed.gateways and not self.is_lost(gateway_id)
 
-    def _has_heir(self, gateway_id: str) -> bool:
+    def _has_successor(self, gateway_id: str) -> bool:
         """Another process speaks under its name: it was replaced, and not cut off."""
         return any(
             kind_of(other) == kind_of(gateway_id)
-            and self._silence_s(other) <= self.timing.gateway_replaced_s
+            and self._silence_s(other) <= self.limits.gateway_replaced_s
             for other in self.observed.gateways
             if other != gateway_id
         )
 
     def _silence_s(self, gateway_id: str) -> float:
-        return self.observed.hearing.silence_s(gateway_of(gateway_id))
+        return self.observed.liveness.silence_s(gateway_of(gateway_id))

@@ -1,69 +1,70 @@
-"""The models that wait for an endpoint, whoever comes first ahead. Kept from round to round.
+"""The models that wait for an endpoint: claims on room, and whom planning has reached. Pure.
 
-A round may have no time to plan for all of them. A pass is as many rounds as it takes to reach each
-once; who was not reached yet is planned for first, but never with what those ahead will take.
+First come, first served: room that is being made for one model is not given to those behind it. A
+round may have no time to plan for all. A pass is as many rounds as it takes to reach each once; who
+was not reached yet is planned for first, but never with what those ahead will take.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from services.scheduler.policy.cluster import Model
 from services.scheduler.policy.planning.plans import Plan
 
 
-@dataclass
-class Line:
-    _models: tuple[Model, ...] = ()
-    _claims: dict[str, Plan] = field(default_factory=dict)  # of models, once there is room
-    _holder: str | None = None  # claims what is not even being freed
-    _reached: set[str] = field(default_factory=set)  # in this pass
+@dataclass(frozen=True)
+class StartQueue:
+    """`order` is the queue as the last round saw it, by model id."""
+
+    order: tuple[str, ...] = ()
+    claims: Mapping[str, Plan] = field(default_factory=dict)  # by model, once there is room
+    holder: str | None = None  # claims what is not even being freed
+    reached: frozenset[str] = frozenset()  # in this pass
 
     @property
     def is_all_reached(self) -> bool:
-        return all(model.id in self._reached for model in self._models)
+        return self.reached.issuperset(self.order)
 
-    def keep_only(self, models: Sequence[Model]) -> None:
-        """The line as it is now; who left it claims nothing."""
-        self._models = tuple(models)
-        ids = {model.id for model in models}
-        self._claims = {id_: plan for id_, plan in self._claims.items() if id_ in ids}
-        self._reached &= ids
-        self._holder = self._holder if self._holder in ids else None
-        self.end_pass()
+    def keep_only(self, order: Sequence[str]) -> "StartQueue":
+        """The queue as it is now; who left it claims nothing."""
+        ids = set(order)
+        return replace(
+            self,
+            order=tuple(order),
+            claims={id_: plan for id_, plan in self.claims.items() if id_ in ids},
+            holder=self.holder if self.holder in ids else None,
+            reached=self.reached & ids,
+        ).end_pass()
 
-    def next_up(self) -> list[Model]:
-        """Whom this pass has not reached."""
-        return [model for model in self._models if model.id not in self._reached]
+    def next_up(self) -> Iterator[str]:
+        """Whom this pass has not reached, in order."""
+        return (model_id for model_id in self.order if model_id not in self.reached)
 
-    def has_reached(self, model_id: str) -> None:
-        self._reached.add(model_id)
+    def has_reached(self, model_ids: Collection[str]) -> "StartQueue":
+        return replace(self, reached=self.reached.union(model_ids))
 
-    def end_pass(self) -> None:
-        """The next pass begins with the first in line, if this one has reached all."""
-        if self.is_all_reached:
-            self._reached.clear()
+    def end_pass(self) -> "StartQueue":
+        """The next pass begins with the first in the queue, if this one has reached all."""
+        return replace(self, reached=frozenset()) if self.is_all_reached else self
 
-    def claim(self, model_id: str, plan: Plan | None) -> None:
+    def claim(self, model_id: str, plan: Plan | None) -> "StartQueue":
         """What the model takes once there is room; None: nothing any more."""
-        if self._holder == model_id:
-            self._holder = None
-        if plan is None:
-            self._claims.pop(model_id, None)
-        else:
-            self._claims[model_id] = plan
+        claims = {id_: claimed for id_, claimed in self.claims.items() if id_ != model_id}
+        if plan is not None:
+            claims[model_id] = plan
+        holder = None if self.holder == model_id else self.holder
+        return replace(self, claims=claims, holder=holder)
 
     def may_hold(self, model_id: str) -> bool:
         """One model at a time: what several hold would be useless to all others."""
-        return self._holder in (None, model_id)
+        return self.holder in (None, model_id)
 
-    def hold(self, model_id: str, plan: Plan | None) -> None:
+    def hold(self, model_id: str, plan: Plan | None) -> "StartQueue":
         """Claim what the model takes once others have ended, whenever that is."""
-        self.claim(model_id, plan)
-        self._holder = None if plan is None else model_id
+        return replace(self.claim(model_id, plan), holder=None if plan is None else model_id)
 
     def claims_before(self, model_id: str) -> Iterator[Plan]:
-        for model in self._models:
-            if model.id == model_id:
+        for other_id in self.order:
+            if other_id == model_id:
                 return
-            if model.id in self._claims:
-                yield self._claims[model.id]
+            if other_id in self.claims:
+                yield self.claims[other_id]

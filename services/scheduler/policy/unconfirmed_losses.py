@@ -1,27 +1,33 @@
-"""Endpoints that a gateway reported lost, until a later heartbeat shows them alive. In memory."""
+"""Endpoints that a gateway reported lost, until a later heartbeat shows them alive. Pure.
 
-from dataclasses import dataclass, field
+Without this, a request would be given the dead endpoint again until its death is known.
+"""
+
+from collections.abc import Mapping
+
+from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.table import Table
 
 CERTAIN_AFTER_S = 0.5  # a heartbeat that came this much later was sent after the loss
 
 
-@dataclass
-class Doubts:
-    """Without this, a request would be given the dead endpoint again until its death is known."""
+def unconfirmed(
+    reported_at_s: Mapping[str, float], endpoints: Table[Endpoint], observed: Observed
+) -> dict[str, float]:
+    """Of the reports, by endpoint, those that still stand. An endpoint that is gone has none."""
+    return {
+        endpoint_id: at_s
+        for endpoint_id, at_s in reported_at_s.items()
+        if (endpoint := endpoints.get(endpoint_id)) is not None
+        and not _was_seen_alive(endpoint, at_s, observed)
+    }
 
-    _reported_at_s: dict[str, float] = field(default_factory=dict)
 
-    def report(self, endpoint_id: str, now_s: float) -> None:
-        self._reported_at_s.setdefault(endpoint_id, now_s)
-
-    def is_doubted(self, endpoint_id: str) -> bool:
-        return endpoint_id in self._reported_at_s
-
-    def seen_alive(self, endpoint_id: str, heard_at_s: float) -> None:
-        reported_at_s = self._reported_at_s.get(endpoint_id)
-        if reported_at_s is not None and heard_at_s >= reported_at_s + CERTAIN_AFTER_S:
-            del self._reported_at_s[endpoint_id]
-
-    def keep_only(self, endpoint_ids: set[str]) -> None:
-        for endpoint_id in self._reported_at_s.keys() - endpoint_ids:
-            del self._reported_at_s[endpoint_id]
+def _was_seen_alive(endpoint: Endpoint, reported_at_s: float, observed: Observed) -> bool:
+    entry = endpoint.entry
+    heard = None if entry is None else observed.agents.get(entry.node_id)
+    seen = observed.entry(endpoint)
+    if heard is None or seen is None or seen.state.is_finished:
+        return False
+    return heard.at_s >= reported_at_s + CERTAIN_AFTER_S

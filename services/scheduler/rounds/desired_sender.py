@@ -18,8 +18,9 @@ from libs.common.bus.subjects import NODE_DESIRED_AGENT, NODE_DESIRED_FETCHER, S
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
 from libs.common.errors import BusError
-from services.scheduler.observation.observed import Heard, Observed
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.timeline import Timeline
+from services.scheduler.policy.observed import Heard, Observed
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ class DesiredSender:
     """One request at a time and process; a newer version follows as soon as it is answered."""
 
     def __init__(
-        self, bus: Bus, observed: Observed, timeline: Timeline, clock: Clock, timeout_s: float
+        self, bus: Bus, log: HeartbeatLog, timeline: Timeline, clock: Clock, timeout_s: float
     ) -> None:
         self._bus = bus
-        self._observed = observed
+        self._log = log
         self._timeline = timeline
         self._clock = clock
         self._timeout_s = timeout_s
@@ -109,6 +110,12 @@ class DesiredSender:
             return True
         return heard.at_s > accepted.at_s and heard.heartbeat.accepted_version != version
 
+    def _newest(self, follower: Follower) -> AnyHeard | None:
+        """Also what came after the round began."""
+        if follower.role is Role.AGENT:
+            return self._log.agents.of(follower.node_id)
+        return self._log.fetchers.of(follower.node_id)
+
     def _start(self, follower: Follower) -> None:
         task = asyncio.create_task(self._tell(follower))
         self._tasks[follower] = task
@@ -127,7 +134,7 @@ class DesiredSender:
 
     async def _tell_once(self, follower: Follower, desired: NodeDesired) -> None:
         started_at, boot_id = self._clock.now(), self._boots[follower]
-        newest = _heard(self._observed, follower)
+        newest = self._newest(follower)
         if newest is None or newest.heartbeat.boot_id != boot_id:
             return  # it restarted: its old workers must leave the rows first
         addressed = desired.model_copy(update={"boot_id": boot_id})
@@ -155,5 +162,5 @@ def _told_of(role: Role, desired: NodeDesired) -> dict[str, str | None]:
 
 def _heard(observed: Observed, follower: Follower) -> AnyHeard | None:
     if follower.role is Role.AGENT:
-        return observed.agents.of(follower.node_id)
-    return observed.fetchers.of(follower.node_id)
+        return observed.agents.get(follower.node_id)
+    return observed.fetchers.get(follower.node_id)

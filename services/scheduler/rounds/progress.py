@@ -1,16 +1,17 @@
 """Keeps waiting clients informed: at every change of phase, and every other second."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
 from libs.common.bus.messages import RequestProgressed
 from libs.common.bus.subjects import REQUEST_PROGRESS
-from services.scheduler.policy.cluster import Endpoint
+from libs.common.states import EndpointState
+from services.scheduler.policy.cluster import OpenRequest
+from services.scheduler.policy.rules.settle import progress_of
+from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.start_progress import Phase, StartProgress
-from services.scheduler.rounds.fleet import progress_of
-from services.scheduler.rounds.round import Round
-from services.scheduler.store import queue
-from services.scheduler.store.queue import Waiting
+from services.scheduler.rounds.outgoing import Outgoing
 
 
 @dataclass(frozen=True)
@@ -20,38 +21,74 @@ class _Told:
     at_s: float
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    request: OpenRequest
+    start: StartProgress
+    position: int | None  # among the queued ones of its model; None once assigned
+
+
 @dataclass
-class ProgressTeller:
+class ProgressReporter:
+    """Remembers what each client was told last."""
+
+    interval_s: float
     _told: dict[str, _Told] = field(default_factory=dict)  # by request
     _looked_at_s: float = -inf
 
-    async def tell(self, round_: Round, fleet: tuple[Endpoint, ...]) -> None:
-        if round_.now_s - self._looked_at_s < round_.timing.progress_interval_s / 8:
-            return
-        self._looked_at_s = round_.now_s
-        starts = {endpoint.id: progress_of(round_, endpoint) for endpoint in fleet}
-        told = {}
-        for request in await queue.load_waiting(round_.session):
-            start = starts.get(request.endpoint_id or "", StartProgress("queued"))
-            told[request.id] = self._tell(round_, request, start)
-        serving = {endpoint.id for endpoint in fleet if endpoint.state.is_serving}
+    def due(self, snapshot: Snapshot) -> list[Outgoing]:
+        """What is to be told now."""
+        now_s = snapshot.now_s
+        if now_s - self._looked_at_s < self.interval_s / 8:
+            return []
+        self._looked_at_s = now_s
+        outgoing, told = [], {}
+        for waiting in _waiting(snapshot):
+            last = self._told.get(waiting.request.id)
+            phase = waiting.start.phase
+            is_told = last is not None and last.phase == phase
+            if last is not None and is_told and now_s - last.at_s < self.interval_s:
+                told[waiting.request.id] = last
+                continue
+            outgoing.append(_message(waiting))
+            told[waiting.request.id] = _Told(waiting.request.endpoint_id, phase, now_s)
         for request_id in self._told.keys() - told.keys():
-            if self._told[request_id].endpoint_id in serving:
+            if self._is_served(snapshot, self._told[request_id]):
                 ready = RequestProgressed(request_id=request_id, phase="ready")
-                round_.send(REQUEST_PROGRESS, request_id, ready)
+                outgoing.append(Outgoing(REQUEST_PROGRESS, request_id, ready))
         self._told = told
+        return outgoing
 
-    def _tell(self, round_: Round, request: Waiting, start: StartProgress) -> _Told:
-        last = self._told.get(request.id)
-        if last is not None and last.phase == start.phase:
-            if round_.now_s - last.at_s < round_.timing.progress_interval_s:
-                return last
-        message = RequestProgressed(
-            request_id=request.id,
-            phase=start.phase,
-            queue_position=request.position if request.endpoint_id is None else None,
-            bytes_done=start.bytes_done,
-            bytes_total=start.bytes_total,
-        )
-        round_.send(REQUEST_PROGRESS, request.id, message)
-        return _Told(request.endpoint_id, start.phase, round_.now_s)
+    @staticmethod
+    def _is_served(snapshot: Snapshot, told: _Told) -> bool:
+        endpoint = snapshot.endpoints.get(told.endpoint_id)
+        return endpoint is not None and endpoint.state.is_serving
+
+
+def _waiting(snapshot: Snapshot) -> Iterator[_Waiting]:
+    """Queued requests, those assigned to an endpoint that still starts, and those whose endpoint
+    failed: their gateways learn from it that they wait again."""
+    queued = StartProgress("queued")
+    for model_id in list(snapshot.requests.keys_of("queue")):
+        for position, request in enumerate(snapshot.queued(model_id)):
+            yield _Waiting(request, queued, position)
+    for endpoint in snapshot.endpoints:
+        if endpoint.state is EndpointState.STARTING:
+            start = progress_of(snapshot, endpoint)
+            for request in snapshot.requests.by("endpoint", endpoint.id):
+                yield _Waiting(request, start, None)
+    for endpoint_id in snapshot.failures:
+        for request in snapshot.requests.by("endpoint", endpoint_id):
+            if snapshot.is_orphaned(request):
+                yield _Waiting(request, queued, None)
+
+
+def _message(waiting: _Waiting) -> Outgoing:
+    message = RequestProgressed(
+        request_id=waiting.request.id,
+        phase=waiting.start.phase,
+        queue_position=waiting.position,
+        bytes_done=waiting.start.bytes_done,
+        bytes_total=waiting.start.bytes_total,
+    )
+    return Outgoing(REQUEST_PROGRESS, waiting.request.id, message)

@@ -5,24 +5,24 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
 from libs.common.bus.subjects import ROUTES
-from services.scheduler.observation.observed import Observed
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.policy.unconfirmed_losses import Doubts
-from services.scheduler.rounds.round import Outgoing
+from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.outgoing import Outgoing
 
 Table = dict[str, tuple[Route, ...]]
 
 
-def routes_of(fleet: tuple[Endpoint, ...], doubts: Doubts, observed: Observed) -> Table:
+def routes_of(snapshot: Snapshot) -> Table:
     """By model; endpoints that a gateway could not reach are left out until seen again."""
     table: defaultdict[str, list[Route]] = defaultdict(list)
-    for endpoint in fleet:
-        if endpoint.state.is_serving and not doubts.is_doubted(endpoint.id):
+    for endpoint in snapshot.endpoints:
+        if endpoint.state.is_serving and endpoint.id not in snapshot.losses:
             route = Route(
                 endpoint_id=endpoint.id,
                 epoch=endpoint.epoch,
                 max_slots=endpoint.max_slots,
-                load=_load(observed, endpoint),
+                load=_load(snapshot.observed, endpoint),
             )
             table[endpoint.model_id].append(route)
     return {model_id: tuple(routes) for model_id, routes in table.items()}

@@ -1,17 +1,21 @@
-"""Turns a plan into rows: endpoint, workers, reservations, cold start and its first steps."""
+"""Turns the decision to start an endpoint into rows: endpoint, members, workers, reservations, cold
+start and its first steps."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from libs.common.bus.messages import Step, WorkerSpec
-from libs.common.ids import new_id
 from libs.common.observability import telemetry
-from libs.common.startmode import StartMode
+from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Deployable
+from services.scheduler.policy.effects import FIRST_EPOCH, FIRST_GENERATION, members_of
 from services.scheduler.policy.planning import memory
-from services.scheduler.policy.planning.plans import Plan, StagePlan
-from services.scheduler.rounds.round import Round
+from services.scheduler.policy.planning.plans import StagePlan
+from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import coldstarts
 from services.scheduler.store.coldstarts import (
     SCHEDULER_ACTOR,
@@ -26,7 +30,6 @@ logger = logging.getLogger(__name__)
 # is for the case that no leader is left to do so, and must bear a network shared with many others.
 START_SLACK = 10.0
 FETCH_SLACK = 30.0  # a fetch may take so many times its prediction
-FIRST_EPOCH = 1  # of an endpoint; grows when its shape changes
 
 
 @dataclass(frozen=True)
@@ -39,55 +42,62 @@ class Occasion:
 
 
 async def begin_start(
-    round_: Round, deployable: Deployable, plan: Plan, occasion: Occasion, mode: StartMode
-) -> None:
-    endpoint_id, cold_start_id = new_id("endpoint"), new_id("start")
-    traceparent = telemetry.promised_traceparent(occasion.traceparent, cold_start_id)
-    workers = tuple(
-        PlannedWorker(
-            stage.node_id,
-            _spec(round_, deployable, plan, index, endpoint_id, traceparent),
-            mode.is_launched_at_once,
-        )
-        for index, stage in enumerate(plan.stages)
-    )
+    session: AsyncSession,
+    snapshot: Snapshot,
+    now: datetime,
+    decision: d.StartEndpoint,
+    occasion: Occasion,
+) -> Callable[[], None]:
+    """Write it; what is returned traces the first steps once the transaction has committed."""
+    deployable = snapshot.deployable(snapshot.models[decision.model_id])
+    assert deployable is not None, "only a READY model is planned for"
+    traceparent = telemetry.promised_traceparent(occasion.traceparent, decision.cold_start_id)
+    stages = decision.plan.stages
     start = ColdStart(
-        id=cold_start_id,
-        endpoint_id=endpoint_id,
+        id=decision.cold_start_id,
+        endpoint_id=decision.endpoint_id,
         endpoint_epoch=FIRST_EPOCH,
         model=deployable.model,
         request_id=occasion.request_id,
         traceparent=occasion.traceparent,
-        weight_bytes=plan.weight_bytes,
-        workers=workers,
+        weight_bytes=decision.plan.weight_bytes,
+        workers=tuple(
+            PlannedWorker(
+                stage.node_id,
+                decision.workers[index].fetch_id,
+                _spec(snapshot, deployable, decision, index, traceparent),
+                snapshot.mode.is_launched_at_once,
+            )
+            for index, stage in enumerate(stages)
+        ),
+        members=members_of(decision),
+        generation=FIRST_GENERATION,
     )
-    await coldstarts.begin(round_.session, start)
-    steps = _first_steps(round_, start, occasion)
-    await coldstarts.record_steps(round_.session, steps)
-    round_.after_commit.append(lambda: _trace(steps, traceparent))
-    round_.changed_nodes.update(worker.node_id for worker in workers)
+    await coldstarts.begin(session, start)
+    steps = _first_steps(now, start, occasion)
+    await coldstarts.record_steps(session, steps)
     nodes = ", ".join(
-        f"{stage.node_id} (standby)" if stage.has_standby else stage.node_id
-        for stage in plan.stages
+        f"{stage.node_id} (standby)" if stage.has_standby else stage.node_id for stage in stages
     )
     logger.info(
         "endpoint %s of model %s starts on %s, expected to take %.1f s",
-        *(endpoint_id, start.model.id, nodes, plan.start_s),
+        *(start.endpoint_id, start.model.id, nodes, decision.plan.start_s),
     )
+    return lambda: _trace(steps, traceparent)
 
 
 def _spec(
-    round_: Round,
+    snapshot: Snapshot,
     deployable: Deployable,
-    plan: Plan,
+    decision: d.StartEndpoint,
     stage_index: int,
-    endpoint_id: str,
     traceparent: str | None,
 ) -> WorkerSpec:
-    model, stage = deployable.model, plan.stages[stage_index]
+    model, plan = deployable.model, decision.plan
+    stage = plan.stages[stage_index]
     return WorkerSpec(
-        worker_id=new_id("worker"),
-        endpoint_id=endpoint_id,
+        worker_id=decision.workers[stage_index].worker_id,
+        endpoint_id=decision.endpoint_id,
         endpoint_epoch=FIRST_EPOCH,
         model_id=model.id,
         manifest_digest=deployable.manifest_digest,
@@ -104,22 +114,22 @@ def _spec(
         max_slots=model.max_slots,
         max_context_tokens=memory.context_tokens(model, deployable.summary),
         cores=stage.cores,
-        start_timeout_ms=int(1000 * _backstop_s(round_, stage)),
+        start_timeout_ms=int(1000 * _backstop_s(snapshot, stage)),
         traceparent=traceparent,
     )
 
 
-def _backstop_s(round_: Round, stage: StagePlan) -> float:
-    return START_SLACK * round_.timing.start_timeout_s + FETCH_SLACK * stage.fetch_s
+def _backstop_s(snapshot: Snapshot, stage: StagePlan) -> float:
+    return START_SLACK * snapshot.limits.start_timeout_s + FETCH_SLACK * stage.fetch_s
 
 
-def _first_steps(round_: Round, start: ColdStart, occasion: Occasion) -> list[ActorStep]:
+def _first_steps(now: datetime, start: ColdStart, occasion: Occasion) -> list[ActorStep]:
     placed = ", ".join(f"{w.node_id}/{w.spec.device_index}" for w in start.workers)
-    plan_step = Step(name="plan", started_at=round_.now, ended_at=round_.now, detail=placed[:200])
+    plan_step = Step(name="plan", started_at=now, ended_at=now, detail=placed[:200])
     steps = [plan_step]
     if occasion.arrived_at is not None:
-        started_at = min(occasion.arrived_at, round_.now)
-        steps.insert(0, Step(name="queue", started_at=started_at, ended_at=round_.now))
+        started_at = min(occasion.arrived_at, now)
+        steps.insert(0, Step(name="queue", started_at=started_at, ended_at=now))
     return [ActorStep(start.id, SCHEDULER_ACTOR, None, None, step) for step in steps]
 
 

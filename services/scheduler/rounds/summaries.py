@@ -1,47 +1,39 @@
-"""What the planner is given of a model. Manifest summaries are read once: none ever changes."""
+"""Summaries of manifests, read once each: none ever changes."""
 
-from collections import defaultdict
+from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import ModelSummary
-from services.scheduler.policy.cluster import Deployable, Holding, Model
-from services.scheduler.policy.planning.memory import file_bytes
-from services.scheduler.store import models, nodes
+from services.scheduler.policy.cluster import Deployable, Model
+from services.scheduler.store import models
 
-MAX_KEPT = 4096
+MAX_KEPT = 4096  # the one used longest ago goes
 
 
 @dataclass
-class Summaries:
+class SummaryCache:
     max_stages: int | None = None  # of any model, whatever it allows itself
-    _kept: dict[str, ModelSummary] = field(default_factory=dict)
+    _kept: OrderedDict[str, ModelSummary] = field(default_factory=OrderedDict)
 
     async def deployable(self, session: AsyncSession, model: Model) -> Deployable:
-        manifest_digest = model.manifest_digest
-        assert manifest_digest is not None, "a READY model has a manifest"
-        summary = await self.of(session, manifest_digest)
+        digest = model.manifest_digest
+        assert digest is not None, "a READY model has a manifest"
+        summary = (await self.of(session, [digest]))[digest]
         if self.max_stages is not None:
             num_stages = min(model.max_pipeline_size, self.max_stages)
             model = replace(model, max_pipeline_size=num_stages)
-        return Deployable(model, summary=summary, manifest_digest=manifest_digest)
+        return Deployable(model, summary=summary, manifest_digest=digest)
 
-    async def of(self, session: AsyncSession, manifest_digest: str) -> ModelSummary:
-        summary = self._kept.get(manifest_digest)
-        if summary is None:
-            summary = await models.load_summary(session, manifest_digest)
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[manifest_digest] = summary
-        return summary
-
-    async def holdings(self, session: AsyncSession) -> dict[str, tuple[Holding, ...]]:
-        """Of every node: what its workers keep in its host cache."""
-        found: defaultdict[str, list[Holding]] = defaultdict(list)
-        for held in await nodes.load_holdings(session):
-            summary = await self.of(session, held.manifest_digest)
-            sizes = {unit.digest: file_bytes(unit) for unit in summary.units}
-            files = {digest: sizes[digest] for digest in held.unit_digests}
-            found[held.node_id].append(Holding(held.worker_id, files))
-        return {node_id: tuple(holdings) for node_id, holdings in found.items()}
+    async def of(self, session: AsyncSession, digests: Collection[str]) -> dict[str, ModelSummary]:
+        """By digest; one that no row has is missing."""
+        found = {digest: self._kept[digest] for digest in digests if digest in self._kept}
+        found |= await models.load_summaries(session, set(digests) - found.keys())
+        for digest, summary in found.items():
+            self._kept[digest] = summary
+            self._kept.move_to_end(digest)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return found

@@ -3,6 +3,7 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+UNREPORTED_S = 3600.0  # gateways write within seconds, once Postgres is there
 # Each once: the mark is set in the same statement. What was never assigned has used nothing.
 _CLOSE = text(
     """

@@ -13,6 +13,7 @@ def texts(values: Collection[str]) -> BindParameter[Any]:
 
 
 def is_one_of(
-    column: ColumnElement[str] | InstrumentedAttribute[str], values: Collection[str]
+    column: ColumnElement[str] | InstrumentedAttribute[str] | InstrumentedAttribute[str | None],
+    values: Collection[str],
 ) -> ColumnElement[bool]:
     return column == any_(texts(values))

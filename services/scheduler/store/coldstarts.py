@@ -10,17 +10,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import Step, WorkerSpec
 from libs.common.causes import Cause
-from libs.common.ids import new_id
 from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
+    EndpointMemberRow,
     EndpointRow,
     FetchRow,
     ReservationRow,
     WorkerRow,
 )
 from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
-from services.scheduler.policy.cluster import Model
+from services.scheduler.policy.cluster import Member, Model
 from services.scheduler.store.cause_columns import columns_of
 from services.scheduler.store.text import storable
 
@@ -40,6 +40,7 @@ _RECORD_STEP = _NEW_STEP.on_conflict_do_update(
 @dataclass(frozen=True)
 class PlannedWorker:
     node_id: str
+    fetch_id: str
     spec: WorkerSpec
     is_launch_due: bool  # or only once its weights are there
 
@@ -56,6 +57,8 @@ class ColdStart:
     traceparent: str | None
     weight_bytes: int
     workers: tuple[PlannedWorker, ...]
+    members: tuple[Member, ...]  # of the first generation
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ async def begin(session: AsyncSession, start: ColdStart) -> None:
             tenant=start.model.tenant,
             model_id=start.model.id,
             epoch=start.endpoint_epoch,
+            generation=start.generation,
             state=EndpointState.STARTING.value,
             max_slots=start.model.max_slots,
             num_stages=len(start.workers),
@@ -84,6 +88,9 @@ async def begin(session: AsyncSession, start: ColdStart) -> None:
     )
     await session.execute(insert(WorkerRow).values([_worker(w) for w in start.workers]))
     await session.execute(insert(FetchRow).values([_fetch(w) for w in start.workers]))
+    await session.execute(
+        insert(EndpointMemberRow).values([_member(start, member) for member in start.members])
+    )
     await session.execute(insert(ReservationRow).values([_reservation(w) for w in start.workers]))
     await session.execute(
         insert(ColdStartRow).values(
@@ -116,7 +123,7 @@ def _worker(worker: PlannedWorker) -> dict[str, object]:
 def _fetch(worker: PlannedWorker) -> dict[str, object]:
     spec = worker.spec
     return {
-        "id": new_id("fetch"),
+        "id": worker.fetch_id,
         "node_id": worker.node_id,
         "endpoint_id": spec.endpoint_id,
         "worker_id": spec.worker_id,
@@ -125,6 +132,19 @@ def _fetch(worker: PlannedWorker) -> dict[str, object]:
         "manifest_digest": spec.manifest_digest,
         "unit_digests": list(spec.unit_digests),
         "traceparent": spec.traceparent,
+    }
+
+
+def _member(start: ColdStart, member: Member) -> dict[str, object]:
+    return {
+        "endpoint_id": start.endpoint_id,
+        "generation": start.generation,
+        "worker_id": member.worker_id,
+        "role": member.role.value,
+        "stage_index": member.stage_index,
+        "first_layer": member.first_layer,
+        "last_layer": member.last_layer,
+        "memory": member.memory.value,
     }
 
 

@@ -1,18 +1,31 @@
 """Changes to rows of `endpoints` and of what they have; `fleet.py` reads them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import (
+    Boolean,
+    Float,
+    Interval,
+    Select,
+    String,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
 from libs.common.records.tables import EndpointRow, FetchRow, ReservationRow, WorkerRow
 from libs.common.states import EndpointState, WorkerState
-from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.store.ages import age_s, seconds
+from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
@@ -67,29 +80,15 @@ async def last_failure(session: AsyncSession, model_id: str) -> str | None:
     )
 
 
-async def load_suspects(session: AsyncSession, model_id: str, within_s: float) -> frozenset[str]:
-    """Nodes of workers with which the failure of one of the model's endpoints began lately."""
-    rows = await session.scalars(
-        select(WorkerRow.node_id)
-        .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
-        .where(
-            EndpointRow.model_id == model_id,
-            EndpointRow.state == EndpointState.FAILED.value,
-            age_s(EndpointRow.ended_at) < within_s,
-            WorkerRow.id == EndpointRow.guilty_worker_id,
-        )
-    )
-    return frozenset(rows)
-
-
 # ------------------------------------------------------------ endpoint changes
 
 
-async def set_serving(session: AsyncSession, endpoint: Endpoint) -> None:
-    state = EndpointState.STANDALONE if endpoint.num_stages == 1 else EndpointState.PIPELINED
-    idle_since = func.now() if endpoint.num_assigned == 0 else None
+async def set_serving(
+    session: AsyncSession, endpoint_id: str, state: EndpointState, *, is_idle: bool
+) -> None:
+    idle_since = func.now() if is_idle else None
     await _set_endpoint(
-        session, endpoint.id, state=state.value, ready_at=func.now(), idle_since=idle_since
+        session, endpoint_id, state=state.value, ready_at=func.now(), idle_since=idle_since
     )
 
 
@@ -97,33 +96,46 @@ async def set_draining(session: AsyncSession, endpoint_id: str) -> None:
     await _set_endpoint(session, endpoint_id, state=EndpointState.DRAINING.value)
 
 
-async def stop(session: AsyncSession, endpoint_id: str) -> None:
-    """It ends as asked."""
-    values = {"state": EndpointState.STOPPED.value, "ended_at": func.now()}
-    await _set_endpoint(session, endpoint_id, **values)
+async def set_stopped(session: AsyncSession, endpoint_id: str) -> None:
+    await _set_endpoint(
+        session, endpoint_id, state=EndpointState.STOPPED.value, ended_at=func.now()
+    )
 
 
-async def fail(
+async def set_failed(
     session: AsyncSession, endpoint_id: str, cause: Cause, guilty_worker_id: str | None
 ) -> None:
-    """`guilty_worker_id`: of the worker that it began with, where somebody can say.
-
-    That one has the cause, too, also if it says nothing itself.
-    """
-    values = {"state": EndpointState.FAILED.value, "ended_at": func.now()}
-    guilty = {"guilty_worker_id": guilty_worker_id}
-    await _set_endpoint(session, endpoint_id, **values, **columns_of(cause), **guilty)
+    """`guilty_worker_id`: of the worker that it began with, where somebody can say. That one has
+    the cause, too, also if it says nothing itself."""
+    await _set_endpoint(
+        session,
+        endpoint_id,
+        state=EndpointState.FAILED.value,
+        ended_at=func.now(),
+        guilty_worker_id=guilty_worker_id,
+        **columns_of(cause),
+    )
     if guilty_worker_id is not None:
         row = update(WorkerRow).where(WorkerRow.id == guilty_worker_id)
         await session.execute(row.values(**columns_of(cause)))
 
 
-async def set_busy(session: AsyncSession, endpoint_id: str) -> None:
-    await _set_endpoint(session, endpoint_id, idle_since=None)
+async def set_busy(session: AsyncSession, endpoint_ids: Collection[str]) -> None:
+    if endpoint_ids:
+        await session.execute(
+            update(EndpointRow)
+            .where(is_one_of(EndpointRow.id, endpoint_ids))
+            .values(idle_since=None)
+        )
 
 
-async def set_idle(session: AsyncSession, endpoint_id: str, idle_s: float) -> None:
-    await _set_endpoint(session, endpoint_id, idle_since=func.now() - seconds(idle_s))
+async def set_idle(session: AsyncSession, idle_s: Mapping[str, float]) -> None:
+    """By endpoint: for how long each has been idle."""
+    rows = [{"endpoint": id_, "idle_s": age} for id_, age in idle_s.items()]
+    since = func.now() - func.make_interval(
+        0, 0, 0, 0, 0, 0, bindparam("idle_s", type_=Float), type_=Interval
+    )
+    await _update_many(session, EndpointRow, "endpoint", {"idle_since": since}, rows)
 
 
 async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) -> None:
@@ -133,53 +145,91 @@ async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) 
 # -------------------------------------------------------------- worker changes
 
 
-async def record_worker(session: AsyncSession, observed: WorkerObserved) -> None:
-    is_ready = observed.state in (WorkerState.READY, WorkerState.DRAINING)
-    await session.execute(
-        update(WorkerRow)
-        .where(WorkerRow.id == observed.worker_id)
-        .values(
-            state=observed.state.value,
-            pid=observed.pid,
-            address=observed.address,
-            public_key=observed.public_key,
-            ready_at=func.coalesce(WorkerRow.ready_at, func.now()) if is_ready else None,
+async def record_workers(session: AsyncSession, observed: Sequence[WorkerObserved]) -> None:
+    is_ready = bindparam("is_ready", type_=Boolean)
+    values = {
+        "state": bindparam("new_state"),
+        "pid": bindparam("new_pid"),
+        "address": bindparam("new_address"),
+        "public_key": bindparam("new_key"),
+        "ready_at": case((is_ready, func.coalesce(WorkerRow.ready_at, func.now())), else_=None),
+    }
+    rows = [
+        {
+            "worker": seen.worker_id,
+            "new_state": seen.state.value,
+            "new_pid": seen.pid,
+            "new_address": seen.address,
+            "new_key": seen.public_key,
+            "is_ready": seen.state in (WorkerState.READY, WorkerState.DRAINING),
+        }
+        for seen in observed
+    ]
+    await _update_many(session, WorkerRow, "worker", values, rows)
+
+
+async def launch_workers(session: AsyncSession, worker_ids: Collection[str]) -> None:
+    """From now on their nodes shall run them."""
+    if worker_ids:
+        await session.execute(
+            update(WorkerRow).where(is_one_of(WorkerRow.id, worker_ids)).values(is_launch_due=True)
         )
-    )
 
 
-async def launch_worker(session: AsyncSession, worker_id: str) -> None:
-    """From now on its node shall run it."""
-    await session.execute(
-        update(WorkerRow).where(WorkerRow.id == worker_id).values(is_launch_due=True)
-    )
-
-
-async def release_workers(session: AsyncSession, endpoint_id: str) -> None:
+async def release_workers(session: AsyncSession, endpoint_ids: Collection[str]) -> None:
     """No longer desired, nor what is fetched for them; their memory stays reserved until they are
     seen to be gone."""
-    for table in (WorkerRow, FetchRow):
+    for table in (WorkerRow, FetchRow) if endpoint_ids else ():
         await session.execute(
             update(table)
-            .where(table.endpoint_id == endpoint_id, table.is_desired)
+            .where(is_one_of(table.endpoint_id, endpoint_ids), table.is_desired)
             .values(is_desired=False)
         )
 
 
-async def end_worker(session: AsyncSession, worker_id: str, cause: Cause | None) -> None:
-    """Its process is gone: the row ends, with its fetches, and its memory is free. A cause that it
-    has stays."""
-    values: dict[str, Any] = {"state": WorkerState.STOPPED.value}
-    if cause is not None:
-        values = {"state": WorkerState.FAILED.value, **columns_of(cause)}
-    await session.execute(
-        update(WorkerRow)
-        .where(WorkerRow.id == worker_id)
-        .values(is_desired=False, ended_at=func.now(), **values)
-    )
+async def end_workers(session: AsyncSession, causes: Mapping[str, Cause | None]) -> None:
+    """By worker: why it is gone, None if as asked. Rows end, with their fetches, and memory is
+    free. A cause that a worker has stays."""
+    if not causes:
+        return
+    values = {
+        "state": bindparam("new_state"),
+        "cause": func.coalesce(bindparam("new_cause", type_=String), WorkerRow.cause),
+        "cause_kind": func.coalesce(bindparam("new_kind", type_=String), WorkerRow.cause_kind),
+        "cause_facts": func.coalesce(bindparam("new_facts", type_=JSONB), WorkerRow.cause_facts),
+        "is_desired": False,
+        "ended_at": func.now(),
+    }
+    rows = [_end_of(worker_id, cause) for worker_id, cause in causes.items()]
+    await _update_many(session, WorkerRow, "worker", values, rows)
     await session.execute(
         update(FetchRow)
-        .where(FetchRow.worker_id == worker_id, FetchRow.is_desired)
+        .where(is_one_of(FetchRow.worker_id, causes), FetchRow.is_desired)
         .values(is_desired=False)
     )
-    await session.execute(delete(ReservationRow).where(ReservationRow.worker_id == worker_id))
+    await session.execute(delete(ReservationRow).where(is_one_of(ReservationRow.worker_id, causes)))
+
+
+def _end_of(worker_id: str, cause: Cause | None) -> dict[str, Any]:
+    columns = {} if cause is None else columns_of(cause)
+    return {
+        "worker": worker_id,
+        "new_state": (WorkerState.STOPPED if cause is None else WorkerState.FAILED).value,
+        "new_cause": columns.get("cause"),
+        "new_kind": columns.get("cause_kind"),
+        "new_facts": columns.get("cause_facts"),
+    }
+
+
+async def _update_many(
+    session: AsyncSession,
+    row_class: type[EndpointRow] | type[WorkerRow],
+    key: str,
+    values: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+) -> None:
+    """One statement, executed for all rows in one round trip."""
+    if rows:
+        table = cast(Table, row_class.__table__)
+        statement = update(table).where(table.c.id == bindparam(key)).values(values)
+        await (await session.connection()).execute(statement, rows)

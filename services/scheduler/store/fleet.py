@@ -1,22 +1,22 @@
-"""Endpoints with their workers, as one round of the reconciler sees them."""
+"""Endpoints with members and workers: read whole when a leader begins, then kept in memory."""
 
 from collections import defaultdict
+from typing import Any
 
-from sqlalchemy import RowMapping, and_, func, select, union
+from sqlalchemy import and_, func, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import (
     ColdStartRow,
+    EndpointMemberRow,
     EndpointRow,
     FetchRow,
-    RequestRow,
     ReservationRow,
     WorkerRow,
 )
-from libs.common.states import EndpointState, FetchPurpose, WorkerState
-from services.scheduler.policy.cluster import Endpoint, Worker
-from services.scheduler.store.ages import age_s
-from services.scheduler.store.requests import IS_ASSIGNED
+from libs.common.states import EndpointState, FetchPurpose, MemberMemory, MemberRole, WorkerState
+from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
+from services.scheduler.store.ages import age_s, seconds
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 # A union, where "or" would read every endpoint that there ever was.
@@ -31,7 +31,7 @@ _ENDPOINTS = (
         EndpointRow.epoch,
         EndpointRow.state,
         EndpointRow.max_slots,
-        EndpointRow.num_stages,
+        EndpointRow.generation,
         ColdStartRow.id.label("cold_start_id"),
         EndpointRow.ready_at.is_not(None).label("has_been_ready"),
         age_s(EndpointRow.idle_since).label("idle_s"),
@@ -39,6 +39,26 @@ _ENDPOINTS = (
     .join(ColdStartRow, ColdStartRow.endpoint_id == EndpointRow.id, isouter=True)
     .where(EndpointRow.id.in_(_IN_FLEET))
     .order_by(EndpointRow.created_at, EndpointRow.id)
+)
+_MEMBERS = (
+    select(
+        EndpointMemberRow.endpoint_id,
+        EndpointMemberRow.worker_id,
+        EndpointMemberRow.role,
+        EndpointMemberRow.stage_index,
+        EndpointMemberRow.first_layer,
+        EndpointMemberRow.last_layer,
+        EndpointMemberRow.memory,
+    )
+    .join(
+        EndpointRow,
+        and_(
+            EndpointRow.id == EndpointMemberRow.endpoint_id,
+            EndpointRow.generation == EndpointMemberRow.generation,
+        ),
+    )
+    .where(EndpointRow.id.in_(_IN_FLEET))
+    .order_by(EndpointMemberRow.stage_index)
 )
 _IS_FOR_ITS_START = and_(
     FetchRow.worker_id == WorkerRow.id, FetchRow.purpose == FetchPurpose.START.value
@@ -55,41 +75,95 @@ _WORKERS = (
         WorkerRow.is_desired,
         WorkerRow.is_launch_due,
         WorkerRow.public_key,
-        FetchRow.id.label("fetch_id"),
         WorkerRow.address,
+        FetchRow.id.label("fetch_id"),
         WorkerRow.spec["max_context_tokens"].as_integer().label("context_tokens"),
         WorkerRow.spec["next"].as_string().is_not(None).label("is_linked"),
+        WorkerRow.spec["manifest_digest"].as_string().label("manifest_digest"),
+        WorkerRow.spec["unit_digests"].label("unit_digests"),
     )
     .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
     .join(FetchRow, _IS_FOR_ITS_START, isouter=True)
     .order_by(WorkerRow.stage_index)
 )
-_NUM_ASSIGNED = (
-    select(RequestRow.endpoint_id, func.count().label("num"))
-    .where(IS_ASSIGNED)
-    .group_by(RequestRow.endpoint_id)
-)
 
 
-async def load_fleet(session: AsyncSession) -> tuple[Endpoint, ...]:
+async def load_fleet(session: AsyncSession, now_s: float) -> tuple[Endpoint, ...]:
     """Endpoints that live, and those that ended but still hold memory; oldest first."""
-    workers = await _load_workers(session)
-    num_assigned = {row.endpoint_id: row.num for row in await session.execute(_NUM_ASSIGNED)}
+    members, workers = await _load_members(session), await _load_workers(session)
     return tuple(
-        _endpoint(row._mapping, tuple(workers[row.id]), num_assigned.get(row.id, 0))
+        Endpoint(
+            id=row.id,
+            model_id=row.model_id,
+            epoch=row.epoch,
+            state=EndpointState(row.state),
+            max_slots=row.max_slots,
+            cold_start_id=row.cold_start_id,
+            has_been_ready=row.has_been_ready,
+            idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
+            generation=row.generation,
+            members=tuple(members[row.id]),
+            workers=tuple(workers[row.id]),
+        )
         for row in await session.execute(_ENDPOINTS)
     )
+
+
+async def load_failures(
+    session: AsyncSession, now_s: float, within_s: float
+) -> tuple[EndpointFailure, ...]:
+    """Endpoints that failed lately, with the nodes of those whom it began with."""
+    query = (
+        select(
+            EndpointRow.id,
+            EndpointRow.model_id,
+            age_s(EndpointRow.ended_at).label("age_s"),
+            EndpointRow.cause,
+            WorkerRow.node_id,
+        )
+        .join(WorkerRow, WorkerRow.id == EndpointRow.guilty_worker_id, isouter=True)
+        .where(
+            EndpointRow.ended_at > func.now() - seconds(within_s),
+            EndpointRow.state.in_(_FINISHED),  # as the index says, so that it is used
+            EndpointRow.state == EndpointState.FAILED.value,
+        )
+    )
+    return tuple(
+        EndpointFailure(
+            row.id,
+            row.model_id,
+            now_s - row.age_s,
+            row.cause or "",
+            frozenset() if row.node_id is None else frozenset({row.node_id}),
+        )
+        for row in await session.execute(query)
+    )
+
+
+async def _load_members(session: AsyncSession) -> defaultdict[str, list[Member]]:
+    found: defaultdict[str, list[Member]] = defaultdict(list)
+    for row in await session.execute(_MEMBERS):
+        found[row.endpoint_id].append(
+            Member(
+                row.worker_id,
+                MemberRole(row.role),
+                row.stage_index,
+                row.first_layer,
+                row.last_layer,
+                MemberMemory(row.memory),
+            )
+        )
+    return found
 
 
 async def _load_workers(session: AsyncSession) -> defaultdict[str, list[Worker]]:
     """Of those with a reservation: a worker without one is gone."""
     found: defaultdict[str, list[Worker]] = defaultdict(list)
     for row in await session.execute(_WORKERS):
-        worker = Worker(**{**row._mapping, "state": WorkerState(row.state)})
-        found[worker.endpoint_id].append(worker)
+        found[row.endpoint_id].append(_worker(row))
     return found
 
 
-def _endpoint(row: RowMapping, workers: tuple[Worker, ...], num_assigned: int) -> Endpoint:
-    values = {**row, "state": EndpointState(row["state"])}
-    return Endpoint(**values, workers=workers, num_assigned=num_assigned)
+def _worker(row: Any) -> Worker:
+    values = {**row._mapping, "state": WorkerState(row.state)}
+    return Worker(**{**values, "unit_digests": tuple(row.unit_digests or ())})

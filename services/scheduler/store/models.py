@@ -1,8 +1,10 @@
 """Rows of `models` and `manifests`."""
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, RowMapping, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,10 +18,13 @@ from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
+logger = logging.getLogger(__name__)
+
 _COLUMNS = (
     ModelRow.id,
     ModelRow.tenant,
     ModelRow.name,
+    ModelRow.engine.label("engine_choice"),
     ModelRow.state,
     ModelRow.cause,
     ModelRow.keep_alive_s,
@@ -31,7 +36,6 @@ _COLUMNS = (
     ModelRow.kv_cache_bytes,
     ModelRow.manifest_digest,
     ModelRow.num_failed_starts,
-    ModelRow.engine.label("engine_choice"),
     (-age_s(ModelRow.backoff_until)).label("backoff_remaining_s"),
 )
 
@@ -48,19 +52,35 @@ class PendingImport:
     is_public: bool
 
 
-async def find(session: AsyncSession, model_id: str) -> Model | None:
+async def find(session: AsyncSession, model_id: str, now_s: float) -> Model | None:
+    """`now_s`: monotonic, for the moments in the value."""
     row = (await session.execute(_FIND, {"model_id": model_id})).one_or_none()
-    return None if row is None else _model(row._mapping)
+    return None if row is None else _model(row._mapping, now_s)
 
 
-async def load(session: AsyncSession, model_ids: Collection[str]) -> dict[str, Model]:
+async def load(session: AsyncSession, model_ids: Collection[str], now_s: float) -> dict[str, Model]:
+    if not model_ids:
+        return {}
     query = select(*_COLUMNS).where(is_one_of(ModelRow.id, model_ids))
-    return {row.id: _model(row._mapping) for row in await session.execute(query)}
+    return {row.id: _model(row._mapping, now_s) for row in await session.execute(query)}
 
 
-async def load_summary(session: AsyncSession, manifest_digest: str) -> ModelSummary:
-    query = select(ManifestRow.summary).where(ManifestRow.digest == manifest_digest)
-    return ModelSummary.model_validate(await session.scalar(query))
+async def load_summaries(
+    session: AsyncSession, manifest_digests: Collection[str]
+) -> dict[str, ModelSummary]:
+    """By digest. A row that this version cannot read is left out: it costs its own model alone."""
+    if not manifest_digests:
+        return {}
+    query = select(ManifestRow.digest, ManifestRow.summary).where(
+        is_one_of(ManifestRow.digest, manifest_digests)
+    )
+    found = {}
+    for row in await session.execute(query):
+        try:
+            found[row.digest] = ModelSummary.model_validate(row.summary)
+        except ValidationError as exc:
+            logger.error("the summary of manifest %s cannot be read: %s", row.digest, exc)
+    return found
 
 
 async def set_backoff(session: AsyncSession, model_id: str, backoff: Backoff) -> None:
@@ -183,6 +203,8 @@ def _is_importing(model_id: str) -> ColumnElement[bool]:
     return (ModelRow.id == model_id) & (ModelRow.state == ModelState.IMPORTING)
 
 
-def _model(row: RowMapping) -> Model:
+def _model(row: RowMapping, now_s: float) -> Model:
     state, engine_choice = ModelState(row["state"]), EngineChoice(row["engine_choice"])
-    return Model(**{**row, "state": state, "engine_choice": engine_choice})
+    values = {**row, "state": state, "engine_choice": engine_choice}
+    remaining_s = values.pop("backoff_remaining_s")
+    return Model(**values, backoff_until_s=None if remaining_s is None else now_s + remaining_s)

@@ -1,7 +1,6 @@
 """Rows of `nodes`, `gpus`, `host_cache` and `gateways`: whoever sends heartbeats."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Table, and_, bindparam, delete, func, literal, select, update
@@ -22,10 +21,9 @@ from libs.common.records.tables import (
     NodeEngineRow,
     NodeRow,
     ReservationRow,
-    WorkerRow,
 )
 from libs.common.states import EngineKind
-from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.cluster import Device, NodeRecord
 from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of, texts
@@ -39,29 +37,6 @@ IS_OF_STAGE_ENGINE = and_(
 
 
 _RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
-
-
-_HOLDINGS = select(
-    WorkerRow.id.label("worker_id"),
-    WorkerRow.node_id,
-    WorkerRow.spec["manifest_digest"].as_string().label("manifest_digest"),
-    WorkerRow.spec["unit_digests"].label("unit_digests"),
-).join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
-
-
-@dataclass(frozen=True)
-class HeldUnits:
-    worker_id: str
-    node_id: str
-    manifest_digest: str
-    unit_digests: list[str]
-
-
-@dataclass(frozen=True)
-class NodeRecord:
-    id: str
-    desired_version: int
-    agent_boot_id: str | None
 
 
 async def load(session: AsyncSession) -> dict[str, NodeRecord]:
@@ -210,15 +185,18 @@ async def change_cached_units(
         await session.execute(statement.on_conflict_do_nothing())
 
 
-async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> None:
-    """A new version of what these nodes shall run."""
+async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> dict[str, int]:
+    """A new version of what these nodes shall run; the versions by node."""
     if not node_ids:
-        return
-    await session.execute(
+        return {}
+    rows = await session.execute(
         update(NodeRow)
         .where(is_one_of(NodeRow.id, node_ids))
         .values(desired_version=NodeRow.desired_version + 1)
+        .returning(NodeRow.id, NodeRow.desired_version)
+        .execution_options(synchronize_session=False)
     )
+    return {row.id: row.desired_version for row in rows}
 
 
 async def raise_desired(session: AsyncSession, node_id: str, above: int) -> None:
@@ -230,8 +208,11 @@ async def raise_desired(session: AsyncSession, node_id: str, above: int) -> None
     )
 
 
-async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tuple[Device, ...]:
-    """Every device with the sum of its reservations; locked, nobody else reserves meanwhile."""
+async def load_devices(
+    session: AsyncSession, node_ids: Collection[str] | None = None, *, is_locked: bool = False
+) -> tuple[Device, ...]:
+    """Every device, or those of some nodes, with the sum of their reservations; locked, nobody else
+    reserves meanwhile."""
     gpus = select(
         GpuRow.node_id,
         GpuRow.index.label("device_index"),
@@ -242,6 +223,8 @@ async def load_devices(session: AsyncSession, *, is_locked: bool = False) -> tup
         NodeEngineRow.worker_bytes,
     ).join(NodeEngineRow, IS_OF_STAGE_ENGINE, isouter=True)
     gpus = gpus.order_by(GpuRow.node_id, GpuRow.index)
+    if node_ids is not None:
+        gpus = gpus.where(is_one_of(GpuRow.node_id, node_ids))
     locked = gpus.with_for_update(of=GpuRow)
     rows = (await session.execute(locked if is_locked else gpus)).all()
     reserved = await _reserved_bytes(session)
@@ -265,11 +248,6 @@ async def _reserved_bytes(session: AsyncSession) -> dict[tuple[str, int], int]:
         ReservationRow.node_id, ReservationRow.device_index
     )
     return {(r.node_id, r.device_index): int(r.total) for r in await session.execute(query)}
-
-
-async def load_holdings(session: AsyncSession) -> list[HeldUnits]:
-    """What the workers that have memory reserved keep in their nodes' host caches."""
-    return [HeldUnits(**row._mapping) for row in await session.execute(_HOLDINGS)]
 
 
 async def record_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> None:

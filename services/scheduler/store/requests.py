@@ -3,15 +3,13 @@
 The gateways end their own rows, so statements here skip rows that somebody holds at the moment.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import (
-    ColumnElement,
     RowMapping,
     and_,
     bindparam,
-    case,
     func,
     or_,
     select,
@@ -21,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import SubmitRequest
-from libs.common.records.tables import EndpointRow, RequestRow
-from libs.common.states import EndpointState, RequestOutcome, RequestState
-from services.scheduler.policy.cluster import Endpoint, Model
+from libs.common.records.tables import RequestRow
+from libs.common.states import RequestOutcome, RequestState
+from services.scheduler.policy.cluster import Model, OpenRequest
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
@@ -52,6 +50,40 @@ _ADD = text(
     VALUES (:id, :tenant, :model_id, :gateway_id, :attempt, :num_crashes, 'QUEUED',
         :num_prompt_tokens, :max_tokens, now() + make_interval(secs => :remaining_s))
     ON CONFLICT DO NOTHING RETURNING id
+    """
+)
+
+_OPEN = select(
+    RequestRow.id,
+    RequestRow.model_id,
+    RequestRow.gateway_id,
+    RequestRow.attempt,
+    RequestRow.num_crashes,
+    RequestRow.state,
+    RequestRow.endpoint_id,
+    age_s(RequestRow.arrived_at).label("waited_s"),
+    (-age_s(RequestRow.deadline_at)).label("remaining_s"),
+)
+# Rows that a gateway holds at the moment are skipped: two that lock many rows in their own order
+# would lock each other out.
+_ASSIGN = text(
+    """
+    WITH free AS (
+        SELECT requests.id FROM requests
+        JOIN unnest(CAST(:ids AS text[]), CAST(:attempts AS bigint[])) AS given (id, attempt)
+            ON given.id = requests.id AND given.attempt = requests.attempt
+        WHERE requests.state = 'QUEUED'
+        FOR UPDATE OF requests SKIP LOCKED
+    )
+    UPDATE requests SET state = 'ASSIGNED', endpoint_id = endpoints.id,
+        assigned_at = coalesce(requests.assigned_at, now()),
+        cold_start_id = CASE
+            WHEN requests.arrived_at < coalesce(endpoints.ready_at, now())
+            THEN CAST(:cold_start_id AS text)
+            ELSE requests.cold_start_id END
+    FROM free, endpoints
+    WHERE requests.id = free.id AND endpoints.id = :endpoint_id
+    RETURNING requests.id
     """
 )
 
@@ -110,87 +142,76 @@ async def queue_again(
 
 async def end(
     session: AsyncSession, request_ids: Collection[str], outcome: RequestOutcome, error: str | None
-) -> None:
+) -> frozenset[str]:
+    """Those of them that were open until now."""
     if not request_ids:
-        return
-    await session.execute(
+        return frozenset()
+    free = select(RequestRow.id).where(is_one_of(RequestRow.id, request_ids), IS_OPEN)
+    ended = await session.scalars(
         update(RequestRow)
-        .where(is_one_of(RequestRow.id, request_ids), IS_OPEN)
+        .where(RequestRow.id.in_(free.with_for_update(skip_locked=True)))
         .values(
             state=RequestState.ENDED.value,
             outcome=outcome.value,
             error=storable(error),
             ended_at=func.now(),
         )
+        .returning(RequestRow.id)
+        .execution_options(synchronize_session=False)
     )
+    return frozenset(ended)
 
 
-async def assign(session: AsyncSession, request_ids: Sequence[str], endpoint: Endpoint) -> None:
-    """A request that arrived before the endpoint was ready waited for its cold start."""
-    ready_at = (
-        select(func.coalesce(EndpointRow.ready_at, func.now()))
-        .where(EndpointRow.id == endpoint.id)
-        .scalar_subquery()
+async def assign(
+    session: AsyncSession,
+    attempts: Mapping[str, int],
+    endpoint_id: str,
+    cold_start_id: str | None,
+) -> frozenset[str]:
+    """Of these requests (attempt by id), those that still wait in that attempt; they are given to
+    the endpoint. A request that arrived before it was ready waited for its cold start."""
+    given = await session.scalars(
+        _ASSIGN,
+        {
+            "ids": list(attempts),
+            "attempts": list(attempts.values()),
+            "endpoint_id": endpoint_id,
+            "cold_start_id": cold_start_id,
+        },
     )
-    waited_for = case(
-        (RequestRow.arrived_at < ready_at, endpoint.cold_start_id), else_=RequestRow.cold_start_id
-    )
-    await session.execute(
-        update(RequestRow)
-        .where(is_one_of(RequestRow.id, request_ids))
-        .values(
-            state=RequestState.ASSIGNED.value,
-            endpoint_id=endpoint.id,
-            assigned_at=func.coalesce(RequestRow.assigned_at, func.now()),
-            cold_start_id=waited_for,
+    return frozenset(given)
+
+
+async def load_open(
+    session: AsyncSession,
+    now_s: float,
+    *,
+    model_ids: Collection[str] | None = None,
+    request_ids: Collection[str] = (),
+) -> dict[str, OpenRequest]:
+    """Of these models and with these ids; of all models if none is named. Oldest first."""
+    condition = IS_OPEN
+    if model_ids is not None:
+        named = or_(
+            is_one_of(RequestRow.model_id, model_ids), is_one_of(RequestRow.id, request_ids)
         )
+        condition = and_(IS_OPEN, named)
+    rows = await session.execute(
+        _OPEN.where(condition).order_by(RequestRow.arrived_at, RequestRow.id)
     )
-
-
-async def load_expired(session: AsyncSession, grace_s: float) -> list[Request]:
-    """Queued past their deadline, or assigned and past it by `grace_s` more: nobody ended them."""
-    overdue_s = age_s(RequestRow.deadline_at)
-    is_expired = or_(and_(IS_QUEUED, overdue_s > 0), and_(IS_ASSIGNED, overdue_s > grace_s))
-    return await _load_locked(session, is_expired)
-
-
-async def load_queued_of(session: AsyncSession, model_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_QUEUED, is_one_of(RequestRow.model_id, model_ids)))
-
-
-async def load_stranded(session: AsyncSession, model_id: str) -> list[Request]:
-    """Queued, or given to an endpoint that failed."""
-    failed = select(EndpointRow.id).where(
-        EndpointRow.model_id == model_id, EndpointRow.state == EndpointState.FAILED.value
-    )
-    is_stranded = or_(IS_QUEUED, and_(IS_ASSIGNED, RequestRow.endpoint_id.in_(failed)))
-    return await _load_locked(session, and_(RequestRow.model_id == model_id, is_stranded))
-
-
-async def load_of_gateways(session: AsyncSession, gateway_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_OPEN, is_one_of(RequestRow.gateway_id, gateway_ids)))
-
-
-async def load_of_ids(session: AsyncSession, request_ids: Collection[str]) -> list[Request]:
-    return await _load_locked(session, and_(IS_OPEN, is_one_of(RequestRow.id, request_ids)))
-
-
-async def load_gateway_ids(session: AsyncSession) -> frozenset[str]:
-    """Gateways that have open requests."""
-    rows = await session.scalars(select(RequestRow.gateway_id).where(IS_OPEN).distinct())
-    return frozenset(rows)
-
-
-async def load_ids_by_gateway(session: AsyncSession) -> dict[str, frozenset[str]]:
-    """Open requests of every gateway."""
-    query = select(RequestRow.gateway_id, func.array_agg(RequestRow.id).label("ids"))
-    rows = await session.execute(query.where(IS_OPEN).group_by(RequestRow.gateway_id))
-    return {row.gateway_id: frozenset(row.ids) for row in rows}
-
-
-async def _load_locked(session: AsyncSession, condition: ColumnElement[bool]) -> list[Request]:
-    query = select(*_COLUMNS).where(condition).with_for_update(skip_locked=True)
-    return [_request(row._mapping) for row in await session.execute(query)]
+    return {
+        row.id: OpenRequest(
+            row.id,
+            row.model_id,
+            row.gateway_id,
+            row.attempt,
+            row.num_crashes,
+            row.endpoint_id if row.state == RequestState.ASSIGNED.value else None,
+            now_s - row.waited_s,
+            now_s + row.remaining_s,
+        )
+        for row in rows
+    }
 
 
 def _request(row: RowMapping) -> Request:

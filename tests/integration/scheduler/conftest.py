@@ -2,7 +2,6 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.integration.scheduler.desk import Desk
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
 
@@ -14,11 +13,4 @@ async def world(database: TestDatabase) -> AsyncIterator[World]:
     await world.gateway.start()
     await world.start_leader()
     yield world
-    await world.close()
-
-
-@pytest_asyncio.fixture
-async def desk(database: TestDatabase) -> AsyncIterator[Desk]:
-    world = World(database.owner)
-    yield Desk(world)
     await world.close()

@@ -4,7 +4,7 @@ from sqlalchemy import text
 
 from libs.common.records.database import Database
 from services.scheduler.store import coldstarts, endpoints
-from services.scheduler.store.fleet import load_fleet
+from services.scheduler.store.fleet import load_failures, load_fleet
 from tests.integration.servers import TestDatabase
 
 NUM_ENDED = 5_000
@@ -49,9 +49,9 @@ async def test_a_round_reads_little_of_what_has_ended(database: TestDatabase) ->
             await session.execute(text(statement))
 
     async with store.transaction() as session:
-        fleet = await load_fleet(session)
+        fleet = await load_fleet(session, 0.0)
         await endpoints.last_failure(session, "model-4")
-        await endpoints.load_suspects(session, "model-4", 60.0)
+        await load_failures(session, 0.0, 60.0)
         trace = await coldstarts.traceparent_of(session, "request-7")
         scanned = await session.scalar(text(ROWS_SCANNED))
     await store.close()

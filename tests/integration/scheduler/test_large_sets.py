@@ -60,7 +60,8 @@ async def test_any_number_of_requests_may_end_at_once(database: TestDatabase) ->
     async with store.transaction() as session:
         ids = [f"request-{i}" for i in range(NUM_IDS)]
         await requests.end(session, ids, RequestOutcome.DEADLINE, None)
-        assert await requests.load_of_ids(session, ids) == []
+        assert await requests.load_open(session, 0.0, model_ids=ids, request_ids=ids) == {}
+        assert not await requests.assign(session, dict.fromkeys(ids, 1), "endpoint-1", None)
         await nodes.bump_desired(session, ids)
     await store.close()
 

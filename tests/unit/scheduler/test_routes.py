@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from services.scheduler.observation.observed import Observed
+
 from libs.common.bus.messages import EngineLoad, RoutesPublished
 from libs.common.states import WorkerState
 from services.scheduler.observation.liveness import Hearing
-from services.scheduler.observation.observed import Observed
 from services.scheduler.policy.unconfirmed_losses import Doubts
 from services.scheduler.rounds.routes import RoutePublisher, Table, routes_of
 from tests.unit.scheduler.values import agent_heartbeat, endpoint, observed, worker

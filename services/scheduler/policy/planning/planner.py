@@ -5,6 +5,7 @@ time; one when a single node can compute just as soon, as after an earlier start
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from heapq import nlargest
 from itertools import pairwise
 
@@ -26,15 +27,28 @@ from services.scheduler.policy.planning.offers import (
     sorted_layers,
     survey,
 )
-from services.scheduler.policy.planning.plans import NoRoom, Plan, plan_stage
+from services.scheduler.policy.planning.plans import Considered, NoRoom, Plan, plan_stage
 from services.scheduler.policy.planning.projected_cluster import empty_cluster
 from services.scheduler.policy.planning.split import Split, Weights, split
 
 MAX_STAGES = 8
 
 
+@dataclass(frozen=True)
+class Choice:
+    """The plan to be carried out, and what else was looked at."""
+
+    plan: Plan | NoRoom
+    considered: tuple[Considered, ...] = ()
+
+
 def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
-    """The stages of the next endpoint, or what is missing.
+    """The stages of the next endpoint, or what is missing."""
+    return choose(cluster, deployable, max_stages).plan
+
+
+def choose(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Choice:
+    """As `plan`, with the plans that lost.
 
     Nodes on which the model failed lately are used only where the others have no room.
     """
@@ -43,13 +57,13 @@ def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES)
     num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
     no_room = NoRoom(needed, max(free_bytes, default=0))
     if sum(max(0, free) for free in nlargest(num_stages, free_bytes)) < needed:
-        return no_room  # at once: most questions of what could give way are answered here
+        return Choice(no_room)  # at once: most questions of what could give way end here
     offers = survey(cluster, deployable.summary)
     trusted = [offer for offer in offers if not offer.node.is_suspect]
     best = _best_plan(trusted, deployable, max_stages)
     if best is None and len(trusted) < len(offers):
         best = _best_plan(offers, deployable, max_stages)
-    return no_room if best is None else best
+    return Choice(no_room) if best is None else best
 
 
 def fits_in(
@@ -60,15 +74,23 @@ def fits_in(
     return isinstance(plan(empty_cluster(sizes), deployable, max_stages), Plan)
 
 
-def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Plan | None:
+def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> Choice | None:
     whole = _whole_model(offers, deployable)
     num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
     if num_stages == 1 or (whole is not None and whole.start_s <= SAME_S):
-        return whole
+        return None if whole is None else Choice(whole)
     pipeline = _pipeline(offers, deployable, num_stages)
     if whole is None or pipeline is None:
-        return whole or pipeline
-    return whole if _is_as_soon(whole, pipeline) else pipeline
+        only = whole or pipeline
+        return None if only is None else Choice(only)
+    if _is_as_soon(whole, pipeline):
+        return Choice(whole, (_lost(pipeline, "one worker starts as soon"),))
+    return Choice(pipeline, (_lost(whole, "it would start later"),))
+
+
+def _lost(other: Plan, why_not: str) -> Considered:
+    node_ids = tuple(stage.node_id for stage in other.stages)
+    return Considered(len(other.stages), node_ids, other.start_s, other.fetch_s, why_not)
 
 
 def _is_as_soon(whole: Plan, pipeline: Plan) -> bool:

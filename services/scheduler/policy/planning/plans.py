@@ -105,3 +105,14 @@ def _reading_order(unit: UnitSummary) -> tuple[int, int]:
     """Embedding, layers, final norm, head: a forward pass reads them like this."""
     kinds = ("embedding", "layer", "final_norm", "lm_head")
     return (kinds.index(unit.kind), unit.layer or 0)
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A plan that was looked at and not taken, in figures."""
+
+    num_stages: int
+    node_ids: tuple[str, ...]
+    start_s: float  # predicted
+    fetch_s: float
+    why_not: str

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
 from services.scheduler.policy.planning import planner
@@ -46,7 +47,7 @@ class _Search:
     deployable: Deployable
 
     def run(self, idle: Sequence[Endpoint]) -> Reclaim | None:
-        oldest = sorted(idle, key=lambda endpoint: -(endpoint.idle_s or 0.0))
+        oldest = sorted(idle, key=_idle_since)
         found = self._try([]) or self._one_of(oldest[:MAX_SINGLES])
         return found if found is not None else self._several_of(oldest)
 
@@ -83,4 +84,9 @@ class _Search:
 
 def _size_and_age(endpoint: Endpoint) -> tuple[int, float]:
     """Small ones are spared first, so that few have to go; then those that were busy last."""
-    return (sum(worker.device_bytes for worker in endpoint.workers), endpoint.idle_s or 0.0)
+    return (sum(worker.device_bytes for worker in endpoint.workers), -_idle_since(endpoint))
+
+
+def _idle_since(endpoint: Endpoint) -> float:
+    """Busy ones come last."""
+    return inf if endpoint.idle_since_s is None else endpoint.idle_since_s

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from services.scheduler.rounds.expiry import UNREPORTED_S
 from services.scheduler.store import accounts
+from services.scheduler.store.accounts import UNREPORTED_S
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually

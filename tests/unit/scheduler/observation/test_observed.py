@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from services.scheduler.observation.observed import HeartbeatLog, Observed
 
 from libs.common.bus.messages import AgentHeartbeat
 from libs.common.states import WorkerState
 from services.scheduler.observation.liveness import Hearing
-from services.scheduler.observation.observed import HeartbeatLog, Observed
 from tests.unit.scheduler.values import agent_heartbeat, observed
 
 

@@ -1,11 +1,12 @@
 """The planner and the nodes' host caches: what fits where, and what never will."""
 
+from services.scheduler.rounds.room import shortage
+
 from services.scheduler.policy.cluster import DeviceSize, Holding, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans
-from services.scheduler.rounds.room import shortage
 from tests.unit.scheduler.values import cluster, deployable, device, model, summary
 
 SUMMARY = summary(unit_sizes=(100_000, 200_000, 200_000, 200_000, 200_000, 10_000))

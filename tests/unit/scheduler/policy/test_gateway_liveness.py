@@ -1,8 +1,9 @@
 """Which gateways count as lost, and which as alive."""
 
+from services.scheduler.observation.observed import GATEWAY_MEMORY_S, Observed
+
 from libs.common.bus.messages import GatewayHeartbeat
 from services.scheduler.observation.liveness import Hearing
-from services.scheduler.observation.observed import GATEWAY_MEMORY_S, Observed
 from services.scheduler.policy.gateway_liveness import Gateways
 from services.scheduler.settings import Timing
 

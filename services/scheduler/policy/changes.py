@@ -1,0 +1,18 @@
+"""What has changed since the last round: where decisions have to be looked for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Ids. A sweep looks at everything: time alone makes keep-alives, deadlines and losses due."""
+
+    nodes: frozenset[str] = frozenset()  # spoke of something new
+    endpoints: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()  # their rows, or those of their requests
+    is_sweep: bool = False
+    # A round went before that could not decide everything, or freed room.
+    is_continued: bool = False
+
+
+SWEEP = Changed(is_sweep=True)

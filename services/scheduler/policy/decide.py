@@ -1,0 +1,132 @@
+"""What is to be done now: one pure function over one immutable value.
+
+The rules stand in the order in which they matter, and each sees what those before it decided:
+
+1. requests that nobody will serve end,
+2. endpoints follow what their workers report, and move on,
+3. requests of models that fail to start end,
+4. stages of pipelines are linked, workers that waited for their weights are launched,
+5. queued requests go to free slots,
+6. models with too few endpoints get one, or room is made for it.
+
+It costs what has changed; a sweep, now and then, looks at everything. The simulator runs the same
+function on a virtual clock.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.changes import Changed
+from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.draft import Draft
+from services.scheduler.policy.rules.assignment import assign_queued
+from services.scheduler.policy.rules.ends import (
+    GatewayView,
+    end_abandoned,
+    end_of_failing_model,
+    end_of_gone_model,
+)
+from services.scheduler.policy.rules.pipelines import launch_fetched, link_stages
+from services.scheduler.policy.rules.settle import settle
+from services.scheduler.policy.rules.starts import start_missing
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.usable_cluster import NodeMemo
+
+
+@dataclass(frozen=True)
+class Decided:
+    """`snapshot`: once all decisions are carried out. `is_unfinished`: the next round shall follow
+    at once, there is more to decide."""
+
+    decisions: tuple[d.Decision, ...]
+    snapshot: Snapshot
+    is_unfinished: bool
+
+
+def decide(snapshot: Snapshot, changed: Changed) -> tuple[d.Decision, ...]:
+    """The decisions alone."""
+    return decide_round(snapshot, changed, NodeMemo()).decisions
+
+
+def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decided:
+    """`memo` only saves work: the decisions are the same with an empty one."""
+    draft, scope = Draft(snapshot), _scope(snapshot, changed)
+    if changed.is_sweep:
+        view = GatewayView.of(snapshot)
+        for model_id in list(snapshot.requests.keys_of("model")):
+            draft.guard(model_id, end_abandoned, model_id, view)
+    _for_each(draft, scope.waiting, end_of_gone_model)
+    _for_each_endpoint(draft, scope.endpoints, settle)
+    _for_each(draft, scope.models, end_of_failing_model)
+    _for_each_endpoint(draft, scope.endpoints, link_stages)
+    _for_each_endpoint(draft, scope.endpoints, launch_fetched)
+    _for_each(draft, scope.models, assign_queued)
+    is_unfinished = _start(draft, changed, scope, memo)
+    return Decided(tuple(draft.decisions), draft.snapshot, is_unfinished)
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Ids of what a round looks at."""
+
+    endpoints: tuple[str, ...]  # oldest first
+    waiting: tuple[str, ...]  # models with requests that wait
+    models: tuple[str, ...]  # those, and those of the endpoints
+
+
+def _scope(snapshot: Snapshot, changed: Changed) -> _Scope:
+    endpoints = _endpoints(snapshot, changed)
+    waiting = _waiting_models(snapshot)
+    if not (changed.is_sweep or changed.is_continued):
+        waiting &= changed.models
+    models = waiting.union(snapshot.endpoints[id_].model_id for id_ in endpoints)
+    return _Scope(endpoints, tuple(sorted(waiting)), tuple(sorted(models)))
+
+
+def _endpoints(snapshot: Snapshot, changed: Changed) -> tuple[str, ...]:
+    if changed.is_sweep:
+        return tuple(endpoint.id for endpoint in snapshot.endpoints)
+    found = dict.fromkeys(id_ for id_ in sorted(changed.endpoints) if id_ in snapshot.endpoints)
+    for index, keys in (("node", changed.nodes), ("model", changed.models)):
+        for key in sorted(keys):
+            found |= dict.fromkeys(endpoint.id for endpoint in snapshot.endpoints.by(index, key))
+    return tuple(found)
+
+
+def _waiting_models(snapshot: Snapshot) -> set[str]:
+    """Whose requests are queued, or were given to an endpoint that failed."""
+    found = set(snapshot.requests.keys_of("queue"))
+    for endpoint_id in snapshot.failures:
+        found.update(r.model_id for r in snapshot.requests.by("endpoint", endpoint_id))
+    return found
+
+
+def _for_each(
+    draft: Draft,
+    model_ids: Iterable[str],
+    rule: Callable[[Snapshot, str], Iterable[d.Decision]],
+) -> None:
+    for model_id in model_ids:
+        draft.guard(model_id, rule, model_id)
+
+
+def _for_each_endpoint(
+    draft: Draft,
+    endpoint_ids: Iterable[str],
+    rule: Callable[[Snapshot, Endpoint], Iterable[d.Decision]],
+) -> None:
+    for endpoint_id in endpoint_ids:
+        endpoint = draft.snapshot.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            draft.guard(endpoint.model_id, rule, endpoint)
+
+
+def _start(draft: Draft, changed: Changed, scope: _Scope, memo: NodeMemo) -> bool:
+    """Room that has come free, and a node that is new, are for whoever waits longest: then all that
+    wait are looked at, else nobody where nobody's wait has changed."""
+    waiting = _waiting_models(draft.snapshot)
+    has_news = changed.is_sweep or changed.is_continued or bool(changed.nodes)
+    if not has_news and waiting.isdisjoint(scope.models):
+        return False
+    return start_missing(draft, waiting, memo)

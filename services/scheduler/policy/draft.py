@@ -1,0 +1,41 @@
+"""A round's decisions while they are made, each one seeing what was decided before. Pure."""
+
+import traceback
+from collections.abc import Callable, Iterable
+
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.effects import after
+from services.scheduler.policy.snapshot import Snapshot
+
+
+class Draft:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot  # as it will be once what is decided so far is carried out
+        self.decisions: list[d.Decision] = []
+        self._skipped: set[str] = set()
+
+    def take(self, decisions: Iterable[d.Decision]) -> None:
+        for decision in decisions:
+            self.snapshot = after(self.snapshot, (decision,))
+            self.decisions.append(decision)
+
+    def guard(
+        self, model_id: str, rule: Callable[..., Iterable[d.Decision]], *arguments: object
+    ) -> None:
+        """Decide about one model by `rule(snapshot, *arguments)`, or not at all in this round: a
+        bug or bad data that breaks one model's decisions must not cost the others theirs."""
+        if model_id in self._skipped:
+            return
+        before = self.snapshot
+        try:
+            found = tuple(rule(before, *arguments))
+            self.snapshot = after(before, found)
+        except Exception:  # whatever it is: it is this model's, and is told with its traceback
+            self._skip(model_id, before)
+            return
+        self.decisions += found
+
+    def _skip(self, model_id: str, before: Snapshot) -> None:
+        self.snapshot = before
+        self._skipped.add(model_id)
+        self.decisions.append(d.SkipModel(model_id, traceback.format_exc(limit=-8)))

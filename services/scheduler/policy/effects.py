@@ -1,0 +1,246 @@
+"""What decisions change in the snapshot: the same that their rows will say. Pure.
+
+A round decides each thing after what it has decided before, and keeps what was carried out for the
+next one; the simulator needs nothing else.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from libs.common.cause_words import words
+from libs.common.states import EndpointState, MemberMemory, MemberRole, WorkerState
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.cluster import (
+    Endpoint,
+    EndpointFailure,
+    Member,
+    Worker,
+)
+from services.scheduler.policy.node_faults import after_fault
+from services.scheduler.policy.planning.memory import context_tokens
+from services.scheduler.policy.planning.plans import StagePlan
+from services.scheduler.policy.snapshot import Snapshot
+
+FIRST_EPOCH = 1  # of an endpoint; grows when its entry worker changes
+FIRST_GENERATION = 1
+
+
+def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
+    """The snapshot once these are carried out, one after the other."""
+    for decision in decisions:
+        snapshot = _after(snapshot, decision)
+    return snapshot
+
+
+def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
+    match decision:
+        case d.StartEndpoint():
+            return _with_endpoint(snapshot, started(snapshot, decision))
+        case d.FailEndpoint():
+            return _failed(snapshot, decision)
+        case d.ServeEndpoint():
+            return _serving(snapshot, decision)
+        case d.AssignRequest():
+            request = snapshot.requests.get(decision.request_id)
+            if request is None:
+                return snapshot
+            given = replace(request, endpoint_id=decision.endpoint_id)
+            return snapshot.changed(requests=snapshot.requests.updated({request.id: given}))
+        case d.EndRequest():
+            ended = snapshot.requests.updated({decision.request_id: None})
+            return snapshot.changed(requests=ended)
+        case d.NoteUnlisted():
+            return _unlisted(snapshot, decision)
+        case d.ClaimRoom(plan=plan, is_held=is_held):
+            claim = snapshot.queue.hold if is_held else snapshot.queue.claim
+            return snapshot.changed(queue=claim(decision.model_id, plan))
+        case d.Wait() | d.SkipModel():
+            return snapshot
+    endpoint = snapshot.endpoints.get(getattr(decision, "endpoint_id", None))
+    return snapshot if endpoint is None else _after_move(snapshot, endpoint, decision)
+
+
+def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) -> Snapshot:
+    match decision:
+        case d.RecordWorker(observed=seen):
+            changes = {
+                "state": seen.state,
+                "address": seen.address,
+                "public_key": seen.public_key,
+            }
+            return _with_endpoint(snapshot, _with_worker(endpoint, seen.worker_id, **changes))
+        case d.EndWorker(worker_id=worker_id):
+            staying = tuple(worker for worker in endpoint.workers if worker.id != worker_id)
+            return _with_endpoint(snapshot, replace(endpoint, workers=staying))
+        case d.LinkWorker(worker_id=worker_id):
+            return _with_endpoint(snapshot, _with_worker(endpoint, worker_id, is_linked=True))
+        case d.LaunchWorker(worker_id=worker_id):
+            return _with_endpoint(snapshot, _with_worker(endpoint, worker_id, is_launch_due=True))
+        case d.DrainEndpoint():
+            return _with_endpoint(snapshot, replace(endpoint, state=EndpointState.DRAINING))
+        case d.StopWorkers():
+            return _with_endpoint(
+                snapshot, replace(_released(endpoint), state=EndpointState.DRAINING)
+            )
+        case d.FinishEndpoint():
+            return _with_endpoint(snapshot, replace(endpoint, state=EndpointState.STOPPED))
+        case d.MarkBusy():
+            return _with_endpoint(snapshot, replace(endpoint, idle_since_s=None))
+        case d.MarkIdle(idle_s=idle_s):
+            since_s = snapshot.now_s - idle_s
+            return _with_endpoint(snapshot, replace(endpoint, idle_since_s=since_s))
+        case d.AwaitRootCause():
+            since_s = snapshot.echoes_since_s.get(endpoint.id, snapshot.now_s)
+            return snapshot.changed(
+                echoes_since_s={**snapshot.echoes_since_s, endpoint.id: since_s}
+            )
+        case d.NoteMovement(movement=movement):
+            return snapshot.changed(movements={**snapshot.movements, endpoint.id: movement})
+    raise AssertionError(f"no effect is known of {decision}")
+
+
+def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
+    """The endpoint as its rows will say."""
+    model = snapshot.models[decision.model_id]
+    deployable = snapshot.deployable(model)
+    assert deployable is not None, "only a READY model is planned for"
+    context = context_tokens(deployable.model, deployable.summary)
+    stages, planned = decision.plan.stages, decision.workers
+    members = members_of(decision)
+    workers = tuple(
+        Worker(
+            id=ids.worker_id,
+            endpoint_id=decision.endpoint_id,
+            node_id=stage.node_id,
+            device_index=stage.device_index,
+            device_bytes=stage.device_bytes,
+            stage_index=index,
+            state=WorkerState.PLANNED,
+            is_desired=True,
+            public_key=None,
+            is_launch_due=snapshot.mode.is_launched_at_once,
+            context_tokens=context,
+            fetch_id=ids.fetch_id,
+            manifest_digest=deployable.manifest_digest,
+            unit_digests=stage.unit_digests,
+        )
+        for index, (stage, ids) in enumerate(zip(stages, planned, strict=True))
+    )
+    return Endpoint(
+        id=decision.endpoint_id,
+        model_id=model.id,
+        epoch=FIRST_EPOCH,
+        state=EndpointState.STARTING,
+        max_slots=model.max_slots,
+        cold_start_id=decision.cold_start_id,
+        has_been_ready=False,
+        idle_since_s=None,
+        generation=FIRST_GENERATION,
+        members=members,
+        workers=workers,
+    )
+
+
+def members_of(decision: d.StartEndpoint) -> tuple[Member, ...]:
+    """The first generation: stage 0 is the entry. Alone it has room for the whole model."""
+    stages = decision.plan.stages
+    return tuple(
+        _member(index, stage, ids.worker_id, is_alone=len(stages) == 1)
+        for index, (stage, ids) in enumerate(zip(stages, decision.workers, strict=True))
+    )
+
+
+def _member(index: int, stage: StagePlan, worker_id: str, *, is_alone: bool) -> Member:
+    return Member(
+        worker_id=worker_id,
+        role=MemberRole.ENTRY if index == 0 else MemberRole.FOLLOWER,
+        stage_index=index,
+        first_layer=stage.layers.first_layer,
+        last_layer=stage.layers.last_layer,
+        memory=MemberMemory.FULL if is_alone else MemberMemory.LOW,
+    )
+
+
+def _serving(snapshot: Snapshot, decision: d.ServeEndpoint) -> Snapshot:
+    endpoint = snapshot.endpoints.get(decision.endpoint_id)
+    if endpoint is None:
+        return snapshot
+    is_alone = endpoint.num_stages == 1
+    serving = replace(
+        endpoint,
+        state=EndpointState.STANDALONE if is_alone else EndpointState.PIPELINED,
+        has_been_ready=True,
+        idle_since_s=snapshot.now_s if decision.is_idle else None,
+    )
+    model = snapshot.models[decision.model_id]
+    forgiven = replace(model, num_failed_starts=0, backoff_until_s=None)
+    others = {id_: s for id_, s in snapshot.node_faults.items() if id_ != model.id}
+    return _with_endpoint(snapshot, serving).changed(
+        models={**snapshot.models, model.id: forgiven}, node_faults=others
+    )
+
+
+def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
+    endpoint = snapshot.endpoints.get(decision.endpoint_id)
+    if endpoint is None:
+        return snapshot
+    failed = replace(_released(endpoint), state=EndpointState.FAILED)
+    failure = EndpointFailure(
+        endpoint.id,
+        endpoint.model_id,
+        snapshot.now_s,
+        words(decision.cause),
+        decision.suspect_nodes,
+    )
+    changed: dict[str, Any] = {"failures": {**snapshot.failures, endpoint.id: failure}}
+    model = snapshot.models.get(decision.model_id)
+    if decision.backoff is not None and model is not None:
+        backing_off = replace(
+            model,
+            num_failed_starts=decision.backoff.num_failed_starts,
+            backoff_until_s=snapshot.now_s + decision.backoff.delay_s,
+        )
+        changed["models"] = {**snapshot.models, model.id: backing_off}
+    fault = decision.node_fault
+    if fault is not None:
+        before = snapshot.node_faults.get(fault.model_id)
+        series = after_fault(before, fault, snapshot.now_s)
+        changed["node_faults"] = {**snapshot.node_faults, fault.model_id: series}
+    return _with_endpoint(snapshot, failed).changed(**changed)
+
+
+def _unlisted(snapshot: Snapshot, decision: d.NoteUnlisted) -> Snapshot:
+    since_s = dict(snapshot.unlisted_since_s)
+    if decision.is_listed:
+        since_s.pop(decision.request_id, None)
+    else:
+        since_s.setdefault(decision.request_id, snapshot.now_s)
+    return snapshot.changed(unlisted_since_s=since_s)
+
+
+def _released(endpoint: Endpoint) -> Endpoint:
+    workers = tuple(replace(worker, is_desired=False) for worker in endpoint.workers)
+    return replace(endpoint, workers=workers)
+
+
+def _with_worker(endpoint: Endpoint, worker_id: str, **changes: Any) -> Endpoint:
+    workers = tuple(
+        replace(worker, **changes) if worker.id == worker_id else worker
+        for worker in endpoint.workers
+    )
+    return replace(endpoint, workers=workers)
+
+
+def _with_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
+    """An endpoint that has ended stays as long as any worker of it holds memory."""
+    is_over = endpoint.state.is_finished and not endpoint.workers
+    changed = snapshot.endpoints.updated({endpoint.id: None if is_over else endpoint})
+    if not is_over:
+        return snapshot.changed(endpoints=changed)
+    return snapshot.changed(
+        endpoints=changed,
+        echoes_since_s={k: v for k, v in snapshot.echoes_since_s.items() if k != endpoint.id},
+        movements={k: v for k, v in snapshot.movements.items() if k != endpoint.id},
+        losses={k: v for k, v in snapshot.losses.items() if k != endpoint.id},
+    )

@@ -1,0 +1,64 @@
+"""What nodes and gateways last said, as of one moment: values for a round. Pure.
+
+Times are monotonic seconds of the leader.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    FetcherHeartbeat,
+    FetchObserved,
+    GatewayHeartbeat,
+    WorkerObserved,
+)
+from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.liveness import Liveness
+
+H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
+
+
+@dataclass(frozen=True)
+class Heard(Generic[H]):
+    heartbeat: H
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """By node, and by gateway. Nobody changes the mappings once they are here."""
+
+    liveness: Liveness = field(default_factory=Liveness)
+    agents: Mapping[str, Heard[AgentHeartbeat]] = field(default_factory=dict)
+    fetchers: Mapping[str, Heard[FetcherHeartbeat]] = field(default_factory=dict)
+    gateways: Mapping[str, GatewayHeartbeat] = field(default_factory=dict)
+
+    def knows_all_nodes(self, acquaintance_s: float) -> bool:
+        """Whether every node that lives has had the time to be heard; before, what they have
+        together says nothing about what there is."""
+        return self.liveness.heard_for_s >= acquaintance_s
+
+    def is_fresh(self, node_id: str, now_s: float, stale_s: float) -> bool:
+        """Whether both services of the node were heard lately."""
+        agent, fetcher = self.agents.get(node_id), self.fetchers.get(node_id)
+        if agent is None or fetcher is None:
+            return False
+        return now_s - min(agent.at_s, fetcher.at_s) <= stale_s
+
+    def worker(self, worker: Worker) -> WorkerObserved | None:
+        heard = self.agents.get(worker.node_id)
+        workers = heard.heartbeat.workers if heard else ()
+        return next((seen for seen in workers if seen.worker_id == worker.id), None)
+
+    def entry(self, endpoint: Endpoint) -> WorkerObserved | None:
+        """The worker that runs its requests."""
+        entry = endpoint.entry
+        return None if entry is None else self.worker(entry)
+
+    def fetch(self, worker: Worker) -> FetchObserved | None:
+        """The fetch that the worker's start waits for."""
+        heard = self.fetchers.get(worker.node_id)
+        fetches = heard.heartbeat.fetches if heard else ()
+        return next((fetch for fetch in fetches if fetch.fetch_id == worker.fetch_id), None)

@@ -1,0 +1,119 @@
+"""Ends requests that nobody will serve: overdue, of lost gateways, of gone or failing models. Pure.
+
+Their clients learn why, at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from libs.common.states import ModelState, RequestOutcome
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.cluster import OpenRequest
+from services.scheduler.policy.snapshot import Snapshot
+
+DEADLINE_GRACE_S = 30.0  # gateway and worker end an assigned request themselves, at its deadline
+
+
+@dataclass(frozen=True)
+class GatewayView:
+    """What a sweep needs of the gateways, made once for all requests."""
+
+    lost: frozenset[str]
+    listed: Mapping[str, frozenset[str]]  # request ids by gateway, as it said last
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "GatewayView":
+        gateways = snapshot.gateways
+        return cls(
+            frozenset(id_ for id_ in snapshot.requests.keys_of("gateway") if gateways.is_lost(id_)),
+            {id_: frozenset(beat.request_ids) for id_, beat in snapshot.observed.gateways.items()},
+        )
+
+
+def end_abandoned(snapshot: Snapshot, model_id: str, view: GatewayView) -> Iterator[d.Decision]:
+    """Requests of the model whose deadline, or whose gateway, is gone."""
+    for request in snapshot.requests.by("model", model_id):
+        if request.gateway_id in view.lost:
+            message = "its gateway has ended, or is cut off"
+            yield _end(request, RequestOutcome.GATEWAY_LOST, "gateway_lost", message)
+        elif _is_overdue(snapshot, request):
+            message = _overdue_words(snapshot, request)
+            yield _end(request, RequestOutcome.DEADLINE, "deadline", message)
+        elif request.gateway_id in view.listed:
+            is_listed = request.id in view.listed[request.gateway_id]
+            yield from _listing(snapshot, request, is_listed=is_listed)
+
+
+def _is_overdue(snapshot: Snapshot, request: OpenRequest) -> bool:
+    overdue_s = snapshot.now_s - request.deadline_at_s
+    return overdue_s > (0.0 if request.is_queued else DEADLINE_GRACE_S)
+
+
+def _overdue_words(snapshot: Snapshot, request: OpenRequest) -> str:
+    message = "the request's deadline passed"
+    if not request.is_queued:
+        return message
+    failure = snapshot.last_failure(request.model_id)
+    last = f"; the model's last failure: {failure.cause}" if failure else ""
+    return f"{message} while it waited for an endpoint{last}"
+
+
+def _listing(snapshot: Snapshot, request: OpenRequest, *, is_listed: bool) -> Iterator[d.Decision]:
+    """A gateway that lives but does not list a request for long has forgotten it."""
+    since_s = snapshot.unlisted_since_s.get(request.id)
+    if is_listed:
+        if since_s is not None:
+            yield d.NoteUnlisted(request.model_id, request.id, is_listed=True)
+    elif since_s is None:
+        yield d.NoteUnlisted(request.model_id, request.id, is_listed=False)
+    elif snapshot.now_s - since_s >= snapshot.limits.unlisted_s:
+        message = "the gateway does not know the request any more"
+        yield _end(request, RequestOutcome.GATEWAY_LOST, "gateway_lost", message)
+
+
+def end_of_gone_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
+    """Deleted, or not imported after all."""
+    model = snapshot.models.get(model_id)
+    if model is not None and model.state is ModelState.READY:
+        return
+    cause = "was deleted" if model is None else f"is {model.state}: {model.cause or 'deleted'}"
+    message = f"model {model_id} {cause}"
+    yield from refuse(
+        snapshot.queued(model_id), RequestOutcome.MODEL_FAILED, "model_failed", message
+    )
+
+
+def end_of_failing_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
+    """While a model backs off and nothing of it lives, new requests are refused; so are those that
+    waited, and those that its failed start was given."""
+    model = snapshot.models.get(model_id)
+    if model is None or not model.backs_off(snapshot.now_s):
+        return
+    if any(e.state.can_take_requests for e in snapshot.endpoints.by("model", model_id)):
+        return
+    failure = snapshot.last_failure(model_id)
+    message = (
+        f"model {model.name} failed to start {model.num_failed_starts} times; "
+        f"the last failure: {failure.cause if failure else None}"
+    )
+    requests = snapshot.requests.by("model", model_id)
+    stranded = [request for request in requests if snapshot.is_stranded(request)]
+    yield from refuse(stranded, RequestOutcome.MODEL_FAILED, "model_failed", message)
+
+
+def refuse(
+    requests: Iterable[OpenRequest], outcome: RequestOutcome, code: str, message: str
+) -> Iterator[d.EndRequest]:
+    return (_end(request, outcome, code, message) for request in requests)
+
+
+def _end(request: OpenRequest, outcome: RequestOutcome, code: str, message: str) -> d.EndRequest:
+    return d.EndRequest(
+        request.model_id,
+        request.id,
+        request.attempt,
+        request.endpoint_id,
+        outcome,
+        code,
+        message,
+    )

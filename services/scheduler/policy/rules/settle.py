@@ -1,0 +1,227 @@
+"""Keeps endpoints and workers in step with what the nodes report, and moves them on. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from libs.common.bus.messages import WorkerObserved
+from libs.common.states import EndpointState, ModelState, WorkerState
+from services.scheduler.policy import backoff
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.cluster import Demand, Endpoint, Model, Worker
+from services.scheduler.policy.diagnosis import Finding, Gone, Present, diagnose
+from services.scheduler.policy.endpoint_lifecycle import Move, Situation, Verdict, judge
+from services.scheduler.policy.failure_attribution import RootCause, find_root
+from services.scheduler.policy.idleness import Idleness, idleness
+from services.scheduler.policy.node_faults import NodeFault
+from services.scheduler.policy.planning.memory import context_tokens
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.start_deadline import Movement, movement
+from services.scheduler.policy.start_progress import StartProgress, start_progress
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """An endpoint with a finding about each of its workers."""
+
+    endpoint: Endpoint
+    findings: dict[str, Finding]  # by worker
+    quiet_nodes: frozenset[str]
+
+    @property
+    def present(self) -> tuple[WorkerObserved, ...]:
+        """Of the members, in the order of the stages."""
+        found = (self.findings.get(member.worker_id) for member in self.endpoint.members)
+        return tuple(finding.observed for finding in found if isinstance(finding, Present))
+
+    @property
+    def are_all_gone(self) -> bool:
+        return all(isinstance(finding, Gone) for finding in self.findings.values())
+
+    @property
+    def root(self) -> RootCause | None:
+        """Of an unlawful loss: of a member. Others may come and go."""
+        members = self.endpoint.member_workers
+        findings = [self.findings[worker.id] for worker in members]
+        return find_root(members, findings, self.quiet_nodes)
+
+    def are_all(self, state: WorkerState) -> bool:
+        present = self.present
+        is_whole = len(present) == self.endpoint.num_stages
+        return is_whole and all(seen.state is state for seen in present)
+
+
+def settle(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
+    """Every finding about its workers, and its next move."""
+    diagnosed, model = diagnosis_of(snapshot, endpoint), snapshot.models[endpoint.model_id]
+    root = diagnosed.root
+    if root is not None and not root.is_certain and _may_change(snapshot, endpoint):
+        yield d.AwaitRootCause(model.id, endpoint.id)
+        return
+    yield from _findings(diagnosed)
+    idle = idleness(snapshot, endpoint, diagnosed.present)
+    yield from _idleness(snapshot, endpoint, idle)
+    moved = _movement(snapshot, diagnosed)
+    if moved is not None and moved != snapshot.movements.get(endpoint.id):
+        yield d.NoteMovement(model.id, endpoint.id, moved)
+    situation = _situation(snapshot, diagnosed, model, idle, moved)
+    verdict = judge(endpoint, situation)
+    if verdict is not None:
+        yield _decision(snapshot, endpoint, model, verdict)
+
+
+def diagnosis_of(snapshot: Snapshot, endpoint: Endpoint) -> Diagnosed:
+    observed = snapshot.observed
+    reports = {w.node_id: snapshot.report_of(w.node_id) for w in endpoint.workers}
+    findings = {
+        worker.id: diagnose(
+            worker, reports[worker.node_id], observed.worker(worker), observed.fetch(worker)
+        )
+        for worker in endpoint.workers
+    }
+    quiet = frozenset(node_id for node_id, report in reports.items() if report.is_quiet)
+    return Diagnosed(endpoint, findings, quiet)
+
+
+def progress_of(snapshot: Snapshot, endpoint: Endpoint) -> StartProgress:
+    return start_progress([snapshot.observed.fetch(w) for w in endpoint.member_workers])
+
+
+def _may_change(snapshot: Snapshot, endpoint: Endpoint) -> bool:
+    """A better root may still be heard of: whoever ended first may be reported last, because its
+    agent has its exit and another one the echo."""
+    since_s = snapshot.echoes_since_s.get(endpoint.id, snapshot.now_s)
+    return snapshot.now_s - since_s < snapshot.limits.echo_grace_s
+
+
+def _findings(diagnosed: Diagnosed) -> Iterator[d.Decision]:
+    endpoint = diagnosed.endpoint
+    for worker in endpoint.workers:
+        finding = diagnosed.findings[worker.id]
+        if isinstance(finding, Gone):
+            yield d.EndWorker(
+                endpoint.model_id, endpoint.id, worker.id, worker.node_id, finding.cause
+            )
+        elif isinstance(finding, Present) and _has_changed(worker, finding.observed):
+            yield d.RecordWorker(endpoint.model_id, endpoint.id, finding.observed)
+
+
+def _has_changed(worker: Worker, observed: WorkerObserved) -> bool:
+    return (worker.state, worker.public_key) != (observed.state, observed.public_key)
+
+
+def _idleness(snapshot: Snapshot, endpoint: Endpoint, idle: Idleness) -> Iterator[d.Decision]:
+    if idle.is_busy and endpoint.idle_since_s is not None:
+        yield d.MarkBusy(endpoint.model_id, endpoint.id)
+    elif idle.is_news:
+        assert idle.idle_s is not None
+        yield d.MarkIdle(endpoint.model_id, endpoint.id, idle.idle_s)
+
+
+def _movement(snapshot: Snapshot, diagnosed: Diagnosed) -> Movement | None:
+    endpoint = diagnosed.endpoint
+    if endpoint.state is not EndpointState.STARTING:
+        return None
+    fetches = [snapshot.observed.fetch(worker) for worker in endpoint.member_workers]
+    before = snapshot.movements.get(endpoint.id)
+    return movement(before, diagnosed.present, fetches, snapshot.now_s)
+
+
+def _situation(
+    snapshot: Snapshot,
+    diagnosed: Diagnosed,
+    model: Model,
+    idle: Idleness,
+    moved: Movement | None,
+) -> Situation:
+    endpoint, root = diagnosed.endpoint, diagnosed.root
+    demand, progress = snapshot.demand(model.id), progress_of(snapshot, endpoint)
+    nothing_runs = all(w.num_running + w.num_waiting == 0 for w in diagnosed.present)
+    has_requests = snapshot.num_assigned(endpoint.id) > 0
+    return Situation(
+        failure=root.cause if root else None,
+        guilty_id=root.guilty_id if root else None,
+        are_all_ready=diagnosed.are_all(WorkerState.READY),
+        are_all_gone=diagnosed.are_all_gone,
+        is_stuck=moved is not None
+        and snapshot.now_s - moved.at_s > snapshot.limits.start_timeout_s,
+        progress=_describe(diagnosed, progress),
+        is_outgrown=is_outgrown(snapshot, endpoint, model),
+        is_unwanted=model.state is ModelState.DELETING
+        or _is_abandoned(snapshot, endpoint, demand, progress),
+        is_idle_for_long=_is_idle_for_long(idle, model, demand),
+        is_drained=not has_requests and nothing_runs and diagnosed.are_all(WorkerState.DRAINING),
+    )
+
+
+def is_outgrown(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
+    """It started with a shorter context than its model has by now. Gateways promise what the
+    model's row says, so it would refuse some of the requests, or cut their answers."""
+    deployable = snapshot.deployable(model)
+    if endpoint.context_tokens is None or deployable is None:
+        return False
+    return endpoint.context_tokens < context_tokens(model, deployable.summary)
+
+
+def _is_idle_for_long(idle: Idleness, model: Model, demand: Demand) -> bool:
+    """Its workers have nothing to do for a moment also while the queue's next ones are on their
+    way to them."""
+    if demand.num_waiting or idle.idle_s is None:
+        return False
+    return idle.idle_s >= model.keep_alive_s
+
+
+def _is_abandoned(
+    snapshot: Snapshot, endpoint: Endpoint, demand: Demand, progress: StartProgress
+) -> bool:
+    num_waiting = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id)
+    is_starting = endpoint.state is EndpointState.STARTING
+    is_little_done = progress.fraction < snapshot.limits.abandon_below_fraction
+    return is_starting and num_waiting == 0 and is_little_done
+
+
+def _describe(diagnosed: Diagnosed, progress: StartProgress) -> str:
+    states = ", ".join(f"{o.worker_id} {o.state}" for o in diagnosed.present) or "no worker seen"
+    if progress.bytes_total is None:
+        return f"{states}; its fetch was not seen"
+    return f"{states}; {progress.bytes_done} of {progress.bytes_total} bytes fetched"
+
+
+def _decision(snapshot: Snapshot, endpoint: Endpoint, model: Model, verdict: Verdict) -> d.Decision:
+    match verdict.move:
+        case Move.FAIL:
+            return _failure(snapshot, endpoint, model, verdict)
+        case Move.SERVE:
+            fetches = [snapshot.observed.fetch(worker) for worker in endpoint.member_workers]
+            from_cache = sum(fetch.bytes_from_cache for fetch in fetches if fetch is not None)
+            is_idle = snapshot.num_assigned(endpoint.id) == 0
+            return d.ServeEndpoint(model.id, endpoint.id, from_cache, is_idle)
+        case Move.STOP:
+            return d.FinishEndpoint(model.id, endpoint.id)
+        case Move.DRAIN:
+            return d.DrainEndpoint(model.id, endpoint.id, verdict.meaning)
+        case Move.RELEASE:
+            return d.StopWorkers(model.id, endpoint.id, verdict.cause)
+
+
+def _failure(
+    snapshot: Snapshot, endpoint: Endpoint, model: Model, verdict: Verdict
+) -> d.FailEndpoint:
+    """A failed start is counted against its model, unless its nodes are to blame."""
+    assert verdict.cause is not None, "a failure has a cause"
+    series, fault = None, None
+    if not endpoint.has_been_ready and not verdict.cause.counts_against_model:
+        fault = _node_fault(endpoint, verdict)
+    elif not endpoint.has_been_ready:
+        until_s = model.backoff_until_s
+        remaining_s = None if until_s is None else until_s - snapshot.now_s
+        series = backoff.after_failure(model.num_failed_starts, remaining_s)
+    suspects = frozenset(w.node_id for w in endpoint.workers if w.id == verdict.guilty_id)
+    return d.FailEndpoint(
+        *(model.id, endpoint.id, verdict.cause, verdict.guilty_id, suspects, series, fault)
+    )
+
+
+def _node_fault(endpoint: Endpoint, verdict: Verdict) -> NodeFault:
+    guilty = [worker for worker in endpoint.workers if worker.id == verdict.guilty_id]
+    node_ids = frozenset(worker.node_id for worker in guilty or endpoint.workers)
+    return NodeFault(endpoint.model_id, endpoint.id, node_ids)

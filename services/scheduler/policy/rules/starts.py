@@ -1,0 +1,190 @@
+"""Starts endpoints for models that have too few, and makes room where there is none. Pure.
+
+First come, first served: room that is being made for one model is not given to those behind it, who
+may take what else there is.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from libs.common.ids import derived_id
+from libs.common.states import EndpointState, ModelState, RequestOutcome
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.autoscaler import wanted_endpoints
+from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
+from services.scheduler.policy.draft import Draft
+from services.scheduler.policy.feasibility import shortage
+from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.plans import NoRoom, Plan
+from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
+from services.scheduler.policy.planning.reclaim import outlast, reclaim
+from services.scheduler.policy.rules.ends import refuse
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.usable_cluster import NodeMemo, usable_cluster
+
+MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
+
+
+@dataclass
+class _Planning:
+    """What one round has planned so far; the starts that it begins change the cluster."""
+
+    cluster: Cluster
+    budget_devices: int
+    started: set[str] = field(default_factory=set)
+
+    @property
+    def cost_devices(self) -> int:
+        return max(1, len(self.cluster.devices))
+
+
+def start_missing(draft: Draft, candidates: Iterable[str], memo: NodeMemo) -> bool:
+    """At most one start for each of the models; whether the next round has to go on.
+
+    Planning has a budget, so that a round ends in good time; the next one goes on from there.
+    """
+    snapshot = draft.snapshot
+    order = _in_order(snapshot, candidates)
+    queue = snapshot.queue.keep_only(order)
+    if not order:
+        draft.snapshot = snapshot.changed(queue=queue)
+        return False
+    draft.snapshot = snapshot.changed(queue=queue)
+    planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
+    reached = []
+    for model_id in list(queue.next_up()):
+        draft.guard(model_id, _start, model_id, planning)
+        reached.append(model_id)
+        planning.budget_devices -= planning.cost_devices
+        if planning.budget_devices <= 0:
+            break
+    queue = draft.snapshot.queue.has_reached(reached)
+    is_unfinished = not queue.is_all_reached or bool(planning.started)
+    draft.snapshot = draft.snapshot.changed(queue=queue.end_pass())
+    return is_unfinished
+
+
+def lacks_endpoint(snapshot: Snapshot, model_id: str) -> bool:
+    model = snapshot.models.get(model_id)
+    if model is None or model.state is not ModelState.READY or model.backs_off(snapshot.now_s):
+        return False
+    live = _live(snapshot, model_id)
+    in_flight = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
+    demand = snapshot.demand(model_id)
+    return wanted_endpoints(model, demand, in_flight, len(live)) > len(live)
+
+
+def _in_order(snapshot: Snapshot, candidates: Iterable[str]) -> list[str]:
+    """Models that need an endpoint: a first one before another one, then who waits longest."""
+    lacking = [id_ for id_ in candidates if lacks_endpoint(snapshot, id_)]
+    waited_s = {id_: snapshot.demand(id_).waited_s for id_ in lacking}
+    num_live = {id_: len(_live(snapshot, id_)) for id_ in lacking}
+    return sorted(lacking, key=lambda id_: (num_live[id_], -waited_s[id_], id_))
+
+
+def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:
+    endpoints = snapshot.endpoints.by("model", model_id)
+    return [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
+
+
+def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d.Decision]:
+    """Begin, unless faulty nodes must rest; or claim what the model takes once there is room."""
+    deployable = snapshot.deployable(snapshot.models[model_id])
+    if deployable is None:
+        yield d.Wait(model_id, "its manifest is not known yet")
+        return
+    cluster = _cluster_for(snapshot, model_id, planning)
+    choice = planner.choose(cluster, deployable)
+    if isinstance(choice.plan, NoRoom):
+        yield from _make_room(snapshot, deployable, cluster)
+        return
+    yield d.ClaimRoom(model_id, None)
+    series = snapshot.node_faults.get(model_id)
+    node_ids = {stage.node_id for stage in choice.plan.stages}
+    if series is not None and series.must_wait(node_ids, snapshot.now_s):
+        yield d.Wait(model_id, f"starts on {', '.join(sorted(node_ids))} failed a moment ago")
+        return
+    planning.cluster = with_plans(planning.cluster, [choice.plan])
+    planning.started.add(model_id)
+    yield _start_of(snapshot, model_id, choice.plan, choice)
+
+
+def _start_of(
+    snapshot: Snapshot, model_id: str, plan: Plan, choice: planner.Choice
+) -> d.StartEndpoint:
+    def derived(kind: str, index: int = 0) -> str:
+        return derived_id(kind, snapshot.nonce, f"{model_id}/{index}")
+
+    queued = snapshot.queued(model_id)
+    waiting = queued or sorted(
+        (r for r in snapshot.requests.by("model", model_id) if snapshot.is_orphaned(r)),
+        key=lambda request: (request.arrived_at_s, request.id),
+    )
+    return d.StartEndpoint(
+        model_id,
+        endpoint_id=derived("endpoint"),
+        cold_start_id=derived("start"),
+        workers=tuple(
+            d.PlannedWorker(derived("worker", i), derived("fetch", i))
+            for i in range(len(plan.stages))
+        ),
+        plan=plan,
+        considered=choice.considered,
+        request_id=waiting[0].id if waiting else None,
+    )
+
+
+def _cluster_for(snapshot: Snapshot, model_id: str, planning: _Planning) -> Cluster:
+    suspects = snapshot.suspect_nodes(model_id)
+    if suspects:
+        # What felled one node may have felled others, which are only not known to be lost yet.
+        node_ids = (node.id for node in planning.cluster.nodes)
+        suspects |= {id_ for id_ in node_ids if snapshot.report_of(id_).is_quiet}
+    cluster = with_plans(planning.cluster, snapshot.queue.claims_before(model_id))
+    return with_suspects(cluster, suspects)
+
+
+def _make_room(
+    snapshot: Snapshot, deployable: Deployable, cluster: Cluster
+) -> Iterator[d.Decision]:
+    """What will fit when those who are asked to go are gone. Nothing is concluded while this leader
+    may not have heard every node."""
+    model = deployable.model
+    if not snapshot.knows_all_nodes:
+        yield d.Wait(model.id, "not every node has had the time to be heard")
+        return
+    missing = shortage(deployable, snapshot.sizes)
+    if missing is not None:
+        waiting = snapshot.queued(model.id)
+        yield from refuse(waiting, RequestOutcome.MODEL_FAILED, "no_capacity", missing)
+        return
+    endpoints = tuple(snapshot.endpoints)
+    idle = [endpoint for endpoint in endpoints if _may_go(snapshot, endpoint)]
+    found = reclaim(cluster, endpoints, idle, deployable)
+    for victim in () if found is None else found.victims:
+        why = f"gives way to model {model.name}"
+        yield d.DrainEndpoint(victim.model_id, victim.id, why)
+    yield _claim(snapshot, deployable, cluster, None if found is None else found.plan)
+
+
+def _claim(
+    snapshot: Snapshot, deployable: Deployable, cluster: Cluster, plan: Plan | None
+) -> d.ClaimRoom:
+    """What comes free is claimed where it will do; else it goes to those behind, who may be small
+    and many: from one model that waits for long it is kept, also while more is missing."""
+    model_id = deployable.model.id
+    waited_s = snapshot.demand(model_id).waited_s
+    may_wait = waited_s < snapshot.limits.claim_after_s
+    if plan is not None or may_wait or not snapshot.queue.may_hold(model_id):
+        return d.ClaimRoom(model_id, plan)
+    held = outlast(cluster, tuple(snapshot.endpoints), deployable)
+    return d.ClaimRoom(model_id, held, is_held=True)
+
+
+def _may_go(snapshot: Snapshot, endpoint: Endpoint) -> bool:
+    idle_s = endpoint.idle_s(snapshot.now_s)
+    is_idle = idle_s is not None and idle_s >= MIN_IDLE_S
+    demand = snapshot.demand(endpoint.model_id)
+    is_wanted = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id) > 0
+    may_end = endpoint.state in (EndpointState.STANDALONE, EndpointState.PIPELINED)
+    return may_end and is_idle and not is_wanted

@@ -1,0 +1,169 @@
+"""Everything that a round decides from: one immutable value with its indexes. Pure.
+
+It is carried from round to round and changed by deltas: rows that others wrote, heartbeats, and
+this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt from the whole fleet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from libs.common.bus.messages import ModelSummary
+from libs.common.startmode import StartMode
+from libs.common.states import ModelState
+from services.scheduler.policy.cluster import (
+    Demand,
+    Deployable,
+    Device,
+    DeviceSize,
+    Endpoint,
+    EndpointFailure,
+    Model,
+    NodeRecord,
+    OpenRequest,
+)
+from services.scheduler.policy.diagnosis import NodeReport
+from services.scheduler.policy.gateway_liveness import GatewayLiveness
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.liveness import agent_of, fetcher_of
+from services.scheduler.policy.node_faults import FaultSeries
+from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.start_deadline import Movement
+from services.scheduler.policy.start_queue import StartQueue
+from services.scheduler.policy.table import Table
+
+# How long a failed endpoint's requests count as demand before their gateways have come again.
+ORPHAN_S = 30.0
+
+
+def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
+    """Indexed by model and by the nodes of all workers."""
+    keys: dict[str, Any] = {
+        "model": lambda endpoint: (endpoint.model_id,),
+        "node": lambda endpoint: (worker.node_id for worker in endpoint.workers),
+    }
+    return Table[Endpoint](keys).updated(rows or {})
+
+
+def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
+    """Indexed by model, by endpoint once assigned, and by gateway."""
+    keys: dict[str, Any] = {
+        "model": lambda request: (request.model_id,),
+        "endpoint": lambda request: () if request.is_queued else (request.endpoint_id,),
+        "gateway": lambda request: (request.gateway_id,),
+        "queue": lambda request: (request.model_id,) if request.is_queued else (),
+    }
+    return Table[OpenRequest](keys).updated(rows or {})
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    now_s: float  # monotonic seconds of the leader
+    limits: Limits = field(default_factory=Limits)
+    mode: StartMode = StartMode.HYDRA
+    nonce: str = ""  # new in each round: the ids of what a round starts are derived from it
+    observed: Observed = field(default_factory=Observed)
+    # As rows say.
+    models: Mapping[str, Model] = field(default_factory=dict)  # that run, or are asked for
+    summaries: Mapping[str, ModelSummary] = field(default_factory=dict)  # by manifest digest
+    nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
+    devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)  # by node, unreserved
+    sizes: tuple[DeviceSize, ...] = ()  # of every device of nodes heard of lately
+    endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
+    requests: Table[OpenRequest] = field(default_factory=request_table)
+    failures: Mapping[str, EndpointFailure] = field(default_factory=dict)  # by endpoint
+    # What this leader remembers.
+    losses: Mapping[str, float] = field(default_factory=dict)  # unconfirmed, by endpoint
+    echoes_since_s: Mapping[str, float] = field(default_factory=dict)  # by endpoint
+    movements: Mapping[str, Movement] = field(default_factory=dict)  # of starts, by endpoint
+    node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
+    unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
+    queue: StartQueue = field(default_factory=StartQueue)
+
+    def changed(self, **fields: Any) -> "Snapshot":
+        return replace(self, **fields)
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def gateways(self) -> GatewayLiveness:
+        return GatewayLiveness(self.observed, self.limits)
+
+    @property
+    def knows_all_nodes(self) -> bool:
+        return self.observed.knows_all_nodes(self.limits.acquaintance_s)
+
+    def report_of(self, node_id: str) -> NodeReport:
+        """What its silence and its last words mean."""
+        record, heard = self.nodes[node_id], self.observed.agents.get(node_id)
+        liveness, lost_s = self.observed.liveness, self.limits.node_lost_s
+        agent_s = liveness.silence_s(agent_of(node_id))
+        fetcher_s = liveness.silence_s(fetcher_of(node_id))
+        boot_id = heard.heartbeat.boot_id if heard is not None else None
+        accepted_version = heard.heartbeat.accepted_version if heard is not None else -1
+        return NodeReport(
+            node_id=node_id,
+            is_lost=agent_s > lost_s,
+            is_fetcher_lost=fetcher_s > lost_s,
+            is_quiet=max(agent_s, fetcher_s) > self.limits.node_quiet_s,
+            is_heard=heard is not None,
+            has_rebooted=boot_id is not None and record.agent_boot_id not in (None, boot_id),
+            has_accepted=accepted_version >= record.desired_version,
+        )
+
+    def num_assigned(self, endpoint_id: str) -> int:
+        """Requests that were given to it and have not ended."""
+        return self.requests.count("endpoint", endpoint_id)
+
+    def demand(self, model_id: str) -> Demand:
+        """What the model's waiting requests ask for now. Those of a lost gateway are nobody's."""
+        gateways, waited_s = self.gateways, 0.0
+        num_queued = num_orphaned = num_unheard = 0
+        for request in self.requests.by("model", model_id):
+            if not request.is_queued and not self.is_orphaned(request):
+                continue
+            if gateways.is_heard(request.gateway_id):
+                num_queued += request.is_queued
+                num_orphaned += not request.is_queued
+                waited_s = max(waited_s, self.now_s - request.arrived_at_s)
+            elif not gateways.is_lost(request.gateway_id):
+                num_unheard += 1
+        return Demand(num_queued, num_orphaned, num_unheard, waited_s)
+
+    def is_orphaned(self, request: OpenRequest) -> bool:
+        """Given to an endpoint that failed a moment ago; its gateway will come again."""
+        failure = self.failures.get(request.endpoint_id or "")
+        return failure is not None and self.now_s - failure.at_s < ORPHAN_S
+
+    def is_stranded(self, request: OpenRequest) -> bool:
+        """Queued, or given to an endpoint that failed."""
+        return request.is_queued or request.endpoint_id in self.failures
+
+    def queued(self, model_id: str) -> list[OpenRequest]:
+        """First come, first served."""
+        found = self.requests.by("queue", model_id)
+        return sorted(found, key=lambda request: (request.arrived_at_s, request.id))
+
+    def last_failure(self, model_id: str) -> EndpointFailure | None:
+        failed = [f for f in self.failures.values() if f.model_id == model_id]
+        return max(failed, key=lambda failure: failure.at_s, default=None)
+
+    def suspect_nodes(self, model_id: str) -> frozenset[str]:
+        """Nodes with whose workers a failure of the model's endpoints began lately."""
+        found: set[str] = set()
+        for failure in self.failures.values():
+            is_late = self.now_s - failure.at_s < self.limits.suspect_s
+            if failure.model_id == model_id and is_late:
+                found |= failure.suspect_nodes
+        return frozenset(found)
+
+    def deployable(self, model: Model) -> Deployable | None:
+        """What the planner is given of a READY model; None while its manifest is not known."""
+        digest = model.manifest_digest or ""
+        summary = self.summaries.get(digest)
+        if model.state is not ModelState.READY or summary is None:
+            return None
+        if self.mode.max_stages is not None:
+            num_stages = min(model.max_pipeline_size, self.mode.max_stages)
+            model = replace(model, max_pipeline_size=num_stages)
+        return Deployable(model, manifest_digest=digest, summary=summary)

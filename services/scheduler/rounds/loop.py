@@ -1,0 +1,182 @@
+"""Brings what is and what shall be together: snapshot → decide → apply, one transaction a round.
+
+A round may be repeated, interrupted or begun by another leader at any point: it starts from rows
+and from what nodes said last. What this leader keeps between rounds is the snapshot, which it reads
+whole when it begins and again after a round whose commit is in doubt.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus.bus import Bus
+from libs.common.bus.messages import NodeDesired
+from libs.common.clock import Clock
+from libs.common.errors import BusError
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.observation.heartbeat_records import HeartbeatRecords, Recorded
+from services.scheduler.observation.timeline import Timeline
+from services.scheduler.policy.changes import Changed
+from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.decide import Decided, decide_round
+from services.scheduler.policy.effects import after
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.usable_cluster import NodeMemo
+from services.scheduler.rounds.apply import Applied, Applier, Moment
+from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.desired_sender import DesiredSender
+from services.scheduler.rounds.outgoing import Outgoing
+from services.scheduler.rounds.progress import ProgressReporter
+from services.scheduler.rounds.reader import SnapshotReader
+from services.scheduler.rounds.routes import RoutePublisher, routes_of
+from services.scheduler.store import accounts, desired, nodes
+from services.scheduler.store.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
+ACCOUNTS_INTERVAL_S = 60.0
+
+
+@dataclass
+class RoundLoop:
+    ledger: Ledger
+    bus: Bus
+    clock: Clock
+    log: HeartbeatLog
+    changes: ChangeLog
+    reader: SnapshotReader
+    records: HeartbeatRecords
+    applier: Applier
+    timeline: Timeline
+    sender: DesiredSender
+    routes: RoutePublisher
+    progress: ProgressReporter
+    sweep_interval_s: float
+    snapshot: Snapshot | None = None  # after the last round; None: to be read whole
+    memo: NodeMemo = field(default_factory=NodeMemo)
+    _swept_at_s: float = -inf
+    _accounts_at_s: float | None = None
+
+    async def run_rounds(self) -> None:
+        """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
+        for _ in range(MAX_ROUNDS):
+            if not await self._round():
+                return
+
+    async def _round(self) -> bool:
+        """Whether another one shall follow at once."""
+        now_s = self.clock.monotonic_s()
+        is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
+        taken = self.changes.take()
+        try:
+            is_unfinished = await self._carry(taken, now_s, is_sweep=is_sweep)
+        except BaseException:
+            # Whether it committed is not known: the rows are the record.
+            self.changes.put_back(taken)
+            self.snapshot = None
+            raise
+        if is_sweep:
+            self._swept_at_s = now_s
+        self.changes.is_continued |= is_unfinished
+        return is_unfinished
+
+    async def _carry(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
+        observed = self.log.snapshot()
+        async with self.ledger.transaction() as session:
+            snapshot = self.snapshot or await self.reader.load(session, now_s)
+            recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
+            snapshot = _with_new_nodes(snapshot, recorded)
+            snapshot = await self.reader.refresh(
+                session, snapshot, observed, now_s, taken, is_sweep=is_sweep
+            )
+            changed = taken.changed(is_sweep=is_sweep)
+            decided = decide_round(snapshot, changed, self.memo)
+            moment = Moment(snapshot, self.clock.now())
+            applied = await self.applier.apply(session, moment, decided.decisions)
+            told = await self._record_steps(session, snapshot, changed)
+            follower = _followed(snapshot, decided, applied, recorded)
+            follower, wanted = await self._desire(session, follower, applied, recorded)
+            await self._close_accounts(session, now_s)
+        self.snapshot = follower
+        for remember in (*recorded.after_commit, *applied.after_commit, *told):
+            remember()
+        self.changes.models |= applied.dropped_models
+        versions = {id_: record.desired_version for id_, record in follower.nodes.items()}
+        self.sender.ensure(observed, wanted, versions)
+        await self._publish(follower, applied)
+        return decided.is_unfinished
+
+    async def _record_steps(
+        self, session: AsyncSession, snapshot: Snapshot, changed: Changed
+    ) -> list[Callable[[], None]]:
+        """Of cold starts on nodes that spoke; a sweep finds the rest, and forgets the past."""
+        endpoints: dict[str, Endpoint] = {}
+        if changed.is_sweep:
+            endpoints = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
+            self.timeline.keep_only(endpoints.values())
+        for node_id in changed.nodes:
+            endpoints |= {e.id: e for e in snapshot.endpoints.by("node", node_id)}
+        return await self.timeline.record(session, snapshot.observed, endpoints.values())
+
+    async def _desire(
+        self, session: AsyncSession, snapshot: Snapshot, applied: Applied, recorded: Recorded
+    ) -> tuple[Snapshot, list[NodeDesired]]:
+        """New versions for nodes whose workers changed, and the content that is to be sent."""
+        changed = applied.changed_nodes | recorded.changed_nodes
+        versions = await nodes.bump_desired(session, changed)
+        bumped = {
+            id_: replace(record, desired_version=versions[id_])
+            for id_, record in snapshot.nodes.items()
+            if id_ in versions
+        }
+        snapshot = snapshot.changed(nodes={**snapshot.nodes, **bumped})
+        all_versions = {id_: record.desired_version for id_, record in snapshot.nodes.items()}
+        unknown = self.sender.unknown(snapshot.observed, all_versions)
+        wanted = {id_: all_versions[id_] for id_ in unknown}
+        return snapshot, await desired.load(session, wanted, self.ledger.epoch)
+
+    async def _close_accounts(self, session: AsyncSession, now_s: float) -> None:
+        if self._accounts_at_s is None:
+            self._accounts_at_s = now_s  # a new leader has more urgent things to do
+        elif now_s - self._accounts_at_s >= ACCOUNTS_INTERVAL_S:
+            self._accounts_at_s = now_s
+            await accounts.close_unreported(session, accounts.UNREPORTED_S)
+
+    async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
+        """Hints and wake-ups only: each is repeated or asked for again by somebody."""
+        routes = self.routes.due(routes_of(snapshot), snapshot.now_s)
+        progress = self.progress.due(snapshot)
+        for outgoing in [*applied.outgoing, *progress, *([routes] if routes else [])]:
+            await self._publish_one(outgoing)
+
+    async def _publish_one(self, outgoing: Outgoing) -> None:
+        try:
+            await self.bus.publish(outgoing.subject, outgoing.token, outgoing.message)
+        except BusError as exc:
+            logger.warning("not published: %s", exc)
+
+
+def _with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
+    """Nodes that had no row; what else heartbeats changed in rows holds from the next round on, so
+    that this one still sees whose agent has restarted."""
+    new = {id_: r for id_, r in recorded.nodes.items() if id_ not in snapshot.nodes}
+    return snapshot.changed(
+        nodes={**snapshot.nodes, **new},
+        devices={**snapshot.devices, **recorded.devices},
+    )
+
+
+def _followed(
+    snapshot: Snapshot, decided: Decided, applied: Applied, recorded: Recorded
+) -> Snapshot:
+    """The snapshot as the rows are now."""
+    if len(applied.decisions) == len(decided.decisions):
+        snapshot = decided.snapshot
+    else:
+        queue = decided.snapshot.queue
+        snapshot = after(snapshot, applied.decisions).changed(queue=queue)
+    return snapshot.changed(nodes={**snapshot.nodes, **recorded.nodes})

@@ -1,0 +1,164 @@
+"""Rows and heartbeats to a snapshot: all of it when a leader begins, then only what has changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus.messages import ModelSummary
+from libs.common.ids import new_id
+from libs.common.startmode import StartMode
+from libs.common.states import ModelState
+from services.scheduler.policy.cluster import EndpointFailure, Model, OpenRequest
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
+from services.scheduler.policy.table import Table
+from services.scheduler.policy.unconfirmed_losses import unconfirmed
+from services.scheduler.policy.usable_cluster import by_node
+from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.store import fleet, models, nodes, requests, sizes
+
+# Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
+MEMORY_OF_FAILURES_S = 900.0
+MAX_SUMMARIES = 4096  # in a snapshot, before those that nothing needs are left out
+
+
+@dataclass(frozen=True)
+class SnapshotReader:
+    limits: Limits
+    mode: StartMode
+    summaries: SummaryCache = field(default_factory=SummaryCache)
+
+    async def load(self, session: AsyncSession, now_s: float) -> Snapshot:
+        """Whatever this leader, or one before it, has written. Requests and models are left to
+        `refresh`, with a sweep."""
+        endpoints = await fleet.load_fleet(session, now_s)
+        failures = await fleet.load_failures(session, now_s, MEMORY_OF_FAILURES_S)
+        devices = await nodes.load_devices(session)
+        held = {worker.manifest_digest for e in endpoints for worker in e.workers} - {""}
+        return Snapshot(
+            now_s=now_s,
+            limits=self.limits,
+            mode=self.mode,
+            nodes=await nodes.load(session),
+            devices=by_node(replace(device, reserved_bytes=0) for device in devices),
+            endpoints=endpoint_table({endpoint.id: endpoint for endpoint in endpoints}),
+            failures={failure.endpoint_id: failure for failure in failures},
+            summaries=await self.summaries.of(session, held),
+        )
+
+    async def refresh(
+        self,
+        session: AsyncSession,
+        snapshot: Snapshot,
+        observed: Observed,
+        now_s: float,
+        log: ChangeLog,
+        *,
+        is_sweep: bool,
+    ) -> Snapshot:
+        """With what others wrote and said meanwhile. Adds to `log` the models of its requests."""
+        snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
+        table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
+        snapshot = snapshot.changed(requests=table)
+        known = await self._models(session, snapshot, log, is_sweep=is_sweep)
+        missing = _digests(known) - snapshot.summaries.keys()
+        summaries: Mapping[str, ModelSummary] = snapshot.summaries
+        if missing:
+            summaries = {**summaries, **await self.summaries.of(session, missing)}
+        if is_sweep and len(summaries) > MAX_SUMMARIES:
+            kept = _digests(known) | _held_digests(snapshot)
+            summaries = {digest: summaries[digest] for digest in kept & summaries.keys()}
+        is_waited_for = bool(len(table)) and any(True for _ in table.keys_of("queue"))
+        if is_sweep and is_waited_for:
+            snapshot = snapshot.changed(sizes=await sizes.load_sizes(session))
+        losses = {**log.losses, **snapshot.losses}
+        return snapshot.changed(
+            models=known,
+            summaries=summaries,
+            losses=unconfirmed(losses, snapshot.endpoints, observed),
+            failures=_remembered(snapshot),
+            node_faults={id_: s for id_, s in snapshot.node_faults.items() if not s.is_over(now_s)},
+            unlisted_since_s={
+                id_: since_s for id_, since_s in snapshot.unlisted_since_s.items() if id_ in table
+            },
+        )
+
+    async def _requests(
+        self, session: AsyncSession, snapshot: Snapshot, log: ChangeLog, *, is_sweep: bool
+    ) -> Table[OpenRequest]:
+        now_s, before = snapshot.now_s, snapshot.requests
+        if is_sweep:
+            found = await requests.load_open(session, now_s)
+            table = request_table(found)
+            log.models |= _models_that_differ(before, table)
+            return table
+        if not log.models and not log.requests:
+            return before
+        found = await requests.load_open(
+            session, now_s, model_ids=log.models, request_ids=log.requests
+        )
+        gone = {id_ for id_ in log.requests if id_ in before}
+        gone.update(r.id for model_id in log.models for r in before.by("model", model_id))
+        log.models.update(before[id_].model_id for id_ in gone)
+        log.models.update(request.model_id for request in found.values())
+        return before.updated({**dict.fromkeys(gone), **found})
+
+    async def _models(
+        self, session: AsyncSession, snapshot: Snapshot, log: ChangeLog, *, is_sweep: bool
+    ) -> Mapping[str, Model]:
+        if is_sweep:
+            wanted = {
+                *snapshot.endpoints.keys_of("model"),
+                *snapshot.requests.keys_of("model"),
+            }
+            return await models.load(session, wanted, snapshot.now_s)
+        is_wanted = {
+            id_
+            for id_ in log.models
+            if snapshot.requests.count("model", id_) or snapshot.endpoints.count("model", id_)
+        }
+        if not is_wanted:
+            return snapshot.models
+        found = await models.load(session, is_wanted, snapshot.now_s)
+        kept = {id_: m for id_, m in snapshot.models.items() if id_ not in is_wanted}
+        return {**kept, **found}
+
+
+def _models_that_differ(before: Table[OpenRequest], after: Table[OpenRequest]) -> set[str]:
+    """Of requests that came, went, or moved on."""
+    differing = before.rows.keys() ^ after.rows.keys()
+    differing |= {
+        id_
+        for id_ in before.rows.keys() & after.rows.keys()
+        if (before[id_].attempt, before[id_].endpoint_id)
+        != (after[id_].attempt, after[id_].endpoint_id)
+    }
+    found = (after.get(id_) or before.get(id_) for id_ in differing)
+    return {request.model_id for request in found if request is not None}
+
+
+def _digests(known: Mapping[str, Model]) -> set[str]:
+    """Manifests of models that may start."""
+    return {
+        model.manifest_digest
+        for model in known.values()
+        if model.state is ModelState.READY and model.manifest_digest is not None
+    }
+
+
+def _held_digests(snapshot: Snapshot) -> set[str]:
+    """Manifests of workers that hold units."""
+    return {worker.manifest_digest for e in snapshot.endpoints for worker in e.workers}
+
+
+def _remembered(snapshot: Snapshot) -> Mapping[str, EndpointFailure]:
+    """Without those that failed long ago and of which no request is left."""
+    return {
+        id_: failure
+        for id_, failure in snapshot.failures.items()
+        if snapshot.now_s - failure.at_s < MEMORY_OF_FAILURES_S
+        or snapshot.requests.count("endpoint", id_)
+    }
