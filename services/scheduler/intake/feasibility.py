@@ -7,10 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Cluster, Deployable, Device, DeviceSize
-from services.scheduler.policy.feasibility import shortage
 from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.plans import NoRoom, Plan
-from services.scheduler.policy.usable_cluster import by_node, idle_cluster
+from services.scheduler.policy.planning.usable_cluster import by_node, idle_cluster
 from services.scheduler.store import nodes, sizes
 
 

@@ -20,6 +20,7 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.draft import Draft
+from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.assignment import assign_queued
 from services.scheduler.policy.rules.ends import (
     GatewayView,
@@ -31,7 +32,6 @@ from services.scheduler.policy.rules.pipelines import launch_fetched, link_stage
 from services.scheduler.policy.rules.settle import settle
 from services.scheduler.policy.rules.starts import start_missing
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.usable_cluster import NodeMemo
 
 
 @dataclass(frozen=True)

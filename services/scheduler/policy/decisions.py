@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from libs.common.bus.messages import Peer, WorkerObserved
 from libs.common.causes import Cause
 from libs.common.states import RequestOutcome
-from services.scheduler.policy.backoff import Backoff
-from services.scheduler.policy.node_faults import NodeFault
+from services.scheduler.policy.failures.backoff import Backoff
+from services.scheduler.policy.failures.node_faults import NodeFault
+from services.scheduler.policy.failures.start_deadline import Movement
 from services.scheduler.policy.planning.plans import Considered, Plan
-from services.scheduler.policy.start_deadline import Movement
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,17 @@ class Wait(Decision):
     """Nothing can be done for the model in this round."""
 
     why: str
+
+
+@dataclass(frozen=True)
+class SkipNode(Decision):
+    """What is known of the node makes no sense: nothing is planned there in this round.
+
+    It is about no model in particular.
+    """
+
+    node_id: str
+    error: str
 
 
 @dataclass(frozen=True)

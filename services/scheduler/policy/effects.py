@@ -15,9 +15,10 @@ from services.scheduler.policy.cluster import (
     Endpoint,
     EndpointFailure,
     Member,
+    OpenRequest,
     Worker,
 )
-from services.scheduler.policy.node_faults import after_fault
+from services.scheduler.policy.failures.node_faults import after_fault
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
@@ -27,10 +28,28 @@ FIRST_GENERATION = 1
 
 
 def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
-    """The snapshot once these are carried out, one after the other."""
+    """The snapshot once these are carried out, one after the other.
+
+    What becomes of requests is gathered: a thousand of them may be given away in a row.
+    """
+    requests: dict[str, OpenRequest | None] = {}
     for decision in decisions:
-        snapshot = _after(snapshot, decision)
-    return snapshot
+        if isinstance(decision, d.AssignRequest):
+            request = requests.get(decision.request_id) or snapshot.requests.get(
+                decision.request_id
+            )
+            if request is not None:
+                requests[request.id] = replace(request, endpoint_id=decision.endpoint_id)
+        elif isinstance(decision, d.EndRequest):
+            requests[decision.request_id] = None
+        else:
+            snapshot = _after(_with_requests(snapshot, requests), decision)
+            requests = {}
+    return _with_requests(snapshot, requests)
+
+
+def _with_requests(snapshot: Snapshot, changes: dict[str, OpenRequest | None]) -> Snapshot:
+    return snapshot.changed(requests=snapshot.requests.updated(changes)) if changes else snapshot
 
 
 def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
@@ -41,21 +60,12 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
             return _failed(snapshot, decision)
         case d.ServeEndpoint():
             return _serving(snapshot, decision)
-        case d.AssignRequest():
-            request = snapshot.requests.get(decision.request_id)
-            if request is None:
-                return snapshot
-            given = replace(request, endpoint_id=decision.endpoint_id)
-            return snapshot.changed(requests=snapshot.requests.updated({request.id: given}))
-        case d.EndRequest():
-            ended = snapshot.requests.updated({decision.request_id: None})
-            return snapshot.changed(requests=ended)
         case d.NoteUnlisted():
             return _unlisted(snapshot, decision)
         case d.ClaimRoom(plan=plan, is_held=is_held):
             claim = snapshot.queue.hold if is_held else snapshot.queue.claim
             return snapshot.changed(queue=claim(decision.model_id, plan))
-        case d.Wait() | d.SkipModel():
+        case d.Wait() | d.SkipModel() | d.SkipNode():
             return snapshot
     endpoint = snapshot.endpoints.get(getattr(decision, "endpoint_id", None))
     return snapshot if endpoint is None else _after_move(snapshot, endpoint, decision)

@@ -22,14 +22,14 @@ from services.scheduler.policy.cluster import (
     NodeRecord,
     OpenRequest,
 )
-from services.scheduler.policy.diagnosis import NodeReport
+from services.scheduler.policy.failures.diagnosis import NodeReport
+from services.scheduler.policy.failures.node_faults import FaultSeries
+from services.scheduler.policy.failures.start_deadline import Movement
 from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import agent_of, fetcher_of
-from services.scheduler.policy.node_faults import FaultSeries
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.start_deadline import Movement
-from services.scheduler.policy.start_queue import StartQueue
+from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.table import Table
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.

@@ -163,6 +163,10 @@ class _Carrying:
                 case d.FinishEndpoint():
                     self._log(decision.endpoint_id, decision.model_id, "has stopped")
                     await endpoints.set_stopped(self.session, decision.endpoint_id)
+                case d.SkipNode():
+                    logger.error(
+                        "nothing is planned on node %s: %s", decision.node_id, decision.error
+                    )
                 case d.SkipModel():
                     logger.error(
                         "nothing was decided about model %s in this round:\n%s",

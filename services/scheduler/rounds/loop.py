@@ -23,8 +23,8 @@ from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.effects import after
+from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.usable_cluster import NodeMemo
 from services.scheduler.rounds.apply import Applied, Applier, Moment
 from services.scheduler.rounds.changelog import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender

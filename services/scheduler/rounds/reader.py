@@ -10,12 +10,12 @@ from libs.common.ids import new_id
 from libs.common.startmode import StartMode
 from libs.common.states import ModelState
 from services.scheduler.policy.cluster import EndpointFailure, Model, OpenRequest
+from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
 from services.scheduler.policy.table import Table
-from services.scheduler.policy.unconfirmed_losses import unconfirmed
-from services.scheduler.policy.usable_cluster import by_node
 from services.scheduler.rounds.changelog import ChangeLog
 from services.scheduler.rounds.summaries import SummaryCache
 from services.scheduler.store import fleet, models, nodes, requests, sizes

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import ModelSummary
 from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.states import EngineChoice, ModelState
-from services.scheduler.policy.backoff import Backoff
 from services.scheduler.policy.cluster import Model
+from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.store.ages import age_s, seconds
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable

@@ -2,28 +2,22 @@
 
 from typing import Any
 
-from services.scheduler.observation.observed import Observed
-
 from libs.common.bus.messages import EngineLoad, RoutesPublished
 from libs.common.states import WorkerState
-from services.scheduler.observation.liveness import Hearing
-from services.scheduler.policy.unconfirmed_losses import Doubts
 from services.scheduler.rounds.routes import RoutePublisher, Table, routes_of
-from tests.unit.scheduler.values import agent_heartbeat, endpoint, observed, worker
+from tests.unit.scheduler.values import endpoint, observed, snapshot, worker
 
 STAGES = (worker(), worker(id="worker-2", stage_index=1))
 
 
 def table(max_slots: int = 4, **load: Any) -> Table:
     """Of one endpoint with two stages; the load is its entry's."""
-    seen = Observed(Hearing(0.0, 2.0))
     workers = (
         observed(WorkerState.READY, worker_id="worker-2"),
         observed(WorkerState.READY, **load),
     )
-    seen.hear_agent(agent_heartbeat("boot-a", 1, *workers), 1.0)
-    fleet = (endpoint(workers=STAGES, num_stages=2, max_slots=max_slots),)
-    return routes_of(fleet, Doubts(), seen)
+    fleet = (endpoint(workers=STAGES, max_slots=max_slots),)
+    return routes_of(snapshot(endpoints=fleet, workers={"node-1": workers}))
 
 
 def test_a_route_carries_the_load_of_its_entry_worker() -> None:
@@ -41,7 +35,7 @@ def test_a_route_carries_the_load_of_its_entry_worker() -> None:
 
 
 def test_a_route_without_a_heartbeat_has_no_load() -> None:
-    (route,) = routes_of((endpoint(),), Doubts(), Observed(Hearing(0.0, 2.0)))["model-1"]
+    (route,) = routes_of(snapshot(endpoints=(endpoint(),)))["model-1"]
     assert route.load is None
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import WorkerObserved
 from libs.common.states import EndpointState, ModelState, WorkerState
-from services.scheduler.policy import backoff
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Demand, Endpoint, Model, Worker
-from services.scheduler.policy.diagnosis import Finding, Gone, Present, diagnose
 from services.scheduler.policy.endpoint_lifecycle import Move, Situation, Verdict, judge
-from services.scheduler.policy.failure_attribution import RootCause, find_root
+from services.scheduler.policy.failures import backoff
+from services.scheduler.policy.failures.diagnosis import Finding, Gone, Present, diagnose
+from services.scheduler.policy.failures.failure_attribution import RootCause, find_root
+from services.scheduler.policy.failures.node_faults import NodeFault
+from services.scheduler.policy.failures.start_deadline import Movement, movement
 from services.scheduler.policy.idleness import Idleness, idleness
-from services.scheduler.policy.node_faults import NodeFault
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.start_deadline import Movement, movement
 from services.scheduler.policy.start_progress import StartProgress, start_progress
 
 

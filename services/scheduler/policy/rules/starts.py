@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from libs.common.ids import derived_id
 from libs.common.states import EndpointState, ModelState, RequestOutcome
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.autoscaler import wanted_endpoints
 from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
 from services.scheduler.policy.draft import Draft
-from services.scheduler.policy.feasibility import shortage
 from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.autoscaler import wanted_endpoints
+from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
 from services.scheduler.policy.planning.reclaim import outlast, reclaim
+from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
 from services.scheduler.policy.rules.ends import refuse
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.usable_cluster import NodeMemo, usable_cluster
 
 MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
 
@@ -51,6 +51,7 @@ def start_missing(draft: Draft, candidates: Iterable[str], memo: NodeMemo) -> bo
         return False
     draft.snapshot = snapshot.changed(queue=queue)
     planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
+    draft.take(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     reached = []
     for model_id in list(queue.next_up()):
         draft.guard(model_id, _start, model_id, planning)

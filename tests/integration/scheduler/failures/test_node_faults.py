@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import WorkerState
-from services.scheduler.policy.node_faults import FIRST_DELAY_S
+from services.scheduler.policy.failures.node_faults import FIRST_DELAY_S
 from tests.integration.scheduler.simulated import HEARTBEAT_S, SimulatedNode
 from tests.integration.scheduler.starts.test_pipeline import specs, start_pipeline
 from tests.integration.scheduler.world import World

@@ -141,3 +141,34 @@ async def test_the_second_start_of_a_model_prefers_the_node_that_has_its_weights
     await world.start_endpoint(model_id, "request-2")
 
     assert await world.value("SELECT count(DISTINCT node_id) FROM workers") == 1
+
+
+async def test_a_node_counts_that_came_while_nobody_waited(world: World) -> None:
+    world.timing = replace(world.timing, reconcile_interval_s=60.0)
+    await world.restart_leader()
+    await world.add_node("small", memory_bytes=MODEL_BYTES)
+    model_id = await world.add_model("tiny", max_slots=1)
+    await world.start_endpoint(model_id, "request-1")
+    await world.gateway.submit(model_id, request_id="request-2")
+    await world.restart_leader()  # it looks at the devices for the one that waits
+    await world.finish("request-1")
+    await world.gateway.tell_ended("request-1")
+    await world.assigned("request-2")
+    await world.finish("request-2")
+    await world.gateway.tell_ended("request-2")
+
+    await world.add_node("large", memory_bytes=2 * MODEL_BYTES)
+    await world.until("SELECT count(*) FROM gpus WHERE memory_bytes > 0", 2)
+    busy, wanted = [await world.add_model(n, kv_cache_bytes=MODEL_BYTES) for n in ("busy", "next")]
+    await world.start_endpoint(busy, "request-3")
+    await world.gateway.submit(wanted, request_id="request-4")
+    await eventually(
+        lambda: (
+            [told for told in world.gateway.progressed if told.request_id == "request-4"]
+            or world.gateway.refused
+        ),
+        what="the round that looked at it",
+    )
+
+    assert not world.gateway.refused
+    assert await world.value("SELECT state FROM requests WHERE id='request-4'") == "QUEUED"

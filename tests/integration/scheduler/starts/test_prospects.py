@@ -1,45 +1,97 @@
 """What new requests are told of the cluster: from one reading for all that come at once."""
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest_asyncio
+
+from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
 from libs.common.states import ModelState
-from services.scheduler.intake.feasibility import Prospect, Prospects
+from libs.common.testing.bus import FakeClock
+from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
+from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
-from services.scheduler.rounds.summaries import Summaries
-from services.scheduler.store import models
-from tests.integration.scheduler.desk import Desk
-from tests.integration.scheduler.world import MODEL_BYTES
+from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.store import models, nodes
+from tests.integration.scheduler.world import MODEL_BYTES, World
+from tests.integration.servers import TestDatabase
 
 MAX_AGE_S = 1.0
 
 
-async def _ask(desk: Desk, prospects: Prospects, model_id: str) -> Prospect:
-    async with desk.world.database.transaction() as session:
-        model = await models.find(session, model_id)
-        assert model is not None and model.state is ModelState.READY
-        deployable = await Summaries().deployable(session, model)
-        return await prospects.of(session, deployable)
+@dataclass
+class Intake:
+    """Rows and heartbeats of a cluster without a leader, and who is asked about it."""
+
+    world: World
+    clock: FakeClock = field(default_factory=FakeClock)
+    log: HeartbeatLog = field(default_factory=lambda: HeartbeatLog(LivenessLog(0.0, 2.0)))
+
+    def __post_init__(self) -> None:
+        self.feasibility = FeasibilityCache(self.log, self.clock, MAX_AGE_S)
+
+    async def add_node(self, node_id: str, *, memory_bytes: int) -> None:
+        offered = (DeviceObserved(index=0, kind="cpu", memory_bytes=memory_bytes, cores=2),)
+        said: dict[str, Any] = {
+            "node_id": node_id,
+            "boot_id": f"boot-{node_id}",
+            "sequence": 1,
+            "accepted_version": 0,
+        }
+        agent = AgentHeartbeat(**said, devices=offered, workers=())
+        fetcher = FetcherHeartbeat(
+            **said,
+            nic_bytes_per_s=10**9,
+            measured_bytes_per_s=None,
+            cache_capacity_bytes=10**10,
+            cache_used_bytes=0,
+            cached_units=(),
+            fetches=(),
+        )
+        self.log.hear_agent(agent, self.clock.monotonic_s())
+        self.log.hear_fetcher(fetcher, self.clock.monotonic_s())
+        async with self.world.database.transaction() as session:
+            await nodes.create(session, [node_id])
+            await nodes.record_agents(session, [agent])
+            await nodes.record_fetchers(session, [fetcher])
+            await nodes.record_devices(session, node_id, offered)
+
+    async def ask(self, model_id: str) -> Feasibility:
+        async with self.world.database.transaction() as session:
+            model = await models.find(session, model_id, self.clock.monotonic_s())
+            assert model is not None and model.state is ModelState.READY
+            deployable = await SummaryCache().deployable(session, model)
+            return await self.feasibility.of(session, deployable)
 
 
-async def test_one_reading_and_one_plan_answer_all_requests_of_a_moment(desk: Desk) -> None:
-    prospects = Prospects(desk.observed, desk.clock, MAX_AGE_S)
-    await desk.add_node("small", memory_bytes=MODEL_BYTES - 1)
-    model_id = await desk.world.add_model()
-    first = await _ask(desk, prospects, model_id)
+@pytest_asyncio.fixture
+async def intake(database: TestDatabase) -> AsyncIterator[Intake]:
+    world = World(database.owner)
+    yield Intake(world)
+    await world.close()
+
+
+async def test_one_reading_and_one_plan_answer_all_requests_of_a_moment(intake: Intake) -> None:
+    await intake.add_node("small", memory_bytes=MODEL_BYTES - 1)
+    model_id = await intake.world.add_model()
+    first = await intake.ask(model_id)
     assert first.shortage is not None
 
-    await desk.add_node("large", memory_bytes=MODEL_BYTES)
-    assert await _ask(desk, prospects, model_id) is first
+    await intake.add_node("large", memory_bytes=MODEL_BYTES)
+    assert await intake.ask(model_id) is first
 
-    desk.clock.advance(MAX_AGE_S)
-    later = await _ask(desk, prospects, model_id)
+    intake.clock.advance(MAX_AGE_S)
+    later = await intake.ask(model_id)
     assert later.shortage is None and isinstance(later.best, Plan)
 
 
-async def test_a_model_that_was_changed_is_asked_for_anew(desk: Desk) -> None:
-    prospects = Prospects(desk.observed, desk.clock, MAX_AGE_S)
-    await desk.add_node("node-1", memory_bytes=MODEL_BYTES)
-    model_id = await desk.world.add_model()
-    assert (await _ask(desk, prospects, model_id)).shortage is None
+async def test_a_model_that_was_changed_is_asked_for_anew(intake: Intake) -> None:
+    await intake.add_node("node-1", memory_bytes=MODEL_BYTES)
+    model_id = await intake.world.add_model()
+    assert (await intake.ask(model_id)).shortage is None
 
-    await desk.world.execute("UPDATE models SET kv_cache_bytes = :size", size=MODEL_BYTES)
+    await intake.world.execute("UPDATE models SET kv_cache_bytes = :size", size=MODEL_BYTES)
 
-    assert (await _ask(desk, prospects, model_id)).shortage is not None
+    assert (await intake.ask(model_id)).shortage is not None

@@ -1,15 +1,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from services.scheduler.observation.observed import HeartbeatLog, Observed
 
 from libs.common.bus.messages import AgentHeartbeat
 from libs.common.states import WorkerState
-from services.scheduler.observation.liveness import Hearing
-from tests.unit.scheduler.values import agent_heartbeat, observed
+from services.scheduler.observation.heartbeat_log import HeartbeatLog, NodeHeartbeats
+from services.scheduler.observation.liveness import LivenessLog
+from tests.unit.scheduler.values import agent_heartbeat, observed, worker
 
 
 def test_an_older_or_repeated_sequence_of_the_same_boot_is_refused() -> None:
-    log: HeartbeatLog[AgentHeartbeat] = HeartbeatLog()
+    log: NodeHeartbeats[AgentHeartbeat] = NodeHeartbeats()
 
     accepted = [log.accept(agent_heartbeat("boot-a", n), 0.0) for n in (1, 3, 2, 3, 4)]
 
@@ -17,7 +17,7 @@ def test_an_older_or_repeated_sequence_of_the_same_boot_is_refused() -> None:
 
 
 def test_a_boot_that_was_replaced_never_counts_again() -> None:
-    log: HeartbeatLog[AgentHeartbeat] = HeartbeatLog()
+    log: NodeHeartbeats[AgentHeartbeat] = NodeHeartbeats()
     log.accept(agent_heartbeat("boot-a", 7), 0.0)
     log.accept(agent_heartbeat("boot-b", 1), 0.0)
 
@@ -30,7 +30,7 @@ def test_a_boot_that_was_replaced_never_counts_again() -> None:
 def test_in_whatever_order_they_come_the_newest_of_the_last_new_boot_is_kept(
     arrivals: list[tuple[str, int]],
 ) -> None:
-    log: HeartbeatLog[AgentHeartbeat] = HeartbeatLog()
+    log: NodeHeartbeats[AgentHeartbeat] = NodeHeartbeats()
     for boot_id, sequence in arrivals:
         log.accept(agent_heartbeat(boot_id, sequence), 0.0)
 
@@ -42,24 +42,24 @@ def test_in_whatever_order_they_come_the_newest_of_the_last_new_boot_is_kept(
 
 
 def test_only_facts_that_matter_wake_the_reconciler() -> None:
-    seen = Observed(Hearing(0.0, 2.0))
+    log = HeartbeatLog(LivenessLog(0.0, 2.0))
     busy = observed(WorkerState.READY, num_running=1)
 
-    assert seen.hear_agent(agent_heartbeat("boot-a", 1, busy), 1.0)
+    assert log.hear_agent(agent_heartbeat("boot-a", 1, busy), 1.0)
     more = observed(WorkerState.READY, num_running=2, kv_used_bytes=5)
-    assert not seen.hear_agent(agent_heartbeat("boot-a", 2, more), 2.0)
-    assert seen.hear_agent(agent_heartbeat("boot-a", 3, observed(WorkerState.READY)), 3.0)
-    assert seen.hear_agent(agent_heartbeat("boot-a", 4), 4.0)
-    assert not seen.hear_agent(agent_heartbeat("boot-a", 3, busy), 5.0)
+    assert not log.hear_agent(agent_heartbeat("boot-a", 2, more), 2.0)
+    assert log.hear_agent(agent_heartbeat("boot-a", 3, observed(WorkerState.READY)), 3.0)
+    assert log.hear_agent(agent_heartbeat("boot-a", 4), 4.0)
+    assert not log.hear_agent(agent_heartbeat("boot-a", 3, busy), 5.0)
 
 
 def test_a_snapshot_does_not_change_while_a_round_looks_at_it() -> None:
-    seen = Observed(Hearing(0.0, 2.0))
-    seen.hear_agent(agent_heartbeat("boot-a", 1, observed(WorkerState.READY)), 1.0)
-    snapshot = seen.snapshot()
+    log = HeartbeatLog(LivenessLog(0.0, 2.0))
+    log.hear_agent(agent_heartbeat("boot-a", 1, observed(WorkerState.READY)), 1.0)
+    snapshot = log.snapshot()
 
-    seen.hear_agent(agent_heartbeat("boot-b", 1), 2.0)
+    log.hear_agent(agent_heartbeat("boot-b", 1), 2.0)
 
-    assert snapshot.worker("node-1", "worker-1") is not None
-    assert snapshot.hearing.silence_s("agent node-1") == 0.0
-    assert seen.worker("node-1", "worker-1") is None
+    assert snapshot.worker(worker()) is not None
+    assert snapshot.liveness.silence_s("agent node-1") == 0.0
+    assert log.snapshot().worker(worker()) is None

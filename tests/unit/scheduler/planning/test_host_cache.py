@@ -1,8 +1,7 @@
 """The planner and the nodes' host caches: what fits where, and what never will."""
 
-from services.scheduler.rounds.room import shortage
-
 from services.scheduler.policy.cluster import DeviceSize, Holding, Node
+from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan

@@ -3,6 +3,7 @@ from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint, Hol
 from services.scheduler.policy.planning.memory import files_bytes
 from services.scheduler.policy.planning.reclaim import Reclaim, reclaim
 from tests.unit.scheduler.values import (
+    NOW_S,
     cluster,
     deployable,
     device,
@@ -14,16 +15,20 @@ from tests.unit.scheduler.values import (
 )
 
 
-def _on(node_id: str, name: str, bytes_: int, **changes: object) -> Endpoint:
-    return _on_all((node_id,), name, bytes_, **changes)
+def _on(
+    node_id: str, name: str, bytes_: int, *, idle_s: float = 5.0, **changes: object
+) -> Endpoint:
+    return _on_all((node_id,), name, bytes_, idle_s=idle_s, **changes)
 
 
-def _on_all(node_ids: tuple[str, ...], name: str, bytes_: int, **changes: object) -> Endpoint:
+def _on_all(
+    node_ids: tuple[str, ...], name: str, bytes_: int, *, idle_s: float = 5.0, **changes: object
+) -> Endpoint:
     held = tuple(
         worker(id=f"worker-{name}-{i}", endpoint_id=name, node_id=node_id, device_bytes=bytes_)
         for i, node_id in enumerate(node_ids)
     )
-    return endpoint(id=name, workers=held, **{"idle_s": 5.0, **changes})
+    return endpoint(id=name, workers=held, idle_since_s=NOW_S - idle_s, **changes)
 
 
 def _full(*node_ids: str, memory: int = 100) -> Cluster:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.policy.autoscaler import wanted_endpoints
 from services.scheduler.policy.cluster import Demand
+from services.scheduler.policy.planning.autoscaler import wanted_endpoints
 from tests.unit.scheduler.values import model
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from services.scheduler.policy.backoff import Backoff, after_failure, delay_s
+from services.scheduler.policy.failures.backoff import Backoff, after_failure, delay_s
 
 
 def test_two_failures_are_free_and_the_delay_doubles_from_ten_seconds_to_five_minutes() -> None:

@@ -4,7 +4,7 @@ from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, WorkerState
 from services.scheduler.policy.cluster import Worker
-from services.scheduler.policy.diagnosis import (
+from services.scheduler.policy.failures.diagnosis import (
     Failing,
     Finding,
     Gone,

@@ -1,11 +1,22 @@
+from collections.abc import Mapping
+
 import pytest
 
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
+from libs.common.states import EndpointState, WorkerState
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.changes import SWEEP
 from services.scheduler.policy.cluster import Worker
-from services.scheduler.policy.diagnosis import Failing, Finding, Gone, Unknown
-from services.scheduler.policy.failure_attribution import EchoWatch, RootCause, find_root
-from tests.unit.scheduler.values import worker
+from services.scheduler.policy.decide import decide_round
+from services.scheduler.policy.effects import after
+from services.scheduler.policy.failures.diagnosis import Failing, Finding, Gone, Unknown
+from services.scheduler.policy.failures.failure_attribution import RootCause, find_root
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.planning.usable_cluster import NodeMemo
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.routes import routes_of
+from tests.unit.scheduler.values import endpoint, observed, open_request, snapshot, worker
 
 RING = tuple(worker(id=f"w-{i}", stage_index=i, node_id=f"node-{i}") for i in range(4))
 KILLED = Cause.of(CauseKind.PROCESS_EXITED, signal="SIGKILL", worker_id="w-2", node_id="node-2")
@@ -147,12 +158,65 @@ def test_a_worker_that_ended_as_asked_is_no_failure() -> None:
 
 
 def test_echoes_wait_for_the_root_but_not_for_ever_and_a_certain_root_does_not_wait() -> None:
-    watch, uncertain = EchoWatch(1.0), RootCause(ECHO, is_certain=False)
+    first_s = decided(10.0, "endpoint", ECHO)
+    assert first_s == {"endpoint": 10.0}, "it waits"
+    assert decided(10.9, "endpoint", ECHO, since_s=first_s) == first_s
+    assert decided(11.0, "endpoint", ECHO, since_s=first_s) is None
+    assert decided(11.0, "other", KILLED, since_s=first_s) is None
 
-    assert watch.may_change("endpoint", uncertain, 10.0)
-    assert watch.may_change("endpoint", uncertain, 10.9)
-    assert not watch.may_change("endpoint", uncertain, 11.0)
-    assert not watch.may_change("other", RootCause(KILLED), 11.0)
+    assert decided(12.0, "endpoint", ECHO) == {"endpoint": 12.0}, "a new count"
 
-    watch.keep_only(set())
-    assert watch.may_change("endpoint", uncertain, 12.0), "a new count"
+
+def test_a_wait_for_a_root_is_forgotten_with_its_endpoint() -> None:
+    of_two = {"endpoint": 10.0, "other": 11.0}
+    before = failing("endpoint", ECHO, 12.0).changed(echoes_since_s=of_two)
+
+    gone = after(
+        before,
+        [d.FinishEndpoint("model-1", "endpoint"), d.EndWorker("model-1", "endpoint", *AT, None)],
+    )
+
+    assert gone.echoes_since_s == {"other": 11.0}
+
+
+def test_while_a_root_is_awaited_the_endpoint_is_given_nothing_and_has_no_route() -> None:
+    entry, follower = worker(id="w-0"), worker(id="w-1", stage_index=1)
+    present = observed(WorkerState.READY, worker_id="w-0")
+    ended = observed(WorkerState.FAILED, worker_id="w-1", cause=ECHO)
+    before = snapshot(
+        endpoints=(endpoint(workers=(entry, follower), state=EndpointState.PIPELINED),),
+        workers={"node-1": (present, ended)},
+        requests=(open_request(),),
+    )
+
+    round_ = decide_round(before, SWEEP, NodeMemo())
+
+    assert d.AwaitRootCause("model-1", "endpoint-1") in round_.decisions
+    assert not [x for x in round_.decisions if isinstance(x, d.AssignRequest)]
+    assert not routes_of(round_.snapshot)
+
+
+AT = ("worker-1", "node-1")
+
+
+def failing(endpoint_id: str, cause: Cause, now_s: float) -> Snapshot:
+    """Its only worker has ended with that cause."""
+    ended = observed(WorkerState.FAILED, endpoint_id=endpoint_id, cause=cause)
+    return snapshot(
+        now_s=now_s,
+        limits=Limits(echo_grace_s=1.0),
+        endpoints=(endpoint(id=endpoint_id, workers=(worker(endpoint_id=endpoint_id),)),),
+        workers={"node-1": (ended,)},
+    )
+
+
+def decided(
+    now_s: float, endpoint_id: str, cause: Cause, since_s: Mapping[str, float] | None = None
+) -> Mapping[str, float] | None:
+    """Since when the endpoints wait for a root, after a round; None: this one has failed."""
+    before = failing(endpoint_id, cause, now_s).changed(echoes_since_s=since_s or {})
+    round_ = decide_round(before, SWEEP, NodeMemo())
+    has_failed = any(isinstance(decision, d.FailEndpoint) for decision in round_.decisions)
+    has_waited = d.AwaitRootCause("model-1", endpoint_id) in round_.decisions
+    assert has_failed != has_waited
+    return round_.snapshot.echoes_since_s if has_waited else None

@@ -1,29 +1,31 @@
 """Which gateways count as lost, and which as alive."""
 
-from services.scheduler.observation.observed import GATEWAY_MEMORY_S, Observed
-
 from libs.common.bus.messages import GatewayHeartbeat
-from services.scheduler.observation.liveness import Hearing
-from services.scheduler.policy.gateway_liveness import Gateways
-from services.scheduler.settings import Timing
+from services.scheduler.observation.heartbeat_log import GATEWAY_MEMORY_S, HeartbeatLog
+from services.scheduler.observation.liveness import LivenessLog
+from services.scheduler.policy.gateway_liveness import GatewayLiveness
+from services.scheduler.policy.limits import Limits
 
-TIMING = Timing()  # lost after 10 s of silence, replaced after 3
+LIMITS = Limits()  # lost after 10 s of silence, replaced after 3
 
 
 class Listening:
     """Somebody always speaks each second, so that silence means something."""
 
     def __init__(self) -> None:
-        self.observed = Observed(Hearing(0.0, TIMING.longest_gap_s))
-        self.gateways = Gateways(self.observed, TIMING)
+        self.log = HeartbeatLog(LivenessLog(0.0, LIMITS.longest_gap_s))
         self.now_s = 0.0
+
+    @property
+    def gateways(self) -> GatewayLiveness:
+        return GatewayLiveness(self.log.snapshot(), LIMITS)
 
     def pass_s(self, seconds: int, *speaking: str) -> None:
         for _ in range(seconds):
             self.now_s += 1
             for gateway_id in (*speaking, "bystander-1"):
                 beat = GatewayHeartbeat(gateway_id=gateway_id, request_ids=())
-                self.observed.hear_gateway(beat, self.now_s)
+                self.log.hear_gateway(beat, self.now_s)
 
 
 def test_a_silent_gateway_is_lost_after_the_whole_time() -> None:
@@ -68,9 +70,9 @@ def test_gateways_of_long_ago_are_forgotten() -> None:
     at = Listening()
     for number in range(5):
         at.pass_s(1, f"west-{number}")
-    assert len(at.observed.gateways) == 6
+    assert len(at.log.gateways) == 6
 
     at.pass_s(int(GATEWAY_MEMORY_S) + 5)
 
-    assert list(at.observed.gateways) == ["bystander-1"]
+    assert list(at.log.gateways) == ["bystander-1"]
     assert at.gateways.is_lost("west-0")

@@ -1,12 +1,12 @@
-"""Which of several failures is the root, and who only felt it. Pure but for EchoWatch's memory."""
+"""Which of several failures is the root, and who only felt it. Pure."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from services.scheduler.policy.cluster import Worker
-from services.scheduler.policy.diagnosis import Failing, Finding, Gone
+from services.scheduler.policy.failures.diagnosis import Failing, Finding, Gone
 
 
 @dataclass(frozen=True)
@@ -83,24 +83,3 @@ def _silence(silent: Worker, felt: Cause, is_node_quiet: bool) -> RootCause:
         felt=words(felt),
     )
     return RootCause(cause, silent.id, is_certain=False)
-
-
-@dataclass
-class EchoWatch:
-    """How long an endpoint's only failures have been its neighbours' words; monotonic seconds.
-
-    Whoever ended first may be reported last: its agent has its exit, another one the echo.
-    """
-
-    grace_s: float
-    _since_s: dict[str, float] = field(default_factory=dict)  # by endpoint
-
-    def may_change(self, endpoint_id: str, root: RootCause, now_s: float) -> bool:
-        """Whether a better root may still be heard of."""
-        if root.is_certain:
-            return False
-        return now_s - self._since_s.setdefault(endpoint_id, now_s) < self.grace_s
-
-    def keep_only(self, endpoint_ids: set[str]) -> None:
-        for endpoint_id in self._since_s.keys() - endpoint_ids:
-            del self._since_s[endpoint_id]

@@ -7,7 +7,7 @@ fault, start would follow start as fast as they fail: those nodes are left alone
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from services.scheduler.policy import backoff
+from services.scheduler.policy.failures import backoff
 
 FIRST_DELAY_S = 2.0  # shorter than for a model's own failures: nodes come back by themselves
 MAX_DELAY_S = 30.0

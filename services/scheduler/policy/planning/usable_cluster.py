@@ -27,17 +27,24 @@ class _Made:
 class NodeMemo:
     """Node values made for earlier snapshots: of a thousand nodes few change between two rounds."""
 
+    broken: dict[str, str] = field(default_factory=dict)  # nodes of the last cluster, with errors
     _made: dict[str, _Made] = field(default_factory=dict)
 
     def cluster(self, snapshot: Snapshot) -> Cluster:
-        return Cluster(
-            tuple(
-                made.node
-                for node_id in sorted(snapshot.devices)
-                if _may_be_used(snapshot, node_id)
-                if not (made := self._of(snapshot, node_id)).has_strays
-            )
-        )
+        """A node of which no sense can be made is left out, and named in `broken`."""
+        self.broken.clear()
+        found = (self._usable(snapshot, node_id) for node_id in sorted(snapshot.devices))
+        return Cluster(tuple(node for node in found if node is not None))
+
+    def _usable(self, snapshot: Snapshot, node_id: str) -> Node | None:
+        try:
+            if not _may_be_used(snapshot, node_id):
+                return None
+            made = self._of(snapshot, node_id)
+        except Exception as exc:  # whatever it is: it is this node's
+            self.broken[node_id] = repr(exc)
+            return None
+        return None if made.has_strays else made.node
 
     def _of(self, snapshot: Snapshot, node_id: str) -> _Made:
         workers = tuple(
