@@ -27,26 +27,26 @@ from services.scheduler.intake.admission import Admission
 from services.scheduler.intake.feasibility import FeasibilityCache
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.intake.imports import Imports
-from services.scheduler.intake.repeats import Repeats
+from services.scheduler.intake.repeat_batcher import RepeatBatcher
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.leadership.leadership import Candidate, Leadership
-from services.scheduler.leadership.rival import session_name
+from services.scheduler.leadership.lock_holder import session_name
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.observation.timeline import Timeline
-from services.scheduler.observation.traces import Traces
+from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.apply import Applier
-from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.routes import RoutePublisher
-from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.settings import SchedulerSettings, Timing
-from services.scheduler.store.ledger import Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,11 @@ def build_controller(
     mode: StartMode = StartMode.HYDRA,
 ) -> Controller:
     """Everything one epoch needs; nothing of it is shared with another epoch."""
-    ledger, changes, traces = Ledger(database, epoch), ChangeLog(), Traces()
+    fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
     timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
     rounds = RoundLoop(
-        ledger=ledger,
+        fenced=fenced,
         bus=bus,
         clock=clock,
         log=log,
@@ -95,17 +95,17 @@ def build_controller(
         log=log,
         changes=changes,
         submissions=Submissions(
-            ledger, admission, Repeats(ledger), changes, traces, clock, wake.set
+            fenced, admission, RepeatBatcher(fenced), changes, traces, clock, wake.set
         ),
         rounds=rounds,
         imports=Imports(
-            ledger,
+            fenced,
             workqueue,
             clock,
             timing.import_silence_s,
             ImportWatch(log.liveness, timing.import_lost_s),
         ),
-        retention=Retention(ledger, timing.retention_s),
+        retention=Retention(fenced, timing.retention_s),
         relay=OutboxRelay(database, bus, Service.SCHEDULER),
         health=health,
         wake=wake,

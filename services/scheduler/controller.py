@@ -36,7 +36,7 @@ from services.scheduler.intake.submissions import Submissions
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.retention import Retention
-from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.loop import RoundLoop
 
 logger = logging.getLogger(__name__)
@@ -189,6 +189,6 @@ class Controller:
                 await asyncio.sleep(self.interval_s)
 
     async def _end_when_lost(self) -> None:
-        ledger = self.submissions.ledger
-        await ledger.lost.wait()
-        raise LeadershipLost(ledger.epoch, "a newer leader exists")
+        fenced = self.submissions.fenced
+        await fenced.lost.wait()
+        raise LeadershipLost(fenced.epoch, "a newer leader exists")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler.store import retention
-from services.scheduler.store.ledger import Lane, Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Delete = Callable[[AsyncSession, float, int], Awaitable[int]]
 class Retention:
     """`work` is called now and then; with a retention of 0 everything is kept."""
 
-    ledger: Ledger
+    fenced: FencedTransactions
     retention_s: float
     pause_s: float = PAUSE_S
 
@@ -48,5 +48,5 @@ class Retention:
             logger.info("deleted %d %s that ended long ago", total, what)
 
     async def _delete_batch(self, delete: Delete, lane: Lane) -> int:
-        async with self.ledger.transaction(lane) as session:
+        async with self.fenced.transaction(lane) as session:
             return await delete(session, self.retention_s, BATCH_ROWS)

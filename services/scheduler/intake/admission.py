@@ -12,7 +12,7 @@ from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
-from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import endpoints
 
 

@@ -18,9 +18,9 @@ from libs.common.observability import telemetry
 from libs.common.records.outbox import enqueue
 from libs.common.states import ImportState
 from services.scheduler.intake.import_watch import ImportWatch
-from services.scheduler.observation.traces import Traces
+from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.store import models
-from services.scheduler.store.ledger import Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions
 from services.scheduler.store.models import PendingImport
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ class _Tries:
 class Imports:
     """`hear` keeps reports in memory, `work` brings everything forward; call it each second."""
 
-    ledger: Ledger
+    fenced: FencedTransactions
     workqueue: WorkQueue
     clock: Clock
     silence_s: float
     watch: ImportWatch
-    traces: Traces = field(default_factory=Traces)  # of the registrations, by model
+    traces: TraceContexts = field(default_factory=TraceContexts)  # of the registrations, by model
     _reports: dict[str, ImportProgressed] = field(default_factory=dict)  # latest, by model
     _tries: dict[str, _Tries] = field(default_factory=dict)  # by import
     # Whose jobs nobody needs: of ended imports, deleted models, and of fetchers that fell silent.
@@ -68,7 +68,7 @@ class Imports:
         if not self._reports:
             return
         batch = dict(self._reports)
-        async with self.ledger.transaction() as session:
+        async with self.fenced.transaction() as session:
             for report in batch.values():
                 await _write(session, report)
         for model_id, report in batch.items():
@@ -76,7 +76,7 @@ class Imports:
                 del self._reports[model_id]
 
     async def _put_silent(self) -> None:
-        async with self.ledger.transaction() as session:
+        async with self.fenced.transaction() as session:
             for abandoned in self.watch.take_abandoned():
                 logger.info("the import of model %s is put again", abandoned.model_id)
                 self._withdrawn.add(abandoned.import_id)
@@ -90,7 +90,7 @@ class Imports:
         await self._withdraw_ended(open_ids)
         for job in jobs:
             if self._is_due(job.import_id) and not await self._put(job):
-                async with self.ledger.transaction() as session:
+                async with self.fenced.transaction() as session:
                     await models.forget_import_put(session, job.model_id)
 
     async def _withdraw_ended(self, open_ids: frozenset[str]) -> None:

@@ -21,11 +21,11 @@ from libs.common.observability import telemetry
 from libs.common.states import EndpointState, ModelState, RequestOutcome, RequestState
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission
-from services.scheduler.intake.repeats import Repeats
-from services.scheduler.observation.traces import Traces
-from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.intake.repeat_batcher import RepeatBatcher
+from services.scheduler.observation.trace_contexts import TraceContexts
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, requests
-from services.scheduler.store.ledger import Lane, Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 from services.scheduler.store.requests import Request
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ MAX_CRASHES = 2  # endpoints that may die under one request
 
 @dataclass(frozen=True)
 class Submissions:
-    ledger: Ledger
+    fenced: FencedTransactions
     admission: Admission
-    repeats: Repeats
+    repeats: RepeatBatcher
     changes: ChangeLog
-    traces: Traces
+    traces: TraceContexts
     clock: Clock
     wake: Callable[[], None]  # the reconciler: somebody waits, or does no longer
 
@@ -50,7 +50,7 @@ class Submissions:
             place = await self.repeats.place(message)
             if place is not None:
                 return SubmitReply(result=SubmitAccepted(queue_position=place))
-            async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
+            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
                 result = await self._place(session, message)
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
@@ -65,7 +65,7 @@ class Submissions:
     async def cancel(self, message: CancelRequest) -> Acknowledged | None:
         """Of a request that waits; one that runs is cancelled at its endpoint by the gateway."""
         try:
-            async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
+            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
                 request = await requests.find_locked(session, message.request_id)
                 if request is not None:
                     await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from libs.common.settings import DatabaseSettings
 from services.scheduler.errors import LeadershipLost
-from services.scheduler.leadership.rival import Rival, lock_session_name
+from services.scheduler.leadership.lock_holder import LockHolder, lock_session_name
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Candidate:
     ) -> None:
         self._settings = settings
         self._scheduler_id = scheduler_id
-        self._rival = Rival(LEADER_LOCK, max_silence_s)
+        self._holder = LockHolder(LEADER_LOCK, max_silence_s)
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def try_to_lead(self) -> Leadership | None:
@@ -123,9 +123,9 @@ class Candidate:
     async def _has_lock(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
         if await connection.fetchval(_TRY_LOCK, LEADER_LOCK):
             return True
-        if not await self._rival.is_hung(connection):
+        if not await self._holder.is_hung(connection):
             return False
-        await self._rival.depose(connection)
+        await self._holder.depose(connection)
         return bool(await connection.fetchval(_TRY_LOCK, LEADER_LOCK))
 
 

@@ -30,7 +30,7 @@ class Situation:
     are_all_gone: bool = False
     is_stuck: bool = False  # its start has stood still for the start timeout
     progress: str = ""  # how far it came
-    is_outgrown: bool = False  # its model's context has become longer than its own
+    has_stale_context: bool = False  # its model's context has become longer than its own
     is_unwanted: bool = False  # nobody waits for the start, or the model is being deleted
     is_idle_for_long: bool = False  # keep-alive is over, or its memory is needed elsewhere
     is_drained: bool = False  # its workers say that they are draining and have nothing left
@@ -78,13 +78,13 @@ TRANSITIONS: tuple[Transition, ...] = (
         "its last request has ended",
     ),
     Transition(SERVING, Move.DRAIN, lambda s: s.is_unwanted, "its model is being deleted"),
-    Transition(SERVING, Move.DRAIN, lambda s: s.is_outgrown, "its context is too short by now"),
+    Transition(SERVING, Move.DRAIN, lambda s: s.has_stale_context, "its context is too short"),
     Transition(SERVING, Move.DRAIN, lambda s: s.is_idle_for_long, "idle for its keep-alive"),
     Transition(STARTING, Move.SERVE, lambda s: s.are_all_ready, "every member is ready"),
     Transition(
         STARTING,
         Move.RELEASE,
-        lambda s: s.is_outgrown,
+        lambda s: s.has_stale_context,
         "its context is shorter than promised",
         lambda s: Cause(CauseKind.STALE_CONTEXT),
     ),

@@ -21,7 +21,7 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.observability import telemetry
 from libs.common.records.database import is_unavailability
 from libs.common.states import EndpointState
-from services.scheduler.observation.traces import Traces
+from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.snapshot import Snapshot
@@ -63,7 +63,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Applier:
-    traces: Traces
+    traces: TraceContexts
 
     async def apply(
         self, session: AsyncSession, moment: Moment, decisions: Sequence[d.Decision]
@@ -117,7 +117,7 @@ def _of(kind: type[D], decisions: Iterable[d.Decision]) -> list[D]:
 class _Carrying:
     session: AsyncSession
     moment: Moment
-    traces: Traces
+    traces: TraceContexts
     applied: Applied = field(default_factory=Applied)
     dropped: set[int] = field(default_factory=set)  # identities of decisions
 

@@ -26,14 +26,14 @@ from services.scheduler.policy.effects import after
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.apply import Applied, Applier, Moment
-from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.routes import RoutePublisher, routes_of
 from services.scheduler.store import accounts, desired, nodes
-from services.scheduler.store.ledger import Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ ACCOUNTS_INTERVAL_S = 60.0
 
 @dataclass
 class RoundLoop:
-    ledger: Ledger
+    fenced: FencedTransactions
     bus: Bus
     clock: Clock
     log: HeartbeatLog
@@ -86,7 +86,7 @@ class RoundLoop:
 
     async def _carry(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
         observed = self.log.snapshot()
-        async with self.ledger.transaction() as session:
+        async with self.fenced.transaction() as session:
             snapshot = self.snapshot or await self.reader.load(session, now_s)
             recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
             snapshot = _with_new_nodes(snapshot, recorded)
@@ -137,7 +137,7 @@ class RoundLoop:
         all_versions = {id_: record.desired_version for id_, record in snapshot.nodes.items()}
         unknown = self.sender.unknown(snapshot.observed, all_versions)
         wanted = {id_: all_versions[id_] for id_ in unknown}
-        return snapshot, await desired.load(session, wanted, self.ledger.epoch)
+        return snapshot, await desired.load(session, wanted, self.fenced.epoch)
 
     async def _close_accounts(self, session: AsyncSession, now_s: float) -> None:
         if self._accounts_at_s is None:

@@ -16,8 +16,8 @@ from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
 from services.scheduler.policy.table import Table
-from services.scheduler.rounds.changelog import ChangeLog
-from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.rounds.change_log import ChangeLog
+from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import fleet, models, nodes, requests, sizes
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.

@@ -26,7 +26,7 @@ from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
-# Repeats the condition of the partial index `ix_requests_open`, so that it is used.
+# RepeatBatcher the condition of the partial index `ix_requests_open`, so that it is used.
 IS_OPEN = RequestRow.state != RequestState.ENDED.value
 IS_QUEUED = and_(IS_OPEN, RequestRow.state == RequestState.QUEUED.value)
 IS_ASSIGNED = and_(IS_OPEN, RequestRow.state == RequestState.ASSIGNED.value)

@@ -27,7 +27,7 @@ VALUES ('{id}', 't', '{model_id}', {parent}, 1, 'FAILED', 1, 1, {ended_at})
 
 @pytest.fixture
 def retention(world: World) -> Retention:
-    return Retention(world.leader.controller.submissions.ledger, RETENTION_S, pause_s=0.0)
+    return Retention(world.leader.controller.submissions.fenced, RETENTION_S, pause_s=0.0)
 
 
 async def add_endpoint(

@@ -145,7 +145,7 @@ def _situation(
         is_stuck=moved is not None
         and snapshot.now_s - moved.at_s > snapshot.limits.start_timeout_s,
         progress=_describe(diagnosed, progress),
-        is_outgrown=is_outgrown(snapshot, endpoint, model),
+        has_stale_context=has_stale_context(snapshot, endpoint, model),
         is_unwanted=model.state is ModelState.DELETING
         or _is_abandoned(snapshot, endpoint, demand, progress),
         is_idle_for_long=_is_idle_for_long(idle, model, demand),
@@ -153,7 +153,7 @@ def _situation(
     )
 
 
-def is_outgrown(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
+def has_stale_context(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
     """It started with a shorter context than its model has by now. Gateways promise what the
     model's row says, so it would refuse some of the requests, or cut their answers."""
     deployable = snapshot.deployable(model)

@@ -9,8 +9,13 @@ from libs.common.errors import DatabaseUnavailable
 from libs.common.records.database import Database
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.leadership.leadership import LEADER_LOCK, Candidate, Leadership
-from services.scheduler.leadership.rival import NUM_LOOKS, Rival, lock_session_name, session_name
-from services.scheduler.store.ledger import Ledger
+from services.scheduler.leadership.lock_holder import (
+    NUM_LOOKS,
+    LockHolder,
+    lock_session_name,
+    session_name,
+)
+from services.scheduler.store.fenced_transactions import FencedTransactions
 from tests.integration.scheduler.leadership.test_leadership import lead
 from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually
@@ -78,11 +83,11 @@ async def test_a_transaction_that_the_hung_leader_left_open_does_not_hold_up_the
     pool = Database.open(database.owner, parameters=name)
 
     with pytest.raises(DatabaseUnavailable):
-        async with Ledger(pool, hung.epoch).transaction():
+        async with FencedTransactions(pool, hung.epoch).transaction():
             next_ = await asyncio.wait_for(standby_takes_over(database), 10)
 
     with pytest.raises(LeadershipLost):
-        async with Ledger(pool, hung.epoch).transaction():
+        async with FencedTransactions(pool, hung.epoch).transaction():
             raise AssertionError("the old epoch must not come so far")
     await next_.release()
     await hung.release()
@@ -111,11 +116,14 @@ async def test_the_sessions_that_end_are_the_holders_own_also_before_it_wrote_it
 async def test_a_leader_of_another_database_is_left_alone(
     database: TestDatabase, empty_database: TestDatabase
 ) -> None:
-    leader, rival = await lead(Candidate(database.owner, "scheduler-a")), Rival(LEADER_LOCK, 0.0)
+    leader, holder = (
+        await lead(Candidate(database.owner, "scheduler-a")),
+        LockHolder(LEADER_LOCK, 0.0),
+    )
     here, elsewhere = await connect(database), await connect(empty_database)
 
-    assert [await rival.is_hung(elsewhere) for _ in range(NUM_LOOKS)] == [False] * NUM_LOOKS
-    assert [await rival.is_hung(here) for _ in range(NUM_LOOKS)][-1]
+    assert [await holder.is_hung(elsewhere) for _ in range(NUM_LOOKS)] == [False] * NUM_LOOKS
+    assert [await holder.is_hung(here) for _ in range(NUM_LOOKS)][-1]
 
     await here.close()
     await elsewhere.close()

@@ -7,7 +7,7 @@ import pytest
 from libs.common.records.database import Database
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.leadership.leadership import Candidate, Leadership
-from services.scheduler.store.ledger import Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually
@@ -63,10 +63,10 @@ async def test_a_leader_that_lost_only_its_lock_knows_it_too(database: TestDatab
 async def test_a_transaction_of_an_old_epoch_is_refused_and_leaves_nothing(
     database: TestDatabase, world: World
 ) -> None:
-    old = world.leader.controller.submissions.ledger
+    old = world.leader.controller.submissions.fenced
     model_id = await world.add_model()
 
-    newer = Ledger(world.database, old.epoch + 1)
+    newer = FencedTransactions(world.database, old.epoch + 1)
     await world.execute("UPDATE leadership SET epoch = epoch + 1")
 
     with pytest.raises(LeadershipLost):
@@ -81,10 +81,10 @@ async def test_a_transaction_of_an_old_epoch_is_refused_and_leaves_nothing(
 async def test_a_new_epoch_waits_for_the_old_leaders_transaction(database: TestDatabase) -> None:
     first = await lead(Candidate(database.owner, "scheduler-a"))
     pool = Database.open(database.owner)
-    ledger = Ledger(pool, first.epoch)
+    fenced = FencedTransactions(pool, first.epoch)
     standby = Candidate(database.owner, "scheduler-b")
 
-    async with ledger.transaction():
+    async with fenced.transaction():
         await first.release()
         taking = asyncio.create_task(lead(standby))
         done, _ = await asyncio.wait({taking}, timeout=0.3)

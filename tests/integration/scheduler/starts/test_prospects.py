@@ -13,7 +13,7 @@ from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
-from services.scheduler.rounds.summaries import SummaryCache
+from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import models, nodes
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.integration.servers import TestDatabase

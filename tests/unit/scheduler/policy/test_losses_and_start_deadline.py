@@ -17,7 +17,7 @@ from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import endpoint_table
-from services.scheduler.rounds.changelog import ChangeLog
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.reader import SnapshotReader
 from tests.unit.scheduler.values import (
     agent_heartbeat,

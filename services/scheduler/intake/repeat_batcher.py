@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from libs.common.bus.messages import SubmitRequest
 from services.scheduler.store import queue
-from services.scheduler.store.ledger import Lane, Ledger
+from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 
 MAX_KNOWN = 65_536  # older ones are answered one by one
 
@@ -21,8 +21,8 @@ class _Batch:
 
 
 @dataclass
-class Repeats:
-    ledger: Ledger
+class RepeatBatcher:
+    fenced: FencedTransactions
     _attempts: OrderedDict[str, int] = field(default_factory=OrderedDict)  # of requests, accepted
     _open: _Batch = field(default_factory=_Batch)
 
@@ -50,6 +50,6 @@ class Repeats:
         return place
 
     async def _answer(self, batch: _Batch) -> Mapping[str, int]:
-        async with self.ledger.transaction(Lane.SUBMISSIONS) as session:
+        async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
             self._open = _Batch()  # for whoever comes from now on
             return await queue.load_places(session, batch.request_ids)

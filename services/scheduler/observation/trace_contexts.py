@@ -6,7 +6,7 @@ MAX_KEPT = 10_000  # the oldest go; what they cause later begins a trace of its 
 
 
 @dataclass
-class Traces:
+class TraceContexts:
     _by_id: dict[str, str] = field(default_factory=dict)
 
     def remember(self, id_: str, traceparent: str | None) -> None:

@@ -24,7 +24,7 @@ class Lane(StrEnum):
     HISTORY = "history"  # deletes what ended long ago, for which nobody must wait
 
 
-class Ledger:
+class FencedTransactions:
     def __init__(self, database: Database, epoch: int) -> None:
         self.epoch = epoch
         self.lost = asyncio.Event()

@@ -50,7 +50,7 @@ def session_name(scheduler_id: str) -> str:
     return f"{_SESSIONS_PREFIX}{scheduler_id}"[:MAX_NAME_BYTES]
 
 
-class Rival:
+class LockHolder:
     """The lock's present holder, as seen through the connection of somebody who waits for it."""
 
     def __init__(self, lock: int, max_silence_s: float) -> None:
