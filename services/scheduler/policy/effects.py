@@ -101,17 +101,11 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             since_s = snapshot.now_s - idle_s
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=since_s))
         case d.AwaitRootCause():
-            return _awaiting_root(snapshot, endpoint)
+            echoes = {endpoint.id: snapshot.now_s, **snapshot.echoes_since_s}
+            return snapshot.changed(echoes_since_s=echoes)
         case d.NoteMovement(movement=movement):
             return snapshot.changed(movements={**snapshot.movements, endpoint.id: movement})
     raise AssertionError(f"no effect is known of {decision}")
-
-
-def _awaiting_root(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
-    """Its end is only a matter of time: nobody is sent there any more."""
-    since_s = {endpoint.id: snapshot.now_s, **snapshot.echoes_since_s}
-    losses = {endpoint.id: snapshot.now_s, **snapshot.losses}
-    return snapshot.changed(echoes_since_s=since_s, losses=losses)
 
 
 def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:

@@ -83,6 +83,18 @@ class Snapshot:
     def changed(self, **fields: Any) -> "Snapshot":
         return replace(self, **fields)
 
+    def remembering(self, before: "Snapshot") -> "Snapshot":
+        """With what no row has, as an earlier snapshot of the same leader knew it."""
+        return replace(
+            self,
+            losses=before.losses,
+            echoes_since_s=before.echoes_since_s,
+            movements=before.movements,
+            node_faults=before.node_faults,
+            unlisted_since_s=before.unlisted_since_s,
+            queue=before.queue,
+        )
+
     # ------------------------------------------------------------------ questions
 
     @property
@@ -129,6 +141,10 @@ class Snapshot:
             elif not gateways.is_lost(request.gateway_id):
                 num_unheard += 1
         return Demand(num_queued, num_orphaned, num_unheard, waited_s)
+
+    def is_in_doubt(self, endpoint_id: str) -> bool:
+        """Perhaps lost: nobody is sent there."""
+        return endpoint_id in self.losses or endpoint_id in self.echoes_since_s
 
     def is_orphaned(self, request: OpenRequest) -> bool:
         """Given to an endpoint that failed a moment ago; its gateway will come again."""

@@ -57,6 +57,7 @@ class RoundLoop:
     progress: ProgressReporter
     sweep_interval_s: float
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
+    _doubtful: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
     _accounts_at_s: float | None = None
@@ -77,7 +78,7 @@ class RoundLoop:
         except BaseException:
             # Whether it committed is not known: the rows are the record.
             self.changes.put_back(taken)
-            self.snapshot = None
+            self._doubtful, self.snapshot = self.snapshot or self._doubtful, None
             raise
         if is_sweep:
             self._swept_at_s = now_s
@@ -85,9 +86,9 @@ class RoundLoop:
         return is_unfinished
 
     async def _carry(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
-        observed = self.log.snapshot()
         async with self.fenced.transaction() as session:
-            snapshot = self.snapshot or await self.reader.load(session, now_s)
+            observed, now_s = self.log.snapshot(), self.clock.monotonic_s()
+            snapshot = self.snapshot or await self._load(session, now_s)
             recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
             snapshot = _with_new_nodes(snapshot, recorded)
             snapshot = await self.reader.refresh(
@@ -101,7 +102,7 @@ class RoundLoop:
             follower = _followed(snapshot, decided, applied, recorded)
             follower, wanted = await self._desire(session, follower, applied, recorded)
             await self._close_accounts(session, now_s)
-        self.snapshot = follower
+        self.snapshot, self._doubtful = follower, None
         for remember in (*recorded.after_commit, *applied.after_commit, *told):
             remember()
         self.changes.models |= applied.dropped_models
@@ -109,6 +110,10 @@ class RoundLoop:
         self.sender.ensure(observed, wanted, versions)
         await self._publish(follower, applied)
         return decided.is_unfinished
+
+    async def _load(self, session: AsyncSession, now_s: float) -> Snapshot:
+        snapshot = await self.reader.load(session, now_s)
+        return snapshot if self._doubtful is None else snapshot.remembering(self._doubtful)
 
     async def _record_steps(
         self, session: AsyncSession, snapshot: Snapshot, changed: Changed
@@ -140,9 +145,7 @@ class RoundLoop:
         return snapshot, await desired.load(session, wanted, self.fenced.epoch)
 
     async def _close_accounts(self, session: AsyncSession, now_s: float) -> None:
-        if self._accounts_at_s is None:
-            self._accounts_at_s = now_s  # a new leader has more urgent things to do
-        elif now_s - self._accounts_at_s >= ACCOUNTS_INTERVAL_S:
+        if self._accounts_at_s is None or now_s - self._accounts_at_s >= ACCOUNTS_INTERVAL_S:
             self._accounts_at_s = now_s
             await accounts.close_unreported(session, accounts.UNREPORTED_S)
 

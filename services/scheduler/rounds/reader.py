@@ -71,8 +71,8 @@ class SnapshotReader:
         if is_sweep and len(summaries) > MAX_SUMMARIES:
             kept = _digests(known) | _held_digests(snapshot)
             summaries = {digest: summaries[digest] for digest in kept & summaries.keys()}
-        is_waited_for = bool(len(table)) and any(True for _ in table.keys_of("queue"))
-        if is_sweep and is_waited_for:
+        is_waited_for = any(True for _ in table.keys_of("queue"))
+        if is_waited_for and (is_sweep or log.nodes or log.models):
             snapshot = snapshot.changed(sizes=await sizes.load_sizes(session))
         losses = {**log.losses, **snapshot.losses}
         return snapshot.changed(

@@ -14,8 +14,8 @@ OLD, YOUNG = "now() - interval '40 days'", "now() - interval '20 days'"
 
 _ADD_REQUESTS = """
 INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state, num_prompt_tokens,
-    max_tokens, deadline_at, ended_at)
-SELECT '{name}-' || n, 't', 'm', 'g', 1, 'ENDED', 1, 1, now() + interval '1 day', {ended_at}
+    max_tokens, deadline_at, ended_at, is_accounted)
+SELECT '{name}-' || n, 't', 'm', 'g', 1, 'ENDED', 1, 1, now() + interval '1 day', {ended_at}, true
 FROM generate_series(1, {num}) AS n
 """
 _ADD_ENDPOINT = """

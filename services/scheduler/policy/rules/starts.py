@@ -105,9 +105,10 @@ def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d
     if series is not None and series.must_wait(node_ids, snapshot.now_s):
         yield d.Wait(model_id, f"starts on {', '.join(sorted(node_ids))} failed a moment ago")
         return
+    begun = _start_of(snapshot, model_id, choice.plan, choice)
     planning.cluster = with_plans(planning.cluster, [choice.plan])
     planning.started.add(model_id)
-    yield _start_of(snapshot, model_id, choice.plan, choice)
+    yield begun
 
 
 def _start_of(
@@ -116,11 +117,12 @@ def _start_of(
     def derived(kind: str, index: int = 0) -> str:
         return derived_id(kind, snapshot.nonce, f"{model_id}/{index}")
 
-    queued = snapshot.queued(model_id)
-    waiting = queued or sorted(
-        (r for r in snapshot.requests.by("model", model_id) if snapshot.is_orphaned(r)),
-        key=lambda request: (request.arrived_at_s, request.id),
-    )
+    waiting = [
+        request
+        for request in snapshot.requests.by("model", model_id)
+        if request.is_queued or snapshot.is_orphaned(request)
+    ]
+    first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)
     return d.StartEndpoint(
         model_id,
         endpoint_id=derived("endpoint"),
@@ -131,7 +133,7 @@ def _start_of(
         ),
         plan=plan,
         considered=choice.considered,
-        request_id=waiting[0].id if waiting else None,
+        request_id=None if first is None else first.id,
     )
 
 

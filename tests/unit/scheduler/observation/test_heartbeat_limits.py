@@ -1,0 +1,96 @@
+"""What would stop a round for everybody does not come in: it is named, field by field."""
+
+from typing import Any
+
+import pytest
+
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DeviceObserved,
+    FetcherHeartbeat,
+    FetchObserved,
+    WorkerObserved,
+)
+from libs.common.states import FetchState, WorkerState
+from services.scheduler.observation.heartbeat_limits import MAX_DEVICES, invalid_field
+
+SAID: dict[str, Any] = {
+    "node_id": "node-1",
+    "boot_id": "boot-1",
+    "sequence": 1,
+    "accepted_version": 0,
+}
+WORKER: dict[str, Any] = {
+    "worker_id": "worker-1",
+    "endpoint_id": "endpoint-1",
+    "state": WorkerState.READY,
+}
+
+
+def agent(**changes: Any) -> AgentHeartbeat:
+    device = DeviceObserved(index=0, kind="cpu", memory_bytes=2**30, cores=2)
+    values = {**SAID, "devices": (device,), "workers": (WorkerObserved(**WORKER),)}
+    return AgentHeartbeat(**{**values, **changes})
+
+
+def fetcher(**changes: Any) -> FetcherHeartbeat:
+    values: dict[str, Any] = {
+        **SAID,
+        "nic_bytes_per_s": 10**9,
+        "measured_bytes_per_s": 5e8,
+        "cache_capacity_bytes": 10**10,
+        "cache_used_bytes": 0,
+        "cached_units": (),
+        "fetches": (FetchObserved(fetch_id="fetch-1", state=FetchState.FETCHING),),
+    }
+    return FetcherHeartbeat(**{**values, **changes})
+
+
+def test_what_nodes_say_every_second_is_valid() -> None:
+    assert invalid_field(agent()) is None
+    assert invalid_field(fetcher()) is None
+
+
+def _worker(**changes: Any) -> AgentHeartbeat:
+    return agent(workers=(WorkerObserved(**{**WORKER, **changes}),))
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "field"),
+    [
+        (agent(sequence=2**63), "sequence"),
+        (agent(accepted_version=-1), "accepted_version"),
+        (
+            agent(devices=(DeviceObserved(index=2**63, kind="cpu", memory_bytes=1, cores=1),)),
+            "devices.index",
+        ),
+        (
+            agent(devices=(DeviceObserved(index=0, kind="cpu", memory_bytes=1, cores=1),) * 300),
+            f"devices are 300, more than {MAX_DEVICES}",
+        ),
+        (agent(workers=(WorkerObserved(**WORKER),) * 2), "workers name one id twice"),
+        (_worker(pid=2**70), "workers.pid"),
+        (_worker(address="tcp://" + "x" * 300), "workers.address"),
+        (_worker(address="tcp://\x00"), "workers.address"),
+        (_worker(public_key="short"), "workers.public_key"),
+        (_worker(kv_used_bytes=-5), "workers.kv_used_bytes"),
+        (fetcher(cache_used_bytes=2**64), "cache_used_bytes"),
+        (fetcher(measured_bytes_per_s=float("inf")), "measured_bytes_per_s"),
+        (
+            fetcher(fetches=(FetchObserved(fetch_id="f", state=FetchState.QUEUED),) * 2),
+            "fetches name one id twice",
+        ),
+        (
+            fetcher(
+                fetches=(FetchObserved(fetch_id="f", state=FetchState.QUEUED, bytes_done=2**63),)
+            ),
+            "fetches.bytes_done",
+        ),
+    ],
+)
+def test_a_field_out_of_its_limits_is_named(
+    heartbeat: AgentHeartbeat | FetcherHeartbeat, field: str
+) -> None:
+    complaint = invalid_field(heartbeat)
+
+    assert complaint is not None and complaint.startswith(field)
