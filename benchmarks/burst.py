@@ -17,7 +17,6 @@ from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
-from tests.acceptance.pipeline.driving.asking import Asked
 from tests.acceptance.pipeline.driving.bursts import (
     BurstModel,
     Figures,
@@ -27,6 +26,7 @@ from tests.acceptance.pipeline.driving.bursts import (
     spread,
 )
 from tests.acceptance.pipeline.driving.leftovers import nothing_left
+from tests.acceptance.pipeline.driving.questions import QuestionResult
 
 NUM_NODES, NUM_SCHEDULERS = 4, 2
 NODE = {"nic": "50M", "memory": "2Gi", "host_cache": "512Mi", "cores": 1}
@@ -60,7 +60,7 @@ class Bursts:
     sources: Path
     _num_models: int = 0
 
-    async def run(self, load: Load) -> list[Asked]:
+    async def run(self, load: Load) -> list[QuestionResult]:
         models = [self._model() for _ in range(load.num_models)]
         names = [model.folder.name for model in models]
         settings = {
@@ -84,7 +84,7 @@ class Bursts:
         return BurstModel.make(folder, seed=self._num_models, hidden_size=HIDDEN_SIZE)
 
 
-async def measure(repeats: int) -> dict[Load, list[list[Asked]]]:
+async def measure(repeats: int) -> dict[Load, list[list[QuestionResult]]]:
     with TemporaryDirectory() as folder:
         sources = Path(folder) / "sources"
         sources.mkdir()
@@ -104,7 +104,7 @@ async def measure(repeats: int) -> dict[Load, list[list[Asked]]]:
                 await client.close()
 
 
-def report(measured: dict[Load, list[list[Asked]]]) -> None:
+def report(measured: dict[Load, list[list[QuestionResult]]]) -> None:
     summary, samples = {}, {}
     for load, runs in measured.items():
         figures = Figures.of([asked for run in runs for asked in run])
@@ -115,7 +115,7 @@ def report(measured: dict[Load, list[list[Asked]]]) -> None:
     write_report("burst", summary=summary, samples=samples, seeds=seeds, packages=PACKAGES)
 
 
-def _sample(asked: Asked) -> dict[str, object]:
+def _sample(asked: QuestionResult) -> dict[str, object]:
     return {
         "model": asked.question.model,
         "status": asked.status,

@@ -133,7 +133,7 @@ def _decode_steps(
     """Times of the steps in which all decode; with the profiler on, of all steps."""
     for seed in range(batch_size):
         engine.add_request(request(seed, num_tokens=num_tokens))
-    steps_s = []
+    steps_s: list[float] = []
     while not engine.is_idle or not steps_s:
         started_s = time.perf_counter()
         outputs = engine.step()

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import transformers
@@ -161,15 +162,19 @@ def _pipeline_tax(middle: Mapping[str, float]) -> Iterator[tuple[str, float]]:
             yield f"tax_s{num_stages}_{security}", tpot / middle["tpot_s1"] - 1
 
 
-def pictures(summary: Mapping[str, object]) -> list[Bars]:
+def pictures(summary: Mapping[str, Any]) -> list[Bars]:
     def rates(prefix: str) -> list[float | None]:
         return [summary[f"{prefix}decode_tok_s_b{batch}"] for batch in BATCHES]  # type: ignore[misc]
 
     theirs = [summary["transformers_decode_tok_s_b1"], None, None]
     ours = {"packed": rates(""), "zero-copy": rates("unpacked_")}
-    decode = {**ours, "vLLM": rates(VLLM), "transformers": theirs}
+    decode: dict[str, Sequence[float | None]] = {
+        **ours,
+        "vLLM": rates(VLLM),
+        "transformers": theirs,
+    }
     stages = [1, *STAGES]
-    tpot = {
+    tpot: dict[str, Sequence[float | None]] = {
         str(security): [
             summary["tpot_ms_s1" if n == 1 else f"tpot_ms_s{n}_{security}"] for n in stages
         ]

@@ -24,7 +24,7 @@ from services.scheduler.controller import Controller
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
 from services.scheduler.intake.admission import Admission
-from services.scheduler.intake.feasibility import FeasibilityCache
+from services.scheduler.intake.feasibility_cache import FeasibilityCache
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.intake.imports import Imports
 from services.scheduler.intake.repeat_batcher import RepeatBatcher

@@ -103,12 +103,12 @@ class Controller:
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:
         is_valid = self._is_valid(message)
-        if is_valid and self.log.hear_agent(message, self.clock.monotonic_s()):
+        if is_valid and self.log.accept_agent(message, self.clock.monotonic_s()):
             self._wake_for_node(message.node_id)
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
         is_valid = self._is_valid(message)
-        if is_valid and self.log.hear_fetcher(message, self.clock.monotonic_s()):
+        if is_valid and self.log.accept_fetcher(message, self.clock.monotonic_s()):
             self._wake_for_node(message.node_id)
 
     def _is_valid(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
@@ -127,7 +127,7 @@ class Controller:
         self.wake.set()
 
     async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
-        self.log.hear_gateway(message, self.clock.monotonic_s())
+        self.log.accept_gateway(message, self.clock.monotonic_s())
 
     async def _hear_ends(self, message: RequestsEnded) -> None:
         """Slots are free: whoever is queued need not wait for the next round."""

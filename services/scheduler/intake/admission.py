@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import SubmitRefused
 from libs.common.clock import Clock
 from libs.common.states import ModelState
-from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
+from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom

@@ -52,4 +52,4 @@ class RepeatBatcher:
     async def _answer(self, batch: _Batch) -> Mapping[str, int]:
         async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
             self._open = _Batch()  # for whoever comes from now on
-            return await queue.load_places(session, batch.request_ids)
+            return await queue.load_queue_positions(session, batch.request_ids)

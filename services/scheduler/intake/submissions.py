@@ -150,7 +150,7 @@ class Submissions:
         return SubmitAccepted(queue_position=0, assigned=assigned)
 
     async def _queued(self, session: AsyncSession, request_id: str) -> SubmitAccepted:
-        return SubmitAccepted(queue_position=await queue.num_before(session, request_id))
+        return SubmitAccepted(queue_position=await queue.queue_position(session, request_id))
 
     async def _crashes(self, session: AsyncSession, message: SubmitRequest) -> int:
         """1 if the endpoint it lost had been serving it. One that never had the request, never

@@ -62,7 +62,7 @@ class HeartbeatLog:
             dict(self.gateways),
         )
 
-    def hear_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> bool:
+    def accept_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> bool:
         """Whether it says anything that a decision could depend on."""
         before = self.agents.of(heartbeat.node_id)
         if not self.agents.accept(heartbeat, now_s):
@@ -70,7 +70,7 @@ class HeartbeatLog:
         self.liveness.hear(agent_of(heartbeat.node_id), now_s)
         return before is None or _agent_facts(before.heartbeat) != _agent_facts(heartbeat)
 
-    def hear_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
+    def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
         """Whether it says anything that a decision could depend on."""
         before = self.fetchers.of(heartbeat.node_id)
         if not self.fetchers.accept(heartbeat, now_s):
@@ -78,7 +78,7 @@ class HeartbeatLog:
         self.liveness.hear(fetcher_of(heartbeat.node_id), now_s)
         return before is None or _fetcher_facts(before.heartbeat) != _fetcher_facts(heartbeat)
 
-    def hear_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> None:
+    def accept_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> None:
         self.gateways[heartbeat.gateway_id] = heartbeat
         self.liveness.hear(gateway_of(heartbeat.gateway_id), now_s)
         self._forget_gateways()

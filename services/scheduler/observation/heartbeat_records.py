@@ -40,10 +40,10 @@ class _Log(Generic[H]):
 
     _written: dict[str, _Written] = field(default_factory=dict)
 
-    def news(self, heard: Mapping[str, Heard[H]]) -> list[H]:
+    def unwritten(self, heard: Mapping[str, Heard[H]]) -> list[H]:
         """What must be written in this round."""
         return [
-            latest.heartbeat for node_id, latest in heard.items() if self._is_news(node_id, latest)
+            latest.heartbeat for node_id, latest in heard.items() if self._is_due(node_id, latest)
         ]
 
     def remember(self, heard: Mapping[str, Heard[H]], node_ids: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class _Log(Generic[H]):
             beat, at_s = heard[node_id].heartbeat, heard[node_id].at_s
             self._written[node_id] = _Written(beat.boot_id, beat.accepted_version, at_s)
 
-    def _is_news(self, node_id: str, latest: Heard[H]) -> bool:
+    def _is_due(self, node_id: str, latest: Heard[H]) -> bool:
         old, beat = self._written.get(node_id), latest.heartbeat
         if old is None or latest.at_s - old.at_s >= WRITE_INTERVAL_S:
             return True
@@ -89,8 +89,8 @@ class HeartbeatRecords:
         """`records`: the nodes' rows as they are; one that has none gets one."""
         recorded = Recorded(await self._created(session, observed, records))
         known = {**records, **recorded.nodes}
-        agents = self._agents.news(observed.agents)
-        fetchers = self._fetchers.news(observed.fetchers)
+        agents = self._agents.unwritten(observed.agents)
+        fetchers = self._fetchers.unwritten(observed.fetchers)
         try:
             async with session.begin_nested():
                 await self._write_all(session, recorded, known, agents, fetchers)

@@ -65,7 +65,7 @@ class Worker:
     public_key: str | None
     fetch_id: str | None = None  # of the fetch that its start waits for
     address: str | None = None  # of its data socket, with the key
-    is_linked: bool = False  # it was told who its neighbours are
+    is_connected: bool = False  # it was told who its neighbours are
     is_launch_due: bool = True  # False: its node has been told to fetch, not yet to run it
     context_tokens: int | None = None  # the longest sequence that it was started for
     manifest_digest: str = ""
@@ -194,7 +194,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Holding:
+class CachePin:
     """What a worker keeps in its node's host cache: it cannot be evicted."""
 
     worker_id: str
@@ -212,14 +212,14 @@ class Node:
     cached_units: frozenset[str]
     is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
     cache_bytes: int | None = None  # host cache; None: not known
-    holdings: tuple[Holding, ...] = ()
+    cache_pins: tuple[CachePin, ...] = ()
     num_standbys: int = 0  # starts that need no import, as far as is known and planned
 
     @cached_property
     def held_units(self) -> Mapping[str, int]:
         """Bytes of their files, by digest; what several workers share counts once."""
         held: dict[str, int] = {}
-        for holding in self.holdings:
+        for holding in self.cache_pins:
             held.update(holding.file_bytes)
         return held
 

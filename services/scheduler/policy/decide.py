@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.policy.draft import Draft
+from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.assignment import assign_queued
-from services.scheduler.policy.rules.ends import (
+from services.scheduler.policy.rules.endpoints import reconcile_endpoint
+from services.scheduler.policy.rules.pipelines import connect_stages, launch_fetched
+from services.scheduler.policy.rules.request_ends import (
     GatewayView,
     end_abandoned,
     end_of_failing_model,
     end_of_gone_model,
 )
-from services.scheduler.policy.rules.pipelines import launch_fetched, link_stages
-from services.scheduler.policy.rules.settle import settle
 from services.scheduler.policy.rules.starts import start_missing
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -51,19 +51,19 @@ def decide(snapshot: Snapshot, changed: Changed) -> tuple[d.Decision, ...]:
 
 def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decided:
     """`memo` only saves work: the decisions are the same with an empty one."""
-    draft, scope = Draft(snapshot), _scope(snapshot, changed)
+    builder, scope = DecisionBuilder(snapshot), _scope(snapshot, changed)
     if changed.is_sweep:
         view = GatewayView.of(snapshot)
         for model_id in list(snapshot.requests.keys_of("model")):
-            draft.guard(model_id, end_abandoned, model_id, view)
-    _for_each(draft, scope.waiting, end_of_gone_model)
-    _for_each_endpoint(draft, scope.endpoints, settle)
-    _for_each(draft, scope.models, end_of_failing_model)
-    _for_each_endpoint(draft, scope.endpoints, link_stages)
-    _for_each_endpoint(draft, scope.endpoints, launch_fetched)
-    _for_each(draft, scope.models, assign_queued)
-    is_unfinished = _start(draft, changed, scope, memo)
-    return Decided(tuple(draft.decisions), draft.snapshot, is_unfinished)
+            builder.apply_rule(model_id, end_abandoned, model_id, view)
+    _for_each(builder, scope.waiting, end_of_gone_model)
+    _for_each_endpoint(builder, scope.endpoints, reconcile_endpoint)
+    _for_each(builder, scope.models, end_of_failing_model)
+    _for_each_endpoint(builder, scope.endpoints, connect_stages)
+    _for_each_endpoint(builder, scope.endpoints, launch_fetched)
+    _for_each(builder, scope.models, assign_queued)
+    is_unfinished = _start(builder, changed, scope, memo)
+    return Decided(tuple(builder.decisions), builder.snapshot, is_unfinished)
 
 
 @dataclass(frozen=True)
@@ -103,30 +103,30 @@ def _waiting_models(snapshot: Snapshot) -> set[str]:
 
 
 def _for_each(
-    draft: Draft,
+    builder: DecisionBuilder,
     model_ids: Iterable[str],
     rule: Callable[[Snapshot, str], Iterable[d.Decision]],
 ) -> None:
     for model_id in model_ids:
-        draft.guard(model_id, rule, model_id)
+        builder.apply_rule(model_id, rule, model_id)
 
 
 def _for_each_endpoint(
-    draft: Draft,
+    builder: DecisionBuilder,
     endpoint_ids: Iterable[str],
     rule: Callable[[Snapshot, Endpoint], Iterable[d.Decision]],
 ) -> None:
     for endpoint_id in endpoint_ids:
-        endpoint = draft.snapshot.endpoints.get(endpoint_id)
+        endpoint = builder.snapshot.endpoints.get(endpoint_id)
         if endpoint is not None:
-            draft.guard(endpoint.model_id, rule, endpoint)
+            builder.apply_rule(endpoint.model_id, rule, endpoint)
 
 
-def _start(draft: Draft, changed: Changed, scope: _Scope, memo: NodeMemo) -> bool:
+def _start(builder: DecisionBuilder, changed: Changed, scope: _Scope, memo: NodeMemo) -> bool:
     """Room that has come free, and a node that is new, are for whoever waits longest: then all that
     wait are looked at, else nobody where nobody's wait has changed."""
-    waiting = _waiting_models(draft.snapshot)
-    has_news = changed.is_sweep or changed.is_continued or bool(changed.nodes)
-    if not has_news and waiting.isdisjoint(scope.models):
+    waiting = _waiting_models(builder.snapshot)
+    is_anything_new = changed.is_sweep or changed.is_continued or bool(changed.nodes)
+    if not is_anything_new and waiting.isdisjoint(scope.models):
         return False
-    return start_missing(draft, waiting, memo)
+    return start_missing(builder, waiting, memo)

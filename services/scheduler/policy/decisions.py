@@ -11,13 +11,14 @@ from libs.common.causes import Cause
 from libs.common.states import RequestOutcome
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
-from services.scheduler.policy.failures.start_deadline import Movement
-from services.scheduler.policy.planning.plans import Considered, Plan
+from services.scheduler.policy.failures.start_stall import StartActivity
+from services.scheduler.policy.planning.plans import Plan, RejectedPlan
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Decisions about one model are carried out together or not at all."""
+    """Base of all decisions: about one model, whose decisions are carried out together or not at
+    all."""
 
     model_id: str
 
@@ -27,7 +28,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class RecordWorker(Decision):
-    """Its agent says something new of it."""
+    """Write a worker's state and address, as its agent reports them."""
 
     endpoint_id: str
     observed: WorkerObserved
@@ -35,7 +36,7 @@ class RecordWorker(Decision):
 
 @dataclass(frozen=True)
 class EndWorker(Decision):
-    """Its process is gone, its memory is free. `cause`: None if it ended as asked."""
+    """Mark a worker as ended and free its memory. `cause`: None if it ended as asked."""
 
     endpoint_id: str
     worker_id: str
@@ -44,8 +45,8 @@ class EndWorker(Decision):
 
 
 @dataclass(frozen=True)
-class LinkWorker(Decision):
-    """Both neighbours have said where they listen: tell it."""
+class ConnectWorker(Decision):
+    """Give a stage the addresses of its two neighbours, which both are known now."""
 
     endpoint_id: str
     worker_id: str
@@ -56,7 +57,7 @@ class LinkWorker(Decision):
 
 @dataclass(frozen=True)
 class LaunchWorker(Decision):
-    """Its weights are there, for which it was to wait."""
+    """Let a worker launch that was to wait for its weights, which have arrived."""
 
     endpoint_id: str
     worker_id: str
@@ -82,13 +83,13 @@ class StartEndpoint(Decision):
     cold_start_id: str
     workers: tuple[PlannedWorker, ...]
     plan: Plan
-    considered: tuple[Considered, ...]  # other plans, and why they lost
+    considered: tuple[RejectedPlan, ...]  # other plans, and why they lost
     request_id: str | None  # whose wait made it necessary
 
 
 @dataclass(frozen=True)
 class ServeEndpoint(Decision):
-    """Every member is ready."""
+    """Mark an endpoint as serving: every member is ready."""
 
     endpoint_id: str
     bytes_from_cache: int
@@ -109,7 +110,7 @@ class FailEndpoint(Decision):
 
 @dataclass(frozen=True)
 class DrainEndpoint(Decision):
-    """Take nothing new, end what runs."""
+    """Assign an endpoint no more requests; it ends when the last is done."""
 
     endpoint_id: str
     why: str
@@ -133,11 +134,15 @@ class FinishEndpoint(Decision):
 
 @dataclass(frozen=True)
 class MarkBusy(Decision):
+    """Its keep-alive does not run: it has work."""
+
     endpoint_id: str
 
 
 @dataclass(frozen=True)
 class MarkIdle(Decision):
+    """Its keep-alive runs, since `idle_s` ago."""
+
     endpoint_id: str
     idle_s: float
 
@@ -150,11 +155,11 @@ class AwaitRootCause(Decision):
 
 
 @dataclass(frozen=True)
-class NoteMovement(Decision):
-    """The start has moved."""
+class RecordStartActivity(Decision):
+    """Remember that a start made progress."""
 
     endpoint_id: str
-    movement: Movement
+    activity: StartActivity
 
 
 # --------------------------------------------------------------------- requests
@@ -162,6 +167,8 @@ class NoteMovement(Decision):
 
 @dataclass(frozen=True)
 class AssignRequest(Decision):
+    """Give a queued request to an endpoint with a free slot."""
+
     request_id: str
     attempt: int
     endpoint_id: str

@@ -83,8 +83,8 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
         case d.EndWorker(worker_id=worker_id):
             staying = tuple(worker for worker in endpoint.workers if worker.id != worker_id)
             return _with_endpoint(snapshot, replace(endpoint, workers=staying))
-        case d.LinkWorker(worker_id=worker_id):
-            return _with_endpoint(snapshot, _with_worker(endpoint, worker_id, is_linked=True))
+        case d.ConnectWorker(worker_id=worker_id):
+            return _with_endpoint(snapshot, _with_worker(endpoint, worker_id, is_connected=True))
         case d.LaunchWorker(worker_id=worker_id):
             return _with_endpoint(snapshot, _with_worker(endpoint, worker_id, is_launch_due=True))
         case d.DrainEndpoint():
@@ -103,8 +103,9 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
         case d.AwaitRootCause():
             echoes = {endpoint.id: snapshot.now_s, **snapshot.echoes_since_s}
             return snapshot.changed(echoes_since_s=echoes)
-        case d.NoteMovement(movement=movement):
-            return snapshot.changed(movements={**snapshot.movements, endpoint.id: movement})
+        case d.RecordStartActivity(activity=activity):
+            activities = {**snapshot.start_activities, endpoint.id: activity}
+            return snapshot.changed(start_activities=activities)
     raise AssertionError(f"no effect is known of {decision}")
 
 
@@ -249,6 +250,6 @@ def _with_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
     return snapshot.changed(
         endpoints=changed,
         echoes_since_s={k: v for k, v in snapshot.echoes_since_s.items() if k != endpoint.id},
-        movements={k: v for k, v in snapshot.movements.items() if k != endpoint.id},
+        start_activities={k: v for k, v in snapshot.start_activities.items() if k != endpoint.id},
         losses={k: v for k, v in snapshot.losses.items() if k != endpoint.id},
     )

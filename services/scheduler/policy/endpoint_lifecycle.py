@@ -12,7 +12,7 @@ from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
 
 
-class Move(StrEnum):
+class Action(StrEnum):
     FAIL = "fail"  # release everything, with a cause
     SERVE = "serve"  # every worker is ready
     DRAIN = "drain"  # take nothing new
@@ -38,8 +38,8 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    move: Move
+class DueAction:
+    action: Action
     cause: Cause | None = None
     guilty_id: str | None = None
     meaning: str = ""  # why, in words
@@ -50,7 +50,7 @@ class Transition:
     """From one of `states`, when the condition holds."""
 
     states: frozenset[EndpointState]
-    move: Move
+    action: Action
     condition: Callable[[Situation], bool]
     meaning: str
     cause: Callable[[Situation], Cause | None] = lambda situation: None
@@ -65,33 +65,33 @@ LIVE = STARTING | SERVING | DRAINING
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         LIVE,
-        Move.FAIL,
+        Action.FAIL,
         lambda s: s.failure is not None,
         "a member was lost that should not have been",
         lambda s: s.failure,
     ),
-    Transition(DRAINING, Move.STOP, lambda s: s.are_all_gone, "all its workers have ended"),
+    Transition(DRAINING, Action.STOP, lambda s: s.are_all_gone, "all its workers have ended"),
     Transition(
         DRAINING,
-        Move.RELEASE,
+        Action.RELEASE,
         lambda s: s.is_drained and not s.is_released,
         "its last request has ended",
     ),
-    Transition(SERVING, Move.DRAIN, lambda s: s.is_unwanted, "its model is being deleted"),
-    Transition(SERVING, Move.DRAIN, lambda s: s.has_stale_context, "its context is too short"),
-    Transition(SERVING, Move.DRAIN, lambda s: s.is_idle_for_long, "idle for its keep-alive"),
-    Transition(STARTING, Move.SERVE, lambda s: s.are_all_ready, "every member is ready"),
+    Transition(SERVING, Action.DRAIN, lambda s: s.is_unwanted, "its model is being deleted"),
+    Transition(SERVING, Action.DRAIN, lambda s: s.has_stale_context, "its context is too short"),
+    Transition(SERVING, Action.DRAIN, lambda s: s.is_idle_for_long, "idle for its keep-alive"),
+    Transition(STARTING, Action.SERVE, lambda s: s.are_all_ready, "every member is ready"),
     Transition(
         STARTING,
-        Move.RELEASE,
+        Action.RELEASE,
         lambda s: s.has_stale_context,
         "its context is shorter than promised",
         lambda s: Cause(CauseKind.STALE_CONTEXT),
     ),
-    Transition(STARTING, Move.RELEASE, lambda s: s.is_unwanted, "nobody waits for it any more"),
+    Transition(STARTING, Action.RELEASE, lambda s: s.is_unwanted, "nobody waits for it any more"),
     Transition(
         STARTING,
-        Move.FAIL,
+        Action.FAIL,
         lambda s: s.is_stuck,
         "nothing of it has moved for the start timeout",
         lambda s: Cause.of(CauseKind.START_STALLED, progress=s.progress or None),
@@ -104,7 +104,7 @@ def next_transition(state: EndpointState, situation: Situation) -> Transition | 
     return next((t for t in TRANSITIONS if state in t.states and t.condition(situation)), None)
 
 
-def judge(endpoint: Endpoint, situation: Situation) -> Verdict | None:
+def due_action(endpoint: Endpoint, situation: Situation) -> DueAction | None:
     """The next move, with whose fault it is where it is a failure of a worker."""
     situation = replace(situation, is_released=endpoint.is_released)
     due = next_transition(endpoint.state, situation)
@@ -112,5 +112,5 @@ def judge(endpoint: Endpoint, situation: Situation) -> Verdict | None:
         return None
     cause = due.cause(situation)
     if situation.failure is not None:
-        return Verdict(due.move, cause, situation.guilty_id, due.meaning)
-    return Verdict(due.move, cause, meaning=due.meaning)
+        return DueAction(due.action, cause, situation.guilty_id, due.meaning)
+    return DueAction(due.action, cause, meaning=due.meaning)

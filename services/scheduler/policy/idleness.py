@@ -14,7 +14,7 @@ _TOLERANCE_S = 1.0  # two clocks and a message lie between row and heartbeat
 class Idleness:
     is_busy: bool
     idle_s: float | None = None  # None while busy, or while nobody can say
-    is_news: bool = False  # the row says otherwise
+    differs_from_row: bool = False  # the row says otherwise
 
 
 def idleness(snapshot: Snapshot, endpoint: Endpoint, present: Sequence[WorkerObserved]) -> Idleness:
@@ -33,5 +33,5 @@ def idleness(snapshot: Snapshot, endpoint: Endpoint, present: Sequence[WorkerObs
     observed_s = seen.idle_ms / 1000 + snapshot.now_s - heard.at_s
     row_s = endpoint.idle_s(snapshot.now_s)
     if row_s is None or observed_s < row_s - _TOLERANCE_S:
-        return Idleness(is_busy=False, idle_s=observed_s, is_news=True)
+        return Idleness(is_busy=False, idle_s=observed_s, differs_from_row=True)
     return Idleness(is_busy=False, idle_s=min(row_s, observed_s))

@@ -24,7 +24,7 @@ from services.scheduler.policy.cluster import (
 )
 from services.scheduler.policy.failures.diagnosis import NodeReport
 from services.scheduler.policy.failures.node_faults import FaultSeries
-from services.scheduler.policy.failures.start_deadline import Movement
+from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import agent_of, fetcher_of
@@ -75,7 +75,9 @@ class Snapshot:
     # What this leader remembers.
     losses: Mapping[str, float] = field(default_factory=dict)  # unconfirmed, by endpoint
     echoes_since_s: Mapping[str, float] = field(default_factory=dict)  # by endpoint
-    movements: Mapping[str, Movement] = field(default_factory=dict)  # of starts, by endpoint
+    start_activities: Mapping[str, StartActivity] = field(
+        default_factory=dict
+    )  # of starts, by endpoint
     node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
     unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
     queue: StartQueue = field(default_factory=StartQueue)
@@ -89,7 +91,7 @@ class Snapshot:
             self,
             losses=before.losses,
             echoes_since_s=before.echoes_since_s,
-            movements=before.movements,
+            start_activities=before.start_activities,
             node_faults=before.node_faults,
             unlisted_since_s=before.unlisted_since_s,
             queue=before.queue,
@@ -142,7 +144,7 @@ class Snapshot:
                 num_unheard += 1
         return Demand(num_queued, num_orphaned, num_unheard, waited_s)
 
-    def is_in_doubt(self, endpoint_id: str) -> bool:
+    def has_unconfirmed_loss(self, endpoint_id: str) -> bool:
         """Perhaps lost: nobody is sent there."""
         return endpoint_id in self.losses or endpoint_id in self.echoes_since_s
 

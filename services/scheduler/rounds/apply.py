@@ -26,9 +26,9 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.outgoing import Outgoing
-from services.scheduler.rounds.start import Occasion, begin_start
+from services.scheduler.rounds.start import StartTrigger, begin_start
 from services.scheduler.store import coldstarts, endpoints, models, nodes, peers, queue, requests
-from services.scheduler.store.coldstarts import Begun
+from services.scheduler.store.coldstarts import ColdStartOrigin
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Moment:
+class RoundContext:
     """Of a round. `before` is the snapshot that it decided from."""
 
     before: Snapshot
@@ -66,7 +66,7 @@ class Applier:
     traces: TraceContexts
 
     async def apply(
-        self, session: AsyncSession, moment: Moment, decisions: Sequence[d.Decision]
+        self, session: AsyncSession, moment: RoundContext, decisions: Sequence[d.Decision]
     ) -> Applied:
         """Raises what makes Postgres unavailable, and nothing else."""
         try:
@@ -79,7 +79,7 @@ class Applier:
         return await self._apply_each(session, moment, decisions)
 
     async def _apply_each(
-        self, session: AsyncSession, moment: Moment, decisions: Sequence[d.Decision]
+        self, session: AsyncSession, moment: RoundContext, decisions: Sequence[d.Decision]
     ) -> Applied:
         by_model: defaultdict[str, list[d.Decision]] = defaultdict(list)
         for decision in decisions:
@@ -97,9 +97,9 @@ class Applier:
         return applied
 
     async def _carry_out(
-        self, session: AsyncSession, moment: Moment, decisions: Sequence[d.Decision]
+        self, session: AsyncSession, moment: RoundContext, decisions: Sequence[d.Decision]
     ) -> Applied:
-        made = _Carrying(session, moment, self.traces)
+        made = _Batch(session, moment, self.traces)
         await made.workers(decisions)
         await made.moves(decisions)
         await made.starts(_of(d.StartEndpoint, decisions))
@@ -114,9 +114,9 @@ def _of(kind: type[D], decisions: Iterable[d.Decision]) -> list[D]:
 
 
 @dataclass
-class _Carrying:
+class _Batch:
     session: AsyncSession
-    moment: Moment
+    moment: RoundContext
     traces: TraceContexts
     applied: Applied = field(default_factory=Applied)
     dropped: set[int] = field(default_factory=set)  # identities of decisions
@@ -126,12 +126,12 @@ class _Carrying:
     async def workers(self, decisions: Sequence[d.Decision]) -> None:
         session = self.session
         ended = _of(d.EndWorker, decisions)
-        linked, launched = _of(d.LinkWorker, decisions), _of(d.LaunchWorker, decisions)
+        linked, launched = _of(d.ConnectWorker, decisions), _of(d.LaunchWorker, decisions)
         seen = [decision.observed for decision in _of(d.RecordWorker, decisions)]
         await endpoints.record_workers(session, seen)
         await endpoints.end_workers(session, {x.worker_id: x.cause for x in ended})
         for link in linked:
-            await peers.introduce(session, link.worker_id, link.previous, link.following)
+            await peers.set_neighbours(session, link.worker_id, link.previous, link.following)
         await endpoints.launch_workers(session, [x.worker_id for x in launched])
         idle_s = {x.endpoint_id: x.idle_s for x in _of(d.MarkIdle, decisions)}
         await endpoints.set_idle(session, idle_s)
@@ -236,14 +236,14 @@ class _Carrying:
         self.applied.after_commit.append(trace)
         self.applied.changed_nodes.update(stage.node_id for stage in start.plan.stages)
 
-    async def _occasion(self, start: d.StartEndpoint) -> Occasion:
+    async def _occasion(self, start: d.StartEndpoint) -> StartTrigger:
         if start.request_id is None:
-            return Occasion()
+            return StartTrigger()
         arrived_at = await queue.arrived_at(self.session, start.request_id)
         traceparent = self.traces.of(start.request_id)
         if traceparent is None:
             traceparent = await coldstarts.traceparent_of(self.session, start.request_id)
-        return Occasion(start.request_id, arrived_at, traceparent)
+        return StartTrigger(start.request_id, arrived_at, traceparent)
 
     # ------------------------------------------------------------------ requests
 
@@ -323,7 +323,9 @@ class _Carrying:
     def _log(self, endpoint_id: str, model_id: str, what: str, why: str = "") -> None:
         logger.info("endpoint %s of model %s %s %s", endpoint_id, model_id, what, why)
 
-    def _trace(self, endpoint: Endpoint, begun: Begun | None, error: str | None = None) -> None:
+    def _trace(
+        self, endpoint: Endpoint, begun: ColdStartOrigin | None, error: str | None = None
+    ) -> None:
         """The whole start as one span, once its end is on record."""
         if begun is None:
             return

@@ -37,7 +37,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
-class Follower:
+class NodeProcess:
     node_id: str
     role: Role
 
@@ -64,9 +64,9 @@ class DesiredSender:
         self._clock = clock
         self._timeout_s = timeout_s
         self._desired: dict[str, NodeDesired] = {}
-        self._accepted: dict[Follower, _Acceptance] = {}
-        self._boots: dict[Follower, str] = {}  # whose workers the rows are about
-        self._tasks: dict[Follower, asyncio.Task[None]] = {}
+        self._accepted: dict[NodeProcess, _Acceptance] = {}
+        self._boots: dict[NodeProcess, str] = {}  # whose workers the rows are about
+        self._tasks: dict[NodeProcess, asyncio.Task[None]] = {}
 
     def unknown(self, observed: Observed, versions: Mapping[str, int]) -> list[str]:
         """Nodes that must be told something whose content this sender does not have."""
@@ -78,12 +78,12 @@ class DesiredSender:
     ) -> None:
         """Start telling whoever did not follow these versions when `observed` was true."""
         self._desired.update({item.node_id: item for item in desired})
-        for follower in self._behind(observed, versions):
-            heard = _heard(observed, follower)
+        for process in self._behind(observed, versions):
+            heard = _heard(observed, process)
             assert heard is not None, "nobody is behind before it was heard"
-            self._boots[follower] = heard.heartbeat.boot_id
-            if follower not in self._tasks:
-                self._start(follower)
+            self._boots[process] = heard.heartbeat.boot_id
+            if process not in self._tasks:
+                self._start(process)
 
     async def close(self) -> None:
         await cancel_all(self._tasks.values())
@@ -92,64 +92,64 @@ class DesiredSender:
         desired = self._desired.get(node_id)
         return desired.version if desired is not None else None
 
-    def _behind(self, observed: Observed, versions: Mapping[str, int]) -> list[Follower]:
+    def _behind(self, observed: Observed, versions: Mapping[str, int]) -> list[NodeProcess]:
         """Nobody is told anything before this leader has heard it and knows its boot."""
-        followers = [Follower(node_id, role) for node_id in versions for role in Role]
+        processes = [NodeProcess(node_id, role) for node_id in versions for role in Role]
         return [
-            follower
-            for follower in followers
-            if (heard := _heard(observed, follower)) is not None
-            and self._is_behind(follower, heard, versions[follower.node_id])
+            process
+            for process in processes
+            if (heard := _heard(observed, process)) is not None
+            and self._is_behind(process, heard, versions[process.node_id])
         ]
 
-    def _is_behind(self, follower: Follower, heard: AnyHeard, version: int) -> bool:
-        accepted = self._accepted.get(follower)
+    def _is_behind(self, process: NodeProcess, heard: AnyHeard, version: int) -> bool:
+        accepted = self._accepted.get(process)
         if accepted is None or accepted.boot_id != heard.heartbeat.boot_id:
             return True  # also an up-to-date node learns the new leader's epoch
         if accepted.version != version:
             return True
         return heard.at_s > accepted.at_s and heard.heartbeat.accepted_version != version
 
-    def _newest(self, follower: Follower) -> AnyHeard | None:
+    def _newest(self, process: NodeProcess) -> AnyHeard | None:
         """Also what came after the round began."""
-        if follower.role is Role.AGENT:
-            return self._log.agents.of(follower.node_id)
-        return self._log.fetchers.of(follower.node_id)
+        if process.role is Role.AGENT:
+            return self._log.agents.of(process.node_id)
+        return self._log.fetchers.of(process.node_id)
 
-    def _start(self, follower: Follower) -> None:
-        task = asyncio.create_task(self._tell(follower))
-        self._tasks[follower] = task
-        task.add_done_callback(lambda _: self._tasks.pop(follower, None))
+    def _start(self, process: NodeProcess) -> None:
+        task = asyncio.create_task(self._tell(process))
+        self._tasks[process] = task
+        task.add_done_callback(lambda _: self._tasks.pop(process, None))
 
-    async def _tell(self, follower: Follower) -> None:
+    async def _tell(self, process: NodeProcess) -> None:
         """Until the newest version is accepted or a try fails; the next round tries again."""
         told: NodeDesired | None = None
-        while (desired := self._desired.get(follower.node_id)) is not told and desired is not None:
+        while (desired := self._desired.get(process.node_id)) is not told and desired is not None:
             told = desired
             try:
-                await self._tell_once(follower, desired)
+                await self._tell_once(process, desired)
             except BusError as exc:
-                logger.warning("%s of %s was not told: %s", follower.role, follower.node_id, exc)
+                logger.warning("%s of %s was not told: %s", process.role, process.node_id, exc)
                 return
 
-    async def _tell_once(self, follower: Follower, desired: NodeDesired) -> None:
-        started_at, boot_id = self._clock.now(), self._boots[follower]
-        newest = self._newest(follower)
+    async def _tell_once(self, process: NodeProcess, desired: NodeDesired) -> None:
+        started_at, boot_id = self._clock.now(), self._boots[process]
+        newest = self._newest(process)
         if newest is None or newest.heartbeat.boot_id != boot_id:
             return  # it restarted: its old workers must leave the rows first
         addressed = desired.model_copy(update={"boot_id": boot_id})
         reply = await self._bus.request(
-            follower.role.subject, follower.node_id, addressed, timeout_s=self._timeout_s
+            process.role.subject, process.node_id, addressed, timeout_s=self._timeout_s
         )
         assert isinstance(reply, DesiredReply)
         if reply.refused is not None:
-            logger.warning("%s of %s refused: %s", follower.role, follower.node_id, reply.refused)
+            logger.warning("%s of %s refused: %s", process.role, process.node_id, reply.refused)
             return
-        self._accepted[follower] = _Acceptance(
+        self._accepted[process] = _Acceptance(
             boot_id, reply.accepted_version, self._clock.monotonic_s()
         )
-        step = Step(name=f"tell {follower.role}", started_at=started_at, ended_at=self._clock.now())
-        for receiver_id, traceparent in _told_of(follower.role, desired).items():
+        step = Step(name=f"tell {process.role}", started_at=started_at, ended_at=self._clock.now())
+        for receiver_id, traceparent in _told_of(process.role, desired).items():
             self._timeline.delivered(receiver_id, step, traceparent)
 
 
@@ -160,7 +160,7 @@ def _told_of(role: Role, desired: NodeDesired) -> dict[str, str | None]:
     return {fetch.fetch_id: fetch.traceparent for fetch in desired.fetches}
 
 
-def _heard(observed: Observed, follower: Follower) -> AnyHeard | None:
-    if follower.role is Role.AGENT:
-        return observed.agents.get(follower.node_id)
-    return observed.fetchers.get(follower.node_id)
+def _heard(observed: Observed, process: NodeProcess) -> AnyHeard | None:
+    if process.role is Role.AGENT:
+        return observed.agents.get(process.node_id)
+    return observed.fetchers.get(process.node_id)

@@ -25,7 +25,7 @@ from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.effects import after
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.rounds.apply import Applied, Applier, Moment
+from services.scheduler.rounds.apply import Applied, Applier, RoundContext
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
@@ -43,6 +43,8 @@ ACCOUNTS_INTERVAL_S = 60.0
 
 @dataclass
 class RoundLoop:
+    """Runs rounds, and keeps the snapshot between them."""
+
     fenced: FencedTransactions
     bus: Bus
     clock: Clock
@@ -57,7 +59,7 @@ class RoundLoop:
     progress: ProgressReporter
     sweep_interval_s: float
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
-    _doubtful: Snapshot | None = None  # before a round whose commit is in doubt
+    _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
     _accounts_at_s: float | None = None
@@ -74,18 +76,19 @@ class RoundLoop:
         is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
         taken = self.changes.take()
         try:
-            is_unfinished = await self._carry(taken, now_s, is_sweep=is_sweep)
+            is_unfinished = await self._run_in_transaction(taken, now_s, is_sweep=is_sweep)
         except BaseException:
             # Whether it committed is not known: the rows are the record.
             self.changes.put_back(taken)
-            self._doubtful, self.snapshot = self.snapshot or self._doubtful, None
+            self._before_unknown_commit = self.snapshot or self._before_unknown_commit
+            self.snapshot = None
             raise
         if is_sweep:
             self._swept_at_s = now_s
         self.changes.is_continued |= is_unfinished
         return is_unfinished
 
-    async def _carry(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
+    async def _run_in_transaction(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
         async with self.fenced.transaction() as session:
             observed, now_s = self.log.snapshot(), self.clock.monotonic_s()
             snapshot = self.snapshot or await self._load(session, now_s)
@@ -96,24 +99,24 @@ class RoundLoop:
             )
             changed = taken.changed(is_sweep=is_sweep)
             decided = decide_round(snapshot, changed, self.memo)
-            moment = Moment(snapshot, self.clock.now())
+            moment = RoundContext(snapshot, self.clock.now())
             applied = await self.applier.apply(session, moment, decided.decisions)
             told = await self._record_steps(session, snapshot, changed)
-            follower = _followed(snapshot, decided, applied, recorded)
-            follower, wanted = await self._desire(session, follower, applied, recorded)
+            written = _written(snapshot, decided, applied, recorded)
+            written, wanted = await self._raise_versions(session, written, applied, recorded)
             await self._close_accounts(session, now_s)
-        self.snapshot, self._doubtful = follower, None
+        self.snapshot, self._before_unknown_commit = written, None
         for remember in (*recorded.after_commit, *applied.after_commit, *told):
             remember()
         self.changes.models |= applied.dropped_models
-        versions = {id_: record.desired_version for id_, record in follower.nodes.items()}
+        versions = {id_: record.desired_version for id_, record in written.nodes.items()}
         self.sender.ensure(observed, wanted, versions)
-        await self._publish(follower, applied)
+        await self._publish(written, applied)
         return decided.is_unfinished
 
     async def _load(self, session: AsyncSession, now_s: float) -> Snapshot:
-        snapshot = await self.reader.load(session, now_s)
-        return snapshot if self._doubtful is None else snapshot.remembering(self._doubtful)
+        snapshot, before = await self.reader.load(session, now_s), self._before_unknown_commit
+        return snapshot if before is None else snapshot.remembering(before)
 
     async def _record_steps(
         self, session: AsyncSession, snapshot: Snapshot, changed: Changed
@@ -127,7 +130,7 @@ class RoundLoop:
             endpoints |= {e.id: e for e in snapshot.endpoints.by("node", node_id)}
         return await self.timeline.record(session, snapshot.observed, endpoints.values())
 
-    async def _desire(
+    async def _raise_versions(
         self, session: AsyncSession, snapshot: Snapshot, applied: Applied, recorded: Recorded
     ) -> tuple[Snapshot, list[NodeDesired]]:
         """New versions for nodes whose workers changed, and the content that is to be sent."""
@@ -173,7 +176,7 @@ def _with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
     )
 
 
-def _followed(
+def _written(
     snapshot: Snapshot, decided: Decided, applied: Applied, recorded: Recorded
 ) -> Snapshot:
     """The snapshot as the rows are now."""

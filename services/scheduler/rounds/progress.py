@@ -8,7 +8,7 @@ from libs.common.bus.messages import RequestProgressed
 from libs.common.bus.subjects import REQUEST_PROGRESS
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import OpenRequest
-from services.scheduler.policy.rules.settle import progress_of
+from services.scheduler.policy.rules.endpoints import progress_of
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.start_progress import Phase, StartProgress
 from services.scheduler.rounds.outgoing import Outgoing

@@ -17,7 +17,7 @@ def routes_of(snapshot: Snapshot) -> Table:
     """By model; endpoints that a gateway could not reach are left out until seen again."""
     table: defaultdict[str, list[Route]] = defaultdict(list)
     for endpoint in snapshot.endpoints:
-        if endpoint.state.is_serving and not snapshot.is_in_doubt(endpoint.id):
+        if endpoint.state.is_serving and not snapshot.has_unconfirmed_loss(endpoint.id):
             route = Route(
                 endpoint_id=endpoint.id,
                 epoch=endpoint.epoch,

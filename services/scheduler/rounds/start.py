@@ -33,7 +33,7 @@ FETCH_SLACK = 30.0  # a fetch may take so many times its prediction
 
 
 @dataclass(frozen=True)
-class Occasion:
+class StartTrigger:
     """Whose wait made the start necessary."""
 
     request_id: str | None = None
@@ -46,7 +46,7 @@ async def begin_start(
     snapshot: Snapshot,
     now: datetime,
     decision: d.StartEndpoint,
-    occasion: Occasion,
+    occasion: StartTrigger,
 ) -> Callable[[], None]:
     """Write it; what is returned traces the first steps once the transaction has committed."""
     deployable = snapshot.deployable(snapshot.models[decision.model_id])
@@ -123,7 +123,7 @@ def _backstop_s(snapshot: Snapshot, stage: StagePlan) -> float:
     return START_SLACK * snapshot.limits.start_timeout_s + FETCH_SLACK * stage.fetch_s
 
 
-def _first_steps(now: datetime, start: ColdStart, occasion: Occasion) -> list[ActorStep]:
+def _first_steps(now: datetime, start: ColdStart, occasion: StartTrigger) -> list[ActorStep]:
     placed = ", ".join(f"{w.node_id}/{w.spec.device_index}" for w in start.workers)
     plan_step = Step(name="plan", started_at=now, ended_at=now, detail=placed[:200])
     steps = [plan_step]

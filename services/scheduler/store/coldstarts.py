@@ -159,24 +159,26 @@ def _reservation(worker: PlannedWorker) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Begun:
+class ColdStartOrigin:
     """What the span of a cold start that has ended needs of its beginning."""
 
     started_at: datetime
     traceparent: str | None
 
 
-async def set_ready(session: AsyncSession, cold_start_id: str, bytes_from_cache: int) -> Begun:
+async def set_ready(
+    session: AsyncSession, cold_start_id: str, bytes_from_cache: int
+) -> ColdStartOrigin:
     row = await session.execute(
         update(ColdStartRow)
         .where(ColdStartRow.id == cold_start_id)
         .values(ready_at=func.now(), ended_at=func.now(), bytes_from_cache=bytes_from_cache)
         .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
     )
-    return Begun(*row.one())
+    return ColdStartOrigin(*row.one())
 
 
-async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> Begun | None:
+async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> ColdStartOrigin | None:
     """For a start that did not come to serve; None for one that did: it has ended already."""
     found = await session.execute(
         update(ColdStartRow)
@@ -185,7 +187,7 @@ async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> Begun 
         .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
     )
     row = found.one_or_none()
-    return None if row is None else Begun(*row)
+    return None if row is None else ColdStartOrigin(*row)
 
 
 async def traceparent_of(session: AsyncSession, request_id: str) -> str | None:

@@ -45,7 +45,7 @@ _OPEN = _first_in(state for state in EndpointState if state.can_take_requests)
 
 
 @dataclass(frozen=True)
-class EndpointPast:
+class EndpointHistory:
     """What is remembered of an endpoint, also after its end."""
 
     state: EndpointState
@@ -53,12 +53,12 @@ class EndpointPast:
     has_been_ready: bool
 
 
-async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointPast | None:
+async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointHistory | None:
     query = select(EndpointRow.state, EndpointRow.epoch, EndpointRow.ready_at)
     row = (await session.execute(query.where(EndpointRow.id == endpoint_id))).one_or_none()
     if row is None:
         return None
-    return EndpointPast(EndpointState(row.state), row.epoch, row.ready_at is not None)
+    return EndpointHistory(EndpointState(row.state), row.epoch, row.ready_at is not None)
 
 
 async def has_serving(session: AsyncSession, model_id: str) -> bool:

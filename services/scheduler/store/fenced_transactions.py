@@ -16,15 +16,20 @@ _EPOCH = select(LeadershipRow.epoch).where(LeadershipRow.id == 1).with_for_updat
 
 
 class Lane(StrEnum):
-    """Within a lane each transaction sees everything that the one before it wrote. The first two
-    meet only in rows of single requests, which both lock; the third in none that still matters."""
+    """A kind of transaction, of which one runs at a time: each sees what the one before it wrote.
 
-    DECISIONS = "decisions"  # the reconciler's rounds, imports
+    The first two meet only in rows of single requests, which both lock; the third in none that
+    still matters.
+    """
+
+    DECISIONS = "decisions"  # rounds, imports
     SUBMISSIONS = "submissions"  # answers to gateways, which must not wait for a round
     HISTORY = "history"  # deletes what ended long ago, for which nobody must wait
 
 
 class FencedTransactions:
+    """Opens transactions that fail unless this scheduler's epoch is still the latest."""
+
     def __init__(self, database: Database, epoch: int) -> None:
         self.epoch = epoch
         self.lost = asyncio.Event()

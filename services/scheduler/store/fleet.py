@@ -78,7 +78,7 @@ _WORKERS = (
         WorkerRow.address,
         FetchRow.id.label("fetch_id"),
         WorkerRow.spec["max_context_tokens"].as_integer().label("context_tokens"),
-        WorkerRow.spec["next"].as_string().is_not(None).label("is_linked"),
+        WorkerRow.spec["next"].as_string().is_not(None).label("is_connected"),
         WorkerRow.spec["manifest_digest"].as_string().label("manifest_digest"),
         WorkerRow.spec["unit_digests"].label("unit_digests"),
     )

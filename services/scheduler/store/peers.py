@@ -8,7 +8,9 @@ from libs.common.bus.messages import Peer
 from libs.common.records.tables import WorkerRow
 
 
-async def introduce(session: AsyncSession, worker_id: str, previous: Peer, following: Peer) -> None:
+async def set_neighbours(
+    session: AsyncSession, worker_id: str, previous: Peer, following: Peer
+) -> None:
     known = {
         "previous": previous.model_dump(mode="json"),
         "next": following.model_dump(mode="json"),

@@ -29,12 +29,14 @@ async def num_queued(session: AsyncSession, model_id: str) -> int:
     return await session.scalar(_NUM_QUEUED, {"model_id": model_id}) or 0
 
 
-async def num_before(session: AsyncSession, request_id: str) -> int:
+async def queue_position(session: AsyncSession, request_id: str) -> int:
     """Queued requests of its model that arrived earlier."""
     return await session.scalar(_NUM_BEFORE, {"request_id": request_id}) or 0
 
 
-async def load_places(session: AsyncSession, request_ids: Collection[str]) -> dict[str, int]:
+async def load_queue_positions(
+    session: AsyncSession, request_ids: Collection[str]
+) -> dict[str, int]:
     """How many of its model wait before each of these that is queued."""
     theirs = select(RequestRow.model_id).where(is_one_of(RequestRow.id, request_ids))
     place = func.row_number().over(partition_by=RequestRow.model_id, order_by=_FIRST_COME)

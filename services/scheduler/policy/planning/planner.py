@@ -27,7 +27,7 @@ from services.scheduler.policy.planning.offers import (
     sorted_layers,
     survey,
 )
-from services.scheduler.policy.planning.plans import Considered, NoRoom, Plan, plan_stage
+from services.scheduler.policy.planning.plans import NoRoom, Plan, RejectedPlan, plan_stage
 from services.scheduler.policy.planning.projected_cluster import empty_cluster
 from services.scheduler.policy.planning.split import Split, Weights, split
 
@@ -39,7 +39,7 @@ class Choice:
     """The plan to be carried out, and what else was looked at."""
 
     plan: Plan | NoRoom
-    considered: tuple[Considered, ...] = ()
+    considered: tuple[RejectedPlan, ...] = ()
 
 
 def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
@@ -88,9 +88,9 @@ def _best_plan(offers: list[Offer], deployable: Deployable, max_stages: int) -> 
     return Choice(pipeline, (_lost(whole, "it would start later"),))
 
 
-def _lost(other: Plan, why_not: str) -> Considered:
+def _lost(other: Plan, why_not: str) -> RejectedPlan:
     node_ids = tuple(stage.node_id for stage in other.stages)
-    return Considered(len(other.stages), node_ids, other.start_s, other.fetch_s, why_not)
+    return RejectedPlan(len(other.stages), node_ids, other.start_s, other.fetch_s, why_not)
 
 
 def _is_as_soon(whole: Plan, pipeline: Plan) -> bool:

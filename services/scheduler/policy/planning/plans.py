@@ -108,7 +108,7 @@ def _reading_order(unit: UnitSummary) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Considered:
+class RejectedPlan:
     """A plan that was looked at and not taken, in figures."""
 
     num_stages: int

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from services.scheduler.policy.cluster import (
+    CachePin,
     Cluster,
     Device,
     DeviceSize,
     Endpoint,
-    Holding,
     Node,
     Worker,
 )
@@ -62,7 +62,7 @@ def _without(node: Node, leaving: list[Worker]) -> Node:
     return _changed(
         node,
         {index: -bytes_ for index, bytes_ in freed.items()},
-        tuple(holding for holding in node.holdings if holding.worker_id not in gone),
+        tuple(holding for holding in node.cache_pins if holding.worker_id not in gone),
     )
 
 
@@ -94,8 +94,8 @@ def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
     taken: defaultdict[int, int] = defaultdict(int)
     for stage in stages:
         taken[stage.device_index] += stage.device_bytes
-    planned = [Holding("", {unit.digest: file_bytes(unit) for unit in s.units}) for s in stages]
-    changed = _changed(node, taken, (*node.holdings, *planned))
+    planned = [CachePin("", {unit.digest: file_bytes(unit) for unit in s.units}) for s in stages]
+    changed = _changed(node, taken, (*node.cache_pins, *planned))
     return replace(
         changed,
         num_fetches=node.num_fetches + len(stages),
@@ -103,9 +103,9 @@ def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
     )
 
 
-def _changed(node: Node, taken: dict[int, int], holdings: tuple[Holding, ...]) -> Node:
+def _changed(node: Node, taken: dict[int, int], cache_pins: tuple[CachePin, ...]) -> Node:
     devices = tuple(
         replace(device, reserved_bytes=device.reserved_bytes + taken.get(device.index, 0))
         for device in node.devices
     )
-    return replace(node, devices=devices, holdings=holdings)
+    return replace(node, devices=devices, cache_pins=cache_pins)

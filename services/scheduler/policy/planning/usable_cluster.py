@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from libs.common.states import FetchState, WorkerState
-from services.scheduler.policy.cluster import Cluster, Device, Holding, Node, Worker
+from services.scheduler.policy.cluster import CachePin, Cluster, Device, Node, Worker
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.memory import file_bytes
 from services.scheduler.policy.snapshot import Snapshot
@@ -20,7 +20,7 @@ class _Made:
 
     inputs: tuple[object, ...]
     node: Node
-    has_strays: bool
+    has_orphan_workers: bool
 
 
 @dataclass
@@ -44,7 +44,7 @@ class NodeMemo:
         except Exception as exc:  # whatever it is: it is this node's
             self.broken[node_id] = repr(exc)
             return None
-        return None if made.has_strays else made.node
+        return None if made.has_orphan_workers else made.node
 
     def _of(self, snapshot: Snapshot, node_id: str) -> _Made:
         workers = tuple(
@@ -64,7 +64,9 @@ class NodeMemo:
         if known is not None and len(known.inputs) == len(inputs):
             if all(a is b for a, b in zip(known.inputs, inputs, strict=True)):
                 return known
-        made = _Made(inputs, _node(snapshot, node_id, workers), _has_strays(snapshot, node_id))
+        made = _Made(
+            inputs, _node(snapshot, node_id, workers), _has_orphan_workers(snapshot, node_id)
+        )
         self._made[node_id] = made
         return made
 
@@ -115,7 +117,7 @@ def _may_be_used(snapshot: Snapshot, node_id: str) -> bool:
     return not (report.is_lost or report.has_rebooted)
 
 
-def _has_strays(snapshot: Snapshot, node_id: str) -> bool:
+def _has_orphan_workers(snapshot: Snapshot, node_id: str) -> bool:
     """Workers that count as dead but still run there use memory that no reservation shows."""
     known = {
         worker.id
@@ -135,7 +137,7 @@ def _node(snapshot: Snapshot, node_id: str, workers: tuple[Worker, ...]) -> Node
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
-        holdings=tuple(_holding(snapshot, worker) for worker in workers),
+        cache_pins=tuple(_cache_pin(snapshot, worker) for worker in workers),
         num_fetches=node.num_fetches + num_fetches,
         num_standbys=max(0, node.num_standbys - num_launches),  # each may take one
     )
@@ -151,7 +153,7 @@ def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[D
     )
 
 
-def _holding(snapshot: Snapshot, worker: Worker) -> Holding:
+def _cache_pin(snapshot: Snapshot, worker: Worker) -> CachePin:
     summary = snapshot.summaries.get(worker.manifest_digest)
     sizes = {unit.digest: file_bytes(unit) for unit in summary.units} if summary else {}
-    return Holding(worker.id, {digest: sizes.get(digest, 0) for digest in worker.unit_digests})
+    return CachePin(worker.id, {digest: sizes.get(digest, 0) for digest in worker.unit_digests})

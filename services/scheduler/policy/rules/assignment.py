@@ -43,7 +43,7 @@ def _runs_suspect(snapshot: Snapshot, model_id: str) -> bool:
 
 def _is_open(snapshot: Snapshot, endpoint: Endpoint) -> bool:
     entry = endpoint.entry
-    if not endpoint.state.can_take_requests or snapshot.is_in_doubt(endpoint.id):
+    if not endpoint.state.can_take_requests or snapshot.has_unconfirmed_loss(endpoint.id):
         return False
     if entry is None or not entry.is_launch_due:
         return False  # nobody would listen before its weights are there

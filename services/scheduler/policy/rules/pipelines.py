@@ -10,16 +10,16 @@ from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.snapshot import Snapshot
 
 
-def link_stages(_snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
+def connect_stages(_snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
     """Whoever is not linked although both its neighbours are known."""
     ring = endpoint.member_workers
     if not endpoint.state.can_take_requests or not endpoint.is_whole or endpoint.num_stages < 2:
         return
     for index, worker in enumerate(ring):
         previous, following = _peer(ring[index - 1]), _peer(ring[(index + 1) % len(ring)])
-        if worker.is_linked or previous is None or following is None:
+        if worker.is_connected or previous is None or following is None:
             continue
-        yield d.LinkWorker(
+        yield d.ConnectWorker(
             endpoint.model_id, endpoint.id, worker.id, worker.node_id, previous, following
         )
 

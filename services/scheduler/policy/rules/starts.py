@@ -11,7 +11,7 @@ from libs.common.ids import derived_id
 from libs.common.states import EndpointState, ModelState, RequestOutcome
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
-from services.scheduler.policy.draft import Draft
+from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.autoscaler import wanted_endpoints
 from services.scheduler.policy.planning.feasibility import shortage
@@ -19,7 +19,7 @@ from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
 from services.scheduler.policy.planning.reclaim import outlast, reclaim
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
-from services.scheduler.policy.rules.ends import refuse
+from services.scheduler.policy.rules.request_ends import refuse
 from services.scheduler.policy.snapshot import Snapshot
 
 MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
@@ -38,30 +38,30 @@ class _Planning:
         return max(1, len(self.cluster.devices))
 
 
-def start_missing(draft: Draft, candidates: Iterable[str], memo: NodeMemo) -> bool:
+def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: NodeMemo) -> bool:
     """At most one start for each of the models; whether the next round has to go on.
 
     Planning has a budget, so that a round ends in good time; the next one goes on from there.
     """
-    snapshot = draft.snapshot
+    snapshot = builder.snapshot
     order = _in_order(snapshot, candidates)
     queue = snapshot.queue.keep_only(order)
     if not order:
-        draft.snapshot = snapshot.changed(queue=queue)
+        builder.snapshot = snapshot.changed(queue=queue)
         return False
-    draft.snapshot = snapshot.changed(queue=queue)
+    builder.snapshot = snapshot.changed(queue=queue)
     planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
-    draft.take(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
+    builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     reached = []
     for model_id in list(queue.next_up()):
-        draft.guard(model_id, _start, model_id, planning)
+        builder.apply_rule(model_id, _start, model_id, planning)
         reached.append(model_id)
         planning.budget_devices -= planning.cost_devices
         if planning.budget_devices <= 0:
             break
-    queue = draft.snapshot.queue.has_reached(reached)
+    queue = builder.snapshot.queue.has_reached(reached)
     is_unfinished = not queue.is_all_reached or bool(planning.started)
-    draft.snapshot = draft.snapshot.changed(queue=queue.end_pass())
+    builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return is_unfinished
 
 

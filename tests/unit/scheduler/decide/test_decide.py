@@ -130,7 +130,7 @@ def test_stages_are_introduced_once_all_have_registered(cluster: SmallCluster) -
         )
         cluster.hear_worker(worker.node_id, seen)
 
-    linked = [x for x in decide(cluster.snapshot(), SWEEP) if isinstance(x, d.LinkWorker)]
+    linked = [x for x in decide(cluster.snapshot(), SWEEP) if isinstance(x, d.ConnectWorker)]
 
     assert [(x.worker_id, x.previous.worker_id, x.following.worker_id) for x in linked] == [
         (endpoint.workers[0].id, endpoint.workers[1].id, endpoint.workers[1].id),

@@ -45,20 +45,20 @@ def test_only_facts_that_matter_wake_the_reconciler() -> None:
     log = HeartbeatLog(LivenessLog(0.0, 2.0))
     busy = observed(WorkerState.READY, num_running=1)
 
-    assert log.hear_agent(agent_heartbeat("boot-a", 1, busy), 1.0)
+    assert log.accept_agent(agent_heartbeat("boot-a", 1, busy), 1.0)
     more = observed(WorkerState.READY, num_running=2, kv_used_bytes=5)
-    assert not log.hear_agent(agent_heartbeat("boot-a", 2, more), 2.0)
-    assert log.hear_agent(agent_heartbeat("boot-a", 3, observed(WorkerState.READY)), 3.0)
-    assert log.hear_agent(agent_heartbeat("boot-a", 4), 4.0)
-    assert not log.hear_agent(agent_heartbeat("boot-a", 3, busy), 5.0)
+    assert not log.accept_agent(agent_heartbeat("boot-a", 2, more), 2.0)
+    assert log.accept_agent(agent_heartbeat("boot-a", 3, observed(WorkerState.READY)), 3.0)
+    assert log.accept_agent(agent_heartbeat("boot-a", 4), 4.0)
+    assert not log.accept_agent(agent_heartbeat("boot-a", 3, busy), 5.0)
 
 
 def test_a_snapshot_does_not_change_while_a_round_looks_at_it() -> None:
     log = HeartbeatLog(LivenessLog(0.0, 2.0))
-    log.hear_agent(agent_heartbeat("boot-a", 1, observed(WorkerState.READY)), 1.0)
+    log.accept_agent(agent_heartbeat("boot-a", 1, observed(WorkerState.READY)), 1.0)
     snapshot = log.snapshot()
 
-    log.hear_agent(agent_heartbeat("boot-b", 1), 2.0)
+    log.accept_agent(agent_heartbeat("boot-b", 1), 2.0)
 
     assert snapshot.worker(worker()) is not None
     assert snapshot.liveness.silence_s("agent node-1") == 0.0

@@ -1,6 +1,6 @@
 """The planner and the nodes' host caches: what fits where, and what never will."""
 
-from services.scheduler.policy.cluster import DeviceSize, Holding, Node
+from services.scheduler.policy.cluster import CachePin, DeviceSize, Node
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.planner import fits_in, plan
@@ -18,8 +18,8 @@ def caching(
     name: str, capacity: int, *, memory: int = 10_000_000, held: dict[str, int] | None = None
 ) -> Node:
     there = device(name, memory=memory)
-    holdings = (Holding(f"worker-{name}", held),) if held else ()
-    return Node(name, (there,), 1000, 0, frozenset(), False, capacity, holdings)
+    cache_pins = (CachePin(f"worker-{name}", held),) if held else ()
+    return Node(name, (there,), 1000, 0, frozenset(), False, capacity, cache_pins)
 
 
 def stages(found: Plan | NoRoom) -> list[str]:

@@ -1,5 +1,5 @@
 from libs.common.states import EndpointState
-from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint, Holding, Node
+from services.scheduler.policy.cluster import CachePin, Cluster, Deployable, Endpoint, Node
 from services.scheduler.policy.planning.memory import files_bytes
 from services.scheduler.policy.planning.reclaim import Reclaim, reclaim
 from tests.unit.scheduler.values import (
@@ -109,15 +109,15 @@ def test_nothing_goes_when_it_would_not_help() -> None:
     assert reclaim(_full("a"), (idle,), (idle,), _needing(60)) is None
 
 
-def _caching(node_id: str, capacity: int, *holdings: Holding) -> Node:
+def _caching(node_id: str, capacity: int, *cache_pins: CachePin) -> Node:
     there = device(node_id, memory=10_000)
-    return Node(there.node_id, (there,), 1000, 0, frozenset(), False, capacity, holdings)
+    return Node(there.node_id, (there,), 1000, 0, frozenset(), False, capacity, cache_pins)
 
 
 def test_what_an_idle_endpoint_holds_of_the_host_cache_is_room_too() -> None:
     wanted = _needing(400)
     capacity = files_bytes(wanted.summary) + 10
-    held = Holding("worker-idle-0", {"other": 11})
+    held = CachePin("worker-idle-0", {"other": 11})
     idle = _on("a", "idle", 50)
 
     found = reclaim(cluster(_caching("a", capacity, held)), (idle,), (idle,), wanted)

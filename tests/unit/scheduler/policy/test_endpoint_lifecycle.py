@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.policy.endpoint_lifecycle import Move, Situation, judge
+from services.scheduler.policy.endpoint_lifecycle import Action, Situation, due_action
 from tests.unit.scheduler.values import endpoint, worker
 
 DIED = Cause(CauseKind.PROCESS_EXITED)
@@ -20,42 +20,52 @@ DEAD = endpoint(state=EndpointState.FAILED, workers=(worker(is_desired=False),))
     ("endpoint_", "situation", "expected", "reason"),
     [
         (STARTING, Situation(), None, "it is under way"),
-        (STARTING, Situation(are_all_ready=True), Move.SERVE, "every worker is ready"),
-        (STARTING, Situation(failure=DIED), Move.FAIL, "a worker ended"),
-        (STARTING, Situation(is_stuck=True), Move.FAIL, "nothing moves"),
-        (STARTING, Situation(is_unwanted=True), Move.RELEASE, "nobody waits"),
+        (STARTING, Situation(are_all_ready=True), Action.SERVE, "every worker is ready"),
+        (STARTING, Situation(failure=DIED), Action.FAIL, "a worker ended"),
+        (STARTING, Situation(is_stuck=True), Action.FAIL, "nothing moves"),
+        (STARTING, Situation(is_unwanted=True), Action.RELEASE, "nobody waits"),
         (
             STARTING,
             Situation(is_unwanted=True, are_all_ready=True),
-            Move.SERVE,
+            Action.SERVE,
             "it is done, keep-alive decides now",
         ),
-        (STARTING, Situation(has_stale_context=True), Move.RELEASE, "another one has to start"),
+        (
+            STARTING,
+            Situation(has_stale_context=True),
+            Action.RELEASE,
+            "another one has to start",
+        ),
         (
             SERVING,
             Situation(has_stale_context=True),
-            Move.DRAIN,
+            Action.DRAIN,
             "another takes new requests",
         ),
         (SERVING, Situation(), None, "it serves"),
-        (SERVING, Situation(is_idle_for_long=True), Move.DRAIN, "keep-alive is over"),
-        (SERVING, Situation(is_unwanted=True), Move.DRAIN, "the model is being deleted"),
-        (SERVING, Situation(failure=DIED, is_idle_for_long=True), Move.FAIL, "dead is dead"),
+        (SERVING, Situation(is_idle_for_long=True), Action.DRAIN, "keep-alive is over"),
+        (SERVING, Situation(is_unwanted=True), Action.DRAIN, "the model is being deleted"),
+        (
+            SERVING,
+            Situation(failure=DIED, is_idle_for_long=True),
+            Action.FAIL,
+            "dead is dead",
+        ),
         (SERVING, Situation(is_stuck=True), None, "only starts can be stuck"),
         (DRAINING, Situation(), None, "requests are still running"),
-        (DRAINING, Situation(is_drained=True), Move.RELEASE, "nothing runs any more"),
-        (DRAINING, Situation(failure=DIED), Move.FAIL, "it died while draining"),
+        (DRAINING, Situation(is_drained=True), Action.RELEASE, "nothing runs any more"),
+        (DRAINING, Situation(failure=DIED), Action.FAIL, "it died while draining"),
         (RELEASED, Situation(is_drained=True), None, "released once is enough"),
-        (RELEASED, Situation(are_all_gone=True), Move.STOP, "every worker is gone"),
+        (RELEASED, Situation(are_all_gone=True), Action.STOP, "every worker is gone"),
         (DEAD, Situation(failure=DIED, are_all_gone=True), None, "it ended already"),
     ],
 )
 def test_the_next_move(
-    endpoint_: Endpoint, situation: Situation, expected: Move | None, reason: str
+    endpoint_: Endpoint, situation: Situation, expected: Action | None, reason: str
 ) -> None:
-    verdict = judge(endpoint_, situation)
+    due = due_action(endpoint_, situation)
 
-    assert (verdict.move if verdict else None) == expected, reason
+    assert (due.action if due else None) == expected, reason
 
 
 @given(
@@ -76,11 +86,11 @@ def test_the_next_move(
 def test_a_finished_endpoint_never_moves_and_a_failure_always_has_its_cause(
     state: EndpointState, is_desired: bool, situation: Situation
 ) -> None:
-    verdict = judge(endpoint(state=state, workers=(worker(is_desired=is_desired),)), situation)
+    due = due_action(endpoint(state=state, workers=(worker(is_desired=is_desired),)), situation)
 
     if state.is_finished:
-        assert verdict is None
-    if verdict is not None and verdict.move is Move.FAIL:
-        assert verdict.cause
-    if verdict is not None and verdict.move is Move.STOP:
+        assert due is None
+    if due is not None and due.action is Action.FAIL:
+        assert due.cause
+    if due is not None and due.action is Action.STOP:
         assert state is EndpointState.DRAINING and situation.are_all_gone

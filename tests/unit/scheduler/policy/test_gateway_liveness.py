@@ -25,7 +25,7 @@ class Listening:
             self.now_s += 1
             for gateway_id in (*speaking, "bystander-1"):
                 beat = GatewayHeartbeat(gateway_id=gateway_id, request_ids=())
-                self.log.hear_gateway(beat, self.now_s)
+                self.log.accept_gateway(beat, self.now_s)
 
 
 def test_a_silent_gateway_is_lost_after_the_whole_time() -> None:

@@ -1,4 +1,4 @@
-"""A round's decisions while they are made, each one seeing what was decided before. Pure."""
+"""Collects a round's decisions, each one seeing what was decided before. Pure."""
 
 import traceback
 from collections.abc import Callable, Iterable
@@ -8,18 +8,20 @@ from services.scheduler.policy.effects import after
 from services.scheduler.policy.snapshot import Snapshot
 
 
-class Draft:
+class DecisionBuilder:
+    """A round's decisions so far, and the snapshot that they lead to."""
+
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot  # as it will be once what is decided so far is carried out
         self.decisions: list[d.Decision] = []
         self._skipped: set[str] = set()
 
-    def take(self, decisions: Iterable[d.Decision]) -> None:
+    def add(self, decisions: Iterable[d.Decision]) -> None:
         for decision in decisions:
             self.snapshot = after(self.snapshot, (decision,))
             self.decisions.append(decision)
 
-    def guard(
+    def apply_rule(
         self, model_id: str, rule: Callable[..., Iterable[d.Decision]], *arguments: object
     ) -> None:
         """Decide about one model by `rule(snapshot, *arguments)`, or not at all in this round: a

@@ -12,25 +12,25 @@ from libs.common.states import WorkerState
 
 
 @dataclass(frozen=True)
-class Movement:
+class StartActivity:
     """What was last seen to move of a start, and when."""
 
     facts: object  # compared only
     at_s: float
 
 
-def movement(
-    before: Movement | None,
+def start_activity(
+    before: StartActivity | None,
     workers: Iterable[WorkerObserved],
     fetches: Iterable[FetchObserved | None],
     now_s: float,
-) -> Movement:
+) -> StartActivity:
     """The same as before while nothing about the start has changed."""
     facts = (
         tuple(map(_progress_of, workers)),
         tuple((f.state, f.bytes_done, len(f.steps)) for f in fetches if f is not None),
     )
-    return before if before is not None and before.facts == facts else Movement(facts, now_s)
+    return before if before is not None and before.facts == facts else StartActivity(facts, now_s)
 
 
 def _progress_of(worker: WorkerObserved) -> object:

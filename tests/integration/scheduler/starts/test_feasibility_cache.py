@@ -9,7 +9,7 @@ import pytest_asyncio
 from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
 from libs.common.states import ModelState
 from libs.common.testing.bus import FakeClock
-from services.scheduler.intake.feasibility import Feasibility, FeasibilityCache
+from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
@@ -50,8 +50,8 @@ class Intake:
             cached_units=(),
             fetches=(),
         )
-        self.log.hear_agent(agent, self.clock.monotonic_s())
-        self.log.hear_fetcher(fetcher, self.clock.monotonic_s())
+        self.log.accept_agent(agent, self.clock.monotonic_s())
+        self.log.accept_fetcher(fetcher, self.clock.monotonic_s())
         async with self.world.database.transaction() as session:
             await nodes.create(session, [node_id])
             await nodes.record_agents(session, [agent])

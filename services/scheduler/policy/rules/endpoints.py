@@ -7,12 +7,17 @@ from libs.common.bus.messages import WorkerObserved
 from libs.common.states import EndpointState, ModelState, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Demand, Endpoint, Model, Worker
-from services.scheduler.policy.endpoint_lifecycle import Move, Situation, Verdict, judge
+from services.scheduler.policy.endpoint_lifecycle import (
+    Action,
+    DueAction,
+    Situation,
+    due_action,
+)
 from services.scheduler.policy.failures import backoff
 from services.scheduler.policy.failures.diagnosis import Finding, Gone, Present, diagnose
 from services.scheduler.policy.failures.failure_attribution import RootCause, find_root
 from services.scheduler.policy.failures.node_faults import NodeFault
-from services.scheduler.policy.failures.start_deadline import Movement, movement
+from services.scheduler.policy.failures.start_stall import StartActivity, start_activity
 from services.scheduler.policy.idleness import Idleness, idleness
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.snapshot import Snapshot
@@ -50,7 +55,7 @@ class Diagnosed:
         return is_whole and all(seen.state is state for seen in present)
 
 
-def settle(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
+def reconcile_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
     """Every finding about its workers, and its next move."""
     diagnosed, model = diagnosis_of(snapshot, endpoint), snapshot.models[endpoint.model_id]
     root = diagnosed.root
@@ -60,13 +65,13 @@ def settle(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:
     yield from _findings(diagnosed)
     idle = idleness(snapshot, endpoint, diagnosed.present)
     yield from _idleness(snapshot, endpoint, idle)
-    moved = _movement(snapshot, diagnosed)
-    if moved is not None and moved != snapshot.movements.get(endpoint.id):
-        yield d.NoteMovement(model.id, endpoint.id, moved)
+    moved = _activity(snapshot, diagnosed)
+    if moved is not None and moved != snapshot.start_activities.get(endpoint.id):
+        yield d.RecordStartActivity(model.id, endpoint.id, moved)
     situation = _situation(snapshot, diagnosed, model, idle, moved)
-    verdict = judge(endpoint, situation)
-    if verdict is not None:
-        yield _decision(snapshot, endpoint, model, verdict)
+    due = due_action(endpoint, situation)
+    if due is not None:
+        yield _decision(snapshot, endpoint, model, due)
 
 
 def diagnosis_of(snapshot: Snapshot, endpoint: Endpoint) -> Diagnosed:
@@ -112,18 +117,18 @@ def _has_changed(worker: Worker, observed: WorkerObserved) -> bool:
 def _idleness(snapshot: Snapshot, endpoint: Endpoint, idle: Idleness) -> Iterator[d.Decision]:
     if idle.is_busy and endpoint.idle_since_s is not None:
         yield d.MarkBusy(endpoint.model_id, endpoint.id)
-    elif idle.is_news:
+    elif idle.differs_from_row:
         assert idle.idle_s is not None
         yield d.MarkIdle(endpoint.model_id, endpoint.id, idle.idle_s)
 
 
-def _movement(snapshot: Snapshot, diagnosed: Diagnosed) -> Movement | None:
+def _activity(snapshot: Snapshot, diagnosed: Diagnosed) -> StartActivity | None:
     endpoint = diagnosed.endpoint
     if endpoint.state is not EndpointState.STARTING:
         return None
     fetches = [snapshot.observed.fetch(worker) for worker in endpoint.member_workers]
-    before = snapshot.movements.get(endpoint.id)
-    return movement(before, diagnosed.present, fetches, snapshot.now_s)
+    before = snapshot.start_activities.get(endpoint.id)
+    return start_activity(before, diagnosed.present, fetches, snapshot.now_s)
 
 
 def _situation(
@@ -131,7 +136,7 @@ def _situation(
     diagnosed: Diagnosed,
     model: Model,
     idle: Idleness,
-    moved: Movement | None,
+    moved: StartActivity | None,
 ) -> Situation:
     endpoint, root = diagnosed.endpoint, diagnosed.root
     demand, progress = snapshot.demand(model.id), progress_of(snapshot, endpoint)
@@ -186,42 +191,42 @@ def _describe(diagnosed: Diagnosed, progress: StartProgress) -> str:
     return f"{states}; {progress.bytes_done} of {progress.bytes_total} bytes fetched"
 
 
-def _decision(snapshot: Snapshot, endpoint: Endpoint, model: Model, verdict: Verdict) -> d.Decision:
-    match verdict.move:
-        case Move.FAIL:
-            return _failure(snapshot, endpoint, model, verdict)
-        case Move.SERVE:
+def _decision(snapshot: Snapshot, endpoint: Endpoint, model: Model, due: DueAction) -> d.Decision:
+    match due.action:
+        case Action.FAIL:
+            return _failure(snapshot, endpoint, model, due)
+        case Action.SERVE:
             fetches = [snapshot.observed.fetch(worker) for worker in endpoint.member_workers]
             from_cache = sum(fetch.bytes_from_cache for fetch in fetches if fetch is not None)
             is_idle = snapshot.num_assigned(endpoint.id) == 0
             return d.ServeEndpoint(model.id, endpoint.id, from_cache, is_idle)
-        case Move.STOP:
+        case Action.STOP:
             return d.FinishEndpoint(model.id, endpoint.id)
-        case Move.DRAIN:
-            return d.DrainEndpoint(model.id, endpoint.id, verdict.meaning)
-        case Move.RELEASE:
-            return d.StopWorkers(model.id, endpoint.id, verdict.cause)
+        case Action.DRAIN:
+            return d.DrainEndpoint(model.id, endpoint.id, due.meaning)
+        case Action.RELEASE:
+            return d.StopWorkers(model.id, endpoint.id, due.cause)
 
 
 def _failure(
-    snapshot: Snapshot, endpoint: Endpoint, model: Model, verdict: Verdict
+    snapshot: Snapshot, endpoint: Endpoint, model: Model, due: DueAction
 ) -> d.FailEndpoint:
     """A failed start is counted against its model, unless its nodes are to blame."""
-    assert verdict.cause is not None, "a failure has a cause"
+    assert due.cause is not None, "a failure has a cause"
     series, fault = None, None
-    if not endpoint.has_been_ready and not verdict.cause.counts_against_model:
-        fault = _node_fault(endpoint, verdict)
+    if not endpoint.has_been_ready and not due.cause.counts_against_model:
+        fault = _node_fault(endpoint, due)
     elif not endpoint.has_been_ready:
         until_s = model.backoff_until_s
         remaining_s = None if until_s is None else until_s - snapshot.now_s
         series = backoff.after_failure(model.num_failed_starts, remaining_s)
-    suspects = frozenset(w.node_id for w in endpoint.workers if w.id == verdict.guilty_id)
+    suspects = frozenset(w.node_id for w in endpoint.workers if w.id == due.guilty_id)
     return d.FailEndpoint(
-        *(model.id, endpoint.id, verdict.cause, verdict.guilty_id, suspects, series, fault)
+        *(model.id, endpoint.id, due.cause, due.guilty_id, suspects, series, fault)
     )
 
 
-def _node_fault(endpoint: Endpoint, verdict: Verdict) -> NodeFault:
-    guilty = [worker for worker in endpoint.workers if worker.id == verdict.guilty_id]
+def _node_fault(endpoint: Endpoint, due: DueAction) -> NodeFault:
+    guilty = [worker for worker in endpoint.workers if worker.id == due.guilty_id]
     node_ids = frozenset(worker.node_id for worker in guilty or endpoint.workers)
     return NodeFault(endpoint.model_id, endpoint.id, node_ids)

@@ -11,7 +11,7 @@ from libs.common.states import EndpointState, FetchState, WorkerState
 from services.scheduler.policy.changes import SWEEP
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.decisions import FailEndpoint
-from services.scheduler.policy.failures.start_deadline import Movement
+from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
@@ -74,7 +74,7 @@ class Start:
         self.endpoint = endpoint(
             state=EndpointState.STARTING, has_been_ready=False, workers=workers
         )
-        self.movements: Mapping[str, Movement] = {}
+        self.start_activities: Mapping[str, StartActivity] = {}
 
     def is_stuck(
         self, now_s: float, seen: tuple[WorkerObserved, ...], *fetches: FetchObserved
@@ -86,10 +86,10 @@ class Start:
             fetches={"node-1": fetches},
             endpoints=(self.endpoint,),
             requests=(open_request(endpoint_id="endpoint-1"),),
-            movements=self.movements,
+            start_activities=self.start_activities,
         )
         decided = decide_round(now, SWEEP, NodeMemo())
-        self.movements = decided.snapshot.movements
+        self.start_activities = decided.snapshot.start_activities
         failed = [x for x in decided.decisions if isinstance(x, FailEndpoint)]
         assert all(decision.cause.kind is CauseKind.START_STALLED for decision in failed)
         return bool(failed)
