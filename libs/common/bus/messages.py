@@ -5,10 +5,16 @@ who may listen stands in `subjects.py`. Ids are `libs.common.ids` texts; duratio
 milliseconds because clocks of two nodes differ; wall times are UTC and only for people's eyes.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from libs.common.causes import Cause
 from libs.common.sampling import SamplingParameters
@@ -266,9 +272,9 @@ class DesiredReply(Message):
 class Step(Message):
     """One step of a cold start, by whoever did it. `ended_at` is None while it runs."""
 
-    name: Annotated[str, StringConstraints(max_length=64)]
-    started_at: datetime
-    ended_at: datetime | None = None
+    name: Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00]*$")]
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
     detail: Annotated[str, StringConstraints(max_length=200)] = ""
 
 

@@ -24,6 +24,7 @@ POOL_WAIT_S = 5.0
 _REFUSALS = ("22", "23", "54")
 # Those that pass by themselves: deadlocks and the like, no room, locks, operators, the system.
 _PASSING = ("40", "53", "55", "57", "58")
+_CONFLICTS = ("40",)  # deadlocks and serialization failures
 
 
 def driver_url(settings: DatabaseSettings) -> str:
@@ -122,6 +123,11 @@ def is_unavailability(exc: BaseException) -> bool:
     if isinstance(origin, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)):
         return True
     return _sqlstate(origin).startswith(_PASSING)
+
+
+def is_conflict(exc: BaseException) -> bool:
+    """Two transactions met, e.g. in a deadlock: what was rolled back may be tried again."""
+    return _sqlstate(_origin(exc)).startswith(_CONFLICTS)
 
 
 def is_refusal(exc: BaseException) -> bool:

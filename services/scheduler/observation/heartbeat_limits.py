@@ -1,4 +1,4 @@
-"""What a heartbeat may say at the door: what rows cannot hold would stop a round for everybody."""
+"""Validates heartbeats before they reach rows and plans, and could stop everybody's round."""
 
 from collections.abc import Iterator
 
@@ -30,6 +30,8 @@ def _agent_complaints(heartbeat: AgentHeartbeat) -> Iterator[str]:
     yield from _count("workers", len(heartbeat.workers), MAX_WORKERS)
     for device in heartbeat.devices:
         yield from _integers(device, "devices.")
+        if device.cores < 1:
+            yield f"devices.cores is {device.cores}, not 1 or more"
     if len({worker.worker_id for worker in heartbeat.workers}) < len(heartbeat.workers):
         yield "workers name one id twice"
     for worker in heartbeat.workers:

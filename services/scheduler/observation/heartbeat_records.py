@@ -2,7 +2,7 @@
 second costs few statements. What one node's heartbeat breaks costs that node alone."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Generic
@@ -15,7 +15,7 @@ from libs.common.bus.messages import (
     EngineObserved,
     FetcherHeartbeat,
 )
-from libs.common.records.database import is_unavailability
+from libs.common.records.database import is_conflict, is_unavailability
 from services.scheduler.policy.cluster import Device, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import gateway_of
@@ -68,6 +68,12 @@ class Recorded:
     changed_nodes: set[str] = field(default_factory=set)  # whose agent is another one now
     after_commit: list[Callable[[], None]] = field(default_factory=list)
 
+    def merge(self, other: "Recorded") -> None:
+        self.nodes |= other.nodes
+        self.devices |= other.devices
+        self.changed_nodes |= other.changed_nodes
+        self.after_commit += other.after_commit
+
 
 @dataclass
 class HeartbeatRecords:
@@ -87,23 +93,55 @@ class HeartbeatRecords:
         now_s: float,
     ) -> Recorded:
         """`records`: the nodes' rows as they are; one that has none gets one."""
-        recorded = Recorded(await self._created(session, observed, records))
-        known = {**records, **recorded.nodes}
+        created = await self._created(session, observed, records)
+        known = {**records, **created}
         agents = self._agents.unwritten(observed.agents)
         fetchers = self._fetchers.unwritten(observed.fetchers)
+        recorded = Recorded(dict(created))
+        tried = await self._try(session, observed, known, agents, fetchers)
+        if tried is not None:
+            recorded.merge(tried)
+        else:
+            logger.warning("heartbeats are recorded node by node")
+            for node_id in _node_ids(agents, fetchers):
+                tried = await self._try(
+                    session,
+                    observed,
+                    known,
+                    [beat for beat in agents if beat.node_id == node_id],
+                    [beat for beat in fetchers if beat.node_id == node_id],
+                )
+                recorded.merge(tried or Recorded())
+        await self._write_gateways(session, observed, now_s)
+        return recorded
+
+    async def _try(
+        self,
+        session: AsyncSession,
+        observed: Observed,
+        known: Mapping[str, NodeRecord],
+        agents: Sequence[AgentHeartbeat],
+        fetchers: Sequence[FetcherHeartbeat],
+    ) -> Recorded | None:
+        """Together, in one savepoint; None if that failed and nothing was written."""
+        recorded = Recorded()
+        if not agents and not fetchers:
+            return recorded
         try:
             async with session.begin_nested():
                 await self._write_all(session, recorded, known, agents, fetchers)
-            written = ({b.node_id for b in agents}, {b.node_id for b in fetchers})
         except Exception as exc:
-            if is_unavailability(exc):
+            if is_unavailability(exc) and not is_conflict(exc):
                 raise
-            logger.warning("heartbeats are recorded node by node: %r", exc)
-            recorded = Recorded(recorded.nodes)
-            written = await self._write_each(session, recorded, known, agents, fetchers)
-        recorded.after_commit.append(lambda: self._agents.remember(observed.agents, written[0]))
-        recorded.after_commit.append(lambda: self._fetchers.remember(observed.fetchers, written[1]))
-        await self._write_gateways(session, observed, now_s)
+            names = ", ".join(_node_ids(agents, fetchers))
+            logger.exception("heartbeats were not recorded, of: %s", names)
+            return None
+        of_agents = [beat.node_id for beat in agents]
+        of_fetchers = [beat.node_id for beat in fetchers]
+        recorded.after_commit += [
+            lambda: self._agents.remember(observed.agents, of_agents),
+            lambda: self._fetchers.remember(observed.fetchers, of_fetchers),
+        ]
         return recorded
 
     async def _created(
@@ -120,8 +158,8 @@ class HeartbeatRecords:
         session: AsyncSession,
         recorded: Recorded,
         known: Mapping[str, NodeRecord],
-        agents: list[AgentHeartbeat],
-        fetchers: list[FetcherHeartbeat],
+        agents: Sequence[AgentHeartbeat],
+        fetchers: Sequence[FetcherHeartbeat],
     ) -> None:
         await nodes.record_agents(session, agents)
         for agent in agents:
@@ -129,42 +167,6 @@ class HeartbeatRecords:
         await nodes.record_fetchers(session, fetchers)
         for fetcher in fetchers:
             await self._cached_units(session, recorded, fetcher)
-
-    async def _write_each(
-        self,
-        session: AsyncSession,
-        recorded: Recorded,
-        known: Mapping[str, NodeRecord],
-        agents: list[AgentHeartbeat],
-        fetchers: list[FetcherHeartbeat],
-    ) -> tuple[set[str], set[str]]:
-        written: tuple[set[str], set[str]] = (set(), set())
-        for agent in agents:
-            if await self._try(session, recorded, known, [agent], []):
-                written[0].add(agent.node_id)
-        for fetcher in fetchers:
-            if await self._try(session, recorded, known, [], [fetcher]):
-                written[1].add(fetcher.node_id)
-        return written
-
-    async def _try(
-        self,
-        session: AsyncSession,
-        recorded: Recorded,
-        known: Mapping[str, NodeRecord],
-        agents: list[AgentHeartbeat],
-        fetchers: list[FetcherHeartbeat],
-    ) -> bool:
-        try:
-            async with session.begin_nested():
-                await self._write_all(session, recorded, known, agents, fetchers)
-        except Exception as exc:
-            if is_unavailability(exc):
-                raise
-            node_ids = {beat.node_id for beat in agents} | {beat.node_id for beat in fetchers}
-            logger.exception("a heartbeat of node %s was not recorded", *node_ids)
-            return False
-        return True
 
     async def _agent_facts(
         self,
@@ -228,3 +230,7 @@ class HeartbeatRecords:
             id_ for id_ in observed.gateways if liveness.silence_s(gateway_of(id_)) <= limit_s
         ]
         await nodes.record_gateways(session, speaking)
+
+
+def _node_ids(agents: Sequence[AgentHeartbeat], fetchers: Sequence[FetcherHeartbeat]) -> list[str]:
+    return sorted({beat.node_id for beat in agents} | {beat.node_id for beat in fetchers})

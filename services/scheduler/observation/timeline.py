@@ -1,5 +1,6 @@
 """Collects the steps of cold starts from whoever reports them, and writes what is new."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,11 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import Step
 from libs.common.observability import telemetry
 from libs.common.observability.timeline import HOP
+from libs.common.records.database import is_conflict, is_unavailability
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.observed import Observed
 from services.scheduler.store import coldstarts
 from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_actor(fetch_id: str) -> str:
@@ -45,11 +49,29 @@ class Timeline:
         self, session: AsyncSession, observed: Observed, endpoints: Iterable[Endpoint]
     ) -> list[Callable[[], None]]:
         """Write what these endpoints' nodes newly say; what is returned is for after the commit."""
+        found = list(endpoints)
+        told = await self._try(session, observed, found)
+        if told is not None:
+            return told
+        logger.warning("steps are recorded endpoint by endpoint")
+        each = [await self._try(session, observed, [endpoint]) for endpoint in found]
+        return [remember for told in each for remember in told or ()]
+
+    async def _try(
+        self, session: AsyncSession, observed: Observed, endpoints: list[Endpoint]
+    ) -> list[Callable[[], None]] | None:
+        """Together; None if that failed and nothing was written."""
         after_commit: list[Callable[[], None]] = []
-        steps = [
-            step for endpoint in endpoints for step in self._news(observed, endpoint, after_commit)
-        ]
-        await coldstarts.record_steps(session, steps)
+        try:
+            steps = [s for e in endpoints for s in self._unwritten(observed, e, after_commit)]
+            if steps:
+                async with session.begin_nested():
+                    await coldstarts.record_steps(session, steps)
+        except Exception as exc:
+            if is_unavailability(exc) and not is_conflict(exc):
+                raise
+            logger.exception("steps of %d endpoints were not recorded", len(endpoints))
+            return None
         return after_commit
 
     def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
@@ -57,7 +79,7 @@ class Timeline:
         workers = [worker for endpoint in endpoints for worker in endpoint.workers]
         self._forget_all_but({id_ for w in workers for id_ in (w.id, w.fetch_id) if id_})
 
-    def _news(
+    def _unwritten(
         self, observed: Observed, endpoint: Endpoint, after_commit: list[Callable[[], None]]
     ) -> Iterable[ActorStep]:
         if endpoint.cold_start_id is None:

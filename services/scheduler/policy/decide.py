@@ -36,12 +36,18 @@ from services.scheduler.policy.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Decided:
-    """`snapshot`: once all decisions are carried out. `is_unfinished`: the next round shall follow
-    at once, there is more to decide."""
+    """`snapshot`: once all decisions are carried out. `has_unreached`: the budget for planning did
+    not reach every model that waits."""
 
     decisions: tuple[d.Decision, ...]
     snapshot: Snapshot
-    is_unfinished: bool
+    has_unreached: bool
+
+    @property
+    def is_unfinished(self) -> bool:
+        """The next round shall follow at once: there is more to decide."""
+        has_begun = any(isinstance(decision, d.StartEndpoint) for decision in self.decisions)
+        return self.has_unreached or has_begun
 
 
 def decide(snapshot: Snapshot, changed: Changed) -> tuple[d.Decision, ...]:
@@ -62,8 +68,8 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     _for_each_endpoint(builder, scope.endpoints, connect_stages)
     _for_each_endpoint(builder, scope.endpoints, launch_fetched)
     _for_each(builder, scope.models, assign_queued)
-    is_unfinished = _start(builder, changed, scope, memo)
-    return Decided(tuple(builder.decisions), builder.snapshot, is_unfinished)
+    has_unreached = _start(builder, changed, scope, memo)
+    return Decided(tuple(builder.decisions), builder.snapshot, has_unreached)
 
 
 @dataclass(frozen=True)

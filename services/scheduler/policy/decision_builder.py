@@ -2,10 +2,13 @@
 
 import traceback
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.effects import after
 from services.scheduler.policy.snapshot import Snapshot
+
+Answer = TypeVar("Answer")
 
 
 class DecisionBuilder:
@@ -36,6 +39,19 @@ class DecisionBuilder:
             self._skip(model_id, before)
             return
         self.decisions += found
+
+    def ask(
+        self, model_id: str, question: Callable[..., Answer], *arguments: object
+    ) -> Answer | None:
+        """The answer of `question(snapshot, *arguments)` about one model; None for one that is
+        skipped in this round, now or before."""
+        if model_id in self._skipped:
+            return None
+        try:
+            return question(self.snapshot, *arguments)
+        except Exception:  # as in `apply_rule`
+            self._skip(model_id, self.snapshot)
+            return None
 
     def _skip(self, model_id: str, before: Snapshot) -> None:
         self.snapshot = before

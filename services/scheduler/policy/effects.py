@@ -33,6 +33,7 @@ def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
     What becomes of requests is gathered: a thousand of them may be given away in a row.
     """
     requests: dict[str, OpenRequest | None] = {}
+    unlisted: list[d.NoteUnlisted] = []
     for decision in decisions:
         if isinstance(decision, d.AssignRequest):
             request = requests.get(decision.request_id) or snapshot.requests.get(
@@ -42,10 +43,12 @@ def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
                 requests[request.id] = replace(request, endpoint_id=decision.endpoint_id)
         elif isinstance(decision, d.EndRequest):
             requests[decision.request_id] = None
+        elif isinstance(decision, d.NoteUnlisted):
+            unlisted.append(decision)
         else:
             snapshot = _after(_with_requests(snapshot, requests), decision)
             requests = {}
-    return _with_requests(snapshot, requests)
+    return _unlisted(_with_requests(snapshot, requests), unlisted)
 
 
 def _with_requests(snapshot: Snapshot, changes: dict[str, OpenRequest | None]) -> Snapshot:
@@ -60,8 +63,6 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
             return _failed(snapshot, decision)
         case d.ServeEndpoint():
             return _serving(snapshot, decision)
-        case d.NoteUnlisted():
-            return _unlisted(snapshot, decision)
         case d.ClaimRoom(plan=plan, is_held=is_held):
             claim = snapshot.queue.hold if is_held else snapshot.queue.claim
             return snapshot.changed(queue=claim(decision.model_id, plan))
@@ -219,12 +220,15 @@ def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
     return _with_endpoint(snapshot, failed).changed(**changed)
 
 
-def _unlisted(snapshot: Snapshot, decision: d.NoteUnlisted) -> Snapshot:
+def _unlisted(snapshot: Snapshot, decisions: list[d.NoteUnlisted]) -> Snapshot:
+    if not decisions:
+        return snapshot
     since_s = dict(snapshot.unlisted_since_s)
-    if decision.is_listed:
-        since_s.pop(decision.request_id, None)
-    else:
-        since_s.setdefault(decision.request_id, snapshot.now_s)
+    for decision in decisions:
+        if decision.is_listed:
+            since_s.pop(decision.request_id, None)
+        else:
+            since_s.setdefault(decision.request_id, snapshot.now_s)
     return snapshot.changed(unlisted_since_s=since_s)
 
 

@@ -22,16 +22,19 @@ from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided, decide_round
+from services.scheduler.policy.decisions import SkipModel, StartEndpoint
 from services.scheduler.policy.effects import after
+from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.rounds.apply import Applied, Applier, RoundContext
+from services.scheduler.rounds.applied import Applied, RoundContext
+from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
-from services.scheduler.rounds.routes import RoutePublisher, routes_of
+from services.scheduler.rounds.routes import RoutePublisher
 from services.scheduler.store import accounts, desired, nodes
 from services.scheduler.store.fenced_transactions import FencedTransactions
 
@@ -72,47 +75,71 @@ class RoundLoop:
 
     async def _round(self) -> bool:
         """Whether another one shall follow at once."""
-        now_s = self.clock.monotonic_s()
-        is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
-        taken = self.changes.take()
+        taken = ChangeLog()
         try:
-            is_unfinished = await self._run_in_transaction(taken, now_s, is_sweep=is_sweep)
+            async with self.fenced.transaction() as session:
+                # Together, with nothing awaited between: what is heard later belongs to the next.
+                taken, observed = self.changes.take(), self.log.snapshot()
+                done = await self._carry_out(session, taken, observed)
         except BaseException:
             # Whether it committed is not known: the rows are the record.
             self.changes.put_back(taken)
             self._before_unknown_commit = self.snapshot or self._before_unknown_commit
             self.snapshot = None
             raise
-        if is_sweep:
-            self._swept_at_s = now_s
-        self.changes.is_continued |= is_unfinished
-        return is_unfinished
+        await self._follow_up(done)
+        return done.is_unfinished
 
-    async def _run_in_transaction(self, taken: ChangeLog, now_s: float, *, is_sweep: bool) -> bool:
-        async with self.fenced.transaction() as session:
-            observed, now_s = self.log.snapshot(), self.clock.monotonic_s()
-            snapshot = self.snapshot or await self._load(session, now_s)
-            recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
-            snapshot = _with_new_nodes(snapshot, recorded)
-            snapshot = await self.reader.refresh(
-                session, snapshot, observed, now_s, taken, is_sweep=is_sweep
-            )
-            changed = taken.changed(is_sweep=is_sweep)
-            decided = decide_round(snapshot, changed, self.memo)
-            moment = RoundContext(snapshot, self.clock.now())
-            applied = await self.applier.apply(session, moment, decided.decisions)
-            told = await self._record_steps(session, snapshot, changed)
-            written = _written(snapshot, decided, applied, recorded)
-            written, wanted = await self._raise_versions(session, written, applied, recorded)
-            await self._close_accounts(session, now_s)
-        self.snapshot, self._before_unknown_commit = written, None
-        for remember in (*recorded.after_commit, *applied.after_commit, *told):
+    async def _carry_out(
+        self, session: AsyncSession, taken: ChangeLog, observed: Observed
+    ) -> "_Done":
+        """The transaction's part of a round."""
+        now_s = self.clock.monotonic_s()
+        is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
+        snapshot = self.snapshot or await self._load(session, now_s)
+        recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
+        taken.nodes |= recorded.changed_nodes
+        snapshot = _with_new_nodes(snapshot, recorded)
+        snapshot = await self.reader.refresh(
+            session,
+            snapshot,
+            observed,
+            now_s,
+            taken,
+            is_sweep=is_sweep,
+            has_new_devices=bool(recorded.devices),
+        )
+        changed = taken.changed(is_sweep=is_sweep)
+        decided = decide_round(snapshot, changed, self.memo)
+        context = RoundContext(snapshot, self.clock.now())
+        applied = await self.applier.apply(session, context, decided.decisions)
+        told = await self._record_steps(session, snapshot, changed)
+        written = _written(snapshot, decided, applied, recorded)
+        written, wanted = await self._raise_versions(session, written, applied, recorded)
+        await self._close_accounts(session, now_s)
+        remember = [*recorded.after_commit, *applied.after_commit, *told]
+        return _Done(observed, is_sweep, decided, applied, written, wanted, remember)
+
+    async def _follow_up(self, done: "_Done") -> None:
+        """What follows the commit."""
+        self.snapshot, self._before_unknown_commit = done.written, None
+        if done.applied.is_out_of_date:
+            self._before_unknown_commit, self.snapshot = done.written, None
+        if done.is_sweep:
+            self._swept_at_s = done.written.now_s
+        self.changes.is_continued |= done.is_unfinished
+        self.changes.models |= done.applied.dropped_models
+        for remember in done.after_commit:
             remember()
-        self.changes.models |= applied.dropped_models
-        versions = {id_: record.desired_version for id_, record in written.nodes.items()}
-        self.sender.ensure(observed, wanted, versions)
-        await self._publish(written, applied)
-        return decided.is_unfinished
+        unsettled = _unsettled_nodes(done.written, done.decided, done.applied)
+        self.changes.nodes |= unsettled
+        versions = {
+            id_: record.desired_version
+            for id_, record in done.written.nodes.items()
+            if id_ not in unsettled
+        }
+        self.sender.ensure(done.observed, done.wanted, versions)
+        await self._publish(done.written, done.applied)
 
     async def _load(self, session: AsyncSession, now_s: float) -> Snapshot:
         snapshot, before = await self.reader.load(session, now_s), self._before_unknown_commit
@@ -154,16 +181,40 @@ class RoundLoop:
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""
-        routes = self.routes.due(routes_of(snapshot), snapshot.now_s)
-        progress = self.progress.due(snapshot)
-        for outgoing in [*applied.outgoing, *progress, *([routes] if routes else [])]:
+        for outgoing in applied.outgoing:
             await self._publish_one(outgoing)
+        for due in (self.routes.due, self.progress.due):
+            try:
+                hints = due(snapshot)
+            except Exception:  # a bug in what is only told must not undo what was decided
+                logger.exception("routes or progress are not told this time")
+                continue
+            for outgoing in hints:
+                await self._publish_one(outgoing)
 
     async def _publish_one(self, outgoing: Outgoing) -> None:
         try:
             await self.bus.publish(outgoing.subject, outgoing.token, outgoing.message)
         except BusError as exc:
             logger.warning("not published: %s", exc)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a round's transaction has done."""
+
+    observed: Observed
+    is_sweep: bool
+    decided: Decided
+    applied: Applied
+    written: Snapshot  # as the rows are now
+    wanted: list[NodeDesired]
+    after_commit: list[Callable[[], None]]
+
+    @property
+    def is_unfinished(self) -> bool:
+        has_begun = any(isinstance(x, StartEndpoint) for x in self.applied.decisions)
+        return self.decided.has_unreached or has_begun
 
 
 def _with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
@@ -179,10 +230,33 @@ def _with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
 def _written(
     snapshot: Snapshot, decided: Decided, applied: Applied, recorded: Recorded
 ) -> Snapshot:
-    """The snapshot as the rows are now."""
+    """The snapshot as the rows are now.
+
+    A node whose agent has restarted keeps its old boot in memory while a model on it was left out:
+    its workers have yet to be ended, and its agent must not be told to run them again.
+    """
+    unsettled = _unsettled_nodes(snapshot, decided, applied)
     if len(applied.decisions) == len(decided.decisions):
         snapshot = decided.snapshot
     else:
         queue = decided.snapshot.queue
         snapshot = after(snapshot, applied.decisions).changed(queue=queue)
-    return snapshot.changed(nodes={**snapshot.nodes, **recorded.nodes})
+    heard = {
+        id_: replace(record, agent_boot_id=snapshot.nodes[id_].agent_boot_id)
+        if id_ in unsettled
+        else record
+        for id_, record in recorded.nodes.items()
+    }
+    return snapshot.changed(nodes={**snapshot.nodes, **heard})
+
+
+def _unsettled_nodes(snapshot: Snapshot, decided: Decided, applied: Applied) -> set[str]:
+    """Nodes of models that a bug, or bad data, kept from being decided about in this round."""
+    models = {x.model_id for x in decided.decisions if isinstance(x, SkipModel)}
+    models |= applied.failed_models
+    return {
+        worker.node_id
+        for model_id in models
+        for endpoint in snapshot.endpoints.by("model", model_id)
+        for worker in endpoint.workers
+    }

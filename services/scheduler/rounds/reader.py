@@ -58,6 +58,7 @@ class SnapshotReader:
         log: ChangeLog,
         *,
         is_sweep: bool,
+        has_new_devices: bool = False,
     ) -> Snapshot:
         """With what others wrote and said meanwhile. Adds to `log` the models of its requests."""
         snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
@@ -66,13 +67,15 @@ class SnapshotReader:
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)
         missing = _digests(known) - snapshot.summaries.keys()
         summaries: Mapping[str, ModelSummary] = snapshot.summaries
-        if missing:
+        if missing and (is_sweep or log.models):
             summaries = {**summaries, **await self.summaries.of(session, missing)}
         if is_sweep and len(summaries) > MAX_SUMMARIES:
             kept = _digests(known) | _held_digests(snapshot)
             summaries = {digest: summaries[digest] for digest in kept & summaries.keys()}
         is_waited_for = any(True for _ in table.keys_of("queue"))
-        if is_waited_for and (is_sweep or log.nodes or log.models):
+        if not is_waited_for:
+            snapshot = snapshot.changed(sizes=())  # what nobody needs is not kept until it is old
+        elif is_sweep or has_new_devices or not snapshot.sizes:
             snapshot = snapshot.changed(sizes=await sizes.load_sizes(session))
         losses = {**log.losses, **snapshot.losses}
         return snapshot.changed(
@@ -104,6 +107,9 @@ class SnapshotReader:
         gone.update(r.id for model_id in log.models for r in before.by("model", model_id))
         log.models.update(before[id_].model_id for id_ in gone)
         log.models.update(request.model_id for request in found.values())
+        unknown = log.requests - found.keys() - gone
+        if unknown:  # warm ones, of which only their end is heard: their slots are free
+            log.models.update(await requests.load_model_ids(session, unknown))
         return before.updated({**dict.fromkeys(gone), **found})
 
     async def _models(

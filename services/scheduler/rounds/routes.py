@@ -48,16 +48,23 @@ class RoutePublisher:
     leader_epoch: int
     interval_s: float
     _last: Table | None = None
+    _of: tuple[object, ...] = ()  # what the last table was made of
     _sent_at_s: float = 0.0
 
-    def due(self, table: Table, now_s: float) -> Outgoing | None:
-        is_repeat = self._last is not None and now_s - self._sent_at_s < self.interval_s
+    def due(self, snapshot: Snapshot) -> list[Outgoing]:
+        """The route table, if it has changed or is to be repeated."""
+        is_recent = self._last is not None and snapshot.now_s - self._sent_at_s < self.interval_s
+        of = (snapshot.endpoints, dict(snapshot.losses), dict(snapshot.echoes_since_s))
+        if is_recent and of[0] is self._of[0] and of[1:] == self._of[1:]:
+            return []
+        table = routes_of(snapshot)
         bare = _without_loads(table)
-        if bare == self._last and is_repeat:
-            return None
-        self._last, self._sent_at_s = bare, now_s
+        self._of = of
+        if is_recent and bare == self._last:
+            return []
+        self._last, self._sent_at_s = bare, snapshot.now_s
         message = RoutesPublished(leader_epoch=self.leader_epoch, routes=table)
-        return Outgoing(ROUTES, None, message)
+        return [Outgoing(ROUTES, None, message)]
 
 
 def _without_loads(table: Table) -> Table:

@@ -1,5 +1,6 @@
 """What a node shall run and hold, computed from the rows of workers and fetches."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass, FetchPurpose
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
+
+logger = logging.getLogger(__name__)
 
 _WORKERS = (
     select(WorkerRow.node_id, WorkerRow.spec, EndpointRow.state)
@@ -43,16 +46,21 @@ async def load(
         return []
     workers = await _by_node(session, _WORKERS.where(is_one_of(WorkerRow.node_id, versions)))
     fetches = await _by_node(session, _FETCHES.where(is_one_of(FetchRow.node_id, versions)))
-    return [
-        NodeDesired(
-            node_id=node_id,
-            leader_epoch=leader_epoch,
-            version=version,
-            workers=tuple(map(_worker, workers[node_id])),
-            fetches=tuple(map(_fetch, fetches[node_id])),
-        )
-        for node_id, version in versions.items()
-    ]
+    found = []
+    for node_id, version in versions.items():
+        try:
+            found.append(
+                NodeDesired(
+                    node_id=node_id,
+                    leader_epoch=leader_epoch,
+                    version=version,
+                    workers=tuple(map(_worker, workers[node_id])),
+                    fetches=tuple(map(_fetch, fetches[node_id])),
+                )
+            )
+        except ValueError as exc:  # it is told nothing, rather than less than it shall run
+            logger.error("what node %s shall run cannot be read from rows: %s", node_id, exc)
+    return found
 
 
 async def _by_node(

@@ -1,5 +1,6 @@
 """Endpoints with members and workers: read whole when a leader begins, then kept in memory."""
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -17,6 +18,8 @@ from libs.common.records.tables import (
 from libs.common.states import EndpointState, FetchPurpose, MemberMemory, MemberRole, WorkerState
 from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
 from services.scheduler.store.ages import age_s, seconds
+
+logger = logging.getLogger(__name__)
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 # A union, where "or" would read every endpoint that there ever was.
@@ -91,21 +94,29 @@ _WORKERS = (
 async def load_fleet(session: AsyncSession, now_s: float) -> tuple[Endpoint, ...]:
     """Endpoints that live, and those that ended but still hold memory; oldest first."""
     members, workers = await _load_members(session), await _load_workers(session)
-    return tuple(
-        Endpoint(
-            id=row.id,
-            model_id=row.model_id,
-            epoch=row.epoch,
-            state=EndpointState(row.state),
-            max_slots=row.max_slots,
-            cold_start_id=row.cold_start_id,
-            has_been_ready=row.has_been_ready,
-            idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
-            generation=row.generation,
-            members=tuple(members[row.id]),
-            workers=tuple(workers[row.id]),
-        )
-        for row in await session.execute(_ENDPOINTS)
+    found = []
+    for row in await session.execute(_ENDPOINTS):
+        try:
+            found.append(_endpoint(row, members[row.id], workers[row.id], now_s))
+        except ValueError as exc:  # of another version of this software: it costs its own endpoint
+            logger.error("endpoint %s cannot be read from its rows: %s", row.id, exc)
+    return tuple(found)
+
+
+def _endpoint(row: Any, members: list[Any], workers: list[Any], now_s: float) -> Endpoint:
+    """Raises ValueError for words that this version does not know."""
+    return Endpoint(
+        id=row.id,
+        model_id=row.model_id,
+        epoch=row.epoch,
+        state=EndpointState(row.state),
+        max_slots=row.max_slots,
+        cold_start_id=row.cold_start_id,
+        has_been_ready=row.has_been_ready,
+        idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
+        generation=row.generation,
+        members=tuple(map(_member, members)),
+        workers=tuple(map(_worker, workers)),
     )
 
 
@@ -140,28 +151,30 @@ async def load_failures(
     )
 
 
-async def _load_members(session: AsyncSession) -> defaultdict[str, list[Member]]:
-    found: defaultdict[str, list[Member]] = defaultdict(list)
+async def _load_members(session: AsyncSession) -> defaultdict[str, list[Any]]:
+    found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in await session.execute(_MEMBERS):
-        found[row.endpoint_id].append(
-            Member(
-                row.worker_id,
-                MemberRole(row.role),
-                row.stage_index,
-                row.first_layer,
-                row.last_layer,
-                MemberMemory(row.memory),
-            )
-        )
+        found[row.endpoint_id].append(row)
     return found
 
 
-async def _load_workers(session: AsyncSession) -> defaultdict[str, list[Worker]]:
+async def _load_workers(session: AsyncSession) -> defaultdict[str, list[Any]]:
     """Of those with a reservation: a worker without one is gone."""
-    found: defaultdict[str, list[Worker]] = defaultdict(list)
+    found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in await session.execute(_WORKERS):
-        found[row.endpoint_id].append(_worker(row))
+        found[row.endpoint_id].append(row)
     return found
+
+
+def _member(row: Any) -> Member:
+    return Member(
+        row.worker_id,
+        MemberRole(row.role),
+        row.stage_index,
+        row.first_layer,
+        row.last_layer,
+        MemberMemory(row.memory),
+    )
 
 
 def _worker(row: Any) -> Worker:

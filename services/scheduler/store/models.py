@@ -62,7 +62,13 @@ async def load(session: AsyncSession, model_ids: Collection[str], now_s: float) 
     if not model_ids:
         return {}
     query = select(*_COLUMNS).where(is_one_of(ModelRow.id, model_ids))
-    return {row.id: _model(row._mapping, now_s) for row in await session.execute(query)}
+    found = {}
+    for row in await session.execute(query):
+        try:
+            found[row.id] = _model(row._mapping, now_s)
+        except ValueError as exc:  # of another version of this software: it costs its own model
+            logger.error("the row of model %s cannot be read: %s", row.id, exc)
+    return found
 
 
 async def load_summaries(

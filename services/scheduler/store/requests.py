@@ -26,7 +26,7 @@ from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
-# RepeatBatcher the condition of the partial index `ix_requests_open`, so that it is used.
+# Repeats the condition of the partial index `ix_requests_open`, so that it is used.
 IS_OPEN = RequestRow.state != RequestState.ENDED.value
 IS_QUEUED = and_(IS_OPEN, RequestRow.state == RequestState.QUEUED.value)
 IS_ASSIGNED = and_(IS_OPEN, RequestRow.state == RequestState.ASSIGNED.value)
@@ -212,6 +212,11 @@ async def load_open(
         )
         for row in rows
     }
+
+
+async def load_model_ids(session: AsyncSession, request_ids: Collection[str]) -> frozenset[str]:
+    query = select(RequestRow.model_id).where(is_one_of(RequestRow.id, request_ids))
+    return frozenset(await session.scalars(query.distinct()))
 
 
 def _request(row: RowMapping) -> Request:

@@ -1,23 +1,26 @@
 """Routes carry what the entry workers say of their load, which alone publishes nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 from libs.common.bus.messages import EngineLoad, RoutesPublished
 from libs.common.states import WorkerState
-from services.scheduler.rounds.routes import RoutePublisher, Table, routes_of
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.outgoing import Outgoing
+from services.scheduler.rounds.routes import RoutePublisher, routes_of
 from tests.unit.scheduler.values import endpoint, observed, snapshot, worker
 
 STAGES = (worker(), worker(id="worker-2", stage_index=1))
 
 
-def table(max_slots: int = 4, **load: Any) -> Table:
-    """Of one endpoint with two stages; the load is its entry's."""
+def as_of(max_slots: int = 4, **load: Any) -> Snapshot:
+    """One endpoint with two stages; the load is its entry's."""
     workers = (
         observed(WorkerState.READY, worker_id="worker-2"),
         observed(WorkerState.READY, **load),
     )
     fleet = (endpoint(workers=STAGES, max_slots=max_slots),)
-    return routes_of(snapshot(endpoints=fleet, workers={"node-1": workers}))
+    return snapshot(endpoints=fleet, workers={"node-1": workers})
 
 
 def test_a_route_carries_the_load_of_its_entry_worker() -> None:
@@ -29,7 +32,7 @@ def test_a_route_carries_the_load_of_its_entry_worker() -> None:
         "step_us": 7,
     }
 
-    (route,) = table(**load)["model-1"]
+    (route,) = routes_of(as_of(**load))["model-1"]
 
     assert route.load == EngineLoad(**load)
 
@@ -42,10 +45,13 @@ def test_a_route_without_a_heartbeat_has_no_load() -> None:
 def test_a_load_alone_waits_for_the_next_repetition() -> None:
     publisher = RoutePublisher(leader_epoch=1, interval_s=5.0)
 
-    assert publisher.due(table(step_us=1), 10.0) is not None
-    assert publisher.due(table(step_us=2, num_running=1), 14.9) is None
-    repeated = publisher.due(table(step_us=3), 15.0)
-    assert repeated is not None and isinstance(repeated.message, RoutesPublished)
+    def due(now_s: float, max_slots: int = 4, **load: int) -> list[Outgoing]:
+        return publisher.due(replace(as_of(max_slots=max_slots, **load), now_s=now_s))
+
+    assert due(10.0, step_us=1)
+    assert not due(14.9, step_us=2, num_running=1)
+    (repeated,) = due(15.0, step_us=3)
+    assert isinstance(repeated.message, RoutesPublished)
     (route,) = repeated.message.routes["model-1"]
     assert route.load is not None and route.load.step_us == 3
-    assert publisher.due(table(max_slots=5), 15.1) is not None
+    assert due(15.1, max_slots=5)

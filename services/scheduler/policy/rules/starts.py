@@ -5,7 +5,7 @@ may take what else there is.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from libs.common.ids import derived_id
 from libs.common.states import EndpointState, ModelState, RequestOutcome
@@ -31,7 +31,6 @@ class _Planning:
 
     cluster: Cluster
     budget_devices: int
-    started: set[str] = field(default_factory=set)
 
     @property
     def cost_devices(self) -> int:
@@ -39,12 +38,12 @@ class _Planning:
 
 
 def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: NodeMemo) -> bool:
-    """At most one start for each of the models; whether the next round has to go on.
+    """At most one start for each of the models; whether some were not reached.
 
     Planning has a budget, so that a round ends in good time; the next one goes on from there.
     """
     snapshot = builder.snapshot
-    order = _in_order(snapshot, candidates)
+    order = _in_order(builder, candidates)
     queue = snapshot.queue.keep_only(order)
     if not order:
         builder.snapshot = snapshot.changed(queue=queue)
@@ -60,9 +59,8 @@ def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: Nod
         if planning.budget_devices <= 0:
             break
     queue = builder.snapshot.queue.has_reached(reached)
-    is_unfinished = not queue.is_all_reached or bool(planning.started)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
-    return is_unfinished
+    return not queue.is_all_reached
 
 
 def lacks_endpoint(snapshot: Snapshot, model_id: str) -> bool:
@@ -75,12 +73,18 @@ def lacks_endpoint(snapshot: Snapshot, model_id: str) -> bool:
     return wanted_endpoints(model, demand, in_flight, len(live)) > len(live)
 
 
-def _in_order(snapshot: Snapshot, candidates: Iterable[str]) -> list[str]:
+def _in_order(builder: DecisionBuilder, candidates: Iterable[str]) -> list[str]:
     """Models that need an endpoint: a first one before another one, then who waits longest."""
-    lacking = [id_ for id_ in candidates if lacks_endpoint(snapshot, id_)]
-    waited_s = {id_: snapshot.demand(id_).waited_s for id_ in lacking}
-    num_live = {id_: len(_live(snapshot, id_)) for id_ in lacking}
-    return sorted(lacking, key=lambda id_: (num_live[id_], -waited_s[id_], id_))
+    ranks = {id_: builder.ask(id_, _rank, id_) for id_ in candidates}
+    return sorted(
+        (id_ for id_, rank in ranks.items() if rank is not None), key=lambda id_: (ranks[id_], id_)
+    )
+
+
+def _rank(snapshot: Snapshot, model_id: str) -> tuple[int, float] | None:
+    if not lacks_endpoint(snapshot, model_id):
+        return None
+    return (len(_live(snapshot, model_id)), -snapshot.demand(model_id).waited_s)
 
 
 def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:
@@ -107,7 +111,6 @@ def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d
         return
     begun = _start_of(snapshot, model_id, choice.plan, choice)
     planning.cluster = with_plans(planning.cluster, [choice.plan])
-    planning.started.add(model_id)
     yield begun
 
 
@@ -162,7 +165,7 @@ def _make_room(
         yield from refuse(waiting, RequestOutcome.MODEL_FAILED, "no_capacity", missing)
         return
     endpoints = tuple(snapshot.endpoints)
-    idle = [endpoint for endpoint in endpoints if _may_go(snapshot, endpoint)]
+    idle = [endpoint for endpoint in endpoints if _may_be_reclaimed(snapshot, endpoint)]
     found = reclaim(cluster, endpoints, idle, deployable)
     for victim in () if found is None else found.victims:
         why = f"gives way to model {model.name}"
@@ -184,10 +187,11 @@ def _claim(
     return d.ClaimRoom(model_id, held, is_held=True)
 
 
-def _may_go(snapshot: Snapshot, endpoint: Endpoint) -> bool:
+def _may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint) -> bool:
     idle_s = endpoint.idle_s(snapshot.now_s)
     is_idle = idle_s is not None and idle_s >= MIN_IDLE_S
-    demand = snapshot.demand(endpoint.model_id)
-    is_wanted = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id) > 0
     may_end = endpoint.state in (EndpointState.STANDALONE, EndpointState.PIPELINED)
-    return may_end and is_idle and not is_wanted
+    if not may_end or not is_idle or snapshot.num_assigned(endpoint.id):
+        return False
+    demand = snapshot.demand(endpoint.model_id)
+    return demand.num_waiting + demand.num_unheard == 0

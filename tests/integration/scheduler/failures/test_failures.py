@@ -348,3 +348,20 @@ async def test_the_timeline_has_the_steps_of_everybody_who_took_part(world: Worl
     )
     assert row.request_id == "request-1" and row.ready_at and row.ended_at and row.weight_bytes
     assert await world.value("SELECT cold_start_id FROM requests") is not None
+
+
+async def test_an_agent_that_restarts_while_a_round_waits_for_its_turn_is_noticed(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1")
+    endpoint_id = await world.start_endpoint(await world.add_model())
+    fenced = world.leader.controller.submissions.fenced
+
+    async with fenced.transaction():
+        beats = node.agent.sequence
+        await eventually(lambda: node.agent.sequence > beats + 3, what="a round that waits")
+        node.agent.restart()
+        beats = node.agent.sequence
+        await eventually(lambda: node.agent.sequence > beats + 1, what="words of the new boot")
+
+    await world.until_state(endpoint_id, "FAILED")

@@ -315,6 +315,12 @@ def _poison_model(cluster: SmallCluster) -> None:
     cluster.add_request(a_request("request-of-poison", "poison"))
 
 
+def _poison_row(cluster: SmallCluster) -> None:
+    """No request ever fits on its endpoints, which a row of old may say."""
+    cluster.add_model(a_model("poison", max_slots=0), summary())
+    cluster.add_request(a_request("request-of-poison", "poison"))
+
+
 def _poison_node(cluster: SmallCluster) -> None:
     """Its heartbeat holds what no door would have let in."""
     cluster.add_node("node-poison", memory_bytes=10**6)
@@ -322,7 +328,7 @@ def _poison_node(cluster: SmallCluster) -> None:
     cluster.fetchers["node-poison"] = beat.model_copy(update={"fetches": None})
 
 
-@pytest.mark.parametrize("poison", [_poison_model, _poison_node])
+@pytest.mark.parametrize("poison", [_poison_model, _poison_row, _poison_node])
 def test_one_poisoned_model_or_node_changes_nothing_for_the_others(
     cluster: SmallCluster, poison: object
 ) -> None:

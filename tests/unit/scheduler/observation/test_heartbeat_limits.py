@@ -68,6 +68,10 @@ def _worker(**changes: Any) -> AgentHeartbeat:
             agent(devices=(DeviceObserved(index=0, kind="cpu", memory_bytes=1, cores=1),) * 300),
             f"devices are 300, more than {MAX_DEVICES}",
         ),
+        (
+            agent(devices=(DeviceObserved(index=0, kind="cpu", memory_bytes=1, cores=0),)),
+            "devices.cores",
+        ),
         (agent(workers=(WorkerObserved(**WORKER),) * 2), "workers name one id twice"),
         (_worker(pid=2**70), "workers.pid"),
         (_worker(address="tcp://" + "x" * 300), "workers.address"),
