@@ -25,6 +25,7 @@ from libs.common.states import (
     FetchState,
     FinishReason,
     ImportState,
+    MemberRole,
     WorkerState,
 )
 
@@ -216,6 +217,8 @@ class WorkerSpec(Message):
     endpoint_epoch: int
     model_id: Id
     manifest_digest: Digest
+    generation: int = Field(ge=1)  # of its endpoint, in which it has this part
+    role: MemberRole
     stage_index: int = Field(ge=0)
     num_stages: int = Field(ge=1)
     engine: EngineKind = EngineKind.STAGE

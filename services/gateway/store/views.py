@@ -65,6 +65,7 @@ class EndpointView:
     model: str
     parent_id: str | None
     epoch: int
+    generation: int
     state: str
     cause: str | None
     cause_kind: str | None

@@ -101,6 +101,8 @@ def _spec(
         endpoint_epoch=FIRST_EPOCH,
         model_id=model.id,
         manifest_digest=deployable.manifest_digest,
+        generation=FIRST_GENERATION,
+        role=members_of(decision)[stage_index].role,
         stage_index=stage_index,
         num_stages=len(plan.stages),
         engine=model.engine,

@@ -18,7 +18,7 @@ from libs.common.bus.subjects import NODE_DESIRED_AGENT
 from libs.common.cancellation import cancel_all
 from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
-from libs.common.states import FetchClass, WorkerState
+from libs.common.states import FetchClass, MemberRole, WorkerState
 from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
 from services.worker.agent.device_monitor import measure_regularly
 from services.worker.agent.engine_meter import EngineMeter
@@ -128,7 +128,7 @@ class Agent:
             limits=self._limits,
             meter=self._meter,
         )
-        if spec.stage_index == 0:
+        if spec.role is MemberRole.ENTRY:
             await self._open_bridge(worker)
         self._workers[spec.worker_id] = worker
         start = start_frame(spec, device, self._fetcher_socket, self._data_plane, fetch_class)

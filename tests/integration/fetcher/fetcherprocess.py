@@ -29,7 +29,7 @@ from libs.common.bus.subjects import (
 from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.errors import BusError
 from libs.common.settings import ObjectStoreSettings
-from libs.common.states import FetchClass, FetchPurpose, FetchState, ImportState
+from libs.common.states import FetchClass, FetchPurpose, FetchState, ImportState, MemberRole
 from libs.common.weights.unitclient import SOCKET_NAME
 from tests.integration.servers import RunningNats
 from tests.unit.fetcher.worlds import eventually
@@ -171,6 +171,8 @@ def worker_of(model: ImportProgressed) -> WorkerSpec:
         endpoint_epoch=1,
         model_id="model-1",
         manifest_digest=fetch.manifest_digest,
+        generation=1,
+        role=MemberRole.ENTRY,
         stage_index=0,
         num_stages=1,
         layers=LayerRange(first_layer=0, last_layer=1),

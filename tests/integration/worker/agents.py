@@ -29,7 +29,7 @@ from libs.common.bus.subjects import (
     Service,
 )
 from libs.common.sampling import SamplingParameters
-from libs.common.states import WorkerState
+from libs.common.states import MemberRole, WorkerState
 from tests.integration.servers import RunningNats
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 
@@ -130,6 +130,8 @@ class Cluster:
             "endpoint_epoch": 1,
             "model_id": "model-a",
             "manifest_digest": self._model.manifest_digest,
+            "generation": 1,
+            "role": MemberRole.ENTRY,
             "stage_index": 0,
             "num_stages": 1,
             "layers": LayerRange(first_layer=0, last_layer=self._model.num_layers),

@@ -1,7 +1,7 @@
 """Two stages of one endpoint on one agent, introduced to each other as the scheduler does it."""
 
 from libs.common.bus.messages import LayerRange, Peer, WorkerObserved, WorkerSpec
-from libs.common.states import WorkerState
+from libs.common.states import MemberRole, WorkerState
 from tests.integration.worker.agents import Cluster
 
 
@@ -10,6 +10,7 @@ def stages(cluster: Cluster) -> list[WorkerSpec]:
         cluster.spec(
             f"stage-{index}",
             endpoint_id="endpoint-of-pipeline",
+            role=MemberRole.ENTRY if index == 0 else MemberRole.FOLLOWER,
             stage_index=index,
             num_stages=2,
             layers=LayerRange(first_layer=index, last_layer=index + 1),

@@ -9,7 +9,7 @@ from pathlib import Path
 from libs.common.bus.messages import FetchObserved, FetchSpec, LayerRange, NodeDesired, WorkerSpec
 from libs.common.clock import SystemClock
 from libs.common.objectstore.objectstore import ObjectStore
-from libs.common.states import FetchClass, FetchPurpose
+from libs.common.states import FetchClass, FetchPurpose, MemberRole
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import Manifest, UnitEntry, UnitKind, manifest_key
 from libs.common.weights.manifest_json import encode_manifest, manifest_digest
@@ -68,6 +68,8 @@ class StoredModel:
             endpoint_epoch=1,
             model_id="model-1",
             manifest_digest=self.digest,
+            generation=1,
+            role=MemberRole.ENTRY,
             stage_index=0,
             num_stages=1,
             layers=LayerRange(first_layer=0, last_layer=self.manifest.num_layers),

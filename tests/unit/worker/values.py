@@ -4,6 +4,7 @@ from typing import Any
 
 from libs.common.bus.messages import Generate, LayerRange, WorkerSpec
 from libs.common.sampling import SamplingParameters
+from libs.common.states import MemberRole
 
 
 def worker_spec(worker_id: str = "worker-a", **changed: Any) -> WorkerSpec:
@@ -13,6 +14,8 @@ def worker_spec(worker_id: str = "worker-a", **changed: Any) -> WorkerSpec:
         "endpoint_epoch": 1,
         "model_id": "model-a",
         "manifest_digest": "0" * 64,
+        "generation": 1,
+        "role": MemberRole.FOLLOWER if changed.get("stage_index") else MemberRole.ENTRY,
         "stage_index": 0,
         "num_stages": 1,
         "layers": LayerRange(first_layer=0, last_layer=2),

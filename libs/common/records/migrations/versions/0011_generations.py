@@ -51,6 +51,16 @@ def upgrade() -> None:
         FROM workers JOIN endpoints ON endpoints.id = workers.endpoint_id
         """
     )
+    # What nodes are told of workers that live, from now on with their part.
+    op.execute(
+        """
+        UPDATE workers SET spec = workers.spec || jsonb_build_object(
+            'generation', 1,
+            'role', CASE WHEN workers.stage_index = 0 THEN 'entry' ELSE 'follower' END)
+        WHERE workers.is_desired OR EXISTS (
+            SELECT FROM reservations WHERE reservations.worker_id = workers.id)
+        """
+    )
 
 
 def downgrade() -> None:
