@@ -104,8 +104,11 @@ class TerminalSession:
 
 
 def _take_terminal() -> None:
-    """So that Ctrl-C, typed, becomes a SIGINT."""
+    """So that Ctrl-C, typed, becomes a SIGINT that counts, also where the tests run in the
+    background of a shell that ignores it."""
     import fcntl
+    import signal
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
