@@ -251,7 +251,8 @@ def _written(
 
 
 def _unsettled_nodes(snapshot: Snapshot, decided: Decided, applied: Applied) -> set[str]:
-    """Nodes of models that a bug, or bad data, kept from being decided about in this round."""
+    """Nodes whose agent has restarted, and on which a model was kept from being decided about in
+    this round, by a bug or by bad data."""
     models = {x.model_id for x in decided.decisions if isinstance(x, SkipModel)}
     models |= applied.failed_models
     return {
@@ -259,4 +260,5 @@ def _unsettled_nodes(snapshot: Snapshot, decided: Decided, applied: Applied) -> 
         for model_id in models
         for endpoint in snapshot.endpoints.by("model", model_id)
         for worker in endpoint.workers
+        if snapshot.report_of(worker.node_id).has_rebooted
     }

@@ -1,4 +1,4 @@
-"""The cluster as the planner may use it: only nodes that were heard lately and hold no strays."""
+"""The cluster as the planner may use it: nodes heard lately, without workers unknown to rows."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

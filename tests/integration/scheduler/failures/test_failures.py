@@ -365,3 +365,17 @@ async def test_an_agent_that_restarts_while_a_round_waits_for_its_turn_is_notice
         await eventually(lambda: node.agent.sequence > beats + 1, what="words of the new boot")
 
     await world.until_state(endpoint_id, "FAILED")
+
+
+async def test_a_model_that_cannot_be_decided_about_keeps_no_other_from_its_node(
+    world: World,
+) -> None:
+    await world.add_node("node-1")
+    broken = await world.add_model("broken")
+    await world.start_endpoint(broken)
+    await world.gateway.submit(broken, request_id="request-2")
+    await world.assigned("request-2")
+    await world.execute("UPDATE models SET max_slots = 0 WHERE id=:id", id=broken)
+    await world.gateway.submit(broken, request_id="request-that-waits")
+
+    await world.start_endpoint(await world.add_model("sound"), "request-3")
