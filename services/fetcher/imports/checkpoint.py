@@ -3,6 +3,7 @@
 `Checkpoint` knows where every tensor lies in the open files; nothing was loaded yet.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libs.common.errors import SafetensorsError
@@ -57,6 +58,15 @@ class Checkpoint:
                 f"the weights are {given}; save them as one of {', '.join(WEIGHT_DTYPES)}",
             )
         return largest.spec.dtype
+
+    def require_unchanged(self, tensors: Iterable[str]) -> None:
+        """The files of these tensors are what they were when they were opened.
+
+        Raises ImportRefused.
+        """
+        files = {file.name: file for file in (self.tensors[name].file for name in tensors)}
+        for file in files.values():
+            file.require_unchanged()
 
     def check_against(self, plan: ModelPlan) -> None:
         """Raises ImportRefused unless the tensors are exactly those of the plan."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.fetcher.errors import ImportRefused
-from services.fetcher.imports.source import opened_file
+from services.fetcher.imports.source import SourceFile, opened_file
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,11 @@ async def converted_gguf(
     source: Path, roots: Sequence[Path], scratch_dir: Path, limits: ConversionLimits
 ) -> AsyncIterator[Path]:
     """A folder with the converted model; it is removed at the end. Raises ImportRefused."""
-    with opened_file(source, roots) as file:
+    with contextlib.ExitStack() as stack:
+        file = await asyncio.to_thread(stack.enter_context, opened_file(source, roots))
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=scratch_dir))
         try:
-            await _convert(file.descriptor, folder, limits)
+            await _convert_unchanged(file, folder, limits)
             yield folder / "model"
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -50,6 +51,15 @@ def sweep(scratch_dir: Path) -> None:
     """Remove what a killed importer left behind."""
     for folder in scratch_dir.glob(_PREFIX + "*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _convert_unchanged(file: SourceFile, folder: Path, limits: ConversionLimits) -> None:
+    try:
+        await _convert(file.descriptor, folder, limits)
+    except ImportRefused:
+        file.require_unchanged()  # then that is why
+        raise
+    file.require_unchanged()
 
 
 async def _convert(descriptor: int, folder: Path, limits: ConversionLimits) -> None:

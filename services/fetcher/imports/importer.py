@@ -2,7 +2,8 @@
 
 Everything is validated before the first byte is stored. Each unit is repacked, hashed and, if the
 store does not have it yet, uploaded; so an import that was interrupted goes on where it was, and
-models of one owner that share units share their storage.
+models of one owner that share units share their storage. A source that changes meanwhile is
+refused: nobody knows when whoever writes to it is done.
 """
 
 import asyncio
@@ -100,6 +101,7 @@ class Importer:
         sizes = (layout_of(unit, owner).size_bytes for unit in checked.plan.units)
         tally = _Tally(report, sum(sizes))
         units = [await self._store_unit(unit, checked, tally) for unit in checked.plan.units]
+        await asyncio.to_thread(folder.require_unchanged)
         manifest = Manifest(
             architecture=checked.plan.architecture,
             config_json=canonical_bytes(checked.checkpoint.config.values).decode(),

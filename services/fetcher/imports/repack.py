@@ -85,6 +85,7 @@ def pack_unit(
     file = tempfile.TemporaryFile(dir=scratch_dir)
     try:
         digest, chunk_digests = _write(layout, checkpoint, file)
+        checkpoint.require_unchanged(placed.spec.name for placed in layout.tensors)
         file.seek(0)
     except BaseException:
         file.close()

@@ -3,12 +3,16 @@
 Every folder on the way is opened by name relative to the one before, with O_NOFOLLOW, so neither
 a symlink nor a rename while we walk can lead outside. A file is opened once; all that is parsed,
 hashed and uploaded comes from that descriptor.
+
+Nobody keeps others from writing to a file meanwhile, so it has a version, taken before its first
+byte is read: whoever has read asks whether it is still that one.
 """
 
 import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,15 +22,57 @@ from services.fetcher.errors import ImportRefused
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO must not wait for its other end.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# Linux keeps the times of files in ticks of at most 10 ms: within one, a change does not show.
+_TIME_STEP_S = 0.02
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """What differs once a file was written to, or its name leads to another one.
+
+    Anybody may set `mtime_ns`, nobody may set `ctime_ns`.
+    """
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "FileVersion":
+        return cls(
+            device=status.st_dev,
+            inode=status.st_ino,
+            size_bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+        )
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An open regular file. Its size is taken once, when it is opened."""
+    """An open regular file. Its version is taken once, when it is opened."""
 
     name: str
     descriptor: int
-    size_bytes: int
+    folder: int  # the descriptor of the folder that has its name
+    version: FileVersion
+
+    @property
+    def size_bytes(self) -> int:
+        return self.version.size_bytes
+
+    def require_unchanged(self) -> None:
+        """What was read is one version of the file. Raises ImportRefused."""
+        if FileVersion.of(os.fstat(self.descriptor)) != self.version:
+            raise _changed(self.name)
+        try:
+            named = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+        except OSError as exc:
+            raise _changed(self.name) from exc
+        if FileVersion.of(named) != self.version:
+            raise _changed(self.name)
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Exactly so many bytes. Raises ImportRefused when the file shrank or cannot be read."""
@@ -34,9 +80,7 @@ class SourceFile:
         while nbytes > 0:
             piece = self._pread(offset, nbytes)
             if not piece:
-                raise ImportRefused(
-                    "source_changed", f"{self.name} became shorter while it was imported"
-                )
+                raise _changed(self.name, "became shorter")
             pieces.append(piece)
             offset, nbytes = offset + len(piece), nbytes - len(piece)
         return b"".join(pieces)
@@ -80,6 +124,11 @@ class SourceFolder:
             if exc.code == "source_missing":
                 return None
             raise
+
+    def require_unchanged(self) -> None:
+        """All that was opened is as it was then. Raises ImportRefused naming a file that is not."""
+        for file in self._files.values():
+            file.require_unchanged()
 
     def close(self) -> None:
         for file in self._files.values():
@@ -151,7 +200,25 @@ def _open_file(name: str, folder: int) -> SourceFile:
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise ImportRefused("not_a_file", f"{name} is not a regular file")
-    return SourceFile(name, descriptor, found.st_size)
+    return SourceFile(name, descriptor, folder, _settled_version(descriptor))
+
+
+def _settled_version(descriptor: int) -> FileVersion:
+    """One that no later change can have again: the file's last change is some milliseconds ago."""
+    version = FileVersion.of(os.fstat(descriptor))
+    age_s = time.time() - version.ctime_ns / 1e9
+    if 0 <= age_s < _TIME_STEP_S:
+        time.sleep(_TIME_STEP_S - age_s)
+        version = FileVersion.of(os.fstat(descriptor))
+    return version
+
+
+def _changed(name: str, how: str = "was changed") -> ImportRefused:
+    return ImportRefused(
+        "source_changed",
+        f"{name} {how} while it was imported; register the model again when nobody writes "
+        "to its files any more",
+    )
 
 
 def _refusal(name: str, exc: OSError) -> ImportRefused:

@@ -1,5 +1,6 @@
 """A GGUF file becomes a model, or a clear refusal, in a subprocess with limits."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from services.fetcher.imports import gguf_conversion as conversion
 from services.fetcher.imports.gguf_conversion import ConversionLimits
 from services.fetcher.imports.importer import ImportedModel, Importer, ImportSettings
 from services.fetcher.imports.upload import Uploader
+from tests.unit.fetcher.worlds import eventually
 
 GENEROUS = ConversionLimits(memory_bytes=16 << 30, timeout_s=120)
 HIDDEN, WIDE, VOCABULARY = 64, 96, 260
@@ -63,6 +65,19 @@ def tensors() -> dict[str, tuple[int, ...]]:
         block + "ffn_up.weight": (WIDE, HIDDEN),
         block + "ffn_down.weight": (HIDDEN, WIDE),
     }
+
+
+async def test_a_file_that_changes_while_it_is_converted_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "tiny.gguf"
+    write_gguf(source)
+    running = asyncio.create_task(imported(tmp_path, source))
+    await eventually(lambda: any((tmp_path / "scratch").glob("convert-*/source")))
+
+    os.utime(source)
+
+    with pytest.raises(ImportRefused, match=r"tiny\.gguf was changed") as caught:
+        await running
+    assert caught.value.code == "source_changed"
 
 
 async def imported(
