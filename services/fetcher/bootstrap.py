@@ -117,7 +117,8 @@ def _importer(settings: ImporterSettings, store: ObjectStore, governor: NicGover
     retry = RetryPolicy(patience_s=settings.import_patience_s, first_delay_s=0.2, max_delay_s=10.0)
     limits = ConversionLimits(settings.convert_memory_bytes, settings.convert_timeout_s)
     import_settings = ImportSettings(settings.import_roots, settings.scratch_dir, limits)
-    return Importer(Uploader(store, governor, retry), import_settings)
+    uploader = Uploader(store, S3RangeSource(settings.object_store), governor, retry)
+    return Importer(uploader, import_settings)
 
 
 async def run(settings: FetcherSettings) -> None:

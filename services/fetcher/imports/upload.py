@@ -1,15 +1,23 @@
-"""Putting objects into the store: once each, at background priority, through long outages."""
+"""Putting objects into the store: once each, at background priority, through long outages.
+
+An object that is there already is read and hashed before it is relied on, which moves as many bytes
+as sending it would: disks and proxies change bytes, and everything that shares the object would be
+wrong for ever. One that is damaged is written again; its name, the digest, says what belongs there.
+"""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 from blake3 import blake3
 
 from libs.common.errors import ObjectMissing, ObjectStoreDown
-from libs.common.objectstore.objectstore import ObjectStore
+from libs.common.objectstore.content_digest import content_digest
+from libs.common.objectstore.objectstore import ObjectStore, RangeSource
 from libs.common.states import FetchClass
 from services.fetcher.errors import ImportRefused
 from services.fetcher.fetching.governor import Flow, NicGovernor
@@ -17,28 +25,31 @@ from services.fetcher.fetching.transfer import RetryPolicy
 
 logger = logging.getLogger(__name__)
 
+_MAX_PIECE_BYTES = 1 << 20
+
 _Result = TypeVar("_Result")
 
 
 class Uploader:
-    """Objects are named by their content, so one that is there need not be sent again."""
+    """Objects are named by their content: one that is there, and whole, need not be sent again."""
 
-    def __init__(self, store: ObjectStore, governor: NicGovernor, retry: RetryPolicy) -> None:
-        self._store, self._governor, self._retry = store, governor, retry
+    def __init__(
+        self, store: ObjectStore, source: RangeSource, governor: NicGovernor, retry: RetryPolicy
+    ) -> None:
+        """`source` reads what `store` holds."""
+        self._store, self._source = store, source
+        self._governor, self._retry = governor, retry
 
     async def put_file(self, key: str, file: BinaryIO, *, size_bytes: int, digest: str) -> bool:
         """Whether the bytes were sent. Raises ImportRefused when the store stayed away."""
 
         async def once() -> bool:
-            if await self._has(key, size_bytes):
+            if await self._has(key, size_bytes, digest):
                 return False
             file.seek(0)
-            flow = self._governor.open_flow(FetchClass.BACKGROUND)
-            try:
+            with self._background_flow() as flow:
                 source = _GovernedReader(file, self._governor, flow)
                 await self._store.put(key, source, size_bytes=size_bytes, digest=digest)
-            finally:
-                self._governor.close_flow(flow)
             return True
 
         return await self._patiently(key, once)
@@ -49,17 +60,62 @@ class Uploader:
         key = key_of(digest)
 
         async def once() -> None:
-            if not await self._has(key, len(data)):
+            if not await self._has(key, len(data), digest):
                 await self._store.put_bytes(key, data, digest=digest)
 
         await self._patiently(key, once)
         return digest
 
-    async def _has(self, key: str, size_bytes: int) -> bool:
+    async def is_whole(self, key: str, digest: str) -> bool:
+        """Whether the store has the object, with the bytes that its digest names.
+
+        Raises ImportRefused when the store stayed away.
+        """
+
+        async def once() -> bool:
+            try:
+                size_bytes = (await self._store.stat(key)).size_bytes
+                return await self._digest(key, size_bytes) == digest
+            except ObjectMissing:
+                return False
+
+        return await self._patiently(key, once)
+
+    async def _has(self, key: str, size_bytes: int, digest: str) -> bool:
         try:
-            return (await self._store.stat(key)).size_bytes == size_bytes
+            if (await self._store.stat(key)).size_bytes != size_bytes:
+                return False
+            found = await self._digest(key, size_bytes)
         except ObjectMissing:
             return False
+        if found != digest:
+            logger.error("%s is damaged in the object store, it is written again", key)
+        return found == digest
+
+    async def _digest(self, key: str, size_bytes: int) -> str:
+        connection = self._source.connect()
+        with self._background_flow() as flow:
+            call = partial(
+                content_digest,
+                connection,
+                key,
+                size_bytes,
+                pace=partial(self._governor.acquire, flow),
+                piece_bytes=min(self._governor.grant_bytes, _MAX_PIECE_BYTES),
+            )
+            try:
+                return await asyncio.to_thread(call)
+            except asyncio.CancelledError:
+                connection.abort()
+                raise
+
+    @contextlib.contextmanager
+    def _background_flow(self) -> Iterator[Flow]:
+        flow = self._governor.open_flow(FetchClass.BACKGROUND)
+        try:
+            yield flow
+        finally:
+            self._governor.close_flow(flow)
 
     async def _patiently(self, key: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         started_s, num_failures = time.monotonic(), 0

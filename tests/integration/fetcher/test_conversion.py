@@ -84,7 +84,7 @@ async def imported(
     folder: Path, source: Path, limits: ConversionLimits = GENEROUS
 ) -> ImportedModel:
     store = MemoryObjectStore()
-    uploader = Uploader(store, NicGovernor(0), RetryPolicy())
+    uploader = Uploader(store, store, NicGovernor(0), RetryPolicy())
     settings = ImportSettings((folder,), folder / "scratch", limits)
     return await Importer(uploader, settings).run(
         source, tenant=OPERATOR_TENANT, is_public=True, report=lambda _progress: None

@@ -1,5 +1,6 @@
 """What every object store does, the double and the real one."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from libs.common.errors import (
     ObjectStoreRefused,
     ObjectTooLarge,
 )
+from libs.common.objectstore.content_digest import content_digest
 from libs.common.objectstore.objectstore import ObjectStore, RangeBody, RangeSource
 from libs.common.objectstore.s3ranges import S3RangeSource
 from libs.common.objectstore.s3store import S3ObjectStore
@@ -195,3 +197,19 @@ def test_secrets_do_not_appear_in_the_settings_text() -> None:
 
     assert "SECRET" not in repr(settings)
     assert "SECRET" not in repr(S3RangeSource(settings)._credentials)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000, (8 << 20) + 17])
+async def test_the_digest_of_the_content_is_that_of_what_is_stored_not_of_what_was_declared(
+    subject: Subject, size: int
+) -> None:
+    data, paced = random_bytes(size), list[int]()
+    await subject.store.put_bytes(KEY, data, digest="declared")
+
+    connection = subject.ranges.connect()
+    found = await asyncio.to_thread(
+        content_digest, connection, KEY, size, pace=paced.append, piece_bytes=1 << 18
+    )
+
+    assert found == blake3(data).hexdigest()
+    assert sum(paced) == size and max(paced, default=0) <= 1 << 18

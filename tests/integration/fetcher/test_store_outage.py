@@ -50,8 +50,11 @@ async def own_s3(tmp_path: Path) -> AsyncIterator[OwnS3]:
         await server.stop()
 
 
-async def imported(root: Path, store: S3ObjectStore, told: list[ImportProgress]) -> ImportedModel:
-    uploader = Uploader(store, NicGovernor(SLOW_BYTES_PER_S), PATIENT)
+async def imported(
+    root: Path, store: S3ObjectStore, own_s3: OwnS3, told: list[ImportProgress]
+) -> ImportedModel:
+    source = S3RangeSource(own_s3.settings)
+    uploader = Uploader(store, source, NicGovernor(SLOW_BYTES_PER_S), PATIENT)
     settings = ImportSettings((root,), root / "scratch", ConversionLimits(1 << 30, 10))
     return await Importer(uploader, settings).run(
         root / "model", tenant=OPERATOR_TENANT, is_public=True, report=told.append
@@ -65,7 +68,7 @@ async def test_an_import_goes_on_when_the_store_is_back(tmp_path: Path, own_s3: 
     checkpoint.write(tmp_path / "model")
     told: list[ImportProgress] = []
     async with S3ObjectStore(own_s3.settings) as store:
-        importing = asyncio.create_task(imported(tmp_path, store, told))
+        importing = asyncio.create_task(imported(tmp_path, store, own_s3, told))
         await eventually(lambda: len(told) > 5)
         await own_s3.server.kill()
         num_told = len(told)

@@ -36,7 +36,7 @@ class ImportWorld:
     async def run(
         self, source: Path | None = None, *, tenant: str = OPERATOR_TENANT, is_public: bool = True
     ) -> ImportedModel:
-        uploader = Uploader(self.store, NicGovernor(0), self.retry)
+        uploader = Uploader(self.store, self.store, NicGovernor(0), self.retry)
         limits = ConversionLimits(memory_bytes=1 << 30, timeout_s=10)
         settings = ImportSettings((self.root,), self.scratch, limits)
         importer = Importer(uploader, settings)

@@ -87,7 +87,7 @@ async def test_a_model_that_ends_without_a_norm_is_imported_whole(tmp_path: Path
     TinyCheckpoint(dict(config), shapes, dtype="BF16").write(tmp_path / "opt")
     store = MemoryObjectStore()
     importer = Importer(
-        Uploader(store, NicGovernor(0), RetryPolicy()),
+        Uploader(store, store, NicGovernor(0), RetryPolicy()),
         ImportSettings((tmp_path,), tmp_path / "scratch", ConversionLimits(1 << 30, 10)),
     )
 

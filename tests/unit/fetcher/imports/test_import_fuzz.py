@@ -34,7 +34,8 @@ ODD = st.one_of(
 
 def import_from(root: Path) -> str:
     """`imported`, or the code of the refusal; anything else raises."""
-    uploader = Uploader(MemoryObjectStore(), NicGovernor(0), RetryPolicy())
+    store = MemoryObjectStore()
+    uploader = Uploader(store, store, NicGovernor(0), RetryPolicy())
     limits = ConversionLimits(1 << 30, 10)
     importer = Importer(uploader, ImportSettings((root,), root / "scratch", limits))
     try:

@@ -24,7 +24,7 @@ class QueueWorld:
         self.root = folder
         self.broker, self.queue = MemoryBroker(), MemoryWorkQueue()
         self.store = MemoryObjectStore()
-        uploader = Uploader(self.store, NicGovernor(0), RetryPolicy())
+        uploader = Uploader(self.store, self.store, NicGovernor(0), RetryPolicy())
         limits = ConversionLimits(1 << 30, 10)
         importer = Importer(uploader, ImportSettings((folder,), folder / "scratch", limits))
         bus = self.broker.bus()
