@@ -19,7 +19,7 @@ HydraError
 │   ├── ObjectTooLarge     more bytes than the caller allows
 │   ├── ObjectStoreRefused the store answers, and says no (credentials, ranges): do not repeat
 │   └── ObjectStoreDown    the store cannot be reached or answers 5xx (try again)
-├── DatabaseUnavailable    Postgres cannot be reached (try again)
+├── DatabaseUnavailable    Postgres cannot be reached, or takes no writes (try again)
 └── RowsRefused            Postgres refuses what rows hold (do not repeat)
 """
 
@@ -119,7 +119,11 @@ class ObjectStoreDown(ObjectStoreError):
 
 
 class DatabaseUnavailable(HydraError):
-    pass
+    """With the SQLSTATE that Postgres answered with, if it answered at all."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(message)
 
 
 class RowsRefused(HydraError):

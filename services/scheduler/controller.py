@@ -147,7 +147,14 @@ class Controller:
         self.wake.set()
 
     async def _reconcile(self) -> None:
-        await self.rounds.run_rounds()
+        """While Postgres takes no writes, rounds pause and leadership is kept: the lock needs none,
+        and nobody else could lead. A process that is told so by Postgres is in order."""
+        try:
+            await self.rounds.run_rounds()
+        except DatabaseUnavailable as exc:
+            if exc.sqlstate is not None:
+                self.health.beat()
+            raise
         self.health.beat()
 
     async def _import(self) -> None:

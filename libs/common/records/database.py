@@ -7,24 +7,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from libs.common.cancellation import reraise_cancellation
 from libs.common.errors import DatabaseUnavailable, RowsRefused
+from libs.common.records.sqlstates import READ_ONLY, Meaning, meaning_of
 from libs.common.settings import DatabaseSettings
 
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 10.0
 POOL_WAIT_S = 5.0
-
-# SQLSTATE classes that speak of the values: data, integrity, a limit of the program.
-_REFUSALS = ("22", "23", "54")
-# Those that pass by themselves: deadlocks and the like, no room, locks, operators, the system.
-_PASSING = ("40", "53", "55", "57", "58")
-_CONFLICTS = ("40",)  # deadlocks and serialization failures
 
 
 def driver_url(settings: DatabaseSettings) -> str:
@@ -40,7 +36,7 @@ def create_engine(
     parameters: Mapping[str, str] | None = None,
 ) -> AsyncEngine:
     """`parameters` are Postgres's own, for every session."""
-    return create_async_engine(
+    engine = create_async_engine(
         driver_url(settings),
         hide_parameters=True,  # they hold key hashes, names and causes; errors are logged
         pool_size=pool_size,
@@ -56,6 +52,15 @@ def create_engine(
             },
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _replace_read_only)
+    return engine
+
+
+def _replace_read_only(context: ExceptionContext) -> None:
+    """A pool keeps its sessions over a failover, and those with the former primary would stay
+    read-only for ever: all sessions are opened anew, to wherever the primary is now."""
+    if _sqlstate(context.original_exception.__cause__) == READ_ONLY:
+        context.is_disconnect = True
 
 
 class Database:
@@ -78,8 +83,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Commits at the end of the block, rolls back if it raises.
 
-        Raises DatabaseUnavailable if Postgres cannot be reached, restarts or is too slow; whether
-        the commit took place is then unknown, so every write must bear repetition.
+        Raises DatabaseUnavailable if Postgres cannot be reached, restarts, is too slow, or takes
+        no writes as at a failover; whether the commit took place is then unknown, so every write
+        must bear repetition.
         """
         with reraise_cancellation(), unavailability():
             async with AsyncSession(self.engine, expire_on_commit=False) as session:
@@ -98,7 +104,8 @@ class unavailability:
 
     def __exit__(self, _type: object, exc: BaseException | None, _tb: object) -> None:
         if exc is not None and is_unavailability(exc):
-            raise DatabaseUnavailable(f"Postgres does not answer: {_first_line(exc)}") from exc
+            sqlstate = _sqlstate(_origin(exc)) or None
+            raise DatabaseUnavailable(_unavailable_words(exc), sqlstate=sqlstate) from exc
 
 
 class row_refusals:
@@ -122,19 +129,19 @@ def is_unavailability(exc: BaseException) -> bool:
     origin = _origin(exc)
     if isinstance(origin, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)):
         return True
-    return _sqlstate(origin).startswith(_PASSING)
+    return meaning_of(_sqlstate(origin)) in (Meaning.OUTAGE, Meaning.CONFLICT)
 
 
 def is_conflict(exc: BaseException) -> bool:
     """Two transactions met, e.g. in a deadlock: what was rolled back may be tried again."""
-    return _sqlstate(_origin(exc)).startswith(_CONFLICTS)
+    return meaning_of(_sqlstate(_origin(exc))) is Meaning.CONFLICT
 
 
 def is_refusal(exc: BaseException) -> bool:
     origin = _origin(exc)
     if isinstance(origin, asyncpg.InterfaceError) and isinstance(origin, ValueError):
         return True  # asyncpg itself could not encode a value
-    return _sqlstate(origin).startswith(_REFUSALS)
+    return meaning_of(_sqlstate(origin)) is Meaning.REFUSED
 
 
 def _origin(exc: BaseException) -> BaseException | None:
@@ -144,6 +151,11 @@ def _origin(exc: BaseException) -> BaseException | None:
 
 def _sqlstate(exc: BaseException | None) -> str:
     return (exc.sqlstate or "") if isinstance(exc, asyncpg.PostgresError) else ""
+
+
+def _unavailable_words(exc: BaseException) -> str:
+    what = "takes no writes" if _sqlstate(_origin(exc)) == READ_ONLY else "does not answer"
+    return f"Postgres {what}: {_first_line(exc)}"
 
 
 def _first_line(exc: BaseException) -> str:

@@ -10,7 +10,8 @@ from libs.common.errors import DatabaseUnavailable, RowsRefused
 from libs.common.records.database import Database, row_refusals
 from libs.common.records.migrate import alembic_config, migrate
 from libs.common.settings import DatabaseSettings
-from tests.integration.servers import TestDatabase
+from tests.integration.servers import RunningPostgres, TestDatabase
+from tests.support.readonlypostgres import read_only
 
 
 async def test_the_migrations_make_what_the_tables_say(database: TestDatabase) -> None:
@@ -172,3 +173,25 @@ async def test_workers_of_an_earlier_version_that_live_get_a_fetch_of_their_id(
         ("leaving", "leaving", *kept, False),
         ("wanted", "wanted", *kept, True),
     ]
+
+
+async def test_a_server_that_takes_no_writes_is_named_as_unavailable_and_no_session_stays_so(
+    database: TestDatabase, postgres_server: RunningPostgres
+) -> None:
+    store = Database.open(database.owner, pool_size=2)
+    insertion, pid = (
+        text("INSERT INTO nodes (id) VALUES ('node-x')"),
+        text("SELECT pg_backend_pid()"),
+    )
+    async with read_only(postgres_server.server):
+        async with store.transaction() as session:
+            stale_pid = await session.scalar(pid)
+        with pytest.raises(DatabaseUnavailable, match="takes no writes") as caught:
+            async with store.transaction() as session:
+                await session.execute(insertion)
+    assert caught.value.sqlstate == "25006"
+
+    async with store.transaction() as session:
+        await session.execute(insertion)
+        assert await session.scalar(pid) != stale_pid  # it may be one with the former primary
+    await store.close()
