@@ -3,6 +3,9 @@
 A row may be published twice (a crash between publishing and deleting); every handler bears that.
 One that can never be published (another version wrote it) is logged and removed: what rows say is
 reconciled by whoever needs it, and a service that died of one would die of it again.
+
+A service publishes what its own database role wrote: a policy of the table lets the gateway's role
+see and write rows of gateways only, so nobody can speak through another service's relay.
 """
 
 import asyncio
@@ -52,6 +55,8 @@ def _subject_and_message(row: OutboxRow) -> tuple[Subject, Message]:
     subject = _SUBJECTS.get(row.subject)
     if subject is None:
         raise Unpublishable("its subject is not known")
+    if row.service not in subject.publishers:
+        raise Unpublishable(f"a {row.service} may not publish it")
     try:
         subject.of(row.token)
         return subject, subject.message.model_validate(row.body)

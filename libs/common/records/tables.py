@@ -402,7 +402,7 @@ class OutboxRow(Base):
 
     __tablename__ = "outbox"
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    service: Mapped[str]  # who publishes it: only that service's NATS user may
+    service: Mapped[str]  # who publishes it; a policy lets the gateway's role write its own only
     subject: Mapped[str]  # Subject.pattern
     token: Mapped[str | None]
     body: Mapped[dict[str, Any]]

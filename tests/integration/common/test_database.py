@@ -132,6 +132,10 @@ async def test_a_wrong_password_is_refused(database: TestDatabase) -> None:
     await store.close()
 
 
+def upgrade_to(revision: str) -> Callable[[Connection], None]:
+    return lambda connection: command.upgrade(alembic_config(connection), revision)
+
+
 LIVE_WORKERS = """
 INSERT INTO models (id, tenant, name, source, state, slo_ttft_ms, slo_tpot_ms, keep_alive_s,
     max_pipeline_size, max_queue, max_slots, max_endpoints)
@@ -154,9 +158,6 @@ VALUES ('wanted', 'node', 0, 1), ('leaving', 'node', 0, 1)
 async def test_workers_of_an_earlier_version_that_live_get_a_fetch_of_their_id(
     empty_database: TestDatabase,
 ) -> None:
-    def upgrade_to(revision: str) -> Callable[[Connection], None]:
-        return lambda connection: command.upgrade(alembic_config(connection), revision)
-
     store = Database.open(empty_database.owner)
     async with store.engine.begin() as connection:
         await connection.run_sync(upgrade_to("0008"))
@@ -195,3 +196,26 @@ async def test_a_server_that_takes_no_writes_is_named_as_unavailable_and_no_sess
         await session.execute(insertion)
         assert await session.scalar(pid) != stale_pid  # it may be one with the former primary
     await store.close()
+
+
+async def test_an_outbox_of_an_earlier_version_keeps_its_rows_and_gets_its_policy(
+    empty_database: TestDatabase,
+) -> None:
+    owner, gateway = Database.open(empty_database.owner), Database.open(empty_database.gateway)
+    async with owner.engine.begin() as connection:
+        await connection.run_sync(upgrade_to("0011"))
+        await connection.execute(
+            text(
+                "INSERT INTO outbox (service, subject, body)"
+                " VALUES ('scheduler', 'routes', '{}'), ('gateway', 'event.models.changed', '{}')"
+            )
+        )
+        await connection.run_sync(upgrade_to("head"))
+
+    seen = []
+    for store in (owner, gateway):
+        async with store.transaction() as session:
+            services = await session.scalars(text("SELECT service FROM outbox ORDER BY service"))
+            seen.append(list(services))
+        await store.close()
+    assert seen == [["gateway", "scheduler"], ["gateway"]]

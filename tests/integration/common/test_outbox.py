@@ -3,9 +3,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from libs.common.bus.messages import Message, ModelsChanged
-from libs.common.bus.subjects import MODELS_CHANGED, Service
+from libs.common.bus.messages import Message, ModelsChanged, RequestAssigned
+from libs.common.bus.subjects import MODELS_CHANGED, REQUEST_ASSIGNED, Service
 from libs.common.errors import BusError
 from libs.common.observability import telemetry
 from libs.common.records.database import Database
@@ -20,6 +21,14 @@ CHANGED = ModelsChanged(model_ids=("model-1",))
 @pytest_asyncio.fixture
 async def store(database: TestDatabase) -> AsyncIterator[Database]:
     opened = Database.open(database.gateway)
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def owner(database: TestDatabase) -> AsyncIterator[Database]:
+    """As the scheduler sees it."""
+    opened = Database.open(database.owner)
     yield opened
     await opened.close()
 
@@ -53,12 +62,60 @@ async def test_a_transaction_that_fails_says_nothing(store: Database) -> None:
     assert await num_rows(store) == 0
 
 
-async def test_each_service_publishes_only_its_own_rows(store: Database) -> None:
+async def test_each_service_publishes_only_its_own_rows(store: Database, owner: Database) -> None:
     broker = MemoryBroker()
-    await write(store, Service.SCHEDULER)
+    await write(owner, Service.SCHEDULER)
+    await write(store)
 
-    assert await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once() == 0
-    assert await num_rows(store) == 1
+    assert await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once() == 1
+    assert await num_rows(owner) == 1
+    assert await OutboxRelay(owner, broker.bus(), Service.SCHEDULER).relay_once() == 1
+    assert await num_rows(owner) == 0
+
+
+PLANTED = "VALUES ('scheduler', 'event.models.changed', '{\"model_ids\": []}')"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO outbox (service, subject, body) {PLANTED}",
+        "UPDATE outbox SET service = 'scheduler'",
+    ],
+    ids=["inserted", "changed"],
+)
+async def test_a_gateways_role_cannot_write_what_the_scheduler_would_publish(
+    store: Database, owner: Database, statement: str
+) -> None:
+    await write(store)
+    with pytest.raises(DBAPIError, match="row-level security"):
+        async with store.transaction() as session:
+            await session.execute(text(statement))
+
+    relay = OutboxRelay(owner, MemoryBroker().bus(), Service.SCHEDULER)
+    assert await relay.relay_once() == 0
+
+
+async def test_a_gateways_role_neither_sees_nor_deletes_what_the_scheduler_publishes(
+    store: Database, owner: Database
+) -> None:
+    await write(owner, Service.SCHEDULER)
+    assert await num_rows(store) == 0
+    async with store.transaction() as session:
+        await session.execute(text("UPDATE outbox SET service = 'gateway'"))
+        await session.execute(text("DELETE FROM outbox"))
+
+    assert await OutboxRelay(owner, MemoryBroker().bus(), Service.SCHEDULER).relay_once() == 1
+
+
+async def test_a_row_whose_subject_is_anothers_is_dropped(store: Database) -> None:
+    broker = MemoryBroker()
+    assigned = RequestAssigned(request_id="request-1", attempt=1, endpoint_id="ep-1", epoch=1)
+    async with store.transaction() as session:
+        await enqueue(session, Service.GATEWAY, REQUEST_ASSIGNED, "request-1", assigned)
+
+    assert await OutboxRelay(store, broker.bus(), Service.GATEWAY).relay_once() == 1
+    assert broker.published == [] and await num_rows(store) == 0
 
 
 async def test_a_row_stays_when_the_bus_cannot_take_it(store: Database) -> None:
