@@ -28,6 +28,7 @@ from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
+from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
@@ -39,6 +40,7 @@ from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
+from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
@@ -114,6 +116,14 @@ def _assemble(
     gateway = Gateway(
         bus=backends.bus,
         authenticator=Authenticator(keys, clock),
+        tenant_limits=TenantLimits(
+            settings.tenant_shares,
+            # Each takes a connection; else one tenant's could be all that there may be.
+            max_open_requests=min(
+                limits.max_open_requests, connections_within_limit(limits.max_connections)
+            ),
+            max_waiting_bytes=limits.max_waiting_bytes,
+        ),
         registry=registry,
         routes=routes,
         preparer=Preparer(settings.gateway_id, registry, texts, templates, clock, timing, limits),

@@ -23,6 +23,7 @@ from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
+from services.gateway.tenant_limits import TenantLimits
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key")
 
@@ -31,6 +32,7 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key")
 class Gateway:
     bus: Bus
     authenticator: Authenticator
+    tenant_limits: TenantLimits
     registry: ModelRegistry
     routes: RouteTable
     preparer: Preparer
@@ -113,7 +115,11 @@ async def caller_of(
 async def arrival_of(request: Request) -> Arrival:
     state = request.state
     return Arrival(
-        state.request_id, state.caller, state.arrived_s, request.headers.get(TIMEOUT_HEADER)
+        state.request_id,
+        state.caller,
+        state.arrived_s,
+        request.headers.get(TIMEOUT_HEADER),
+        state.held,
     )
 
 

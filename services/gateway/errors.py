@@ -11,6 +11,7 @@ GatewayError
 │   ├── PayloadTooLarge       413
 │   ├── UnsupportedMediaType  415
 │   ├── Overloaded            429  the model's queue or this gateway is full; try again
+│   │   └── TenantLimited     429  the caller's tenant holds as much as it may
 │   ├── InternalError         500  a bug of ours, or a request that kills workers
 │   ├── Unavailable           503  something it needs is not there; try again
 │   └── DeadlineExceeded      504  the request's own deadline passed
@@ -91,6 +92,23 @@ class UnsupportedMediaType(ApiError):
 
 class Overloaded(ApiError):
     status, kind = 429, "rate_limit_error"
+
+
+class TenantLimited(Overloaded):
+    """`limit` is how many requests the tenant may have there, as OpenAI's clients are told it."""
+
+    def __init__(self, message: str, *, limit: int, retry_after_s: int) -> None:
+        super().__init__(message, code="tenant_limit", retry_after_s=retry_after_s)
+        self.limit = limit
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            **super().headers,
+            "x-ratelimit-limit-requests": str(self.limit),
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": f"{self.retry_after_s}s",
+        }
 
 
 class InternalError(ApiError):

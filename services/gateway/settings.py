@@ -7,6 +7,7 @@ from pathlib import Path
 from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment, ObjectStoreSettings
+from libs.common.tenant_shares import TenantShares
 
 DEADLINE_KEY = "REQUEST_DEADLINE_S"
 _MAX_DEADLINE_S = 86_400.0
@@ -40,8 +41,9 @@ class Limits:
     max_messages: int = 2_048
     max_unread_tokens: int = 1_024  # per stream, between worker and client
     max_unread_bytes: int = 2**20
-    max_open_requests: int = 4_096
-    max_connections: int = 8_192  # lower where the system allows fewer descriptors
+    max_open_requests: int = 8_192
+    max_waiting_bytes: int = 256 * 2**20  # of bodies and prompts of open requests
+    max_connections: int = 16_384  # lower where the system allows fewer descriptors
     num_tokenizer_threads: int = 2
     max_cached_tokenizers: int = 16
     max_tokenizer_bytes: int = 64 * 2**20
@@ -63,6 +65,7 @@ class GatewaySettings:
     log_level: str
     allowed_origins: tuple[str, ...] = ()  # of web pages that may use it from a browser; * is all
     timing: Timing = field(default_factory=Timing)
+    tenant_shares: TenantShares = field(default_factory=TenantShares)  # of what `limits` bound
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -82,6 +85,7 @@ class GatewaySettings:
             log_level=env.text("LOG_LEVEL", "INFO"),
             allowed_origins=read_origins(env),
             timing=Timing(deadline_s=read_deadline_s(env)),
+            tenant_shares=TenantShares.read(env),
             limits=_limits(env),
         )
 
@@ -119,6 +123,9 @@ def _limits(env: Environment) -> Limits:
         max_body_bytes=env.size_bytes("GATEWAY_MAX_BODY", str(defaults.max_body_bytes)),
         max_open_requests=env.integer(
             "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
+        ),
+        max_waiting_bytes=env.size_bytes(
+            "GATEWAY_MAX_WAITING_BYTES", str(defaults.max_waiting_bytes)
         ),
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_threads=env.integer(

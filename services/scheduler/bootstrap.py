@@ -23,7 +23,7 @@ from libs.common.startmode import StartMode
 from services.scheduler.controller import Controller
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
-from services.scheduler.intake.admission import Admission
+from services.scheduler.intake.admission import Admission, QueueLimits
 from services.scheduler.intake.feasibility_cache import FeasibilityCache
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.intake.imports import Imports
@@ -87,7 +87,13 @@ def build_controller(
     )
     feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s)
     admission = Admission(
-        summaries, log, feasibility, clock, timing.queue_retry_after_s, timing.acquaintance_s
+        summaries,
+        log,
+        feasibility,
+        clock,
+        QueueLimits(timing.max_queued_requests, timing.tenant_shares),
+        timing.queue_retry_after_s,
+        timing.acquaintance_s,
     )
     return Controller(
         bus=bus,

@@ -8,6 +8,7 @@ from libs.common.errors import SettingsError
 from libs.common.ids import is_id, new_id
 from libs.common.settings import BusSettings, DatabaseSettings, Environment
 from libs.common.startmode import StartMode
+from libs.common.tenant_shares import TenantShares
 from services.scheduler.policy.limits import Limits
 
 DAY_S = 86_400.0
@@ -26,6 +27,8 @@ class Timing(Limits):
     import_silence_s: float = 30.0  # of an import that nobody has begun, before it is put again
     import_lost_s: float = 5.0  # of one that a fetcher has begun
     queue_retry_after_s: int = 5
+    max_queued_requests: int = 20_000  # of all models together
+    tenant_shares: TenantShares = field(default_factory=TenantShares)  # of those
     retention_s: float = 30 * DAY_S  # of what has ended; 0: for ever
     retention_interval_s: float = 60.0  # between looks for what has ended long ago
 
@@ -55,6 +58,10 @@ class Timing(Limits):
             queue_retry_after_s=env.integer(
                 "QUEUE_RETRY_AFTER_S", default.queue_retry_after_s, minimum=1
             ),
+            max_queued_requests=env.integer(
+                "MAX_QUEUED_REQUESTS", default.max_queued_requests, minimum=1
+            ),
+            tenant_shares=TenantShares.read(env),
             retention_s=env.integer("RETENTION_DAYS", 30) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),

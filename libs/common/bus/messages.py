@@ -76,6 +76,7 @@ class SubmitRefused(Message):
     kind: Literal["refused"] = "refused"
     code: Literal[
         "queue_full",
+        "tenant_limit",  # the tenant's requests wait in all queues, see limit
         "deadline_too_short",  # the model cannot even be fetched in that time, see needed_s
         "model_not_ready",
         "model_failed",
@@ -86,6 +87,7 @@ class SubmitRefused(Message):
     message: str  # names the cause and the next step
     retry_after_s: int | None = Field(default=None, ge=1)
     needed_s: float | None = Field(default=None, ge=0)  # what a start takes at least, as predicted
+    limit: int | None = Field(default=None, ge=0)  # of the tenant's queued requests
 
 
 class SubmitReply(Message):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from opentelemetry import trace
 
 from libs.common.errors import BusError
-from services.gateway.errors import ApiError, InternalError, Overloaded, Unavailable
+from services.gateway.errors import ApiError, InternalError, Unavailable
 from services.gateway.generation.dispatch import Dispatch, Ports
 from services.gateway.generation.generation_stream import GenerationStream
 from services.gateway.generation.job import Job
@@ -45,9 +45,10 @@ class Dispatcher:
     async def run(self, job: Job) -> AsyncIterator[GenerationStream]:
         """A request's whole life. Leaving the block ends it, whatever became of it until then.
 
-        Raises Unavailable while draining or without a bus, Overloaded with too many open.
+        Raises Unavailable while draining or without a bus.
         """
-        self._raise_if_full()
+        if self.is_draining:
+            raise shutdown_error()
         log = TokenLog(self._limits.max_unread_tokens, self._limits.max_unread_bytes)
         inbox = RequestInbox(self._ports.bus, job.request_id, log, self._ports.clock)
         try:
@@ -84,13 +85,6 @@ class Dispatcher:
         ends_s = self._ports.clock.monotonic_s() + timeout_s
         while self._open and (left_s := ends_s - self._ports.clock.monotonic_s()) > 0:
             await self._ended.wait(left_s)
-
-    def _raise_if_full(self) -> None:
-        if self.is_draining:
-            raise shutdown_error()
-        if len(self._open) >= self._limits.max_open_requests:
-            message = f"this gateway serves {len(self._open)} requests already, the most it may"
-            raise Overloaded(message, code="gateway_full", retry_after_s=2)
 
     def _note_beginning(self, dispatch: Dispatch) -> None:
         """A warm request's row begins here; the scheduler writes those it was asked for."""

@@ -10,6 +10,7 @@ from services.gateway.errors import (
     InternalError,
     InvalidRequest,
     Overloaded,
+    TenantLimited,
     Unavailable,
 )
 from services.gateway.generation.job import TIMEOUT_HEADER
@@ -26,6 +27,8 @@ def submit_error(refused: SubmitRefused, timeout_s: float, longest_s: float) -> 
         return _too_short_error(message, refused.needed_s or 0.0, timeout_s, longest_s)
     if code == "queue_full":
         return Overloaded(message, code=code, retry_after_s=retry_after_s or 1)
+    if code == "tenant_limit":
+        return TenantLimited(message, limit=refused.limit or 0, retry_after_s=retry_after_s or 1)
     if code == "worker_crashed":
         return crash_error(message)
     outcome = RequestOutcome.MODEL_FAILED if code == "model_failed" else None

@@ -99,7 +99,7 @@ class Submission:
             self._accepted()
             if result.assigned is not None:
                 self._inbox.assign(result.assigned)
-        elif self._is_accepted and result.code == "queue_full":
+        elif self._is_accepted and result.code in ("queue_full", "tenant_limit"):
             # It was admitted once; others came since. Its client is not turned away now.
             logger.info("request %s waits for a place in the queue again", self._job.request_id)
         else:

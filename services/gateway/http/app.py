@@ -24,7 +24,10 @@ def create_app(
         app.include_router(module.router)
     install_error_handlers(app)
     app.add_middleware(
-        RequestGuard, authenticator=gateway.authenticator, max_body_bytes=max_body_bytes
+        RequestGuard,
+        authenticator=gateway.authenticator,
+        tenant_limits=gateway.tenant_limits,
+        max_body_bytes=max_body_bytes,
     )
     app.add_middleware(HeadAsGet)
     app.add_middleware(Cors, allowed_origins=allowed_origins)

@@ -1,6 +1,7 @@
-"""Checks a request before any route sees it: its API key, its content type, its size."""
+"""Checks a request before any route sees it: its key, its tenant's limits, its type and size."""
 
 import asyncio
+from contextlib import ExitStack
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -15,6 +16,7 @@ from services.gateway.errors import (
     UnsupportedMediaType,
 )
 from services.gateway.openai.errors import error_response
+from services.gateway.tenant_limits import HeldByRequest, TenantLimits
 
 BODY_TIMEOUT_S = 60.0
 _GUARDED = ("/v1/", "/api/")
@@ -29,27 +31,42 @@ class CallerCheck(Protocol):
 class RequestGuard:
     """Middleware. The key is checked first: without one the body is never read."""
 
-    def __init__(self, app: ASGIApp, authenticator: CallerCheck, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticator: CallerCheck,
+        tenant_limits: TenantLimits,
+        max_body_bytes: int,
+    ) -> None:
         self._app, self._authenticator = app, authenticator
-        self._max_body_bytes = max_body_bytes
+        self._tenant_limits, self._max_body_bytes = tenant_limits, max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
             await self._app(scope, receive, send)
             return
-        try:
-            headers = Headers(scope=scope)
-            scope["state"]["caller"] = await self._authenticator.authenticate(
-                headers.get("authorization")
-            )
-            if scope["method"] in _WITH_BODY:
-                receive = await self._checked_body(headers, receive)
-        except ApiError as exc:
-            await error_response(exc)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        with ExitStack() as open_request:
+            try:
+                receive = await self._checked(scope, receive, open_request)
+            except ApiError as exc:
+                await error_response(exc)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
 
-    async def _checked_body(self, headers: Headers, receive: Receive) -> Receive:
+    async def _checked(self, scope: Scope, receive: Receive, open_request: ExitStack) -> Receive:
+        """Raises ApiError. A request with a body is counted until `open_request` ends."""
+        headers = Headers(scope=scope)
+        caller = await self._authenticator.authenticate(headers.get("authorization"))
+        scope["state"]["caller"] = caller
+        if scope["method"] not in _WITH_BODY:
+            return receive
+        held = open_request.enter_context(self._tenant_limits.admitted(caller.tenant))
+        scope["state"]["held"] = held
+        return await self._checked_body(headers, receive, held)
+
+    async def _checked_body(
+        self, headers: Headers, receive: Receive, held: HeldByRequest
+    ) -> Receive:
         """The body, read whole and bounded, to be received again. Raises ApiError."""
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             message = "the body must be JSON: Content-Type: application/json"
@@ -57,14 +74,15 @@ class RequestGuard:
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
             raise self._too_large()
+        held.hold_body(int(declared) if declared.isdigit() else 0)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                return _replayed(await self._read(receive), receive)
+                return _replayed(await self._read(receive, held), receive)
         except TimeoutError as exc:
             message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
             raise RequestTimeout(message, code="request_timeout") from exc
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive, held: HeldByRequest) -> bytes:
         body = bytearray()
         while True:
             part = await receive()
@@ -73,6 +91,7 @@ class RequestGuard:
             body += part.get("body", b"")
             if len(body) > self._max_body_bytes:
                 raise self._too_large()
+            held.hold_body(len(body))
             if not part.get("more_body", False):
                 return bytes(body)
 

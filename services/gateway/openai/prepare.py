@@ -16,6 +16,7 @@ from services.gateway.openai.answer import Answer
 from services.gateway.openai.protocol import ChatRequest
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.models import ModelEntry
+from services.gateway.tenant_limits import HeldByRequest
 from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
@@ -29,6 +30,7 @@ class Arrival:
     caller: Caller
     arrived_s: float
     timeout_header: str | None
+    held: HeldByRequest
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Preparer:
         tenant = arrival.caller.tenant
         prompt_ids = await tokenize_chat(self.templates, text_model, messages, tenant)
         sampling = sampling_parameters(request, entry, summary, len(prompt_ids))
+        arrival.held.hold_prompt(len(prompt_ids))
         job = Job(
             request_id=arrival.request_id,
             gateway_id=self.gateway_id,

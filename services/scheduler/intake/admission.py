@@ -2,18 +2,33 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import SubmitRefused
 from libs.common.clock import Clock
 from libs.common.states import ModelState
+from libs.common.tenant_shares import TenantShares
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import endpoints
+from services.scheduler.store.queue import NumQueued
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many requests may wait, in the queues of all models and all gateways together."""
+
+    max_queued: int
+    shares: TenantShares
+
+    def of_tenant(self, tenant: str, num_queued: NumQueued) -> int:
+        others = num_queued.of_all - num_queued.of_tenant
+        return self.shares.limit(tenant, self.max_queued, others)
 
 
 @dataclass(frozen=True)
@@ -22,26 +37,48 @@ class Admission:
     log: HeartbeatLog
     feasibility: FeasibilityCache
     clock: Clock
+    queue_limits: QueueLimits
     retry_after_s: int
     acquaintance_s: float
 
     async def refusal(
-        self, session: AsyncSession, model: Model | None, num_queued: int, remaining_s: float
+        self, session: AsyncSession, model: Model | None, num_queued: NumQueued, remaining_s: float
     ) -> SubmitRefused | None:
-        """None: the request may be queued behind `num_queued` others until its deadline."""
+        """None: the request may be queued behind others until its deadline."""
         if model is None or model.state is ModelState.DELETING:
             return SubmitRefused(code="model_failed", message="the model was deleted")
         if model.state is not ModelState.READY:
             return self._not_ready(model)
-        if num_queued >= model.max_queue:
-            return SubmitRefused(
-                code="queue_full",
-                message=f"{num_queued} requests wait for model {model.name} already, "
-                f"its max_queue is {model.max_queue}",
-                retry_after_s=self.retry_after_s,
+        return (
+            self._full(model, num_queued)
+            or await self._backing_off(session, model)
+            or await self._out_of_reach(session, model, remaining_s)
+        )
+
+    def _full(self, model: Model, num_queued: NumQueued) -> SubmitRefused | None:
+        """The model's queue, all queues together, or what the tenant may have in them."""
+        if num_queued.of_model >= model.max_queue:
+            message = (
+                f"{num_queued.of_model} requests wait for model {model.name} already, "
+                f"its max_queue is {model.max_queue}"
             )
-        return await self._backing_off(session, model) or await self._out_of_reach(
-            session, model, remaining_s
+            return self._come_again("queue_full", message)
+        if num_queued.of_all >= self.queue_limits.max_queued:
+            message = f"{num_queued.of_all} requests wait for all models together, the most"
+            return self._come_again("queue_full", message)
+        limit = self.queue_limits.of_tenant(model.tenant, num_queued)
+        if num_queued.of_tenant >= limit:
+            message = (
+                f"{num_queued.of_tenant} requests of your tenant wait already, at most {limit} may"
+            )
+            return self._come_again("tenant_limit", message, limit)
+        return None
+
+    def _come_again(
+        self, code: Literal["queue_full", "tenant_limit"], message: str, limit: int | None = None
+    ) -> SubmitRefused:
+        return SubmitRefused(
+            code=code, message=message, retry_after_s=self.retry_after_s, limit=limit
         )
 
     def _not_ready(self, model: Model) -> SubmitRefused:

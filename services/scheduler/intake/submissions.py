@@ -93,7 +93,8 @@ class Submissions:
     ) -> SubmitAccepted | SubmitRefused | None:
         """None when the gateway wrote the row at this very moment."""
         model = await models.find(session, message.model_id, self.clock.monotonic_s())
-        num_queued = await queue.num_queued(session, message.model_id)
+        tenant = "" if model is None else model.tenant
+        num_queued = await queue.num_queued(session, message.model_id, tenant)
         refusal = await self.admission.refusal(
             session, model, num_queued, message.remaining_ms / 1000
         )
@@ -103,7 +104,7 @@ class Submissions:
         num_crashes = await self._crashes(session, message)
         if not await requests.add(session, message, model, num_crashes):
             return None
-        return SubmitAccepted(queue_position=num_queued)
+        return SubmitAccepted(queue_position=num_queued.of_model)
 
     async def _place_known(
         self, session: AsyncSession, message: SubmitRequest, request: Request

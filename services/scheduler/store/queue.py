@@ -1,6 +1,7 @@
 """The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
@@ -13,7 +14,11 @@ from services.scheduler.store.requests import IS_QUEUED
 _FIRST_COME = (RequestRow.arrived_at, RequestRow.id)
 
 
-_NUM_QUEUED = select(func.count()).where(RequestRow.model_id == bindparam("model_id"), IS_QUEUED)
+_NUM_QUEUED = select(
+    func.count().filter(RequestRow.model_id == bindparam("model_id")).label("of_model"),
+    func.count().filter(RequestRow.tenant == bindparam("tenant")).label("of_tenant"),
+    func.count().label("of_all"),
+).where(IS_QUEUED)
 _OWN = (
     select(RequestRow.model_id, RequestRow.arrived_at)
     .where(RequestRow.id == bindparam("request_id"))
@@ -25,8 +30,18 @@ _NUM_BEFORE = select(func.count()).where(
 )
 
 
-async def num_queued(session: AsyncSession, model_id: str) -> int:
-    return await session.scalar(_NUM_QUEUED, {"model_id": model_id}) or 0
+@dataclass(frozen=True)
+class NumQueued:
+    """Requests that wait, in all gateways together."""
+
+    of_model: int
+    of_tenant: int
+    of_all: int
+
+
+async def num_queued(session: AsyncSession, model_id: str, tenant: str) -> NumQueued:
+    row = (await session.execute(_NUM_QUEUED, {"model_id": model_id, "tenant": tenant})).one()
+    return NumQueued(row.of_model, row.of_tenant, row.of_all)
 
 
 async def queue_position(session: AsyncSession, request_id: str) -> int:

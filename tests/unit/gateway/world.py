@@ -15,6 +15,7 @@ from libs.common.clock import SystemClock
 from libs.common.records.database import Database
 from libs.common.records.outbox import OutboxRelay
 from libs.common.settings import BusSettings, DatabaseSettings, ObjectStoreSettings
+from libs.common.tenant_shares import TenantShares
 from libs.common.testing.bus import MemoryBroker, MemoryBus
 from services.gateway.auth import Authenticator
 from services.gateway.context import Gateway
@@ -33,6 +34,7 @@ from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelEntry, ModelStore
 from services.gateway.store.nodes import NodeStore
+from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
@@ -150,6 +152,11 @@ async def _gateway(
     gateway = Gateway(
         bus=bus,
         authenticator=Authenticator(stores.keys, clock),
+        tenant_limits=TenantLimits(
+            TenantShares(),
+            max_open_requests=limits.max_open_requests,
+            max_waiting_bytes=limits.max_waiting_bytes,
+        ),
         registry=registry,
         routes=routes,
         preparer=Preparer("gateway-test", registry, texts, templates, clock, timing, limits),
