@@ -81,6 +81,7 @@ class RequestOutcome(StrEnum):
     GATEWAY_LOST = "gateway_lost"  # its gateway stopped its heartbeat
     MODEL_FAILED = "model_failed"  # the model was deleted or cannot start
     WORKER_CRASHED = "worker_crashed"  # two endpoints died under it
+    REFUSED = "refused"  # it, or its moment, was wrong: its client was told why
     INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has it
 
 

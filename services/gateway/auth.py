@@ -15,8 +15,9 @@ from typing import Protocol
 
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
+from libs.common.reasons import Reason
 from libs.common.tenants import OPERATOR_TENANT
-from services.gateway.errors import Unauthorized, Unavailable
+from services.gateway.errors import NotServed, Unauthorized
 from services.gateway.store.keys import KeyInfo
 
 ROW_TIMEOUT_S = 5.0  # how long a key whose row is about to be written is waited for
@@ -73,7 +74,7 @@ class Authenticator:
         self._ask_again_s = 0.0
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Raises Unauthorized, or Unavailable for an unseen key while Postgres is down."""
+        """Raises Unauthorized, or NotServed for an unseen key while Postgres is down."""
         key_sha256 = hash_key(_bearer(authorization))
         info = await self._find(key_sha256)
         if info is None:
@@ -129,9 +130,9 @@ async def _wait_for_row(written: asyncio.Event) -> None:
         raise _unchecked() from None
 
 
-def _unchecked() -> Unavailable:
+def _unchecked() -> NotServed:
     message = "API keys cannot be checked now"
-    return Unavailable(message, code="database_unavailable", retry_after_s=2)
+    return NotServed(message, Reason.DATABASE_UNAVAILABLE)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -1,27 +1,42 @@
 """What the gateway answers when it does not answer with tokens.
 
 GatewayError
-├── ApiError                  becomes an OpenAI-style error with its status, or an error event
-│   ├── InvalidRequest        400  the request can never work as it is; `param` names the culprit
-│   ├── Unauthorized          401  no key, or one that is not known
-│   ├── Forbidden             403  the key's tenant may not do that
-│   ├── NotFound              404
-│   ├── RequestTimeout        408  the body did not arrive in time
-│   ├── Conflict              409  the name is taken
-│   ├── PayloadTooLarge       413
-│   ├── UnsupportedMediaType  415
-│   ├── Overloaded            429  the model's queue or this gateway is full; try again
+├── ApiError                  becomes an OpenAI-style error with its reason's status, or an event
+│   ├── NotServed             a sound request that is not served, for a reason of the table
 │   │   └── TenantLimited     429  the caller's tenant holds as much as it may
-│   ├── InternalError         500  a bug of ours, or a request that kills workers
-│   ├── Unavailable           503  something it needs is not there; try again
-│   └── DeadlineExceeded      504  the request's own deadline passed
+│   └── RequestError          the request itself is at fault; `code` says it finer than the reason
+│       ├── InvalidRequest        400  it can never work as it is; `param` names the culprit
+│       ├── Unauthorized          401  no key, or one that is not known
+│       ├── Forbidden             403  the key's tenant may not do that
+│       ├── NotFound              404  no such path or thing (a model: NotServed)
+│       ├── MethodNotAllowed      405
+│       ├── RequestTimeout        408  the body did not arrive in time
+│       ├── Conflict              409  the name is taken
+│       ├── PayloadTooLarge       413
+│       └── UnsupportedMediaType  415
 ├── ClientGone                the client closed its connection
 ├── TemplateFailed            a chat template raised, or used too much time, memory or output
 └── TokenizerFailed           a model's tokenizer files are not what its manifest says
+
+Statuses, and whether clients come again, are in the table of `libs/common/reasons.py`.
 """
 
+from typing import ClassVar
+
 from libs.common.errors import HydraError
+from libs.common.reasons import REASON_HEADER, ClientRetry, Reason
 from libs.common.states import RequestOutcome
+
+# OpenAI's `type` of an error, by status; its clients look at the status first.
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
 
 
 class GatewayError(HydraError):
@@ -29,76 +44,65 @@ class GatewayError(HydraError):
 
 
 class ApiError(GatewayError):
-    """`outcome` is what the request's row says when this ended it."""
-
-    status = 500
-    kind = "server_error"
-    outcome = RequestOutcome.INTERNAL_ERROR
+    """`code` is what OpenAI's clients know: the reason's name, or something finer."""
 
     def __init__(
         self,
         message: str,
+        reason: Reason,
         *,
-        code: str,
+        code: str | None = None,
         param: str | None = None,
         retry_after_s: int | None = None,
-        outcome: RequestOutcome | None = None,
     ) -> None:
-        self.message, self.code, self.param = message, code, param
-        self.retry_after_s = retry_after_s
-        if outcome is not None:
-            self.outcome = outcome
+        self.message, self.reason, self.param = message, reason, param
+        self.code = code or reason.value
+        rule = reason.row.retry_after
+        self.retry_after_s = None if rule is None else retry_after_s or rule.default_s
         super().__init__(message)
 
     @property
+    def status(self) -> int:
+        return self.reason.row.status
+
+    @property
+    def kind(self) -> str:
+        return _TYPES.get(self.status, "invalid_request_error")
+
+    @property
+    def outcome(self) -> RequestOutcome:
+        """What the request's row says when this ended it."""
+        return self.reason.row.outcome
+
+    @property
     def headers(self) -> dict[str, str]:
-        """A server error without Retry-After would fail again: clients must not repeat it."""
+        headers = {REASON_HEADER: self.reason.value}
         if self.retry_after_s is not None:
-            return {"Retry-After": str(self.retry_after_s)}
-        return {"X-Should-Retry": "false"} if self.status >= 500 else {}
+            headers["Retry-After"] = str(self.retry_after_s)
+        if self.reason.row.retry is ClientRetry.NEVER:
+            headers["X-Should-Retry"] = "false"
+        return headers
 
 
-class InvalidRequest(ApiError):
-    status, kind = 400, "invalid_request_error"
+class NotServed(ApiError):
+    """`retry_after_s` matters only for reasons that say when to come again."""
+
+    def __init__(
+        self,
+        message: str,
+        reason: Reason,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, reason, param=param, retry_after_s=retry_after_s)
 
 
-class Unauthorized(ApiError):
-    status, kind = 401, "authentication_error"
-
-
-class Forbidden(ApiError):
-    status, kind = 403, "permission_error"
-
-
-class NotFound(ApiError):
-    status, kind = 404, "invalid_request_error"
-
-
-class RequestTimeout(ApiError):
-    status, kind = 408, "timeout_error"
-
-
-class Conflict(ApiError):
-    status, kind = 409, "invalid_request_error"
-
-
-class PayloadTooLarge(ApiError):
-    status, kind = 413, "invalid_request_error"
-
-
-class UnsupportedMediaType(ApiError):
-    status, kind = 415, "invalid_request_error"
-
-
-class Overloaded(ApiError):
-    status, kind = 429, "rate_limit_error"
-
-
-class TenantLimited(Overloaded):
+class TenantLimited(NotServed):
     """`limit` is how many requests the tenant may have there, as OpenAI's clients are told it."""
 
-    def __init__(self, message: str, *, limit: int, retry_after_s: int) -> None:
-        super().__init__(message, code="tenant_limit", retry_after_s=retry_after_s)
+    def __init__(self, message: str, *, limit: int, retry_after_s: int | None) -> None:
+        super().__init__(message, Reason.TENANT_LIMIT, retry_after_s=retry_after_s)
         self.limit = limit
 
     @property
@@ -111,16 +115,47 @@ class TenantLimited(Overloaded):
         }
 
 
-class InternalError(ApiError):
-    status, kind = 500, "server_error"
+class RequestError(ApiError):
+    its_reason: ClassVar[Reason]
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message, self.its_reason, code=code, param=param)
 
 
-class Unavailable(ApiError):
-    status, kind = 503, "service_unavailable_error"
+class InvalidRequest(RequestError):
+    its_reason = Reason.INVALID_REQUEST
 
 
-class DeadlineExceeded(ApiError):
-    status, kind, outcome = 504, "timeout_error", RequestOutcome.DEADLINE
+class Unauthorized(RequestError):
+    its_reason = Reason.INVALID_API_KEY
+
+
+class Forbidden(RequestError):
+    its_reason = Reason.FORBIDDEN
+
+
+class NotFound(RequestError):
+    its_reason = Reason.NOT_FOUND
+
+
+class MethodNotAllowed(RequestError):
+    its_reason = Reason.METHOD_NOT_ALLOWED
+
+
+class RequestTimeout(RequestError):
+    its_reason = Reason.REQUEST_TIMEOUT
+
+
+class Conflict(RequestError):
+    its_reason = Reason.CONFLICT
+
+
+class PayloadTooLarge(RequestError):
+    its_reason = Reason.PAYLOAD_TOO_LARGE
+
+
+class UnsupportedMediaType(RequestError):
+    its_reason = Reason.UNSUPPORTED_MEDIA_TYPE
 
 
 class ClientGone(GatewayError):

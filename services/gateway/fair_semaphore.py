@@ -3,7 +3,8 @@
 import asyncio
 from collections import OrderedDict, deque
 
-from services.gateway.errors import Overloaded
+from libs.common.reasons import Reason
+from services.gateway.errors import NotServed
 
 MAX_WAIT_S = 10.0  # a caller that waits longer is told to try again
 MAX_WAITING = 512  # of all tenants
@@ -17,17 +18,17 @@ class FairSemaphore:
     the callers of each in order of arrival: one tenant's many callers only delay each other."""
 
     def __init__(
-        self, num_permits: int, *, what: str, code: str, max_wait_s: float = MAX_WAIT_S
+        self, num_permits: int, *, what: str, reason: Reason, max_wait_s: float = MAX_WAIT_S
     ) -> None:
         """`what` says in words for the client what is done too much."""
         assert num_permits >= 1
         self._num_free = num_permits
-        self._what, self._code, self._max_wait_s = what, code, max_wait_s
+        self._what, self._reason, self._max_wait_s = what, reason, max_wait_s
         # The tenant that comes next is first.
         self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
 
     async def acquire(self, tenant: str) -> None:
-        """Raises Overloaded when too many wait already, or after `max_wait_s`."""
+        """Raises NotServed when too many wait already, or after `max_wait_s`."""
         if self._num_free:
             self._num_free -= 1
             return
@@ -84,6 +85,6 @@ class FairSemaphore:
             if not queue:
                 del self._waiting[tenant]
 
-    def _overloaded(self) -> Overloaded:
+    def _overloaded(self) -> NotServed:
         message = f"too many {self._what} at this moment, try again"
-        return Overloaded(message, code=self._code, retry_after_s=2)
+        return NotServed(message, self._reason)

@@ -13,8 +13,9 @@ from libs.common.bus.messages import ModelsChanged, ModelSummary
 from libs.common.bus.subjects import MODELS_CHANGED
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
+from libs.common.reasons import Reason
 from libs.common.states import ModelState
-from services.gateway.errors import NotFound, Unavailable
+from services.gateway.errors import NotServed
 from services.gateway.store.models import ModelEntry
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class ModelRegistry:
         return self._read_at_s is not None
 
     def list_models(self, tenant: str) -> tuple[ModelEntry, ...]:
-        """Raises Unavailable before anything was read."""
+        """Raises NotServed before anything was read."""
         if not self.is_loaded:
             raise _unavailable()
         return tuple(entry for (owner, _), entry in self._entries.items() if owner == tenant)
@@ -58,14 +59,14 @@ class ModelRegistry:
         return tuple(entry.summary for entry in entries if entry.summary is not None)
 
     async def find(self, tenant: str, name: str) -> ModelEntry:
-        """The tenant's model of that name. Raises NotFound, or Unavailable when nobody can tell."""
+        """The tenant's model of that name. Raises NotServed if there is none, or nobody knows."""
         is_sure = (tenant, name) in self._entries or await self._reread()
         entry = self._entries.get((tenant, name))
         if entry is None and not is_sure:
             raise _unavailable()
         if entry is None:
             message = f"the model {name!r} does not exist"
-            raise NotFound(message, code="model_not_found", param="model")
+            raise NotServed(message, Reason.MODEL_NOT_FOUND, param="model")
         return entry
 
     async def latest(self, tenant: str, name: str) -> ModelEntry:
@@ -137,6 +138,6 @@ class ModelRegistry:
         return max(0.0, self._read_at_s + _MISS_REFRESH_S - self._clock.monotonic_s())
 
 
-def _unavailable() -> Unavailable:
+def _unavailable() -> NotServed:
     message = "models cannot be looked up now"
-    return Unavailable(message, code="database_unavailable", retry_after_s=2)
+    return NotServed(message, Reason.DATABASE_UNAVAILABLE)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from libs.common.reasons import Reason
 from libs.common.tenant_shares import TenantShares
-from services.gateway.errors import ApiError, Overloaded, TenantLimited
+from services.gateway.errors import ApiError, NotServed, TenantLimited
 
 RETRY_AFTER_S = 1
 TOKEN_BYTES = 40  # of a prompt: a Python number and its place in a tuple
@@ -116,4 +117,4 @@ class TenantLimits:
 
 
 def _full(message: str) -> ApiError:
-    return Overloaded(message, code="gateway_full", retry_after_s=RETRY_AFTER_S)
+    return NotServed(message, Reason.GATEWAY_FULL, retry_after_s=RETRY_AFTER_S)

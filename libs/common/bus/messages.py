@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from libs.common.causes import Cause
+from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import (
     EngineKind,
@@ -74,20 +75,12 @@ class SubmitAccepted(Message):
 
 class SubmitRefused(Message):
     kind: Literal["refused"] = "refused"
-    code: Literal[
-        "queue_full",
-        "tenant_limit",  # the tenant's requests wait in all queues, see limit
-        "deadline_too_short",  # the model cannot even be fetched in that time, see needed_s
-        "model_not_ready",
-        "model_failed",
-        "worker_crashed",
-        "ended",
-        "no_capacity",
-    ]
+    code: Reason
     message: str  # names the cause and the next step
-    retry_after_s: int | None = Field(default=None, ge=1)
-    needed_s: float | None = Field(default=None, ge=0)  # what a start takes at least, as predicted
-    limit: int | None = Field(default=None, ge=0)  # of the tenant's queued requests
+    retry_after_s: int | None = Field(default=None, ge=1)  # None: as the reason's row says
+    # With deadline_too_short: what a start takes at least, as predicted.
+    needed_s: float | None = Field(default=None, ge=0)
+    limit: int | None = Field(default=None, ge=0)  # with tenant_limit: of queued requests
 
 
 class SubmitReply(Message):
@@ -118,8 +111,9 @@ class RequestRefused(Message):
 
     request_id: Id
     attempt: int
-    code: Literal["model_failed", "worker_crashed", "no_capacity", "deadline", "gateway_lost"]
+    code: Reason
     message: str
+    retry_after_s: int | None = Field(default=None, ge=1)
 
 
 class Generate(Message):

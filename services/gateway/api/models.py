@@ -5,9 +5,10 @@ from dataclasses import replace
 from fastapi import APIRouter
 
 from libs.common.ids import new_id
+from libs.common.reasons import Reason
 from services.gateway.api.schemas import ModelChange, ModelView, NewModel
 from services.gateway.context import CallerDep, GatewayDep
-from services.gateway.errors import Conflict, NotFound
+from services.gateway.errors import Conflict, NotServed
 from services.gateway.feasibility import check_engine, check_kv_cache
 
 _FIXED_OWNER = (
@@ -52,7 +53,8 @@ async def change_model(
     check_kv_cache(replace(known, **values))
     entry = await gateway.models.change(known.model_id, values) if values else known
     if entry is None:
-        raise NotFound(f"the model {name!r} does not exist", code="model_not_found", param="name")
+        message = f"the model {name!r} does not exist"
+        raise NotServed(message, Reason.MODEL_NOT_FOUND, param="name")
     await gateway.models_written()
     return ModelView.of(entry)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from libs.common.bus.bus import Bus
 from libs.common.bus.messages import RequestAssigned
 from libs.common.clock import Clock
+from libs.common.reasons import Reason
 from libs.common.states import FinishReason
-from services.gateway.errors import InternalError, Unavailable
+from services.gateway.errors import NotServed
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.endpoint_client import EndpointClient, GenerateResult
 from services.gateway.generation.job import Job, Loss
@@ -68,7 +69,7 @@ class Dispatch:
         return self.job.deadline_s - self._now_s()
 
     async def run(self) -> None:
-        """Returns when the finish is in the log. Raises ApiError, DeadlineExceeded among them."""
+        """Returns when the finish is in the log. Raises ApiError, for a passed deadline too."""
         deadline = asyncio.timeout(self.remaining_s())
         try:
             async with deadline:
@@ -144,12 +145,12 @@ class Dispatch:
             assigned = latest
 
     async def _await_replacement(self) -> None:
-        """The scheduler is about to replace it. Raises Unavailable if it does not: then our own
+        """The scheduler is about to replace it. Raises NotServed if it does not: then our own
         idea of the model's context is the one that is out of date."""
         self._num_stale_contexts += 1
         if self._num_stale_contexts > _MAX_STALE_CONTEXTS:
             message = "the model's context was changed meanwhile, send the request again"
-            raise Unavailable(message, code="model_changed", retry_after_s=1)
+            raise NotServed(message, Reason.MODEL_CHANGED)
         await asyncio.sleep(self._ports.timing.retry_s)
 
     async def _generate(self, endpoint: EndpointClient) -> GenerateResult:
@@ -204,11 +205,11 @@ class Dispatch:
         """Raises ApiError unless the worker ended as it should."""
         log = self.inbox.log
         if log.finish is FinishReason.ERROR:
-            raise InternalError(log.error or "the worker failed", code="worker_error")
+            raise NotServed(log.error or "the worker failed", Reason.WORKER_ERROR)
         if log.finish is FinishReason.CANCELLED:
             if self.remaining_s() < _DEADLINE_SLACK_S:
                 raise deadline_error()  # the worker's clock was a little ahead
-            raise InternalError("the worker was told to cancel this request", code="cancelled")
+            raise NotServed("the worker was told to cancel this request", Reason.CANCELLED)
 
     # ------------------------------------------------------------ parts
 

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from opentelemetry import trace
 
 from libs.common.errors import BusError
-from services.gateway.errors import ApiError, InternalError, Unavailable
+from libs.common.reasons import Reason
+from services.gateway.errors import ApiError, NotServed
 from services.gateway.generation.dispatch import Dispatch, Ports
 from services.gateway.generation.generation_stream import GenerationStream
 from services.gateway.generation.job import Job
@@ -45,7 +46,7 @@ class Dispatcher:
     async def run(self, job: Job) -> AsyncIterator[GenerationStream]:
         """A request's whole life. Leaving the block ends it, whatever became of it until then.
 
-        Raises Unavailable while draining or without a bus.
+        Raises NotServed while draining or without a bus.
         """
         if self.is_draining:
             raise shutdown_error()
@@ -55,7 +56,7 @@ class Dispatcher:
             await inbox.__aenter__()
         except BusError as exc:
             message = "the message bus cannot be reached now"
-            raise Unavailable(message, code="bus_unavailable", retry_after_s=2) from exc
+            raise NotServed(message, Reason.BUS_UNAVAILABLE) from exc
         dispatch = Dispatch(job, inbox, self._ports, self._note_beginning)
         task = asyncio.create_task(dispatch.run())
         generation = GenerationStream(dispatch, task, self._ports.timing.progress_s)
@@ -66,7 +67,7 @@ class Dispatcher:
             generation.failed(exc)
             raise
         except Exception:
-            generation.failed(InternalError("a bug of the gateway", code="internal_error"))
+            generation.failed(NotServed("a bug of the gateway", Reason.INTERNAL_ERROR))
             raise
         finally:
             task.cancel()

@@ -13,7 +13,8 @@ from libs.common.bus.messages import RequestAssigned, SubmitRefused, SubmitReply
 from libs.common.bus.subjects import REQUEST_SUBMIT
 from libs.common.clock import Clock
 from libs.common.errors import BusError
-from services.gateway.errors import Unavailable
+from libs.common.reasons import Reason
+from services.gateway.errors import NotServed
 from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.refusals import refusal_error, submit_error
 from services.gateway.generation.request_inbox import RequestInbox
@@ -91,7 +92,7 @@ class Submission:
             return
         if self._clock.monotonic_s() - self._began_s >= self._timing.submit_timeout_s:
             message = "no scheduler answers now"
-            raise Unavailable(message, code="scheduler_unavailable", retry_after_s=5) from exc
+            raise NotServed(message, Reason.SCHEDULER_UNAVAILABLE) from exc
 
     def _answered(self, reply: SubmitReply) -> None:
         result = reply.result
@@ -99,7 +100,7 @@ class Submission:
             self._accepted()
             if result.assigned is not None:
                 self._inbox.assign(result.assigned)
-        elif self._is_accepted and result.code in ("queue_full", "tenant_limit"):
+        elif self._is_accepted and result.code in (Reason.QUEUE_FULL, Reason.TENANT_LIMIT):
             # It was admitted once; others came since. Its client is not turned away now.
             logger.info("request %s waits for a place in the queue again", self._job.request_id)
         else:

@@ -5,6 +5,7 @@ of its answer. h11 bounds the size of a header, which uvicorn's faster parser do
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -12,7 +13,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from services.gateway.errors import Unavailable
+from libs.common.reasons import Reason
+from services.gateway.errors import NotServed
 from services.gateway.http.connection_limiter import ConnectionLimiter
 from services.gateway.http.disconnect import CLOSE_CONNECTION
 from services.gateway.openai.errors import error_body
@@ -128,8 +130,9 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 def _limit_response() -> bytes:
     message = "this gateway has as many connections as it may, try again"
-    body = error_body(Unavailable(message, code="gateway_full", retry_after_s=1)).encoded()
-    return (
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-        b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-    ) + body
+    error = NotServed(message, Reason.GATEWAY_FULL)
+    status, body = HTTPStatus(error.status), error_body(error).encoded()
+    lines = [f"HTTP/1.1 {status} {status.phrase}", "content-type: application/json"]
+    lines += [f"{name.lower()}: {value}" for name, value in error.headers.items()]
+    lines += ["connection: close", f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + body

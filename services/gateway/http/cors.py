@@ -9,11 +9,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from libs.common.reasons import REASON_HEADER
 from services.gateway.errors import Forbidden
 from services.gateway.openai.errors import error_response
 
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
-_SHOWN_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After")
+_SHOWN_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After", REASON_HEADER)
 
 
 class Cors(CORSMiddleware):

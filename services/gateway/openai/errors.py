@@ -10,13 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from libs.common.errors import DatabaseUnavailable
+from libs.common.reasons import Reason
 from services.gateway.errors import (
     ApiError,
-    InternalError,
     InvalidRequest,
+    MethodNotAllowed,
     NotFound,
+    NotServed,
     TokenizerFailed,
-    Unavailable,
 )
 from services.gateway.openai.responses import ErrorBody, ErrorDetail
 
@@ -26,7 +27,11 @@ logger = logging.getLogger(__name__)
 def error_body(error: ApiError) -> ErrorBody:
     return ErrorBody(
         error=ErrorDetail(
-            message=error.message, type=error.kind, param=error.param, code=error.code
+            message=error.message,
+            type=error.kind,
+            param=error.param,
+            code=error.code,
+            reason=error.reason.value,
         )
     )
 
@@ -46,11 +51,12 @@ def as_api_error(exc: Exception) -> ApiError:
         return exc
     if isinstance(exc, DatabaseUnavailable):
         message = "the database cannot be reached now"
-        return Unavailable(message, code="database_unavailable", retry_after_s=2)
+        return NotServed(message, Reason.DATABASE_UNAVAILABLE)
     if isinstance(exc, TokenizerFailed):
-        return InternalError(f"the model's tokenizer failed: {exc}", code="tokenizer_failed")
+        return NotServed(f"the model's tokenizer failed: {exc}", Reason.TOKENIZER_FAILED)
     logger.error("a request failed", exc_info=exc)
-    return InternalError("an error of this server; its log has the cause", code="internal_error")
+    message = "an error of this server; its log has the cause"
+    return NotServed(message, Reason.INTERNAL_ERROR)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -75,10 +81,9 @@ async def _on_http_exception(_request: Request, exc: Exception) -> Response:
         return error_response(NotFound("there is no such path", code="not_found"))
     if exc.status_code == 400 and exc.__cause__ is not None:  # as FastAPI wraps json's own
         return error_response(_not_json(_json_problem(exc.__cause__)))
-    error = InvalidRequest(str(exc.detail), code="invalid_request")
-    response = error_response(error)
-    response.status_code = exc.status_code  # e.g. 405
-    return response
+    if exc.status_code == 405:
+        return error_response(MethodNotAllowed(str(exc.detail), code="method_not_allowed"))
+    return error_response(InvalidRequest(str(exc.detail), code="invalid_request"))
 
 
 def validation_error(problems: Sequence[Any]) -> InvalidRequest:

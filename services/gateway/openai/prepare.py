@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.clock import Clock
+from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
-from services.gateway.errors import ApiError, InvalidRequest, Unavailable
+from services.gateway.errors import ApiError, InvalidRequest, NotServed
 from services.gateway.feasibility import check_kv_cache
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.model_registry import ModelRegistry
@@ -79,24 +80,24 @@ class Preparer:
 
 
 def ready_summary(entry: ModelEntry) -> ModelSummary:
-    """Raises Unavailable, saying how far the import is or why it failed."""
+    """Raises NotServed, saying how far the import is or why it failed."""
     if entry.state is ModelState.READY and entry.summary is not None:
         _check_feasible(entry)
         return entry.summary
     if entry.state is ModelState.FAILED:
         message = f"the model {entry.name!r} could not be imported: {entry.cause}"
-        raise Unavailable(message, code="model_failed")
+        raise NotServed(message, Reason.MODEL_FAILED)
     done, total = entry.bytes_done, entry.bytes_total
     message = f"the model {entry.name!r} is being imported, {done} of {total} bytes are done"
-    raise Unavailable(message, code="model_not_ready", retry_after_s=5)
+    raise NotServed(message, Reason.MODEL_NOT_READY)
 
 
 def _check_feasible(entry: ModelEntry) -> None:
-    """It was registered before anybody knew what its tokens take. Raises Unavailable."""
+    """It was registered before anybody knew what its tokens take. Raises NotServed."""
     try:
         check_kv_cache(entry)
     except InvalidRequest as exc:
-        raise Unavailable(exc.message, code="model_failed") from exc
+        raise NotServed(exc.message, Reason.MODEL_FAILED) from exc
 
 
 def sampling_parameters(

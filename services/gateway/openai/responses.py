@@ -19,6 +19,7 @@ class ErrorDetail(_Json):
     type: str
     param: str | None
     code: str
+    reason: str  # as the header X-Hydra-Reason, which an event of a stream has not
 
 
 class ErrorBody(_Json):

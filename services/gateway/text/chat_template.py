@@ -29,7 +29,7 @@ async def tokenize_chat(
 ) -> tuple[int, ...]:
     """The prompt's ids. Special tokens come from the template alone: in a message they are text.
 
-    Raises InvalidRequest as `render_prompt` does, TokenizerFailed, Overloaded.
+    Raises InvalidRequest as `render_prompt` does, TokenizerFailed, NotServed.
     """
     guard = _guard_for(model, messages)
     if guard is not None:

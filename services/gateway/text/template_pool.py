@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 from typing import Any, Self
 
+from libs.common.reasons import Reason
 from services.gateway.errors import TemplateFailed
 from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.template_process import TemplateProcess
@@ -20,7 +21,7 @@ class TemplatePool:
     def __init__(self, num_processes: int) -> None:
         self._num_processes = num_processes
         self._semaphore = FairSemaphore(
-            num_processes, what="chat templates are rendered", code="template_busy"
+            num_processes, what="chat templates are rendered", reason=Reason.TEMPLATE_BUSY
         )
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -37,7 +38,7 @@ class TemplatePool:
             await slot.close()
 
     async def render(self, template: str, variables: dict[str, Any], tenant: str) -> str:
-        """Raises TemplateFailed, or Overloaded when its turn does not come soon."""
+        """Raises TemplateFailed, or NotServed when its turn does not come soon."""
         await self._semaphore.acquire(tenant)
         slot = self._idle.pop()
         try:

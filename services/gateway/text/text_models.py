@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.errors import ObjectStoreError
-from services.gateway.errors import Unavailable
+from libs.common.reasons import Reason
+from services.gateway.errors import NotServed
 from services.gateway.text.tokenizer import Tokenizer, TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore, TokenizerFiles
 
@@ -32,8 +33,8 @@ class TextModelCache:
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
 
     async def get(self, summary: ModelSummary) -> TextModel:
-        """Raises TokenizerFailed, Overloaded, or Unavailable when the object store does not
-        answer."""
+        """Raises TokenizerFailed, or NotServed when its turn does not come or the object store
+        does not answer."""
         key = files_of(summary)
         task = self._loading.get(key)
         if task is None or has_failed(task):
@@ -60,9 +61,9 @@ class TextModelCache:
             raise _unreadable(str(exc)) from exc
 
 
-def _unreadable(cause: str) -> Unavailable:
+def _unreadable(cause: str) -> NotServed:
     message = f"the model's tokenizer cannot be read now: {cause}"
-    return Unavailable(message, code="object_store_unavailable", retry_after_s=2)
+    return NotServed(message, Reason.OBJECT_STORE_UNAVAILABLE)
 
 
 def files_of(summary: ModelSummary) -> Files:

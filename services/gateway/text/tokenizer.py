@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer as LibraryTokenizer
 
+from libs.common.reasons import Reason
 from services.gateway.errors import TokenizerFailed
 from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.control_token_guard import ControlTokenGuard
@@ -31,14 +32,14 @@ class TokenizerThreads:
     def __init__(self, num_threads: int) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="tokenizer")
         self._semaphore = FairSemaphore(
-            num_threads, what="prompts are tokenized", code="tokenizer_busy"
+            num_threads, what="prompts are tokenized", reason=Reason.TOKENIZER_BUSY
         )
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, call: Callable[[], _Result], tenant: str) -> _Result:
-        """Raises TokenizerFailed, or Overloaded when its turn does not come soon."""
+        """Raises TokenizerFailed, or NotServed when its turn does not come soon."""
         await self._semaphore.acquire(tenant)
         future = asyncio.get_running_loop().run_in_executor(self._threads, _guarded, call)
         future.add_done_callback(self._ended)  # also long after our own deadline
@@ -79,7 +80,7 @@ class Tokenizer:
 
     @classmethod
     async def load(cls, tokenizer_json: str, threads: TokenizerThreads) -> "Tokenizer":
-        """Raises TokenizerFailed, Overloaded."""
+        """Raises TokenizerFailed, NotServed."""
         library = await threads.run(lambda: _load(tokenizer_json), _LOADING)
         added = library.get_added_tokens_decoder().values()
         return cls(
@@ -93,7 +94,7 @@ class Tokenizer:
     async def encode(
         self, text: str, guard: ControlTokenGuard | None, tenant: str
     ) -> tuple[int, ...]:
-        """Raises TokenizerFailed, Overloaded."""
+        """Raises TokenizerFailed, NotServed."""
         return await self.threads.run(lambda: self._encode(text, guard), tenant)
 
     def _encode(self, text: str, guard: ControlTokenGuard | None) -> tuple[int, ...]:

@@ -1,19 +1,19 @@
 """Whether a new request may wait for its model, or why not."""
 
 from dataclasses import dataclass
-from math import ceil
-from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import SubmitRefused
 from libs.common.clock import Clock
-from libs.common.states import ModelState
+from libs.common.reasons import Reason
 from libs.common.tenant_shares import TenantShares
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
+from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import endpoints
 from services.scheduler.store.queue import NumQueued
@@ -45,15 +45,17 @@ class Admission:
         self, session: AsyncSession, model: Model | None, num_queued: NumQueued, remaining_s: float
     ) -> SubmitRefused | None:
         """None: the request may be queued behind others until its deadline."""
-        if model is None or model.state is ModelState.DELETING:
-            return SubmitRefused(code="model_failed", message="the model was deleted")
-        if model.state is not ModelState.READY:
-            return self._not_ready(model)
-        return (
-            self._full(model, num_queued)
-            or await self._backing_off(session, model)
-            or await self._out_of_reach(session, model, remaining_s)
-        )
+        refusal = refusals.of_state(model)
+        if refusal is not None:
+            return submit_refused(refusal)
+        assert model is not None, "an unknown model is refused"
+        full = self._full(model, num_queued)
+        if full is not None:
+            return full
+        refusal = await self._backing_off(session, model)
+        if refusal is not None:
+            return submit_refused(refusal)
+        return await self._out_of_reach(session, model, remaining_s)
 
     def _full(self, model: Model, num_queued: NumQueued) -> SubmitRefused | None:
         """The model's queue, all queues together, or what the tenant may have in them."""
@@ -62,46 +64,41 @@ class Admission:
                 f"{num_queued.of_model} requests wait for model {model.name} already, "
                 f"its max_queue is {model.max_queue}"
             )
-            return self._come_again("queue_full", message)
+            return self._come_again(Reason.QUEUE_FULL, message)
         if num_queued.of_all >= self.queue_limits.max_queued:
             message = f"{num_queued.of_all} requests wait for all models together, the most"
-            return self._come_again("queue_full", message)
+            return self._come_again(Reason.QUEUE_FULL, message)
         limit = self.queue_limits.of_tenant(model.tenant, num_queued)
         if num_queued.of_tenant >= limit:
             message = (
                 f"{num_queued.of_tenant} requests of your tenant wait already, at most {limit} may"
             )
-            return self._come_again("tenant_limit", message, limit)
+            return self._come_again(Reason.TENANT_LIMIT, message, limit)
         return None
 
-    def _come_again(
-        self, code: Literal["queue_full", "tenant_limit"], message: str, limit: int | None = None
-    ) -> SubmitRefused:
+    def _come_again(self, code: Reason, message: str, limit: int | None = None) -> SubmitRefused:
         return SubmitRefused(
             code=code, message=message, retry_after_s=self.retry_after_s, limit=limit
         )
 
-    def _not_ready(self, model: Model) -> SubmitRefused:
-        if model.state is ModelState.FAILED:
-            message = f"the import of model {model.name} failed: {model.cause}"
-            return SubmitRefused(code="model_failed", message=message)
-        message = f"model {model.name} is still being imported"
-        return SubmitRefused(
-            code="model_not_ready", message=message, retry_after_s=self.retry_after_s
-        )
+    async def why_failed(self, session: AsyncSession, model: Model | None) -> Refusal | None:
+        """What is wrong with the model now, whoever asks for it."""
+        refusal = refusals.of_state(model)
+        if refusal is not None or model is None:
+            return refusal
+        refusal = await self._backing_off(session, model)
+        if refusal is not None or not self.log.knows_all_nodes(self.acquaintance_s):
+            return refusal
+        deployable = await self.summaries.deployable(session, model)
+        shortage = (await self.feasibility.of(session, deployable)).shortage
+        return None if shortage is None else refusals.of_shortage(shortage)
 
-    async def _backing_off(self, session: AsyncSession, model: Model) -> SubmitRefused | None:
-        until_s, now_s = model.backoff_until_s, self.clock.monotonic_s()
-        remaining_s = 0.0 if until_s is None else until_s - now_s
-        if remaining_s <= 0 or await endpoints.has_serving(session, model.id):
+    async def _backing_off(self, session: AsyncSession, model: Model) -> Refusal | None:
+        now_s = self.clock.monotonic_s()
+        if not model.backs_off(now_s) or await endpoints.has_serving(session, model.id):
             return None
         cause = await endpoints.last_failure(session, model.id)
-        return SubmitRefused(
-            code="model_failed",
-            message=f"model {model.name} failed to start {model.num_failed_starts} times, "
-            f"the next try is in {ceil(remaining_s)} s; the last failure: {cause}",
-            retry_after_s=ceil(remaining_s),
-        )
+        return refusals.of_backoff(model, cause, now_s)
 
     async def _out_of_reach(
         self, session: AsyncSession, model: Model, remaining_s: float
@@ -115,7 +112,7 @@ class Admission:
         deployable = await self.summaries.deployable(session, model)
         feasibility = await self.feasibility.of(session, deployable)
         if feasibility.shortage is not None:
-            return SubmitRefused(code="no_capacity", message=feasibility.shortage)
+            return submit_refused(refusals.of_shortage(feasibility.shortage))
         return self._too_late(feasibility, deployable, remaining_s)
 
     def _too_late(
@@ -127,9 +124,15 @@ class Admission:
             return None
         model, num_stages = deployable.model, len(best.stages)
         return SubmitRefused(
-            code="deadline_too_short",
+            code=Reason.DEADLINE_TOO_SHORT,
             message=f"model {model.name} needs at least {best.fetch_s:.1f} s to start, on "
             f"{num_stages} node{'s' if num_stages > 1 else ''} (its max_pipeline_size is "
             f"{model.max_pipeline_size}), and the request's deadline is in {remaining_s:.1f} s",
             needed_s=best.fetch_s,
         )
+
+
+def submit_refused(refusal: Refusal) -> SubmitRefused:
+    return SubmitRefused(
+        code=refusal.reason, message=refusal.message, retry_after_s=refusal.retry_after_s
+    )

@@ -1,7 +1,7 @@
 """Handlers of what gateways ask for: a place in the queue, and giving it up."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,11 +18,14 @@ from libs.common.bus.messages import (
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.observability import telemetry
-from libs.common.states import EndpointState, ModelState, RequestOutcome, RequestState
+from libs.common.reasons import Reason
+from libs.common.states import EndpointState, RequestOutcome, RequestState
 from services.scheduler.errors import LeadershipLost
-from services.scheduler.intake.admission import Admission
+from services.scheduler.intake.admission import Admission, submit_refused
 from services.scheduler.intake.repeat_batcher import RepeatBatcher
 from services.scheduler.observation.trace_contexts import TraceContexts
+from services.scheduler.policy import refusals
+from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, requests
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
@@ -30,6 +33,12 @@ from services.scheduler.store.requests import Request
 
 logger = logging.getLogger(__name__)
 
+# Of requests that are on record as ended, where the outcome says enough.
+_REASONS: Mapping[RequestOutcome | None, Reason] = {
+    RequestOutcome.WORKER_CRASHED: Reason.WORKER_CRASHED,
+    RequestOutcome.DEADLINE: Reason.DEADLINE_EXCEEDED,
+    RequestOutcome.GATEWAY_LOST: Reason.GATEWAY_LOST,
+}
 MAX_CRASHES = 2  # endpoints that may die under one request
 
 
@@ -110,10 +119,10 @@ class Submissions:
         self, session: AsyncSession, message: SubmitRequest, request: Request
     ) -> SubmitAccepted | SubmitRefused:
         if request.state is RequestState.ENDED:
-            return _ended(request)
+            return await self._ended(session, request)
         if message.attempt < request.attempt:
             reason = f"attempt {message.attempt} is over, {request.attempt} is the latest"
-            return SubmitRefused(code="ended", message=reason)
+            return SubmitRefused(code=Reason.ENDED, message=reason)
         if message.attempt > request.attempt:
             return await self._place_again(session, message, request)
         return await self._repeat(session, request)
@@ -125,12 +134,13 @@ class Submissions:
         if num_crashes >= MAX_CRASHES:
             error = f"{num_crashes} endpoints ended while they served this request"
             await requests.end(session, [request.id], RequestOutcome.WORKER_CRASHED, error)
-            return SubmitRefused(code="worker_crashed", message=error)
+            return SubmitRefused(code=Reason.WORKER_CRASHED, message=error)
         model = await models.find(session, request.model_id, self.clock.monotonic_s())
-        if model is None or model.state is not ModelState.READY:
-            error = "the model was deleted"
-            await requests.end(session, [request.id], RequestOutcome.MODEL_FAILED, error)
-            return SubmitRefused(code="model_failed", message=error)
+        refusal = refusals.of_state(model)
+        if refusal is not None:
+            outcome = refusal.reason.row.outcome
+            await requests.end(session, [request.id], outcome, refusal.message)
+            return submit_refused(refusal)
         await requests.queue_again(session, request.id, message.attempt, num_crashes)
         return await self._queued(session, request.id)
 
@@ -166,11 +176,13 @@ class Submissions:
             return 0
         return int(lost.state.is_serving or lost.state is EndpointState.FAILED)
 
-
-def _ended(request: Request) -> SubmitRefused:
-    error = request.error or f"the request has ended: {request.outcome}"
-    if request.outcome is RequestOutcome.WORKER_CRASHED:
-        return SubmitRefused(code="worker_crashed", message=error)
-    if request.outcome is RequestOutcome.MODEL_FAILED:
-        return SubmitRefused(code="model_failed", message=error)
-    return SubmitRefused(code="ended", message=error)
+    async def _ended(self, session: AsyncSession, request: Request) -> SubmitRefused:
+        """Why it ended, told again: what was said then may have been lost."""
+        error = request.error or f"the request has ended: {request.outcome}"
+        if request.outcome is not RequestOutcome.MODEL_FAILED:
+            reason = _REASONS.get(request.outcome, Reason.ENDED)
+            return SubmitRefused(code=reason, message=error)
+        model = await models.find(session, request.model_id, self.clock.monotonic_s())
+        refusal = await self.admission.why_failed(session, model)
+        # Nothing is wrong with it any more: the time it had to wait is over.
+        return submit_refused(refusal or Refusal(Reason.MODEL_BACKING_OFF, error, 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import Peer, WorkerObserved
 from libs.common.causes import Cause
-from libs.common.states import RequestOutcome
+from libs.common.reasons import Reason
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity
@@ -181,9 +181,9 @@ class EndRequest(Decision):
     request_id: str
     attempt: int
     endpoint_id: str | None
-    outcome: RequestOutcome
-    code: str  # as RequestRefused has it
+    reason: Reason
     message: str
+    retry_after_s: int | None = None  # as RequestRefused has it
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from libs.common.bus.subjects import ENDPOINT_CANCEL, REQUEST_ASSIGNED, REQUEST_
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from libs.common.observability import telemetry
+from libs.common.reasons import Reason
 from libs.common.states import EndpointState
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
@@ -202,12 +203,12 @@ class Batch:
         self._send(Outgoing(REQUEST_ASSIGNED, decision.request_id, message))
 
     async def ends(self, decisions: Sequence[d.EndRequest]) -> None:
-        groups: defaultdict[tuple[str, str], list[d.EndRequest]] = defaultdict(list)
+        groups: defaultdict[tuple[Reason, str], list[d.EndRequest]] = defaultdict(list)
         for decision in decisions:
-            groups[decision.outcome, decision.message].append(decision)
-        for (_, message), group in groups.items():
+            groups[decision.reason, decision.message].append(decision)
+        for (reason, message), group in groups.items():
             ids = [decision.request_id for decision in group]
-            ended = await requests.end(self.session, ids, group[0].outcome, message)
+            ended = await requests.end(self.session, ids, reason.row.outcome, message)
             for decision in group:
                 if decision.request_id in ended:
                     self._tell_ended(decision)
@@ -215,13 +216,12 @@ class Batch:
                     self._drop(decision, "the request has ended, or moves at this moment")
 
     def _tell_ended(self, decision: d.EndRequest) -> None:
-        refusal = RequestRefused.model_validate(
-            {
-                "request_id": decision.request_id,
-                "attempt": decision.attempt,
-                "code": decision.code,
-                "message": decision.message,
-            }
+        refusal = RequestRefused(
+            request_id=decision.request_id,
+            attempt=decision.attempt,
+            code=decision.reason,
+            message=decision.message,
+            retry_after_s=decision.retry_after_s,
         )
         self._send(Outgoing(REQUEST_REFUSED, decision.request_id, refusal))
         if decision.endpoint_id is not None:

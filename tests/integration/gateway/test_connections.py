@@ -168,7 +168,7 @@ async def test_idle_connections_are_closed_for_a_new_client() -> None:
             held.close()
 
 
-async def test_a_gateway_with_nothing_but_busy_connections_says_503() -> None:
+async def test_a_gateway_with_nothing_but_busy_connections_says_429() -> None:
     async with served(SLOW_HEADERS, max_connections=1) as at:
         at.world.worker.pause_after = 1
         reader, writer = await at.connect()
@@ -179,7 +179,7 @@ async def test_a_gateway_with_nothing_but_busy_connections_says_503() -> None:
         refused = await status_of(other[0])
         at.world.worker.go_on.set()
 
-        assert (refused, await status_of(reader)) == (503, 200)
+        assert (refused, await status_of(reader)) == (429, 200)
         for held in (writer, other[1]):
             held.close()
 

@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from libs.common.bus.messages import SubmitRefused
+from libs.common.reasons import Reason
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY, RunningGateway
 from tests.support.waiting import eventually
 
@@ -45,7 +46,7 @@ async def test_the_official_client_raises_its_own_classes(running: RunningGatewa
         with pytest.raises(openai.BadRequestError) as bad:
             await client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=0)
         running.scheduler.refusal = SubmitRefused(
-            code="queue_full", message="100 wait", retry_after_s=3
+            code=Reason.QUEUE_FULL, message="100 wait", retry_after_s=3
         )
         with pytest.raises(openai.RateLimitError) as full:
             await client.chat.completions.create(model="tiny", messages=MESSAGES, stream=True)

@@ -71,7 +71,7 @@ async def test_a_kv_cache_that_holds_nothing_is_told_before_anything_starts() ->
         response = await world.chat()
 
         error = response.json()["error"]
-        assert (response.status_code, error["code"]) == (503, "model_failed")
+        assert (response.status_code, error["code"]) == (422, "model_failed")
         assert "kv_cache_bytes" in error["message"] and "1024 at least" in error["message"]
         assert world.scheduler.submissions == []
 

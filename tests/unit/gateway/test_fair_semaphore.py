@@ -2,15 +2,18 @@
 
 import asyncio
 
-import pytest
-
-from services.gateway.errors import Overloaded
+from libs.common.reasons import Reason
+from services.gateway.errors import NotServed
 from services.gateway.fair_semaphore import MAX_WAITING, MAX_WAITING_EACH, FairSemaphore
+from tests.unit.gateway.reasons import not_served
 
 
 def semaphore_of(num_permits: int, max_wait_s: float = 30.0) -> FairSemaphore:
     return FairSemaphore(
-        num_permits, what="prompts are tokenized", code="busy", max_wait_s=max_wait_s
+        num_permits,
+        what="prompts are tokenized",
+        reason=Reason.TOKENIZER_BUSY,
+        max_wait_s=max_wait_s,
     )
 
 
@@ -47,10 +50,11 @@ async def test_who_waits_too_long_is_told_when_to_come_again() -> None:
     semaphore = semaphore_of(1, max_wait_s=0.01)
     await semaphore.acquire("a")
 
-    with pytest.raises(Overloaded, match="too many prompts are tokenized") as caught:
+    with not_served(Reason.TOKENIZER_BUSY, match="too many prompts are tokenized") as caught:
         await semaphore.acquire("b")
 
-    assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "2"})
+    assert caught.value.status == 429
+    assert caught.value.headers == {"X-Hydra-Reason": "tokenizer_busy", "Retry-After": "2"}
     semaphore.release()
     await semaphore.acquire("b")
 
@@ -79,13 +83,13 @@ async def test_a_tenants_queue_is_bounded_and_at_the_limit_the_longest_is_shorte
     }
     assert 4 * MAX_WAITING_EACH == MAX_WAITING
 
-    with pytest.raises(Overloaded):
+    with not_served(Reason.TOKENIZER_BUSY):
         await order.semaphore.acquire("a")
     newcomer = await order.join("e1")
     order.semaphore.release()
     ended = [task for queue in queues.values() for task in queue]
     results = await asyncio.gather(newcomer, *ended, return_exceptions=True)
 
-    assert [type(result) for result in results if result is not None] == [Overloaded]
-    assert isinstance(queues["a"][-1].exception(), Overloaded)
+    assert [type(result) for result in results if result is not None] == [NotServed]
+    assert isinstance(queues["a"][-1].exception(), NotServed)
     assert order.taken.index("e1") == 4

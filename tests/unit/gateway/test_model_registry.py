@@ -2,17 +2,17 @@
 
 import asyncio
 
-import pytest
-
 from libs.common.bus.messages import ModelsChanged
 from libs.common.bus.subjects import MODELS_CHANGED
 from libs.common.clock import SystemClock
+from libs.common.reasons import Reason
 from libs.common.states import ModelState
 from libs.common.testing.bus import FakeClock, MemoryBroker
-from services.gateway.errors import NotFound, Unavailable
+from services.gateway.errors import NotServed
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.store.models import ModelEntry
 from tests.support.waiting import eventually
+from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.stores import FakeModels
 from tests.unit.gateway.tiny import TENANT, model_entry
 
@@ -24,7 +24,7 @@ def importing(bytes_done: int) -> ModelEntry:
 async def test_what_another_gateway_has_just_registered_is_found() -> None:
     models = FakeModels([])
     registry = ModelRegistry(models, FakeClock())
-    with pytest.raises(NotFound):
+    with not_served(Reason.MODEL_NOT_FOUND):
         await registry.find(TENANT, "tiny")
     models.entries.append(model_entry())
 
@@ -40,7 +40,8 @@ async def test_however_many_ask_for_unknown_names_one_read_answers_them() -> Non
         *(registry.find(TENANT, f"unknown-{i}") for i in range(20)), return_exceptions=True
     )
 
-    assert all(isinstance(answer, NotFound) for answer in answers)
+    reasons = {answer.reason for answer in answers if isinstance(answer, NotServed)}
+    assert len(answers) == 20 and reasons == {Reason.MODEL_NOT_FOUND}
     assert models.num_reads == 2
 
 
@@ -94,7 +95,7 @@ async def test_what_is_known_stays_while_postgres_is_away() -> None:
 
     assert not await registry.refresh()
     assert (await registry.find(TENANT, "tiny")).name == "tiny"
-    with pytest.raises(Unavailable):
+    with not_served(Reason.DATABASE_UNAVAILABLE):
         await registry.find(TENANT, "unseen")
 
 
@@ -102,9 +103,9 @@ async def test_before_it_has_read_anything_it_does_not_claim_to_know() -> None:
     registry = ModelRegistry(FakeModels([], is_down=True), FakeClock())
 
     assert not registry.is_loaded
-    with pytest.raises(Unavailable):
+    with not_served(Reason.DATABASE_UNAVAILABLE):
         await registry.find(TENANT, "tiny")
-    with pytest.raises(Unavailable):
+    with not_served(Reason.DATABASE_UNAVAILABLE):
         registry.list_models(TENANT)
 
 

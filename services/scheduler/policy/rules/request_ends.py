@@ -6,9 +6,11 @@ Their clients learn why, at once.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from libs.common.states import ModelState, RequestOutcome
+from libs.common.reasons import Reason
 from services.scheduler.policy import decisions as d
+from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import OpenRequest
+from services.scheduler.policy.refusals import Refusal
 from services.scheduler.policy.snapshot import Snapshot
 
 DEADLINE_GRACE_S = 30.0  # gateway and worker end an assigned request themselves, at its deadline
@@ -35,10 +37,10 @@ def end_abandoned(snapshot: Snapshot, model_id: str, view: GatewayView) -> Itera
     for request in snapshot.requests.by("model", model_id):
         if request.gateway_id in view.lost:
             message = "its gateway has ended, or is cut off"
-            yield _end(request, RequestOutcome.GATEWAY_LOST, "gateway_lost", message)
+            yield _end(request, Refusal(Reason.GATEWAY_LOST, message))
         elif _is_overdue(snapshot, request):
             message = _overdue_words(snapshot, request)
-            yield _end(request, RequestOutcome.DEADLINE, "deadline", message)
+            yield _end(request, Refusal(Reason.DEADLINE_EXCEEDED, message))
         elif request.gateway_id in view.listed:
             is_listed = request.id in view.listed[request.gateway_id]
             yield from _listing(snapshot, request, is_listed=is_listed)
@@ -68,52 +70,45 @@ def _listing(snapshot: Snapshot, request: OpenRequest, *, is_listed: bool) -> It
         yield d.NoteUnlisted(request.model_id, request.id, is_listed=False)
     elif snapshot.now_s - since_s >= snapshot.limits.unlisted_s:
         message = "the gateway does not know the request any more"
-        yield _end(request, RequestOutcome.GATEWAY_LOST, "gateway_lost", message)
+        yield _end(request, Refusal(Reason.GATEWAY_LOST, message))
 
 
 def end_of_gone_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
     """Deleted, or not imported after all."""
-    model = snapshot.models.get(model_id)
-    if model is not None and model.state is ModelState.READY:
-        return
-    cause = "was deleted" if model is None else f"is {model.state}: {model.cause or 'deleted'}"
-    message = f"model {model_id} {cause}"
-    yield from refuse(
-        snapshot.queued(model_id), RequestOutcome.MODEL_FAILED, "model_failed", message
-    )
+    refusal = refusals.of_state(snapshot.models.get(model_id))
+    if refusal is not None:
+        yield from refuse(snapshot.queued(model_id), refusal)
 
 
 def end_of_failing_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
     """While a model backs off and nothing of it lives, new requests are refused; so are those that
     waited, and those that its failed start was given."""
     model = snapshot.models.get(model_id)
+    endpoints = snapshot.endpoints.by("model", model_id)
     if model is None or not model.backs_off(snapshot.now_s):
         return
-    if any(e.state.can_take_requests for e in snapshot.endpoints.by("model", model_id)):
+    if any(endpoint.state.can_take_requests for endpoint in endpoints):
         return
     failure = snapshot.last_failure(model_id)
-    message = (
-        f"model {model.name} failed to start {model.num_failed_starts} times; "
-        f"the last failure: {failure.cause if failure else None}"
-    )
-    requests = snapshot.requests.by("model", model_id)
-    stranded = [request for request in requests if snapshot.is_stranded(request)]
-    yield from refuse(stranded, RequestOutcome.MODEL_FAILED, "model_failed", message)
+    cause = None if failure is None else failure.cause
+    refusal = refusals.of_backoff(model, cause, snapshot.now_s)
+    if refusal is not None:
+        requests = snapshot.requests.by("model", model_id)
+        stranded = [request for request in requests if snapshot.is_stranded(request)]
+        yield from refuse(stranded, refusal)
 
 
-def refuse(
-    requests: Iterable[OpenRequest], outcome: RequestOutcome, code: str, message: str
-) -> Iterator[d.EndRequest]:
-    return (_end(request, outcome, code, message) for request in requests)
+def refuse(requests: Iterable[OpenRequest], refusal: Refusal) -> Iterator[d.EndRequest]:
+    return (_end(request, refusal) for request in requests)
 
 
-def _end(request: OpenRequest, outcome: RequestOutcome, code: str, message: str) -> d.EndRequest:
+def _end(request: OpenRequest, refusal: Refusal) -> d.EndRequest:
     return d.EndRequest(
         request.model_id,
         request.id,
         request.attempt,
         request.endpoint_id,
-        outcome,
-        code,
-        message,
+        refusal.reason,
+        refusal.message,
+        refusal.retry_after_s,
     )

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from libs.common.ids import derived_id
-from libs.common.states import EndpointState, ModelState, RequestOutcome
+from libs.common.states import EndpointState, ModelState
 from services.scheduler.policy import decisions as d
+from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning import planner
@@ -161,8 +162,7 @@ def _make_room(
         return
     missing = shortage(deployable, snapshot.sizes)
     if missing is not None:
-        waiting = snapshot.queued(model.id)
-        yield from refuse(waiting, RequestOutcome.MODEL_FAILED, "no_capacity", missing)
+        yield from refuse(snapshot.queued(model.id), refusals.of_shortage(missing))
         return
     endpoints = tuple(snapshot.endpoints)
     idle = [endpoint for endpoint in endpoints if _may_be_reclaimed(snapshot, endpoint)]

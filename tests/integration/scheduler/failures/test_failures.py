@@ -197,7 +197,7 @@ async def test_three_failed_starts_put_the_model_off_and_the_answer_names_the_ca
     reply = await world.gateway.submit(model_id)
 
     assert isinstance(reply.result, SubmitRefused)
-    assert reply.result.code == "model_failed"
+    assert reply.result.code == "model_backing_off"
     assert "out of file descriptors" in reply.result.message
     assert reply.result.retry_after_s is not None and 5 <= reply.result.retry_after_s <= 10
     assert len(node.agent.started) == 3
@@ -216,10 +216,20 @@ async def test_who_waited_when_the_model_is_put_off_is_told_the_cause_at_once(
     names = ("request-1", "request-2")
     await eventually(lambda: world.gateway.refused.keys() == set(names), what="the refusals")
     for name in names:
-        assert world.gateway.refused[name].code == "model_failed"
+        assert world.gateway.refused[name].code == "model_backing_off"
+        assert (world.gateway.refused[name].retry_after_s or 0) >= 5
         assert "failed to start 3 times" in world.gateway.refused[name].message
         assert "out of file descriptors" in world.gateway.refused[name].message
     await world.until("SELECT count(*) FROM requests WHERE outcome='model_failed'", 2)
+    await asked_again(world, model_id, "request-1", "model_backing_off")
+
+
+async def asked_again(world: World, model_id: str, request_id: str, code: str) -> None:
+    """The word of its end may have been lost: the request is told the same, and so is a new one."""
+    for name in (request_id, "another"):
+        reply = await world.gateway.submit(model_id, request_id=name)
+        assert isinstance(reply.result, SubmitRefused)
+        assert reply.result.code == code, name
 
 
 async def test_a_failing_second_endpoint_does_not_end_the_requests_of_the_first(
@@ -306,7 +316,8 @@ async def test_a_deleted_model_tells_those_who_wait(world: World) -> None:
     await world.execute("UPDATE models SET state='DELETING' WHERE id=:id", id=model_id)
 
     await eventually(lambda: "request-1" in world.gateway.refused)
-    assert world.gateway.refused["request-1"].code == "model_failed"
+    assert world.gateway.refused["request-1"].code == "model_not_found"
+    await asked_again(world, model_id, "request-1", "model_not_found")
     assert await world.value("SELECT outcome FROM requests") == "model_failed"
 
 

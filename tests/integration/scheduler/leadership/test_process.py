@@ -129,7 +129,7 @@ async def test_a_standby_takes_over_soon_after_the_leaders_death(
     figure: Figure,
 ) -> None:
     leader = await processes.start("scheduler-a")
-    assert (await asked(gateway)).code == "model_failed"
+    assert (await asked(gateway)).code == "model_not_found"
     await processes.start("scheduler-b")
     await eventually(processes.health_file("scheduler-b").exists, what="the standby's health")
     pool = Database.open(database.owner)

@@ -24,7 +24,7 @@ async def test_a_waiting_request_ends_at_its_deadline_and_names_the_models_troub
     await world.execute("UPDATE requests SET deadline_at = now()")
 
     await eventually(lambda: "request-1" in world.gateway.refused)
-    assert world.gateway.refused["request-1"].code == "deadline"
+    assert world.gateway.refused["request-1"].code == "deadline_exceeded"
     assert "no such library" in world.gateway.refused["request-1"].message
     assert await world.value("SELECT outcome FROM requests") == "deadline"
 

@@ -88,7 +88,7 @@ async def test_one_request_more_than_the_queue_holds_is_refused_with_a_time_to_r
             "model_failed",
             "layer 3 is missing",
         ),
-        ({"state": ModelState.DELETING.value}, "model_failed", "deleted"),
+        ({"state": ModelState.DELETING.value}, "model_not_found", "deleted"),
     ],
 )
 async def test_a_model_that_is_not_ready_is_refused_with_its_cause(
@@ -102,7 +102,7 @@ async def test_a_model_that_is_not_ready_is_refused_with_its_cause(
 
 
 async def test_an_unknown_model_is_refused(world: World) -> None:
-    assert refused(await world.gateway.submit("model-nobody-knows")).code == "model_failed"
+    assert refused(await world.gateway.submit("model-nobody-knows")).code == "model_not_found"
 
 
 async def test_losing_an_endpoint_that_served_counts_and_the_second_loss_ends_the_request(

@@ -79,6 +79,6 @@ async def test_a_model_larger_than_every_device_is_refused_with_the_numbers(worl
     reply = await world.gateway.submit(model_id)
 
     assert isinstance(reply.result, SubmitRefused)
-    assert reply.result.code == "no_capacity"
+    assert reply.result.code == "model_too_large"
     assert str(MODEL_BYTES) in reply.result.message
     assert str(MODEL_BYTES - 1) in reply.result.message

@@ -24,7 +24,7 @@ async def test_a_model_that_no_host_cache_can_hold_is_refused_at_once_with_the_n
     reply = await world.gateway.submit(model_id)
 
     assert isinstance(reply.result, SubmitRefused)
-    assert reply.result.code == "no_capacity"
+    assert reply.result.code == "model_too_large"
     assert f"{FILES_BYTES} bytes of host cache" in reply.result.message
     assert f"has {FILES_BYTES - 1}" in reply.result.message
     assert await world.value("SELECT count(*) FROM cold_starts") == 0

@@ -7,6 +7,7 @@ import pytest
 
 from libs.common.bus.messages import RequestRefused
 from libs.common.bus.subjects import REQUEST_REFUSED
+from libs.common.reasons import Reason
 from services.gateway.settings import Limits
 from tests.support.waiting import eventually
 from tests.unit.gateway.fakeworker import ANSWER
@@ -58,13 +59,17 @@ async def test_a_refusal_after_the_headers_is_an_error_event() -> None:
         await eventually(lambda: len(world.scheduler.submissions) >= 2)
         submission = world.scheduler.submissions[0]
         refused = RequestRefused(
-            request_id=submission.request_id, attempt=1, code="model_failed", message="no weights"
+            request_id=submission.request_id,
+            attempt=1,
+            code=Reason.MODEL_FAILED,
+            message="no weights",
         )
         await world.scheduler.bus.publish(REQUEST_REFUSED, submission.request_id, refused)
         response = await asking
 
         assert response.status_code == 200
         assert '"message":"no weights"' in response.text
+        assert '"reason":"model_failed"' in response.text
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from libs.common.reasons import Reason
 from libs.common.testing.bus import FakeClock
 from services.gateway import auth
 from services.gateway.auth import FRESH_S, STALE_S, Authenticator, hash_key, new_key
-from services.gateway.errors import Unauthorized, Unavailable
+from services.gateway.errors import Unauthorized
+from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.stores import KEY, FakeKeys
 from tests.unit.gateway.tiny import TENANT
 
@@ -51,7 +53,7 @@ async def test_an_awaited_key_is_neither_refused_nor_accepted_before_its_row_is_
     authenticator = Authenticator(keys, FakeClock())
     authenticator.await_row(hash_key(KEY))
 
-    with pytest.raises(Unavailable) as caught:
+    with not_served(Reason.DATABASE_UNAVAILABLE) as caught:
         await authenticator.authenticate(HEADER)
     authenticator.row_written(hash_key(KEY))
 
@@ -100,12 +102,12 @@ async def test_known_keys_outlive_postgres_for_a_while_without_asking_it_each_ti
     assert keys.num_lookups == 2
 
     clock.advance(STALE_S)
-    with pytest.raises(Unavailable):
+    with not_served(Reason.DATABASE_UNAVAILABLE):
         await authenticator.authenticate(HEADER)
 
 
 async def test_an_unseen_key_cannot_be_judged_without_postgres() -> None:
-    with pytest.raises(Unavailable) as refused:
+    with not_served(Reason.DATABASE_UNAVAILABLE) as refused:
         await Authenticator(FakeKeys(is_down=True), FakeClock()).authenticate(HEADER)
 
     assert refused.value.status == 503

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from libs.common.bus.messages import SubmitRefused
+from libs.common.reasons import Reason
 from libs.common.states import ModelState
 from services.gateway.settings import Limits
 from tests.unit.gateway.tiny import model_entry, summary_of, tokenizer_files
@@ -65,10 +66,10 @@ async def test_another_tenants_model_is_404_too() -> None:
 @pytest.mark.parametrize(
     ("refusal", "status", "retry_after"),
     [
-        (SubmitRefused(code="queue_full", message="10 wait", retry_after_s=7), 429, "7"),
-        (SubmitRefused(code="model_failed", message="no", retry_after_s=10), 503, "10"),
-        (SubmitRefused(code="no_capacity", message="needs 9 GB, largest has 8"), 503, None),
-        (SubmitRefused(code="worker_crashed", message="twice"), 500, None),
+        (SubmitRefused(code=Reason.QUEUE_FULL, message="10 wait", retry_after_s=7), 429, "7"),
+        (SubmitRefused(code=Reason.MODEL_BACKING_OFF, message="no", retry_after_s=9), 503, "9"),
+        (SubmitRefused(code=Reason.MODEL_TOO_LARGE, message="needs 9 GB, there is 8"), 422, None),
+        (SubmitRefused(code=Reason.WORKER_CRASHED, message="twice"), 500, None),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
@@ -82,6 +83,7 @@ async def test_a_refused_submission_has_a_real_status(
 
         assert response.status_code == status
         assert response.headers.get("retry-after") == retry_after
+        assert response.headers["x-hydra-reason"] == refusal.code
         assert response.json()["error"]["code"] == refusal.code
         assert response.json()["error"]["message"] == refusal.message
         assert world.gateway.dispatcher.open_ids == ()
@@ -102,7 +104,7 @@ async def test_a_failed_import_says_why() -> None:
     async with gateway_world(entries=[entry]) as world:
         response = await world.chat()
 
-        assert response.status_code == 503
+        assert response.status_code == 422
         assert "layer 3 is missing" in response.json()["error"]["message"]
         assert response.headers["x-should-retry"] == "false"
 

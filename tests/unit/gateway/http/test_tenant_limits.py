@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from libs.common.bus.messages import SubmitRefused
+from libs.common.reasons import Reason
 from services.gateway.auth import hash_key
 from services.gateway.settings import Limits
 from services.gateway.store.keys import KeyInfo
@@ -112,7 +113,7 @@ async def test_reading_is_not_limited() -> None:
 async def test_a_tenant_with_too_many_queued_requests_is_told_its_limit() -> None:
     async with gateway_world() as world:
         world.scheduler.refusal = SubmitRefused(
-            code="tenant_limit", message="7 wait", retry_after_s=5, limit=7
+            code=Reason.TENANT_LIMIT, message="7 wait", retry_after_s=5, limit=7
         )
 
         refused = await world.chat()

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from libs.common.reasons import Reason
 from libs.common.testing.objectstore import MemoryObjectStore
-from services.gateway.errors import Overloaded, TokenizerFailed, Unavailable
+from services.gateway.errors import TokenizerFailed
 from services.gateway.fair_semaphore import MAX_WAITING_EACH
 from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
+from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
 
 
@@ -72,7 +74,7 @@ async def test_an_object_store_that_is_down_is_503_and_the_next_request_tries_ag
     objects = await objects_with(files)
     objects.is_down = True
     models = models_over(objects)
-    with pytest.raises(Unavailable):
+    with not_served(Reason.OBJECT_STORE_UNAVAILABLE):
         await models.get(summary_of(files))
 
     objects.is_down = False
@@ -120,7 +122,7 @@ async def test_a_tenants_flood_of_prompts_delays_only_itself_and_is_refused_with
     flood = [asyncio.create_task(threads.run(go_on.wait, "a")) for _ in range(MAX_WAITING_EACH + 1)]
     await asyncio.sleep(0)
 
-    with pytest.raises(Overloaded) as caught:
+    with not_served(Reason.TOKENIZER_BUSY) as caught:
         await threads.run(lambda: None, "a")
     tiny = asyncio.create_task(threads.run(lambda: sum(task.done() for task in flood), "b"))
     await asyncio.sleep(0)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from libs.common.bus.messages import ModelSummary
-from services.gateway.errors import Unavailable
+from libs.common.reasons import Reason
 from services.gateway.text import tokenizer_preloader
 from services.gateway.text.text_models import TextModel, TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
 from services.gateway.text.tokenizer_preloader import TokenizerPreloader
+from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import objects_with, summary_of, tokenizer_files
 
 FIRST, SECOND = tokenizer_files("{{ 1 }}"), tokenizer_files("{{ 2 }}")
@@ -74,7 +75,7 @@ async def test_large_tokenizers_are_left_to_who_asks(monkeypatch: pytest.MonkeyP
     await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 4).load_new()
 
     objects.is_down = True
-    with pytest.raises(Unavailable):
+    with not_served(Reason.OBJECT_STORE_UNAVAILABLE):
         await texts.get(summary_of(FIRST))
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.causes import Cause, CauseKind
+from libs.common.reasons import Reason
 from libs.common.states import (
     EndpointState,
     FetchState,
     ModelState,
-    RequestOutcome,
     WorkerState,
 )
 from services.scheduler.policy import decisions as d
@@ -224,24 +224,24 @@ def test_a_model_that_no_device_could_ever_hold_ends_its_requests_at_once(
     (ended,) = decide(cluster.snapshot(), SWEEP)
 
     assert isinstance(ended, d.EndRequest)
-    assert (ended.outcome, ended.code) == (RequestOutcome.MODEL_FAILED, "no_capacity")
+    assert ended.reason is Reason.MODEL_TOO_LARGE
     assert "lower kv_cache_bytes" in ended.message
 
 
 @pytest.mark.parametrize(
-    ("changes", "silence_s", "outcome", "reason"),
+    ("changes", "silence_s", "reason", "why"),
     [
         (
             {"deadline_at_s": 999.0},
             0.0,
-            RequestOutcome.DEADLINE,
+            Reason.DEADLINE_EXCEEDED,
             "its deadline passed in the queue",
         ),
-        ({}, 11.0, RequestOutcome.GATEWAY_LOST, "its gateway is silent"),
+        ({}, 11.0, Reason.GATEWAY_LOST, "its gateway is silent"),
         (
             {"deadline_at_s": 960.0, "endpoint_id": "endpoint-x"},
             0.0,
-            RequestOutcome.DEADLINE,
+            Reason.DEADLINE_EXCEEDED,
             "nobody ended it at its endpoint",
         ),
     ],
@@ -250,15 +250,15 @@ def test_requests_that_nobody_will_serve_end(
     cluster: SmallCluster,
     changes: dict[str, object],
     silence_s: float,
-    outcome: RequestOutcome,
-    reason: str,
+    reason: Reason,
+    why: str,
 ) -> None:
     cluster.add_request(a_request("request-1", "model-1", **changes))
     cluster.silence_s[gateway_of(GATEWAY)] = silence_s
 
     ended = [x for x in decide(cluster.snapshot(), SWEEP) if isinstance(x, d.EndRequest)]
 
-    assert [x.outcome for x in ended] == [outcome], reason
+    assert [x.reason for x in ended] == [reason], why
 
 
 def test_requests_of_a_deleted_model_end(cluster: SmallCluster) -> None:
@@ -267,7 +267,7 @@ def test_requests_of_a_deleted_model_end(cluster: SmallCluster) -> None:
 
     (ended,) = decide(cluster.snapshot(), SWEEP)
 
-    assert isinstance(ended, d.EndRequest) and ended.code == "model_failed"
+    assert isinstance(ended, d.EndRequest) and ended.reason is Reason.MODEL_NOT_FOUND
 
 
 def test_a_model_that_backs_off_is_not_started_and_tells_why(cluster: SmallCluster) -> None:
@@ -279,6 +279,7 @@ def test_a_model_that_backs_off_is_not_started_and_tells_why(cluster: SmallClust
 
     assert isinstance(ended, d.EndRequest)
     assert "failed to start 3 times" in ended.message
+    assert (ended.reason, ended.retry_after_s) == (Reason.MODEL_BACKING_OFF, 1000)
 
 
 def test_only_what_has_changed_is_looked_at(cluster: SmallCluster) -> None:
