@@ -16,6 +16,7 @@ class Progress:
     """Something to tell a waiting client; `latest` is None as long as there is nothing new."""
 
     latest: RequestProgressed | None
+    awaits_start: bool  # before the first token, and when the scheduler is at it again
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class GenerationStream:
         """Tokens and progress, then Finished. Raises ApiError. Something comes at least every
         `progress_s`, so that whoever forwards it notices a dead connection."""
         told: RequestProgressed | None = None
+        awaits_start = True
         while True:
             batch = self._inbox.log.read()
             if batch is not None:
+                awaits_start = False
                 self._inbox.changed.notify()  # there is room again
                 yield batch
                 continue
@@ -58,10 +61,10 @@ class GenerationStream:
                 yield self._finished()
                 return
             if self._inbox.progress is told and await self._is_quiet(told):
-                yield Progress(told)
+                yield Progress(told, awaits_start)
             elif self._inbox.progress is not told:
-                told = self._inbox.progress
-                yield Progress(told)
+                told, awaits_start = self._inbox.progress, True
+                yield Progress(told, awaits_start)
 
     def remaining_s(self) -> float:
         """Of the request's deadline; it may have passed."""

@@ -3,6 +3,7 @@
 from libs.common.bus.messages import RequestProgressed
 
 DONE = b"data: [DONE]\n\n"
+_EMPTY_COMMENT = b":\n\n"
 _WAITING = b'{"phase":"waiting"}'
 # What ends a line for many clients, though not for the standard: NEL, and the two separators.
 _LINE_ENDS = tuple((c.encode(), b"\\u%04x" % ord(c)) for c in "\x85\u2028\u2029")
@@ -23,3 +24,23 @@ def progress_frame(progress: RequestProgressed | None, *, as_event: bool) -> byt
     if as_event:
         return b"event: progress\n" + data_frame(payload)
     return b": progress " + payload + b"\n\n"
+
+
+class CommentSeparator:
+    """Puts an empty comment before the data that follows a comment or an event of ours.
+
+    Some clients (`vllm bench serve` among them) strip the white space off whatever one read brings,
+    and only then look for the empty line that ends an event. So the end of a comment that was sent
+    for itself is lost to them, and they take the next event for a part of it. In the same write as
+    that event the empty comment's own end survives, and the event stands alone.
+    """
+
+    def __init__(self) -> None:
+        self._is_after_comment = False
+
+    def separated(self, frame: bytes) -> bytes:
+        """What to write for the stream's next frame."""
+        is_data = frame.startswith(b"data:")
+        prefix = _EMPTY_COMMENT if is_data and self._is_after_comment else b""
+        self._is_after_comment = not is_data
+        return prefix + frame

@@ -1,4 +1,4 @@
-"""A streamed answer: chunks as tokens come, comments while they do not, errors as events."""
+"""A streamed answer: chunks as tokens come, comments while a start is awaited, errors as events."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -70,7 +70,8 @@ async def frames(
     try:
         async for event in generation.events():
             if isinstance(event, Progress):
-                yield sse.progress_frame(event.latest, as_event=progress_as_events)
+                if event.awaits_start or progress_as_events:
+                    yield sse.progress_frame(event.latest, as_event=progress_as_events)
             elif isinstance(event, Finished):
                 piece = answer.finish()
                 reason = finish_text(event.reason, piece)

@@ -18,6 +18,7 @@ from services.gateway.http.disconnect import (
     run_while_connected,
     wait_for_disconnect,
 )
+from services.gateway.openai.sse import CommentSeparator
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -78,13 +79,13 @@ class StreamingAnswer(Response):
 
     async def _send_all(self, generation: GenerationStream, send: Send) -> bool:
         """Whether the client read it all in time."""
-        frames = self._make_frames(generation)
+        frames, separator = self._make_frames(generation), CommentSeparator()
         try:
             await self._send(send, _START)
             async with aclosing(frames):
                 async for frame in frames:
                     if frame:
-                        await self._send(send, _body(frame, more_body=True))
+                        await self._send(send, _body(separator.separated(frame), more_body=True))
             await self._send(send, _body(b"", more_body=False))
         except _Unread:
             generation.failed(slow_client_error(self._slow_client_s))
