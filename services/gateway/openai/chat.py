@@ -35,8 +35,7 @@ async def create_chat_completion(
     prepared = await gateway.preparer.prepare(body, arrival)
     if not body.stream:
         return await _whole(gateway, body, prepared, request)
-    has_usage = body.stream_options is not None and body.stream_options.include_usage
-    writer = ChunkWriter(_completion_id(prepared), prepared.model, has_usage)
+    writer = ChunkWriter(_completion_id(prepared), prepared.model, body.usage_options)
     as_events = request.headers.get(PROGRESS_HEADER, "").lower() == "events"
     return StreamingAnswer(
         gateway.dispatcher,

@@ -1,57 +1,20 @@
-"""The request of `POST /v1/chat/completions`: what it may hold and what becomes of each parameter.
+"""The request of `POST /v1/chat/completions`."""
 
-Every parameter of OpenAI's API is of one of three kinds. Supported ones have a type here. Those in
-`IGNORED` change nothing that this server does. Those in `NEUTRAL_VALUES` would change the answer
-in ways we do not have: a value other than a neutral one is refused, never silently dropped.
-"""
+from typing import Annotated, Literal, Self
 
-from typing import Annotated, Any, Literal, Self
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
-
-from services.gateway.errors import InvalidRequest
-from services.gateway.openai.samplingfields import SamplingFields
+from services.gateway.openai.generation_request import GenerationRequest, invalid
 from services.gateway.text.chat_template import ChatMessage
 from services.gateway.text.validity import Text
 
-IGNORED = (
-    "metadata",
-    "parallel_tool_calls",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "reasoning_effort",
-    "safety_identifier",
-    "service_tier",
-    "store",
-    "user",
-    "verbosity",
-)
-
-NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
-    "audio": (),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
-    "modalities": (["text"],),
-    "n": (1,),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "web_search_options": (),
-}
-
-_MAX_STOPS = 4
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+    """Clients add keys of their own to messages and their parts: those change nothing."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
 
 
 class TextPart(_Part):
@@ -59,16 +22,20 @@ class TextPart(_Part):
     text: Text
 
 
+_Nothing = Annotated[list[object], Field(max_length=0)] | None
+
+
 class Message(_Part):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart] | None  # null from an assistant only
     name: Text | None = None
-    # What our own answers, and the official client's objects made of them, carry besides.
-    refusal: None = None
-    annotations: Annotated[list[object], Field(max_length=0)] | None = None
+    # What would change the answer in ways that we do not have, unless it says nothing.
     audio: None = None
     function_call: None = None
-    tool_calls: None = None
+    partial: Literal[False] | None = None
+    prefix: Literal[False] | None = None
+    refusal: Literal[""] | None = None
+    tool_calls: _Nothing = None
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
@@ -83,30 +50,10 @@ class Message(_Part):
         return ChatMessage(_ROLES[self.role], text, self.name)
 
 
-class StreamOptions(_Part):
-    include_usage: bool = False
-    include_obfuscation: bool = False  # none is ever added
-
-
-StopString = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
-
-
-class ChatRequest(SamplingFields):
-    """Parameters beyond these: see `IGNORED` and `NEUTRAL_VALUES`."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-    model: Text = Field(min_length=1, max_length=256)
+class ChatRequest(GenerationRequest):
     messages: list[Message] = Field(min_length=1)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def num_logprobs(self) -> int | None:
@@ -114,27 +61,9 @@ class ChatRequest(SamplingFields):
 
     def check(self, max_messages: int) -> None:
         """What types cannot say. Raises InvalidRequest that names the parameter."""
-        for name, value in (self.model_extra or {}).items():
-            _check_extra(name, value)
-        if self.top_logprobs is not None and not self.logprobs:
-            raise _invalid("top_logprobs", "'top_logprobs' needs 'logprobs' to be true")
-        if self.stream_options is not None and not self.stream:
-            raise _invalid("stream_options", "'stream_options' needs 'stream' to be true")
+        self.check_common()
+        if self.top_logprobs and not self.logprobs:
+            raise invalid("top_logprobs", "'top_logprobs' needs 'logprobs' to be true")
         if len(self.messages) > max_messages:
             text = f"{len(self.messages)} messages are too many, the limit is {max_messages}"
-            raise _invalid("messages", text)
-
-
-def _check_extra(name: str, value: Any) -> None:
-    if value is None or name in IGNORED:
-        return
-    if name not in NEUTRAL_VALUES:
-        message = f"unrecognized parameter: {name[:100]!r}"
-        raise InvalidRequest(message, code="unknown_parameter", param=name[:100])
-    if value not in NEUTRAL_VALUES[name] or isinstance(value, bool):
-        message = f"{name!r} is not supported by this server; leave it out"
-        raise InvalidRequest(message, code="unsupported_parameter", param=name)
-
-
-def _invalid(param: str, message: str) -> InvalidRequest:
-    return InvalidRequest(message, code="invalid_value", param=param)
+            raise invalid("messages", text)

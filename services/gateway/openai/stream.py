@@ -8,6 +8,7 @@ from services.gateway.generation.generation_stream import Finished, GenerationSt
 from services.gateway.openai import sse
 from services.gateway.openai.answer import Answer, AnswerPiece, finish_text
 from services.gateway.openai.errors import as_api_error, error_body
+from services.gateway.openai.generation_request import StreamOptions
 from services.gateway.openai.responses import (
     ChatChunk,
     ChunkChoice,
@@ -24,12 +25,12 @@ class ChunkWriter:
 
     completion_id: str
     model: str
-    has_usage: bool
+    usage_options: StreamOptions
     created: int = field(default_factory=lambda: int(time.time()))
     _is_first: bool = True
 
-    def piece(self, piece: AnswerPiece) -> bytes:
-        """Nothing for a piece that holds everything back."""
+    def piece(self, piece: AnswerPiece, usage: Usage) -> bytes:
+        """Nothing for a piece that holds everything back. `usage` is that of the answer so far."""
         if not piece.text and not piece.logprobs:
             return b""
         delta = Delta(content=piece.text)
@@ -37,18 +38,20 @@ class ChunkWriter:
             delta = Delta(role="assistant", content=piece.text)
             self._is_first = False
         logprobs = Logprobs(content=list(piece.logprobs)) if piece.logprobs else None
-        return self._frame(delta, logprobs, None)
+        return self._frame(delta, logprobs, None, usage)
 
     def end(self, reason: FinishText, usage: Usage) -> bytes:
         role = Delta(role="assistant", content="") if self._is_first else Delta()
-        frames = self._frame(role, None, reason)
-        if self.has_usage:
+        frames = self._frame(role, None, reason, usage)
+        if self.usage_options.include_usage:
             frames += self._encode([], usage)
         return frames + sse.DONE
 
-    def _frame(self, delta: Delta, logprobs: Logprobs | None, reason: FinishText | None) -> bytes:
+    def _frame(
+        self, delta: Delta, logprobs: Logprobs | None, reason: FinishText | None, usage: Usage
+    ) -> bytes:
         choice = ChunkChoice(index=0, delta=delta, logprobs=logprobs, finish_reason=reason)
-        return self._encode([choice], None)
+        return self._encode([choice], usage if self.usage_options.continuous_usage_stats else None)
 
     def _encode(self, choices: list[ChunkChoice], usage: Usage | None) -> bytes:
         chunk = ChatChunk(
@@ -58,7 +61,7 @@ class ChunkWriter:
             model=self.model,
             choices=choices,
         )
-        if self.has_usage:
+        if self.usage_options.include_usage:
             chunk = chunk.model_copy(update={"usage": usage})
         return sse.data_frame(chunk.encoded())
 
@@ -75,10 +78,10 @@ async def frames(
             elif isinstance(event, Finished):
                 piece = answer.finish()
                 reason = finish_text(event.reason, piece)
-                yield writer.piece(piece) + writer.end(reason, answer.usage)
+                yield writer.piece(piece, answer.usage) + writer.end(reason, answer.usage)
             else:
                 piece = answer.push(event)
-                yield writer.piece(piece)
+                yield writer.piece(piece, answer.usage)
                 if piece.is_stopped:
                     generation.stopped(answer.num_tokens)
                     yield writer.end("stop", answer.usage)

@@ -73,6 +73,17 @@ async def test_usage_comes_last_when_it_was_asked_for() -> None:
         assert all(chunk["usage"] is None for chunk in chunks[:-1])
 
 
+async def test_usage_so_far_comes_in_every_chunk_where_that_was_asked_for() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with gateway_world() as world:
+        chunks = events(await world.chat(stream=True, stream_options=options))
+
+        counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+        assert counts == sorted(counts)
+        assert (counts[0], counts[-1]) == (1, 15)
+        assert chunks[-1]["choices"] == []
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_stop_string_ends_the_answer_and_cancels_the_worker(stream: bool) -> None:
     async with gateway_world() as world:
