@@ -6,6 +6,7 @@ WorkerError
 ├── StandbyLost          a standby process has ended; another start is needed
 │   └── StandbySilent    it, or the zygote that is to fork it, does not answer
 ├── DeviceError          a device that the settings name is not there or cannot be asked
+│   └── DeviceUnsuitable     it cannot compute what it shall
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
 ├── RequestRefused       a request that an engine can never serve; `reason` is for people
@@ -38,6 +39,10 @@ class StandbySilent(StandbyLost):
 
 
 class DeviceError(WorkerError):
+    pass
+
+
+class DeviceUnsuitable(DeviceError):
     pass
 
 

@@ -7,6 +7,7 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.attention.kv_cache import kv_bytes_per_token
+from services.worker.engine.attention.packed import PackedKernel
 from services.worker.engine.errors import EngineError
 from services.worker.engine.execution.graphs import GraphBackend
 from services.worker.engine_port import NoEvents, StageEvents
@@ -21,6 +22,7 @@ class EngineOptions:
     max_context_tokens: int  # at most the model's own
     eos_token_ids: frozenset[int]
     packed_bytes: int = 0  # for copies of weights that a CPU reads faster, beside the cache
+    packed_kernel: PackedKernel | None = None  # attention of all chunks at once; None: one by one
     graphs: GraphBackend | None = None  # captures decode steps once the first tokens are out
     max_step_tokens: int = 512  # prompt and output tokens computed in one step
     unit_timeout_s: float = 600.0  # how long a step may wait for one unit of weights

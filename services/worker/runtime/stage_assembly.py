@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from libs.common.modelconfig.config import AttentionConfig, ModelConfig
+from libs.common.modelconfig.config import ModelConfig
 from libs.common.weights.manifest import Manifest
-from services.worker.engine.attention.attention import has_packed_kernel
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.follower import Follower
-from services.worker.engine.execution.graphs import GraphBackend
 from services.worker.engine.execution.ring import Loopback, Ring
 from services.worker.engine.execution.warmup import warm_up
 from services.worker.engine.model.config import parse_config
@@ -37,6 +35,7 @@ from services.worker.runtime.unit_mapper import UnitMapper
 from services.worker.runtime.worker_parts import MainLoop, WorkerParts
 
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
+    from services.worker.runtime.cuda.kernels import Kernels
     from services.worker.runtime.cuda.loading import DeviceLoading
     from services.worker.runtime.dataplane.plane import DataPlane
 
@@ -135,6 +134,7 @@ def _options(
 ) -> EngineOptions:
     start = parts.start
     dtype, device = DTYPES[manifest.dtype], torch.device(start.device)
+    kernels = _kernels(config, dtype, device)
     return EngineOptions(
         dtype=dtype,
         device=device,
@@ -144,24 +144,21 @@ def _options(
         max_context_tokens=min(start.max_context_tokens, manifest.max_context_tokens),
         eos_token_ids=frozenset(manifest.eos_token_ids),
         packed_bytes=start.device_bytes - start.kv_bytes if start.device == "cpu" else 0,
-        graphs=_graphs(config.attention, dtype, device),
+        packed_kernel=None if kernels is None else kernels.packed,
+        graphs=None if kernels is None else kernels.graphs,
         unit_timeout_s=start.start_timeout_ms / 1000,
         layer_done=parts.channel.progress.note,
         events=events,
     )
 
 
-def _graphs(
-    attention: AttentionConfig, dtype: torch.dtype, device: torch.device
-) -> GraphBackend | None:
+def _kernels(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> "Kernels | None":
+    """None on a CPU. Raises DeviceUnsuitable."""
     if device.type == "cpu":
         return None
-    if attention.score_cap is not None or not has_packed_kernel(attention.head_dim, dtype, device):
-        logger.warning("decodes of this model run step by step: their kernels depend on lengths")
-        return None
-    from services.worker.engine.execution.cuda_graph import CudaGraphs
+    from services.worker.runtime.cuda.kernels import kernels_on
 
-    return CudaGraphs()
+    return kernels_on(device, config.attention, dtype)
 
 
 def _socket_ring(plane: "DataPlane", config: ModelConfig, options: EngineOptions) -> Ring:

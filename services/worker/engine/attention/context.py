@@ -7,6 +7,7 @@ import torch
 
 from libs.common.modelconfig.config import AttentionConfig
 from services.worker.engine.attention.attention import Attention, build_attention
+from services.worker.engine.attention.packed import PackedKernel
 from services.worker.engine.attention.spans import Scores, Span
 from services.worker.engine.model.rope import RopeTable, Rotation
 
@@ -28,8 +29,9 @@ class StepContexts:
         max_context_tokens: int,
         dtype: torch.dtype,
         device: torch.device,
+        kernel: PackedKernel | None = None,
     ) -> None:
-        self._config, self._dtype, self._device = config, dtype, device
+        self._config, self._dtype, self._device, self._kernel = config, dtype, device, kernel
         self._windows = {config.windows[layer_index] for layer_index in layers}
         self._rope: RopeTable | None = None
         if config.rope is not None:
@@ -41,7 +43,7 @@ class StepContexts:
         inputs = torch.tensor((positions, slots)).to(self._device)
 
         def attention(scores: Scores) -> Attention:
-            return build_attention(spans, scores, self._config.head_dim, self._dtype, self._device)
+            return build_attention(spans, scores, self._kernel, self._dtype, self._device)
 
         return self.at(inputs[0], inputs[1], attention)
 

@@ -1,11 +1,15 @@
 """Attention of all chunks in one kernel: FlashAttention on CUDA, 16-bit types."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 
 from services.worker.engine.attention.spans import Scores, Span
+
+# torch's own operator, or what stands in for it in tests; the attended rows come first.
+PackedKernel = Callable[..., Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,11 @@ class PackedRanges:
 
 
 class PackedAttention:
-    """One FlashAttention call over all chunks: CUDA, 16-bit types."""
+    """One call of the kernel over all chunks."""
 
-    def __init__(self, ranges: PackedRanges, scores: Scores) -> None:
+    def __init__(self, ranges: PackedRanges, scores: Scores, kernel: PackedKernel) -> None:
         assert scores.cap is None
-        self._ranges = ranges
+        self._ranges, self._kernel = ranges, kernel
         self._scale = scores.scale
         # The kernel counts the tokens before the query's own.
         self._num_before = None if scores.window is None else scores.window - 1
@@ -46,8 +50,7 @@ class PackedAttention:
     def __call__(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
     ) -> torch.Tensor:
-        # What torch.nn.attention.varlen calls, without its wrapper's time on every layer.
-        output: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        output = self._kernel(
             queries,
             keys,
             values,

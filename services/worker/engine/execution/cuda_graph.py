@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from services.worker.engine.attention.attention import Attention
-from services.worker.engine.attention.packed import PackedAttention, PackedRanges
+from services.worker.engine.attention.packed import PackedAttention, PackedKernel, PackedRanges
 from services.worker.engine.attention.spans import Scores
 from services.worker.engine.execution.graphs import Decodes, Replay
 
@@ -13,14 +13,17 @@ from services.worker.engine.execution.graphs import Decodes, Replay
 class CudaGraphs:
     """The port `GraphBackend`; all graphs share one pool, as no two run at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: PackedKernel) -> None:
+        """`kernel` is the one of eager steps: what it launches must not depend on lengths."""
+        self._kernel = kernel
         self._pool = torch.cuda.graph_pool_handle()
 
     def attention(self, decodes: Decodes, scores: Scores, max_length: int) -> Attention:
         num_rows = len(decodes.slots)
         offsets = torch.arange(num_rows + 1, dtype=torch.int32, device=decodes.slots.device)
         starts, lengths = decodes.kv_starts.int(), decodes.kv_lengths.int()
-        return PackedAttention(PackedRanges(offsets, starts, lengths, 1, max_length), scores)
+        ranges = PackedRanges(offsets, starts, lengths, 1, max_length)
+        return PackedAttention(ranges, scores, self._kernel)
 
     def capture(self, compute: Callable[[], torch.Tensor]) -> Replay:
         graph = torch.cuda.CUDAGraph()

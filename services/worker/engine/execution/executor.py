@@ -60,7 +60,12 @@ class Executor:
         self._packer = Packer(self._stage.matrices, options.packed_bytes)
         self.cache = cache or self._new_cache(config, options, num_slots)
         self._contexts = StepContexts(
-            config.attention, place.layers, self.capacity.max_context_tokens, dtype, self._device
+            config.attention,
+            place.layers,
+            self.capacity.max_context_tokens,
+            dtype,
+            self._device,
+            options.packed_kernel,
         )
         self._graphs = self._new_graphs(config, options)
 

@@ -9,6 +9,7 @@ MODULES = (
     "services.worker.runtime.worker_process",
     "services.worker.runtime.assembly",
     "services.worker.runtime.cuda.start",
+    "services.worker.runtime.cuda.kernels",
     "services.worker.runtime.neighbours",
     "services.worker.runtime.dataplane.ring",
     "encodings.idna",  # by the first address that is given to a socket

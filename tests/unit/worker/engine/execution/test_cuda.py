@@ -7,12 +7,18 @@ import torch
 
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.by_span import SpanAttention
-from services.worker.engine.attention.packed import PackedAttention, PackedRanges
+from services.worker.engine.attention.packed import PackedAttention, PackedKernel, PackedRanges
+from services.worker.engine.attention.packed_kernel import (
+    CAPABILITY,
+    find_packed_kernel,
+    known_operator,
+)
 from services.worker.engine.attention.spans import Scores, Span
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.cuda_graph import CudaGraphs
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import MicroBatch, Piece
+from services.worker.engine.gpu import read_gpu
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import UnitKey
 from services.worker.engine_port import Request
@@ -23,6 +29,10 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
+needs_packed_kernel = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < CAPABILITY,
+    reason="FlashAttention needs compute capability 8.0",
+)
 
 MakeTiny = Callable[[Shape], Tiny]
 CUDA = torch.device("cuda")
@@ -41,8 +51,13 @@ class OnDevice:
         return self._weights.tensor(unit, name).to(CUDA, self._dtype)
 
 
+def packed_kernel(tiny: Tiny, dtype: torch.dtype) -> PackedKernel | None:
+    return find_packed_kernel(read_gpu(CUDA), tiny.config.attention, dtype, CUDA)
+
+
 def cuda_engine(tiny: Tiny, dtype: torch.dtype, **changes: object) -> StageEngine:
-    options = tiny.engine_options(device=CUDA, dtype=dtype, **changes)
+    kernel = packed_kernel(tiny, dtype)
+    options = tiny.engine_options(device=CUDA, dtype=dtype, packed_kernel=kernel, **changes)
     return StageEngine(tiny.config, OnDevice(tiny, dtype), options)
 
 
@@ -68,6 +83,7 @@ def test_greedy_tokens_in_float32_equal_those_of_transformers(
     equality.check()
 
 
+@needs_packed_kernel
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("num_kv_heads", [1, 3, 9])
 @pytest.mark.parametrize("head_dim", [8, 64, 128])
@@ -76,6 +92,8 @@ def test_the_packed_kernel_agrees_with_the_plain_one(
 ) -> None:
     """Decodes, a first chunk and a later chunk, out of order and with gaps in the cache."""
     torch.manual_seed(1)
+    kernel = known_operator(torch.ops.aten)
+    assert kernel is not None
     mixed = (Span(0, 1, 900, 77), Span(1, 40, 10, 40), Span(41, 30, 300, 500), Span(71, 1, 200, 1))
     decodes = tuple(Span(row, 1, 1000 - 150 * row, 150 - row) for row in range(6))
     for spans in (mixed, decodes):
@@ -86,7 +104,7 @@ def test_the_packed_kernel_agrees_with_the_plain_one(
         for window in (None, 1, 33):
             scores = Scores(head_dim**-0.5, window=window)
 
-            packed = PackedAttention(PackedRanges.of_spans(spans, CUDA), scores)(
+            packed = PackedAttention(PackedRanges.of_spans(spans, CUDA), scores, kernel)(
                 queries, keys, values
             )
 
@@ -95,6 +113,7 @@ def test_the_packed_kernel_agrees_with_the_plain_one(
             assert (packed.float() - expected).abs().max() <= 0.02
 
 
+@needs_packed_kernel
 @torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("num_rows", [1, 3, 8])
@@ -102,8 +121,10 @@ def test_a_captured_decode_agrees_with_one_step_by_step(
     tiny: Tiny, dtype: torch.dtype, num_rows: int
 ) -> None:
     outputs = []
-    for graphs in (None, CudaGraphs()):
-        options = tiny.engine_options(device=CUDA, dtype=dtype, graphs=graphs)
+    kernel = packed_kernel(tiny, dtype)
+    assert kernel is not None
+    for graphs in (None, CudaGraphs(kernel)):
+        options = tiny.engine_options(device=CUDA, dtype=dtype, graphs=graphs, packed_kernel=kernel)
         whole = Place.whole(tiny.config.num_layers)
         executor = Executor(tiny.config, OnDevice(tiny, dtype), options, whole)
         for _ in executor.load_units():
@@ -121,6 +142,7 @@ def test_a_captured_decode_agrees_with_one_step_by_step(
     assert (eager - replayed).abs().max() <= 0.03 * eager.abs().max()
 
 
+@needs_packed_kernel
 def test_bfloat16_runs_many_requests_at_once(tiny: Tiny) -> None:
     sampling = SamplingParameters(
         20, seed=5, temperature=0.8, top_p=0.9, ignore_eos=True, num_logprobs=2
@@ -129,5 +151,22 @@ def test_bfloat16_runs_many_requests_at_once(tiny: Tiny) -> None:
 
     results = generate(cuda_engine(tiny, torch.bfloat16, max_step_tokens=32), *requests)
 
+    assert all(len(result.token_ids) == 20 for result in results.values())
+    assert all(result.last.error is None for result in results.values())
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=lambda shape: shape.name)
+def test_float16_computes_chunk_by_chunk_where_there_is_no_kernel(
+    make_tiny: MakeTiny, shape: Shape
+) -> None:
+    """What GPUs before Ampere do; newer ones do it here by choice."""
+    tiny = make_tiny(shape)
+    sampling = SamplingParameters(20, seed=5, temperature=0, ignore_eos=True)
+    requests = [Request(f"{n}", 1, tiny.prompt(n), sampling) for n in (1, 17, 130)]
+    options = tiny.engine_options(device=CUDA, dtype=torch.float16, max_step_tokens=48)
+
+    engine = StageEngine(tiny.config, OnDevice(tiny, torch.float16), options)
+
+    results = generate(engine, *requests)
     assert all(len(result.token_ids) == 20 for result in results.values())
     assert all(result.last.error is None for result in results.values())
