@@ -1,6 +1,7 @@
 """CUDA graphs, by torch."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 
@@ -16,7 +17,10 @@ class CudaGraphs:
     def __init__(self, kernel: PackedKernel) -> None:
         """`kernel` is the one of eager steps: what it launches must not depend on lengths."""
         self._kernel = kernel
-        self._pool = torch.cuda.graph_pool_handle()
+
+    @cached_property
+    def _pool(self) -> "torch.cuda._POOL_HANDLE":
+        return torch.cuda.graph_pool_handle()
 
     def attention(self, decodes: Decodes, scores: Scores, max_length: int) -> Attention:
         num_rows = len(decodes.slots)

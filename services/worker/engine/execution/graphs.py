@@ -24,7 +24,10 @@ class Decodes:
 
 class GraphBackend(Protocol):
     def attention(self, decodes: Decodes, scores: Scores, max_length: int) -> Attention:
-        """One that reads the tensors of `decodes` whenever it is called."""
+        """One that reads the tensors of `decodes` whenever it is called.
+
+        No sequence will have more keys than `max_length`; the fewer are said, the faster it is.
+        """
 
     def capture(self, compute: Callable[[], torch.Tensor]) -> Replay:
         """What `compute` does and returns, to be done again on the same memory.

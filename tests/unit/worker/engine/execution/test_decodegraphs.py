@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,22 @@ import torch.nn.functional as F
 
 from libs.common.sampling import SamplingParameters
 from services.worker.engine.attention.attention import Attention
-from services.worker.engine.attention.spans import Scores
+from services.worker.engine.attention.by_span import SpanAttention
+from services.worker.engine.attention.spans import Scores, Span
 from services.worker.engine.engine import StageEngine
-from services.worker.engine.execution.decode_graphs import batch_sizes
+from services.worker.engine.execution.cuda_graph import CudaGraphs
+from services.worker.engine.execution.decode_graphs import batch_sizes, length_bucket
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.graphs import Decodes, Replay
 from services.worker.engine_port import Request
 from tests.support.failures import require_same_tokens
+from tests.support.fakeflash import FlashDouble
 from tests.unit.worker.engine.families import FAMILIES
 from tests.unit.worker.engine.imported import Imported
 from tests.unit.worker.engine.pipelines import make_pipeline
 from tests.unit.worker.engine.tiny import SHAPES, Generated, Shape, Subject, Tiny, generate
 
+LONG_CONTEXT = 4096
 MakeTiny = Callable[[Shape], Tiny]
 GREEDY = SamplingParameters(12, seed=0, temperature=0, ignore_eos=True)
 
@@ -33,8 +38,12 @@ class FakeGraphs:
         self._failing_capture = failing_capture
         self.num_captures = 0
         self.replayed_rows: list[int] = []
+        self.replayed_lengths: list[int] = []  # the most keys that attention was told of
+        self._told_length = 0
 
     def attention(self, decodes: Decodes, scores: Scores, max_length: int) -> Attention:
+        self._told_length = max_length
+
         def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
             starts, lengths = decodes.kv_starts.tolist(), decodes.kv_lengths.tolist()
             rows = []
@@ -62,6 +71,7 @@ class FakeGraphs:
         def replay() -> torch.Tensor:
             output = compute()
             self.replayed_rows.append(len(output))
+            self.replayed_lengths.append(self._told_length)
             return output
 
         return replay
@@ -200,6 +210,82 @@ def test_every_stage_of_a_pipeline_replays(tiny: Tiny) -> None:
     # One sequence to a micro-batch, each through two stages; some decodes share a prompt's.
     assert set(graphs.replayed_rows) == {1}
     assert len(graphs.replayed_rows) >= 2 * 2 * (GREEDY.max_tokens - 3)
+
+
+class LongTiny(Tiny):
+    """As if its rotary embedding had been made for long contexts."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(SHAPES[0], folder)
+        self.config = replace(self.config, max_context_tokens=LONG_CONTEXT)
+
+    def engine(self, **changes: object) -> StageEngine:
+        options: dict[str, object] = {"max_context_tokens": LONG_CONTEXT, "kv_tokens": LONG_CONTEXT}
+        return super().engine(**(options | changes))
+
+
+def test_attention_is_told_of_lengths_near_the_longest_sequences_not_of_the_contexts_limit(
+    tmp_path: Path,
+) -> None:
+    tiny, graphs = LongTiny(tmp_path), FakeGraphs()
+    engine = warmed(tiny, graphs)
+    num_first = graphs.num_captures
+    for num_tokens, told in ((5, 512), (600, 1024), (20, 512), (1020, 2048)):
+        asked = [Request(f"{num_tokens}", 1, tiny.prompt(num_tokens), GREEDY)]
+        expected = generate(tiny.engine(), *asked)
+        generate(engine, replace(asked[0], request_id="the first of that length"))
+        while engine.optimize_step():
+            pass
+        graphs.replayed_lengths.clear()
+
+        results = generate(engine, *asked)
+
+        require_same_tokens(tokens_of(results), tokens_of(expected))
+        assert graphs.replayed_lengths[-1] == told
+        assert len(graphs.replayed_lengths) == GREEDY.max_tokens - 1
+    assert graphs.num_captures == num_first + 2  # one row of 1024, one of 2048
+
+
+def test_until_a_length_is_captured_a_longer_graph_serves_and_else_none(tmp_path: Path) -> None:
+    tiny, graphs = LongTiny(tmp_path), FakeGraphs()
+    engine = warmed(tiny, graphs)
+    generate(engine, Request("long", 1, tiny.prompt(1100), GREEDY))
+    assert graphs.replayed_lengths == []  # step by step
+    while engine.optimize_step():
+        pass
+
+    generate(engine, Request("shorter", 1, tiny.prompt(600), GREEDY))
+
+    assert set(graphs.replayed_lengths) == {2048}
+
+
+def test_the_kernel_on_a_gpu_is_told_what_the_graph_was_made_for() -> None:
+    kernel = FlashDouble()
+    numbers = [torch.tensor(values) for values in ((2, 4), (12, 4), (10, 0, 0), (3, 5))]
+    queries, (keys, values) = torch.randn(2, 4, 8), torch.randn(2, 20, 2, 8).unbind()
+
+    attention = CudaGraphs(kernel).attention(Decodes(*numbers), Scores(0.25), 1024)
+
+    spans = (Span(0, 1, 10, 3), Span(1, 1, 0, 5))
+    plain = SpanAttention(spans, Scores(0.25), torch.float32, torch.device("cpu"))
+    difference = attention(queries, keys, values) - plain(queries, keys, values)
+    assert difference.abs().max() < 1e-5
+    assert kernel.max_lengths == [1024]
+
+
+@pytest.mark.parametrize(
+    ("length", "limit", "bucket"),
+    [
+        (1, 4096, 512),
+        (512, 4096, 512),
+        (513, 4096, 1024),
+        (2048, 4096, 2048),
+        (3000, 3500, 3500),  # never beyond the context's limit
+        (100, 256, 256),
+    ],
+)
+def test_lengths_double_up_to_the_contexts_limit(length: int, limit: int, bucket: int) -> None:
+    assert length_bucket(length, limit) == bucket
 
 
 @pytest.mark.parametrize(
