@@ -141,6 +141,14 @@ class NotFound(RequestError):
 class MethodNotAllowed(RequestError):
     its_reason = Reason.METHOD_NOT_ALLOWED
 
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message, code="method_not_allowed")
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, "Allow": self.allowed}
+
 
 class RequestTimeout(RequestError):
     its_reason = Reason.REQUEST_TIMEOUT

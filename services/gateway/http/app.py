@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from services.gateway.api import keys, models, views
 from services.gateway.context import Gateway
 from services.gateway.http import system
+from services.gateway.http.api_document import install_document
 from services.gateway.http.cors import Cors
 from services.gateway.http.head import HeadAsGet
 from services.gateway.http.instrumentation import Instrumentation
@@ -22,6 +23,7 @@ def create_app(
     app.state.gateway = gateway
     for module in (chat, openai_models, models, keys, views, system):
         app.include_router(module.router)
+    install_document(app)
     install_error_handlers(app)
     app.add_middleware(
         RequestGuard,

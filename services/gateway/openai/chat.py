@@ -9,7 +9,7 @@ from services.gateway.http.disconnect import run_while_connected
 from services.gateway.openai.collect import completion
 from services.gateway.openai.prepare import Prepared
 from services.gateway.openai.protocol import ChatRequest
-from services.gateway.openai.responses import ChatCompletion
+from services.gateway.openai.responses import EVENT_STREAM, ChatCompletion
 from services.gateway.openai.stream import ChunkWriter, frames
 from services.gateway.openai.streaming_response import StreamingAnswer
 
@@ -19,7 +19,7 @@ _CLIENT_CLOSED_REQUEST = 499  # nobody reads it; the log and the metrics do
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
-@router.post("/chat/completions", response_model=ChatCompletion)
+@router.post("/chat/completions", response_model=ChatCompletion, responses=EVENT_STREAM)
 async def create_chat_completion(
     body: ChatRequest,
     request: Request,

@@ -19,6 +19,7 @@ from services.gateway.errors import (
     NotServed,
     TokenizerFailed,
 )
+from services.gateway.http.allowed_methods import allowed_methods
 from services.gateway.openai.responses import ErrorBody, ErrorDetail
 
 logger = logging.getLogger(__name__)
@@ -75,15 +76,20 @@ async def _on_validation_error(_request: Request, exc: Exception) -> Response:
     return error_response(validation_error(exc.errors()))
 
 
-async def _on_http_exception(_request: Request, exc: Exception) -> Response:
+async def _on_http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     if exc.status_code == 404:
         return error_response(NotFound("there is no such path", code="not_found"))
     if exc.status_code == 400 and exc.__cause__ is not None:  # as FastAPI wraps json's own
         return error_response(_not_json(_json_problem(exc.__cause__)))
     if exc.status_code == 405:
-        return error_response(MethodNotAllowed(str(exc.detail), code="method_not_allowed"))
+        return error_response(_method_error(request))
     return error_response(InvalidRequest(str(exc.detail), code="invalid_request"))
+
+
+def _method_error(request: Request) -> MethodNotAllowed:
+    allowed = allowed_methods(request)
+    return MethodNotAllowed(f"this path does not know {request.method}: {allowed}", allowed=allowed)
 
 
 def validation_error(problems: Sequence[Any]) -> InvalidRequest:

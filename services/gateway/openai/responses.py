@@ -1,8 +1,25 @@
 """The answers of the OpenAI API, as JSON. Fields that are not set do not appear."""
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+# What the document says of a stream: with `"stream": true` instead of the JSON.
+EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The answer: JSON, or with `stream` server-sent events",
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "string",
+                    "description": "Chunks as `data: {…}`, then `data: [DONE]`. While a start is "
+                    "waited for, comments (`: progress {…}`). What breaks it is the last event, "
+                    '`data: {"error": {…}}`, with the body that errors have.',
+                }
+            }
+        },
+    }
+}
 
 FinishText = Literal["stop", "length"]
 

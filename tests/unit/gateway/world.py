@@ -1,7 +1,7 @@
 """One gateway with everything around it a double, and short ways to ask it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,7 @@ from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
 from tests.support.waiting import eventually
+from tests.unit.gateway.documented import api_document, undocumented
 from tests.unit.gateway.fakescheduler import FakeScheduler
 from tests.unit.gateway.fakeworker import FakeWorker
 from tests.unit.gateway.stores import KEY, FakeKeys, FakeModels, FakeWriter, Stores
@@ -184,7 +185,17 @@ def _client(app: FastAPI) -> httpx.AsyncClient:
         transport=httpx.ASGITransport(app),
         base_url="http://gateway",
         headers={"Authorization": f"Bearer {KEY}"},
+        event_hooks={"response": [_require_documented(app)]},
     )
+
+
+def _require_documented(app: FastAPI) -> Callable[[httpx.Response], Awaitable[None]]:
+    """Whatever a test brings about: its status and headers are in the OpenAPI document."""
+
+    async def check(response: httpx.Response) -> None:
+        assert undocumented(api_document(app), response) == []
+
+    return check
 
 
 def unused_settings(timing: Timing, limits: Limits) -> GatewaySettings:
