@@ -105,8 +105,6 @@ def _later(
     return ReasonRow(status, ClientRetry.LATER, outcome, meaning, RetryAfter(rule, default_s))
 
 
-_QUEUE_RULE = "predicted wait, from what ended lately and the next start"
-
 REASONS: Mapping[Reason, ReasonRow] = {
     Reason.INVALID_REQUEST: _never(
         400, Outcome.REFUSED, "it can never work as it is: `code` and `param` say what is wrong"
@@ -152,14 +150,13 @@ REASONS: Mapping[Reason, ReasonRow] = {
         Outcome.REFUSED,
         5,
         "as many requests as may wait for the model, or for all of them",
-        _QUEUE_RULE,
+        "what its queue takes at its present speed",
     ),
     Reason.CLUSTER_FULL: _later(
         429,
         Outcome.DEADLINE,
         10,
         "until its deadline other models had the room that a start needs",
-        _QUEUE_RULE,
     ),
     Reason.TENANT_LIMIT: _later(
         429,

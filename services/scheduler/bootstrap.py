@@ -34,6 +34,7 @@ from services.scheduler.leadership.lock_holder import session_name
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.liveness import LivenessLog
+from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.retention import Retention
@@ -70,6 +71,7 @@ def build_controller(
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
     timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
+    queue_speed = QueueSpeed()
     rounds = RoundLoop(
         fenced=fenced,
         bus=bus,
@@ -83,6 +85,7 @@ def build_controller(
         sender=DesiredSender(bus, log, timeline, clock, timing.desired_timeout_s),
         routes=RoutePublisher(epoch, timing.routes_interval_s),
         progress=ProgressReporter(timing.progress_interval_s),
+        queue_speed=queue_speed,
         sweep_interval_s=timing.reconcile_interval_s,
     )
     feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s)
@@ -90,6 +93,7 @@ def build_controller(
         summaries,
         log,
         feasibility,
+        queue_speed,
         clock,
         QueueLimits(timing.max_queued_requests, timing.tenant_shares),
         timing.queue_retry_after_s,

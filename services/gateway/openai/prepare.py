@@ -2,6 +2,8 @@
 
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.clock import Clock
@@ -21,6 +23,8 @@ from services.gateway.tenant_limits import HeldByRequest
 from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
+
+_MAX_IMPORT_WAIT_S = 300.0  # its speed may change
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Preparer:
         request.check(self.limits.max_messages)
         timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
         entry = await self.registry.find(arrival.caller.tenant, request.model)
-        summary = ready_summary(entry)
+        summary = ready_summary(entry, self.clock.now())
         text_model = await self.texts.get(summary)
         messages = tuple(message.as_chat_message() for message in request.messages)
         tenant = arrival.caller.tenant
@@ -79,7 +83,7 @@ class Preparer:
         return Prepared(job, answer, request.model)
 
 
-def ready_summary(entry: ModelEntry) -> ModelSummary:
+def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
     """Raises NotServed, saying how far the import is or why it failed."""
     if entry.state is ModelState.READY and entry.summary is not None:
         _check_feasible(entry)
@@ -89,7 +93,17 @@ def ready_summary(entry: ModelEntry) -> ModelSummary:
         raise NotServed(message, Reason.MODEL_FAILED)
     done, total = entry.bytes_done, entry.bytes_total
     message = f"the model {entry.name!r} is being imported, {done} of {total} bytes are done"
-    raise NotServed(message, Reason.MODEL_NOT_READY)
+    wait_s = _import_wait_s(entry, now)
+    raise NotServed(message, Reason.MODEL_NOT_READY, retry_after_s=wait_s)
+
+
+def _import_wait_s(entry: ModelEntry, now: datetime) -> int | None:
+    """What is left of the import at its speed until now; None while nobody can tell."""
+    if not 0 < entry.bytes_done < entry.bytes_total:
+        return None
+    taken_s = (now - entry.created_at).total_seconds()
+    left_s = taken_s * (entry.bytes_total - entry.bytes_done) / entry.bytes_done
+    return ceil(min(max(1.0, left_s), _MAX_IMPORT_WAIT_S))
 
 
 def _check_feasible(entry: ModelEntry) -> None:

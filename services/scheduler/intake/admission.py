@@ -10,6 +10,7 @@ from libs.common.reasons import Reason
 from libs.common.tenant_shares import TenantShares
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
@@ -36,9 +37,10 @@ class Admission:
     summaries: SummaryCache
     log: HeartbeatLog
     feasibility: FeasibilityCache
+    queue_speed: QueueSpeed
     clock: Clock
     queue_limits: QueueLimits
-    retry_after_s: int
+    retry_after_s: int  # where nobody can predict it
     acquaintance_s: float
 
     async def refusal(
@@ -64,7 +66,10 @@ class Admission:
                 f"{num_queued.of_model} requests wait for model {model.name} already, "
                 f"its max_queue is {model.max_queue}"
             )
-            return self._come_again(Reason.QUEUE_FULL, message)
+            wait_s = self.queue_speed.predicted_wait_s(
+                model.id, num_queued.of_model, self.clock.monotonic_s()
+            )
+            return self._come_again(Reason.QUEUE_FULL, message, wait_s=wait_s)
         if num_queued.of_all >= self.queue_limits.max_queued:
             message = f"{num_queued.of_all} requests wait for all models together, the most"
             return self._come_again(Reason.QUEUE_FULL, message)
@@ -73,13 +78,14 @@ class Admission:
             message = (
                 f"{num_queued.of_tenant} requests of your tenant wait already, at most {limit} may"
             )
-            return self._come_again(Reason.TENANT_LIMIT, message, limit)
+            return self._come_again(Reason.TENANT_LIMIT, message, limit=limit)
         return None
 
-    def _come_again(self, code: Reason, message: str, limit: int | None = None) -> SubmitRefused:
-        return SubmitRefused(
-            code=code, message=message, retry_after_s=self.retry_after_s, limit=limit
-        )
+    def _come_again(
+        self, code: Reason, message: str, *, wait_s: int | None = None, limit: int | None = None
+    ) -> SubmitRefused:
+        retry_after_s = wait_s or self.retry_after_s
+        return SubmitRefused(code=code, message=message, retry_after_s=retry_after_s, limit=limit)
 
     async def why_failed(self, session: AsyncSession, model: Model | None) -> Refusal | None:
         """What is wrong with the model now, whoever asks for it."""

@@ -18,11 +18,12 @@ from libs.common.clock import Clock
 from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords, Recorded
+from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided, decide_round
-from services.scheduler.policy.decisions import SkipModel, StartEndpoint
+from services.scheduler.policy.decisions import AssignRequest, SkipModel, StartEndpoint
 from services.scheduler.policy.effects import after
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
@@ -60,6 +61,7 @@ class RoundLoop:
     sender: DesiredSender
     routes: RoutePublisher
     progress: ProgressReporter
+    queue_speed: QueueSpeed
     sweep_interval_s: float
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
@@ -131,6 +133,9 @@ class RoundLoop:
         self.changes.models |= done.applied.dropped_models
         for remember in done.after_commit:
             remember()
+        for decision in done.applied.decisions:
+            if isinstance(decision, AssignRequest):
+                self.queue_speed.note_assigned(decision.model_id, done.written.now_s)
         unsettled = _unsettled_nodes(done.written, done.decided, done.applied)
         self.changes.nodes |= unsettled
         versions = {

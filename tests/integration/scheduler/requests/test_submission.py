@@ -1,6 +1,7 @@
 """What a gateway is answered, and what becomes of its request's row."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event
@@ -77,6 +78,21 @@ async def test_one_request_more_than_the_queue_holds_is_refused_with_a_time_to_r
     assert (reply.code, reply.retry_after_s) == ("queue_full", 5)
     assert await world.value("SELECT count(*) FROM requests") == 2
     accepted(await world.gateway.submit(model_id, request_id="second"))
+
+
+async def test_who_finds_a_queue_full_that_moves_is_told_the_wait_at_its_speed(
+    world: World,
+) -> None:
+    world.timing = replace(world.timing, queue_retry_after_s=1000)
+    await world.restart_leader()
+    await world.add_node("node-1")
+    model_id = await world.add_model(max_queue=1, max_slots=1, max_endpoints=1)
+    await world.start_endpoint(model_id)
+    accepted(await world.gateway.submit(model_id, request_id="second"))
+
+    reply = refused(await world.gateway.submit(model_id, request_id="third"))
+
+    assert reply.retry_after_s is not None and 1 <= reply.retry_after_s <= 60
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Every request that cannot work gets its own status and code."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -91,11 +93,12 @@ async def test_a_refused_submission_has_a_real_status(
 
 async def test_a_model_that_is_being_imported_says_how_far_it_is() -> None:
     entry = model_entry(state=ModelState.IMPORTING, summary=None, bytes_done=3, bytes_total=9)
+    entry = replace(entry, created_at=datetime.now(UTC) - timedelta(seconds=20))
     async with gateway_world(entries=[entry]) as world:
         response = await world.chat()
 
         assert response.status_code == 503
-        assert response.headers["retry-after"]
+        assert int(response.headers["retry-after"]) >= 40  # twice the bytes that took 20 s
         assert "3 of 9 bytes" in response.json()["error"]["message"]
 
 
