@@ -173,10 +173,14 @@ class AcknowledgeFinish(Message):
 
 
 class CancelRequest(Message):
-    """Gateway → agent (assigned) or scheduler (waiting); repeated until acknowledged."""
+    """Gateway → agent (assigned) or scheduler (waiting); repeated until acknowledged.
+
+    Scheduler → agent where the gateway is lost; what was generated for `unread_ms` reached nobody.
+    """
 
     request_id: Id
     attempt: int
+    unread_ms: int | None = Field(default=None, ge=0)
 
 
 class Acknowledged(Message):
@@ -312,6 +316,14 @@ class WorkerObserved(Message):
     steps: tuple[Step, ...] = ()
 
 
+class UnacknowledgedEnd(Message):
+    """A request that ended while its gateway is perhaps gone: what it then owes for."""
+
+    request_id: Id
+    attempt: int
+    num_generated_tokens: int  # of all attempts, without those that reached nobody
+
+
 class AgentHeartbeat(Message):
     """Sent on every change and each second; carries the whole observed state."""
 
@@ -323,6 +335,7 @@ class AgentHeartbeat(Message):
     workers: tuple[WorkerObserved, ...]
     num_standbys: int = 0  # processes that wait, ready, for a worker to be launched
     engines: tuple[EngineObserved, ...] = Field(default=(), max_length=8)  # each once
+    unacknowledged: tuple[UnacknowledgedEnd, ...] = ()  # for a minute after each end
 
 
 class FetchObserved(Message):

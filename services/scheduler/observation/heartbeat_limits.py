@@ -8,6 +8,7 @@ MAX_INTEGER = 2**63 - 1  # of a bigint
 MAX_DEVICES = 256
 MAX_WORKERS = 4096
 MAX_FETCHES = 65_536
+MAX_UNACKNOWLEDGED = 1024
 MAX_ADDRESS_CHARACTERS = 210
 PUBLIC_KEY_CHARACTERS = 40
 
@@ -28,6 +29,9 @@ def _complaints(heartbeat: AgentHeartbeat | FetcherHeartbeat) -> Iterator[str]:
 def _agent_complaints(heartbeat: AgentHeartbeat) -> Iterator[str]:
     yield from _count("devices", len(heartbeat.devices), MAX_DEVICES)
     yield from _count("workers", len(heartbeat.workers), MAX_WORKERS)
+    yield from _count("unacknowledged", len(heartbeat.unacknowledged), MAX_UNACKNOWLEDGED)
+    for end in heartbeat.unacknowledged:
+        yield from _integers(end, "unacknowledged.")
     for device in heartbeat.devices:
         yield from _integers(device, "devices.")
         if device.cores < 1:

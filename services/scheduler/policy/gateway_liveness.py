@@ -11,6 +11,8 @@ from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import gateway_of
 from services.scheduler.policy.observed import Observed
 
+HEARTBEAT_S = 1.0  # of gateways
+
 
 @dataclass(frozen=True)
 class GatewayLiveness:
@@ -27,6 +29,13 @@ class GatewayLiveness:
     def is_heard(self, gateway_id: str) -> bool:
         """It lives for all we know; one that this leader has not heard yet may, or may not."""
         return gateway_id in self.observed.gateways and not self.is_lost(gateway_id)
+
+    def unread_s(self, gateway_id: str) -> float | None:
+        """For how long nobody has read what is generated for a lost gateway's requests. It may have
+        lived for an interval after its last heartbeat."""
+        if not self.is_lost(gateway_id):
+            return None
+        return max(0.0, self._silence_s(gateway_id) - HEARTBEAT_S)
 
     def _has_successor(self, gateway_id: str) -> bool:
         """Another process speaks under its name: it was replaced, and not cut off."""

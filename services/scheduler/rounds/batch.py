@@ -226,8 +226,18 @@ class Batch:
         self._send(Outgoing(REQUEST_REFUSED, decision.request_id, refusal))
         if decision.endpoint_id is not None:
             # Where no gateway is left to do it; if this is lost, the worker's own deadline ends it.
-            cancel = CancelRequest(request_id=decision.request_id, attempt=decision.attempt)
+            cancel = CancelRequest(
+                request_id=decision.request_id,
+                attempt=decision.attempt,
+                unread_ms=self._unread_ms(decision.request_id),
+            )
             self._send(Outgoing(ENDPOINT_CANCEL, decision.endpoint_id, cancel))
+
+    def _unread_ms(self, request_id: str) -> int | None:
+        before = self.context.before
+        request = before.requests.get(request_id)
+        unread_s = before.gateways.unread_s(request.gateway_id) if request is not None else None
+        return None if unread_s is None else int(1000 * unread_s)
 
     # --------------------------------------------------------------------- parts
 

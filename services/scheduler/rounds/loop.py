@@ -28,6 +28,7 @@ from services.scheduler.policy.effects import after
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.accounting import Accounting
 from services.scheduler.rounds.applied import Applied, RoundContext
 from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
@@ -36,13 +37,12 @@ from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.routes import RoutePublisher
-from services.scheduler.store import accounts, desired, nodes
+from services.scheduler.store import desired, nodes
 from services.scheduler.store.fenced_transactions import FencedTransactions
 
 logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
-ACCOUNTS_INTERVAL_S = 60.0
 
 
 @dataclass
@@ -63,11 +63,11 @@ class RoundLoop:
     progress: ProgressReporter
     queue_speed: QueueSpeed
     sweep_interval_s: float
+    accounting: Accounting = field(default_factory=Accounting)
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
-    _accounts_at_s: float | None = None
 
     async def run_rounds(self) -> None:
         """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
@@ -118,7 +118,7 @@ class RoundLoop:
         told = await self._record_steps(session, snapshot, changed)
         written = _written(snapshot, decided, applied, recorded)
         written, wanted = await self._raise_versions(session, written, applied, recorded)
-        await self._close_accounts(session, now_s)
+        await self.accounting.close(session, observed, now_s)
         remember = [*recorded.after_commit, *applied.after_commit, *told]
         return _Done(observed, is_sweep, decided, applied, written, wanted, remember)
 
@@ -178,11 +178,6 @@ class RoundLoop:
         unknown = self.sender.unknown(snapshot.observed, all_versions)
         wanted = {id_: all_versions[id_] for id_ in unknown}
         return snapshot, await desired.load(session, wanted, self.fenced.epoch)
-
-    async def _close_accounts(self, session: AsyncSession, now_s: float) -> None:
-        if self._accounts_at_s is None or now_s - self._accounts_at_s >= ACCOUNTS_INTERVAL_S:
-            self._accounts_at_s = now_s
-            await accounts.close_unreported(session, accounts.UNREPORTED_S)
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 
 from libs.common.bus.bus import Bus, Subscription
@@ -11,6 +12,7 @@ from libs.common.bus.messages import (
     DesiredReply,
     DeviceObserved,
     NodeDesired,
+    UnacknowledgedEnd,
     WorkerObserved,
     WorkerSpec,
 )
@@ -34,6 +36,7 @@ from services.worker.frames.dataplane import DataPlaneOptions
 logger = logging.getLogger(__name__)
 
 EXPIRE_INTERVAL_S = 0.2
+MAX_UNACKNOWLEDGED = 1024  # ends in one heartbeat, some 100 KB
 DEFAULT_DATA_PLANE = DataPlaneOptions()
 
 
@@ -183,7 +186,11 @@ class Agent:
                 *self._refused.values(),
                 *self._parted.values(),
             ),
+            unacknowledged=tuple(islice(self._unacknowledged(), MAX_UNACKNOWLEDGED)),
         )
+
+    def _unacknowledged(self) -> Iterator[UnacknowledgedEnd]:
+        return chain.from_iterable(bridge.unacknowledged() for bridge in self._bridges)
 
     @property
     def is_quiet(self) -> bool:

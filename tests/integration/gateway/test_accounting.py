@@ -7,11 +7,12 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, insert, select
 
+from libs.common.bus.messages import UnacknowledgedEnd
 from libs.common.records.database import Database
 from libs.common.records.tables import RequestRow, UsageRow
 from libs.common.states import RequestOutcome
 from services.gateway.store.requests import BegunRow, EndedRow, RequestStore
-from services.scheduler.store import requests
+from services.scheduler.store import accounts, requests
 from tests.integration.servers import TestDatabase
 
 CRASHED = EndedRow(
@@ -74,6 +75,25 @@ async def test_a_crashed_requests_tokens_count_once_whoever_writes_its_end_first
     assert row.first_token_at is not None and row.ended_at is not None
     counted = [(u.num_requests, u.num_prompt_tokens, u.num_generated_tokens) for u in usage]
     assert counted == [(1, 10, 4_000)]
+
+
+@pytest.mark.parametrize("is_agent_first", [True, False], ids=["agent", "gateway"])
+async def test_tokens_that_an_agent_counted_are_not_counted_again_by_a_gateway_that_comes_back(
+    owner: Database, store: RequestStore, is_agent_first: bool
+) -> None:
+    end = UnacknowledgedEnd(request_id="req-1", attempt=2, num_generated_tokens=3_999)
+    await end_by_scheduler(owner, RequestOutcome.GATEWAY_LOST, "silent")
+    for is_agent in (is_agent_first, not is_agent_first):
+        if is_agent:
+            async with owner.transaction() as session:
+                await accounts.close_reported(session, [end], silence_s=-1.0)
+        else:
+            await store.write((), (CRASHED,))
+
+    row, usage = await written(owner)
+    assert row.num_generated_tokens == (3_999 if is_agent_first else 4_000)
+    counted = [(u.num_requests, u.num_prompt_tokens, u.num_generated_tokens) for u in usage]
+    assert counted == [(1, 10, row.num_generated_tokens)]
 
 
 @pytest.mark.parametrize(

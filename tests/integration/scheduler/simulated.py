@@ -23,6 +23,7 @@ from libs.common.bus.messages import (
     RoutesPublished,
     SubmitReply,
     SubmitRequest,
+    UnacknowledgedEnd,
     WorkerObserved,
     WorkerSpec,
 )
@@ -74,6 +75,7 @@ class SimulatedAgent:
     seen: list[NodeDesired] = field(default_factory=list)
     idle_since_s: dict[str, float] = field(default_factory=dict)
     engines: tuple[EngineObserved, ...] = ()  # what it has measured
+    unacknowledged: tuple[UnacknowledgedEnd, ...] = ()
 
     async def follow(self, desired: NodeDesired) -> DesiredReply | None:
         if self.behaviour.is_silent:
@@ -162,6 +164,7 @@ class SimulatedAgent:
             devices=self.devices,
             workers=tuple(self._aged(worker) for worker in self.workers.values()),
             engines=self.engines,
+            unacknowledged=self.unacknowledged,
         )
 
     def restart(self) -> None:

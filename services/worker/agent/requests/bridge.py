@@ -7,7 +7,7 @@ which sees the gap, asks for it again from the token log.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from libs.common.bus.messages import (
     ResendReply,
     ResendTokens,
     TokensGenerated,
+    UnacknowledgedEnd,
     WorkerSpec,
 )
 from libs.common.bus.subjects import (
@@ -122,6 +123,9 @@ class Bridge:
         """Whether its worker is gone and every end was acknowledged or has expired."""
         return self.is_closed_to_new and not len(self.log)
 
+    def unacknowledged(self) -> Iterator[UnacknowledgedEnd]:
+        return self.log.unacknowledged(self._clock.monotonic_s())
+
     def mark_serving(self) -> None:
         """The worker is ready: idle time counts from here."""
         self._idle_since_s = self._clock.monotonic_s()
@@ -183,6 +187,8 @@ class Bridge:
             # It may have overtaken its `generate`, which then must not start anything.
             self.log.mark_ended(message.request_id, message.attempt)
             return Acknowledged(known=False)
+        if message.unread_ms is not None:
+            request.note_unread_since(self._clock.monotonic_s() - message.unread_ms / 1000)
         self._cancel(request)
         return Acknowledged(known=True)
 

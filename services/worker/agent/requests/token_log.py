@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from libs.common.bus.messages import TokensGenerated
+from libs.common.bus.messages import TokensGenerated, UnacknowledgedEnd
 from libs.common.states import FinishReason
 from services.worker.agent.requests.logprob_columns import LogprobColumns
+from services.worker.agent.requests.token_times import TokenTimes
 
 KEEP_FINISHED_S = 60.0  # from the end, or from when somebody last asked for it
 MAX_FINISHED = 256  # unacknowledged ends; the one that was longest of no use goes first
 MAX_ENDED = 4096  # remembered (request id, attempt) pairs that must not start again
+UNACKNOWLEDGED_S = 2.0  # from the end; a gateway that lives has acknowledged it long before
 RESEND_TOKENS = 256  # per message: with 20 log-probabilities each about 200 KB
 
 
@@ -33,6 +35,8 @@ class RequestLog:
     finish: FinishReason | None = None
     error: str | None = None
     wanted_at_s: float | None = None  # once it is finished: when it ended or was last asked for
+    times: TokenTimes = field(default_factory=TokenTimes)
+    num_unread: int = 0  # tokens that came after its gateway was last heard
 
     @property
     def next_index(self) -> int:
@@ -41,6 +45,11 @@ class RequestLog:
     @property
     def is_finished(self) -> bool:
         return self.finish is not None
+
+    def note_unread_since(self, moment_s: float) -> None:
+        """Its gateway is lost: what has come since then reached nobody."""
+        num_ids = len(self.ids)
+        self.num_unread = num_ids - self.times.num_at(moment_s, num_ids)
 
     def part(self, first: int, last: int) -> TokensGenerated:
         """Tokens [first, last) counted from this attempt's start; with the end if they reach it."""
@@ -108,6 +117,7 @@ class TokenLog:
             ids, logprobs = array("I", tokens.ids), LogprobColumns(tokens.logprobs or ())
         except OverflowError:
             return False
+        request.times.note(len(request.ids), now_s)
         request.ids.extend(ids)
         request.logprobs.extend(logprobs)
         if tokens.finish is not None:
@@ -141,6 +151,16 @@ class TokenLog:
             if last == len(request.ids):
                 return
             first = last
+
+    def unacknowledged(self, now_s: float) -> Iterator[UnacknowledgedEnd]:
+        """Ends that nobody has asked for or acknowledged for UNACKNOWLEDGED_S."""
+        for request in self._requests.values():
+            if request.wanted_at_s is not None and now_s - request.wanted_at_s >= UNACKNOWLEDGED_S:
+                yield UnacknowledgedEnd(
+                    request_id=request.request_id,
+                    attempt=request.attempt,
+                    num_generated_tokens=request.next_index - request.num_unread,
+                )
 
     def forget(self, request_id: str, attempt: int) -> bool:
         """Drop a request's tokens; True if it was here."""

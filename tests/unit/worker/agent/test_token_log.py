@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.bus.messages import Logprob, TokensGenerated
+from libs.common.bus.messages import Logprob, TokensGenerated, UnacknowledgedEnd
 from libs.common.states import FinishReason
 from services.worker.agent.requests.token_log import (
     KEEP_FINISHED_S,
     MAX_FINISHED,
     RESEND_TOKENS,
+    UNACKNOWLEDGED_S,
     RequestLog,
     TokenLog,
 )
@@ -244,3 +245,30 @@ def test_a_reader_that_asks_at_gaps_ends_with_every_token_whatever_was_lost(
         read(part)
 
     assert received == list(range(20))
+
+
+def test_an_end_that_nobody_acknowledges_is_told_with_the_tokens_of_all_attempts() -> None:
+    log, request = opened(start_index=3)
+    log.append(tokens(3, 10, 11), 1.0)
+    assert list(log.unacknowledged(1.0 + UNACKNOWLEDGED_S)) == []  # it has not ended
+    log.finish(request, FinishReason.CANCELLED, 5.0)
+
+    assert list(log.unacknowledged(5.1)) == []
+    end = UnacknowledgedEnd(request_id="request-a", attempt=1, num_generated_tokens=5)
+    assert list(log.unacknowledged(5.0 + UNACKNOWLEDGED_S)) == [end]
+    list(log.since(request, 0, 8.0))  # its gateway asks for it: it lives
+    assert list(log.unacknowledged(8.1)) == []
+    log.forget("request-a", 1)
+    assert list(log.unacknowledged(60.0)) == []
+
+
+def test_what_came_after_its_gateway_was_last_heard_is_not_counted() -> None:
+    log, request = opened()
+    for index in range(10):
+        log.append(tokens(index, index), float(index))
+
+    request.note_unread_since(6.5)
+    log.finish(request, FinishReason.CANCELLED, 10.0)
+
+    (end,) = log.unacknowledged(20.0)
+    assert end.num_generated_tokens == 7  # those of the seconds 0 to 6
