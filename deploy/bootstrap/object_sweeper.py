@@ -19,6 +19,7 @@ from libs.common.weights.manifest_json import MAX_MANIFEST_BYTES, decode_manifes
 logger = logging.getLogger(__name__)
 
 PREFIXES = ("units/", "tokenizers/", "manifests/")
+_FORGET = "DELETE FROM damaged_objects WHERE key = $1"
 _LOCK_TIMEOUT = "3s"
 _HOLD_S = 0.5  # registrations and the scheduler's imports wait so long at a time
 _PAUSE_S = 0.5
@@ -76,6 +77,7 @@ class ObjectSweeper:
             for key in _for_a_while(remaining):
                 if key not in needed:
                     await self.store.delete(key)
+                    await self.connection.execute(_FORGET, key)
                     num_deleted += 1
         return num_deleted
 

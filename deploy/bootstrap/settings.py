@@ -80,6 +80,7 @@ class ServerSettings:
     store_users: tuple[StoreUser, ...]  # those to make; empty where they are given
     database: str = DATABASE
     bucket: str = BUCKET
+    verify_bytes_per_s: int = 50_000_000  # for `sweep-objects --verify`; 0: no limit
 
     @property
     def owner(self) -> DatabaseSettings:
@@ -117,6 +118,7 @@ class ServerSettings:
             ),
             store_users=_store_users(env, secrets),
             bucket=env.text("S3_BUCKET", BUCKET),
+            verify_bytes_per_s=env.size_bytes("VERIFY_BYTES_PER_S", "50M"),
         )
 
 

@@ -9,9 +9,11 @@ import asyncpg
 from deploy.bootstrap.bucket import make_bucket
 from deploy.bootstrap.nats_config import render_config
 from deploy.bootstrap.object_sweeper import ObjectSweeper
+from deploy.bootstrap.object_verifier import ObjectVerifier
 from deploy.bootstrap.postgres_roles import create_database, create_roles
 from deploy.bootstrap.settings import NatsSettings, ServerSettings
 from deploy.bootstrap.store_users import make_users
+from libs.common.objectstore.s3ranges import S3RangeSource
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.records.migrate import migrate
 
@@ -73,4 +75,23 @@ async def sweep_objects(settings: ServerSettings, *, is_dry_run: bool) -> None:
         "%d objects belong to models, %d (%d bytes) to none: %s",
         *(swept.num_kept, len(swept.orphans), swept.num_bytes),
         "nothing was deleted, --delete does" if is_dry_run else f"deleted {swept.num_deleted}",
+    )
+
+
+async def verify_objects(settings: ServerSettings) -> None:
+    """Raises what `ObjectVerifier.verify` raises."""
+    connection = await asyncpg.connect(
+        settings.owner.url, password=settings.owner.password, timeout=_CONNECT_TIMEOUT_S
+    )
+    try:
+        async with S3ObjectStore(settings.object_store) as store:
+            source = S3RangeSource(settings.object_store)
+            verifier = ObjectVerifier(connection, store, source, settings.verify_bytes_per_s)
+            verified = await verifier.verify()
+    finally:
+        await connection.close(timeout=_CONNECT_TIMEOUT_S)
+    logger.info(
+        "%d objects (%d bytes) were read, %d are damaged%s",
+        *(verified.num_verified, verified.num_bytes, len(verified.damaged)),
+        ": models that need them are imported again" if verified.damaged else "",
     )

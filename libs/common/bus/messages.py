@@ -388,6 +388,10 @@ class ImportModel(Message):
     source: str  # path of a folder or a .gguf file
     tenant: str
     is_public: bool  # other tenants may use its units, too
+    # Of a model that is imported again, because these of its objects may be damaged: where they
+    # turn out to be whole, or are whole again, nothing needs to be done.
+    manifest_digest: Digest | None = None
+    suspect_keys: tuple[str, ...] = ()
 
 
 class ImportProgressed(Message):

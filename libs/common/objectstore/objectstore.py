@@ -1,6 +1,7 @@
 """Where weights are stored: the ports, and what all stores have in common.
 
-Objects are immutable and named by their content's digest, so a key that exists is the object.
+Objects are immutable and named by their content's digest: a key says what its object has to hold.
+Whether it does is another question (`content_digest.py`), as disks and proxies change bytes.
 `ObjectStore` is for management (asyncio); `RangeSource` is for bulk reads (threads), straight into
 the caller's memory. Two implementations each: `s3store.py`, `s3ranges.py` and the double in
 `testing_objectstore.py`; one contract suite runs on both.

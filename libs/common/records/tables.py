@@ -49,7 +49,7 @@ class ModelRow(Base):
     name: Mapped[str]
     source: Mapped[str]
     state: Mapped[str]  # ModelState
-    cause: Mapped[str | None]  # with FAILED
+    cause: Mapped[str | None]  # with FAILED, and why a model is imported again
     is_public: Mapped[bool] = mapped_column(server_default=text("false"))
     slo_ttft_ms: Mapped[int]
     slo_tpot_ms: Mapped[int]
@@ -87,6 +87,20 @@ class ManifestRow(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     summary: Mapped[dict[str, Any]]  # messages.ModelSummary
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DamagedObjectRow(Base):
+    """An object of the store whose bytes are not those that its name, a digest, says. The row goes
+    when an import or a verification has found it whole."""
+
+    __tablename__ = "damaged_objects"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    found_by: Mapped[str]  # a node, or the operator's verification
+    detail: Mapped[str | None]
+    found_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Whether the models that need it have been put to be imported again.
+    is_handled: Mapped[bool] = mapped_column(server_default=text("false"))
+    is_whole: Mapped[bool] = mapped_column(server_default=text("false"))  # verified since then
 
 
 class NodeRow(Base):

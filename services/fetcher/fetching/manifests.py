@@ -5,10 +5,12 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from libs.common.errors import ManifestError, ObjectStoreDown
+from libs.common.errors import ObjectStoreDown
 from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.weights.manifest import Manifest, manifest_key
 from libs.common.weights.manifest_json import MAX_MANIFEST_BYTES, decode_manifest, manifest_digest
+from libs.common.weights.unitheader import UnitError
+from services.fetcher.errors import FetchFailed
 from services.fetcher.fetching.transfer import RetryPolicy
 
 _MAX_KEPT = 64
@@ -26,12 +28,13 @@ class Manifests:
         self._kept: OrderedDict[str, LoadedManifest] = OrderedDict()
 
     async def load(self, digest: str) -> LoadedManifest:
-        """Raises ManifestError, ObjectMissing, ObjectStoreRefused, or ObjectStoreDown when the
-        store stayed away for the policy's patience."""
+        """Raises FetchFailed for bytes that are not the manifest's, ManifestError, ObjectMissing,
+        ObjectStoreRefused, or ObjectStoreDown when the store stayed away for the policy's patience.
+        """
         if digest not in self._kept:
             data = await self._get(digest)
             if manifest_digest(data) != digest:
-                raise ManifestError(f"{manifest_key(digest)}: the stored bytes have another digest")
+                raise FetchFailed(manifest_key(digest), UnitError.DIGEST_MISMATCH)
             self._kept[digest] = LoadedManifest(data, decode_manifest(data))
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)

@@ -14,7 +14,7 @@ from libs.common.errors import BusError
 from libs.common.observability import telemetry
 from libs.common.states import ImportState
 from services.fetcher.errors import ImportRefused
-from services.fetcher.imports.importer import Importer, ImportProgress
+from services.fetcher.imports.importer import ImportedModel, Importer, ImportProgress, Report
 from services.fetcher.imports.summary import summarize
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,7 @@ class ImportWorker:
 
         telling = asyncio.create_task(tell())
         try:
-            imported = await self._importer.run(
-                Path(job.source), tenant=job.tenant, is_public=job.is_public, report=report
-            )
+            imported = await self._run(job, report)
         except ImportRefused as exc:
             logger.warning("import of %s refused: %s", job.model_id, exc)
             cause = f"{exc} [{exc.code}]"
@@ -116,6 +114,15 @@ class ImportWorker:
             "summary": summarize(imported.manifest),
         }
         return latest.model_copy(update=done)
+
+    async def _run(self, job: ImportModel, report: Report) -> ImportedModel:
+        if job.manifest_digest is not None:
+            stored = await self._importer.find_stored(job.manifest_digest, job.suspect_keys, report)
+            if stored is not None:
+                return stored
+        return await self._importer.run(
+            Path(job.source), tenant=job.tenant, is_public=job.is_public, report=report
+        )
 
     async def _publish(self, message: ImportProgressed) -> None:
         try:

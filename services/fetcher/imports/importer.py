@@ -9,7 +9,7 @@ refused: nobody knows when whoever writes to it is done.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from services.fetcher.imports.checkpoint import Checkpoint, read_checkpoint
 from services.fetcher.imports.gguf_conversion import ConversionLimits, converted_gguf
 from services.fetcher.imports.repack import layout_of, pack_unit
 from services.fetcher.imports.source import SourceFolder, opened_folder
+from services.fetcher.imports.stored_model import find_whole
 from services.fetcher.imports.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from services.fetcher.imports.upload import Uploader
 
@@ -73,6 +74,20 @@ class Importer:
             raise ImportRefused(
                 "scratch_failed", f"the importing node cannot write its scratch files: {exc}"
             ) from exc
+
+    async def find_stored(
+        self, manifest_digest: str, suspect_keys: Collection[str], report: Report
+    ) -> ImportedModel | None:
+        """A model that was imported before, if all its objects are whole after all: then it needs
+        no source. Raises ImportRefused."""
+        try:
+            manifest = await find_whole(
+                *(self._uploader, manifest_digest, suspect_keys),
+                report=lambda done, total: report(ImportProgress(done, total)),
+            )
+        except ObjectStoreError as exc:
+            raise ImportRefused("store_refused", f"the object store says no: {exc}") from exc
+        return None if manifest is None else ImportedModel(manifest, manifest_digest, 0)
 
     def _roots_of(self, tenant: str) -> tuple[Path, ...]:
         """An operator's models come from anywhere below the roots, others' from their own folders:

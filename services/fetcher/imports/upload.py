@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from blake3 import blake3
 
-from libs.common.errors import ObjectMissing, ObjectStoreDown
+from libs.common.errors import ObjectMissing, ObjectStoreDown, ObjectTooLarge
 from libs.common.objectstore.content_digest import content_digest
 from libs.common.objectstore.objectstore import ObjectStore, RangeSource
 from libs.common.states import FetchClass
@@ -66,18 +66,26 @@ class Uploader:
         await self._patiently(key, once)
         return digest
 
-    async def is_whole(self, key: str, digest: str) -> bool:
+    async def is_whole(self, key: str, size_bytes: int, digest: str) -> bool:
         """Whether the store has the object, with the bytes that its digest names.
 
         Raises ImportRefused when the store stayed away.
         """
 
         async def once() -> bool:
+            return await self._has(key, size_bytes, digest)
+
+        return await self._patiently(key, once)
+
+    async def read_whole(self, key: str, digest: str, max_bytes: int) -> bytes | None:
+        """A small object; None where it is missing or damaged. Raises ImportRefused as above."""
+
+        async def once() -> bytes | None:
             try:
-                size_bytes = (await self._store.stat(key)).size_bytes
-                return await self._digest(key, size_bytes) == digest
-            except ObjectMissing:
-                return False
+                data = await self._store.get(key, max_bytes=max_bytes)
+            except (ObjectMissing, ObjectTooLarge):
+                return None
+            return data if blake3(data).hexdigest() == digest else None
 
         return await self._patiently(key, once)
 
@@ -89,7 +97,7 @@ class Uploader:
         except ObjectMissing:
             return False
         if found != digest:
-            logger.error("%s is damaged in the object store, it is written again", key)
+            logger.error("%s is damaged in the object store", key)
         return found == digest
 
     async def _digest(self, key: str, size_bytes: int) -> str:

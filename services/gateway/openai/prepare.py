@@ -84,8 +84,12 @@ class Preparer:
 
 
 def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
-    """Raises NotServed, saying how far the import is or why it failed."""
-    if entry.state is ModelState.READY and entry.summary is not None:
+    """Of a model that can be asked, or is imported again: what lives of it serves meanwhile, and
+    where nothing does the scheduler says so.
+
+    Raises NotServed, saying how far the import is or why it failed.
+    """
+    if entry.state in (ModelState.READY, ModelState.IMPORTING) and entry.summary is not None:
         _check_feasible(entry)
         return entry.summary
     if entry.state is ModelState.FAILED:

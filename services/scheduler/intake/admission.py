@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import SubmitRefused
 from libs.common.clock import Clock
 from libs.common.reasons import Reason
+from libs.common.states import ModelState
 from libs.common.tenant_shares import TenantShares
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
@@ -47,7 +48,7 @@ class Admission:
         self, session: AsyncSession, model: Model | None, num_queued: NumQueued, remaining_s: float
     ) -> SubmitRefused | None:
         """None: the request may be queued behind others until its deadline."""
-        refusal = refusals.of_state(model)
+        refusal = await self.state_refusal(session, model)
         if refusal is not None:
             return submit_refused(refusal)
         assert model is not None, "an unknown model is refused"
@@ -87,10 +88,17 @@ class Admission:
         retry_after_s = wait_s or self.retry_after_s
         return SubmitRefused(code=code, message=message, retry_after_s=retry_after_s, limit=limit)
 
+    async def state_refusal(self, session: AsyncSession, model: Model | None) -> Refusal | None:
+        """Of a model that is gone or not imported, unless something serves meanwhile."""
+        is_living = False
+        if model is not None and model.is_imported_again:
+            is_living = await endpoints.has_serving(session, model.id)
+        return refusals.of_state(model, is_living=is_living)
+
     async def why_failed(self, session: AsyncSession, model: Model | None) -> Refusal | None:
         """What is wrong with the model now, whoever asks for it."""
-        refusal = refusals.of_state(model)
-        if refusal is not None or model is None:
+        refusal = await self.state_refusal(session, model)
+        if refusal is not None or model is None or model.state is not ModelState.READY:
             return refusal
         refusal = await self._backing_off(session, model)
         if refusal is not None or not self.log.knows_all_nodes(self.acquaintance_s):

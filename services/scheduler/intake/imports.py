@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import ImportModel, ImportProgressed, ModelsChanged
-from libs.common.bus.subjects import MODELS_CHANGED, Service
+from libs.common.bus.messages import ImportModel, ImportProgressed
 from libs.common.bus.workqueue import WorkQueue
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from libs.common.ids import new_id
 from libs.common.observability import telemetry
-from libs.common.records.outbox import enqueue
 from libs.common.states import ImportState
+from services.scheduler.intake.import_ends import announce, end_import, follow_damage
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.observation.trace_contexts import TraceContexts
-from services.scheduler.store import models
+from services.scheduler.store import damaged_objects, models
 from services.scheduler.store.fenced_transactions import FencedTransactions
 from services.scheduler.store.models import PendingImport
 
@@ -62,6 +61,8 @@ class Imports:
     async def work(self) -> None:
         """Raises DatabaseUnavailable, LeadershipLost; what was heard is kept until written."""
         await self._write_reports()
+        async with self.fenced.transaction() as session:
+            await follow_damage(session)
         await self._put_silent()
 
     async def _write_reports(self) -> None:
@@ -140,12 +141,17 @@ async def _job(session: AsyncSession, pending: PendingImport) -> ImportModel:
     if import_id is None:
         import_id = new_id("import")
         await models.set_import_id(session, pending.model_id, import_id)
+    suspects: list[str] = []
+    if pending.manifest_digest is not None:
+        suspects = await damaged_objects.needed_by(session, pending.manifest_digest)
     return ImportModel(
         model_id=pending.model_id,
         import_id=import_id,
         source=pending.source,
         tenant=pending.tenant,
         is_public=pending.is_public,
+        manifest_digest=pending.manifest_digest,
+        suspect_keys=tuple(suspects),
     )
 
 
@@ -154,19 +160,6 @@ async def _write(session: AsyncSession, report: ImportProgressed) -> None:
         await models.set_import_progress(
             session, report.model_id, report.import_id, report.bytes_done, report.bytes_total
         )
-    elif await _end(session, report):
+    elif await end_import(session, report):
         logger.info("import of model %s: %s %s", report.model_id, report.state, report.cause or "")
-        changed = ModelsChanged(model_ids=(report.model_id,))
-        await enqueue(session, Service.SCHEDULER, MODELS_CHANGED, None, changed)
-
-
-async def _end(session: AsyncSession, report: ImportProgressed) -> bool:
-    if report.state is ImportState.FAILED:
-        cause = report.cause or "the fetcher gave no cause"
-        return await models.fail_import(session, report.model_id, report.import_id, cause)
-    if report.manifest_digest is None or report.summary is None:
-        cause = "the fetcher ended the import without a manifest"
-        return await models.fail_import(session, report.model_id, report.import_id, cause)
-    return await models.finish_import(
-        session, report.model_id, report.import_id, report.manifest_digest, report.summary
-    )
+        await announce(session, [report.model_id])

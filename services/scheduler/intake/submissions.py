@@ -24,7 +24,6 @@ from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission, submit_refused
 from services.scheduler.intake.repeat_batcher import RepeatBatcher
 from services.scheduler.observation.trace_contexts import TraceContexts
-from services.scheduler.policy import refusals
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, requests
@@ -136,7 +135,7 @@ class Submissions:
             await requests.end(session, [request.id], RequestOutcome.WORKER_CRASHED, error)
             return SubmitRefused(code=Reason.WORKER_CRASHED, message=error)
         model = await models.find(session, request.model_id, self.clock.monotonic_s())
-        refusal = refusals.of_state(model)
+        refusal = await self.admission.state_refusal(session, model)
         if refusal is not None:
             outcome = refusal.reason.row.outcome
             await requests.end(session, [request.id], outcome, refusal.message)

@@ -46,6 +46,11 @@ class Model:
             return EngineKind.STAGE
         return EngineKind(self.engine_choice)
 
+    @property
+    def is_imported_again(self) -> bool:
+        """It was READY, and an object of it was found damaged."""
+        return self.state is ModelState.IMPORTING and self.manifest_digest is not None
+
     def backs_off(self, now_s: float) -> bool:
         return self.backoff_until_s is not None and self.backoff_until_s > now_s
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.common.cause_words import words
-from libs.common.states import EndpointState, MemberMemory, MemberRole, WorkerState
+from libs.common.states import EndpointState, MemberMemory, MemberRole, ModelState, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import (
     Endpoint,
@@ -18,6 +18,7 @@ from services.scheduler.policy.cluster import (
     OpenRequest,
     Worker,
 )
+from services.scheduler.policy.failures.damaged_objects import damaged_object, reimport_words
 from services.scheduler.policy.failures.node_faults import after_fault
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
@@ -212,6 +213,11 @@ def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
             backoff_until_s=snapshot.now_s + decision.backoff.delay_s,
         )
         changed["models"] = {**snapshot.models, model.id: backing_off}
+        model = backing_off
+    key = damaged_object(decision.cause)
+    if key is not None and model is not None and model.state is ModelState.READY:
+        again = replace(model, state=ModelState.IMPORTING, cause=reimport_words(key))
+        changed["models"] = {**snapshot.models, model.id: again}
     fault = decision.node_fault
     if fault is not None:
         before = snapshot.node_faults.get(fault.model_id)

@@ -20,16 +20,19 @@ class Refusal:
     retry_after_s: int | None = None
 
 
-def of_state(model: Model | None) -> Refusal | None:
-    """Of a model that is gone, or was not imported (yet)."""
+def of_state(model: Model | None, *, is_living: bool) -> Refusal | None:
+    """Of a model that is gone, or was not imported (yet). `is_living`: endpoints of a model that is
+    imported again have its weights already, and go on.
+    """
     if model is None or model.state is ModelState.DELETING:
         return Refusal(Reason.MODEL_NOT_FOUND, "the model was deleted")
     if model.state is ModelState.FAILED:
         message = f"the import of model {model.name} failed: {model.cause}"
         return Refusal(Reason.MODEL_FAILED, message)
-    if model.state is not ModelState.READY:
-        return Refusal(Reason.MODEL_NOT_READY, f"model {model.name} is still being imported")
-    return None
+    if model.state is ModelState.READY or (model.is_imported_again and is_living):
+        return None
+    why = f": {model.cause}" if model.cause else ""
+    return Refusal(Reason.MODEL_NOT_READY, f"model {model.name} is still being imported{why}")
 
 
 def of_backoff(model: Model, last_failure: str | None, now_s: float) -> Refusal | None:

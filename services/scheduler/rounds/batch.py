@@ -19,6 +19,7 @@ from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.rounds.applied import Applied, RoundContext
+from services.scheduler.rounds.damage import import_again_if_damaged
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.start import StartTrigger, begin_start
 from services.scheduler.store import coldstarts, endpoints, models, nodes, peers, queue, requests
@@ -127,6 +128,7 @@ class Batch:
             self._trace(endpoint, begun, words(cause))
         if decision.backoff is not None:
             await models.set_backoff(self.session, decision.model_id, decision.backoff)
+        await import_again_if_damaged(self.session, decision)
 
     async def _stop(self, decision: d.StopWorkers) -> None:
         endpoint = self._endpoint(decision.endpoint_id)

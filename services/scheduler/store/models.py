@@ -50,6 +50,12 @@ class PendingImport:
     source: str
     tenant: str
     is_public: bool
+    manifest_digest: str | None  # that it had when its objects were found damaged
+
+
+@dataclass(frozen=True)
+class RunningImport:
+    manifest_digest: str | None  # as above
 
 
 async def find(session: AsyncSession, model_id: str, now_s: float) -> Model | None:
@@ -125,6 +131,7 @@ async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[P
             ModelRow.source,
             ModelRow.tenant,
             ModelRow.is_public,
+            ModelRow.manifest_digest,
         )
         .execution_options(synchronize_session=False)
     )
@@ -166,6 +173,19 @@ async def set_import_progress(
     )
 
 
+async def lock_importing(
+    session: AsyncSession, model_id: str, import_id: str
+) -> RunningImport | None:
+    """The model's import, if that one has not ended."""
+    query = (
+        select(ModelRow.manifest_digest)
+        .where(_is_importing(model_id), ModelRow.import_id == import_id)
+        .with_for_update()
+    )
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else RunningImport(row.manifest_digest)
+
+
 async def finish_import(
     session: AsyncSession, model_id: str, import_id: str, digest: str, summary: ModelSummary
 ) -> bool:
@@ -180,6 +200,7 @@ async def finish_import(
         model_id,
         import_id,
         state=ModelState.READY.value,
+        cause=None,
         manifest_digest=digest,
         import_bytes_done=ModelRow.import_bytes_total,
     )

@@ -74,8 +74,10 @@ def _listing(snapshot: Snapshot, request: OpenRequest, *, is_listed: bool) -> It
 
 
 def end_of_gone_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
-    """Deleted, or not imported after all."""
-    refusal = refusals.of_state(snapshot.models.get(model_id))
+    """Deleted, not imported after all, or imported again while nothing of it lives."""
+    endpoints = snapshot.endpoints.by("model", model_id)
+    is_living = any(endpoint.state.can_take_requests for endpoint in endpoints)
+    refusal = refusals.of_state(snapshot.models.get(model_id), is_living=is_living)
     if refusal is not None:
         yield from refuse(snapshot.queued(model_id), refusal)
 

@@ -30,19 +30,19 @@ class QueueWorld:
         bus = self.broker.bus()
         self.worker = ImportWorker(self.queue, importer, bus, SystemClock(), "node-1")
 
-    async def put(self, source: Path, import_id: str = "import-1") -> None:
+    async def put(self, source: Path, import_id: str = "import-1", **values: object) -> None:
         job = ImportModel(
             model_id="model-1",
             import_id=import_id,
             source=str(source),
             tenant="default",
             is_public=True,
-        )
+        ).model_copy(update=values)
         await self.queue.put(job)
 
-    async def run_until_ended(self) -> ImportProgressed:
+    async def run_until_ended(self, num_ended: int = 1) -> ImportProgressed:
         running = asyncio.create_task(self.worker.run())
-        await eventually(lambda: bool(self.ended()))
+        await eventually(lambda: len(self.ended()) >= num_ended)
         running.cancel()
         return self.ended()[-1]
 
@@ -122,3 +122,52 @@ async def test_an_import_that_comes_again_is_told_again_without_being_done_again
 
     assert first.state is ImportState.DONE
     assert world.ended() == [first, first]
+
+
+async def test_a_model_whose_objects_are_whole_after_all_needs_no_source(
+    world: QueueWorld,
+) -> None:
+    source = TinyCheckpoint().write(world.root / "tiny")
+    await world.put(source)
+    first = await world.run_until_ended()
+    shutil.rmtree(source)
+    suspects = (f"units/{unit_digests(first)[-1]}",)
+
+    await world.put(
+        source, "import-2", manifest_digest=first.manifest_digest, suspect_keys=suspects
+    )
+    again = await world.run_until_ended(2)
+
+    assert (again.state, again.import_id) == (ImportState.DONE, "import-2")
+    assert (again.manifest_digest, again.summary) == (first.manifest_digest, first.summary)
+    assert again.bytes_done == again.bytes_total >= first.bytes_total
+    assert world.store.ranges_opened[0][0] == suspects[0]
+
+
+@pytest.mark.parametrize("is_source_there", [True, False])
+async def test_a_damaged_object_is_replaced_where_the_source_is_still_there(
+    world: QueueWorld, is_source_there: bool
+) -> None:
+    source = TinyCheckpoint().write(world.root / "tiny")
+    await world.put(source)
+    first = await world.run_until_ended()
+    key = f"units/{unit_digests(first)[1]}"
+    good = await world.store.get(key, max_bytes=1 << 20)
+    await world.store.put_bytes(key, bytes(len(good)), digest="as declared")
+    if not is_source_there:
+        shutil.rmtree(source)
+
+    await world.put(source, "import-2", manifest_digest=first.manifest_digest, suspect_keys=(key,))
+    again = await world.run_until_ended(2)
+
+    if is_source_there:
+        assert again.manifest_digest == first.manifest_digest
+        assert await world.store.get(key, max_bytes=1 << 20) == good
+    else:
+        assert again.state is ImportState.FAILED
+        assert again.cause is not None and "does not exist" in again.cause
+
+
+def unit_digests(ended: ImportProgressed) -> list[str]:
+    assert ended.summary is not None
+    return [unit.digest for unit in ended.summary.units]

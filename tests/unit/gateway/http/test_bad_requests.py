@@ -102,6 +102,22 @@ async def test_a_model_that_is_being_imported_says_how_far_it_is() -> None:
         assert "3 of 9 bytes" in response.json()["error"]["message"]
 
 
+async def test_a_model_that_is_imported_again_is_the_schedulers_to_refuse() -> None:
+    """Endpoints that live have its weights, and nobody else knows whether there are any."""
+    again = model_entry(state=ModelState.IMPORTING, cause="units/x is damaged")
+    async with gateway_world(entries=[again]) as world:
+        assert (await world.chat(stream=False)).status_code == 200
+        world.scheduler.refusal = SubmitRefused(
+            code=Reason.MODEL_NOT_READY, message="still being imported: units/x is damaged"
+        )
+
+        refused = await world.chat("another", stream=False)
+
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        assert "units/x is damaged" in refused.json()["error"]["message"]
+
+
 async def test_a_failed_import_says_why() -> None:
     entry = model_entry(state=ModelState.FAILED, summary=None, cause="layer 3 is missing")
     async with gateway_world(entries=[entry]) as world:
