@@ -46,6 +46,7 @@ class FetcherService:
             measured_bytes_per_s=self._meter.bytes_per_s(),
             cache_capacity_bytes=self._cache.capacity_bytes,
             cache_used_bytes=self._cache.used_bytes,
+            cache_max_bytes=self._cache.largest_bytes,
             cached_units=self._cache.complete_digests,
             fetches=self._fetches.observed(),
         )

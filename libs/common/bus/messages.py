@@ -104,6 +104,7 @@ class RequestProgressed(Message):
     queue_position: int | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
+    reason: Reason | None = None  # why it waits, if that is what its deadline will pass for
 
 
 class RequestRefused(Message):
@@ -357,8 +358,10 @@ class FetcherHeartbeat(Message):
     accepted_version: int
     nic_bytes_per_s: int  # configured cap, 0 = none
     measured_bytes_per_s: float | None
-    cache_capacity_bytes: int
+    cache_capacity_bytes: int  # now: others may have filled the file system
     cache_used_bytes: int
+    # What it may hold while nobody else uses its file system; None: it does not say.
+    cache_max_bytes: int | None = None
     cached_units: tuple[Digest, ...]  # complete and verified
     fetches: tuple[FetchObserved, ...]
 

@@ -116,7 +116,8 @@ class NodeRow(Base):
     fetcher_heard_at: Mapped[datetime | None]
     nic_bytes_per_s: Mapped[int] = mapped_column(server_default=text("0"))
     measured_bytes_per_s: Mapped[float | None]
-    cache_capacity_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    cache_capacity_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # now
+    cache_max_bytes: Mapped[int | None]  # once others have left its file system; None: not said
     cache_used_bytes: Mapped[int] = mapped_column(server_default=text("0"))
 
 

@@ -64,6 +64,11 @@ class HostCache:
         return min(self.max_bytes, self.used_bytes + self._warm.used_bytes + free_bytes)
 
     @property
+    def largest_bytes(self) -> int:
+        """Once others have left the file system."""
+        return min(self.max_bytes, self._space_of(self._folder).size_bytes)
+
+    @property
     def free_bytes(self) -> int:
         """What neither units nor warm pages take."""
         return self.capacity_bytes - self.used_bytes - self._warm.used_bytes

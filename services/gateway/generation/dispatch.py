@@ -77,7 +77,7 @@ class Dispatch:
         except TimeoutError as exc:
             if not deadline.expired():
                 raise
-            raise deadline_error() from exc
+            raise deadline_error(self.inbox.waits_for) from exc
 
     async def _run(self) -> None:
         loss = None

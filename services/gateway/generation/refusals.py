@@ -46,7 +46,10 @@ def crash_error(message: str) -> ApiError:
     return NotServed(message, Reason.WORKER_CRASHED)
 
 
-def deadline_error() -> ApiError:
+def deadline_error(waited_for: Reason | None = None) -> ApiError:
+    """`waited_for`: why it was still in the queue, if it was."""
+    if waited_for is not None:
+        return NotServed(f"the request waited in vain: {waited_for.row.meaning}", waited_for)
     message = "the request's deadline passed before the answer was complete"
     return NotServed(message, Reason.DEADLINE_EXCEEDED)
 

@@ -17,6 +17,7 @@ from libs.common.bus.subjects import (
     REQUEST_TOKENS,
 )
 from libs.common.clock import Clock
+from libs.common.reasons import Reason
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.token_log import OfferResult, TokenLog
 
@@ -51,6 +52,12 @@ class RequestInbox:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def waits_for(self) -> Reason | None:
+        """Why it is in the queue still, as the scheduler said last; None if it is not there."""
+        told = self.progress
+        return told.reason if told is not None and told.phase == "queued" else None
 
     async def _on_tokens(self, message: TokensGenerated) -> None:
         offer = self.log.offer(message)

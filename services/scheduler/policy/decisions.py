@@ -208,9 +208,11 @@ class ClaimRoom(Decision):
 
 @dataclass(frozen=True)
 class Wait(Decision):
-    """Nothing can be done for the model in this round."""
+    """Nothing can be done for the model in this round. `reason`: what its requests are told if
+    their deadline passes meanwhile; None: that it has passed."""
 
     why: str
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True)

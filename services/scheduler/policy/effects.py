@@ -58,7 +58,8 @@ def _with_requests(snapshot: Snapshot, changes: dict[str, OpenRequest | None]) -
 
 def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
     match decision:
-        case d.StartEndpoint():
+        case d.StartEndpoint(model_id=model_id):
+            snapshot = snapshot.changed(queue=snapshot.queue.wait(model_id, None))
             return _with_endpoint(snapshot, started(snapshot, decision))
         case d.FailEndpoint():
             return _failed(snapshot, decision)
@@ -67,7 +68,9 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
         case d.ClaimRoom(plan=plan, is_held=is_held):
             claim = snapshot.queue.hold if is_held else snapshot.queue.claim
             return snapshot.changed(queue=claim(decision.model_id, plan))
-        case d.Wait() | d.SkipModel() | d.SkipNode():
+        case d.Wait(model_id=model_id, reason=reason):
+            return snapshot.changed(queue=snapshot.queue.wait(model_id, reason))
+        case d.SkipModel() | d.SkipNode():
             return snapshot
     endpoint = snapshot.endpoints.get(getattr(decision, "endpoint_id", None))
     return snapshot if endpoint is None else _after_move(snapshot, endpoint, decision)

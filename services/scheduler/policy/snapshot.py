@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from libs.common.bus.messages import ModelSummary
+from libs.common.reasons import Reason
 from libs.common.startmode import StartMode
 from libs.common.states import ModelState
 from services.scheduler.policy.cluster import (
@@ -165,6 +166,12 @@ class Snapshot:
     def last_failure(self, model_id: str) -> EndpointFailure | None:
         failed = [f for f in self.failures.values() if f.model_id == model_id]
         return max(failed, key=lambda failure: failure.at_s, default=None)
+
+    def waits_for(self, model_id: str) -> Reason | None:
+        """Why nothing of the model starts; None if something does, or nobody can say."""
+        if any(e.state.can_take_requests for e in self.endpoints.by("model", model_id)):
+            return None
+        return self.queue.waits.get(model_id)
 
     def suspect_nodes(self, model_id: str) -> frozenset[str]:
         """Nodes with whose workers a failure of the model's endpoints began lately."""

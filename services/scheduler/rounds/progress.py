@@ -6,6 +6,7 @@ from math import inf
 
 from libs.common.bus.messages import RequestProgressed
 from libs.common.bus.subjects import REQUEST_PROGRESS
+from libs.common.reasons import Reason
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.rules.endpoints import progress_of
@@ -18,6 +19,7 @@ from services.scheduler.rounds.outgoing import Outgoing
 class _Told:
     endpoint_id: str | None
     phase: Phase
+    reason: Reason | None
     at_s: float
 
 
@@ -26,6 +28,7 @@ class _Waiting:
     request: OpenRequest
     start: StartProgress
     position: int | None  # among the queued ones of its model; None once assigned
+    reason: Reason | None = None  # why it is queued
 
 
 @dataclass
@@ -45,13 +48,13 @@ class ProgressReporter:
         outgoing, told = [], {}
         for waiting in _waiting(snapshot):
             last = self._told.get(waiting.request.id)
-            phase = waiting.start.phase
-            is_told = last is not None and last.phase == phase
+            phase, reason = waiting.start.phase, waiting.reason
+            is_told = last is not None and (last.phase, last.reason) == (phase, reason)
             if last is not None and is_told and now_s - last.at_s < self.interval_s:
                 told[waiting.request.id] = last
                 continue
             outgoing.append(_message(waiting))
-            told[waiting.request.id] = _Told(waiting.request.endpoint_id, phase, now_s)
+            told[waiting.request.id] = _Told(waiting.request.endpoint_id, phase, reason, now_s)
         for request_id in self._told.keys() - told.keys():
             if self._is_served(snapshot, self._told[request_id]):
                 ready = RequestProgressed(request_id=request_id, phase="ready")
@@ -70,8 +73,9 @@ def _waiting(snapshot: Snapshot) -> Iterator[_Waiting]:
     failed: their gateways learn from it that they wait again."""
     queued = StartProgress("queued")
     for model_id in list(snapshot.requests.keys_of("queue")):
+        reason = snapshot.waits_for(model_id)
         for position, request in enumerate(snapshot.queued(model_id)):
-            yield _Waiting(request, queued, position)
+            yield _Waiting(request, queued, position, reason)
     for endpoint in snapshot.endpoints:
         if endpoint.state is EndpointState.STARTING:
             start = progress_of(snapshot, endpoint)
@@ -90,5 +94,6 @@ def _message(waiting: _Waiting) -> Outgoing:
         queue_position=waiting.position,
         bytes_done=waiting.start.bytes_done,
         bytes_total=waiting.start.bytes_total,
+        reason=waiting.reason,
     )
     return Outgoing(REQUEST_PROGRESS, waiting.request.id, message)

@@ -77,6 +77,7 @@ async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHea
         "nic_bytes_per_s": bindparam("nic"),
         "measured_bytes_per_s": bindparam("measured"),
         "cache_capacity_bytes": bindparam("capacity"),
+        "cache_max_bytes": bindparam("largest"),
         "cache_used_bytes": bindparam("used"),
     }
     rows = [
@@ -87,6 +88,7 @@ async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHea
             "nic": item.nic_bytes_per_s,
             "measured": item.measured_bytes_per_s,
             "capacity": item.cache_capacity_bytes,
+            "largest": item.cache_max_bytes,
             "used": item.cache_used_bytes,
         }
         for item in heartbeats

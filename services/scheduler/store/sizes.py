@@ -1,6 +1,6 @@
-"""What the devices of the cluster could offer if they were empty."""
+"""What the devices of the cluster could offer if they were empty, also of others' files."""
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import GpuRow, NodeEngineRow, NodeRow
@@ -21,7 +21,7 @@ _SIZES = (
         GpuRow.kind,
         GpuRow.memory_bytes,
         NodeEngineRow.worker_bytes,
-        NodeRow.cache_capacity_bytes,
+        func.coalesce(NodeRow.cache_max_bytes, NodeRow.cache_capacity_bytes).label("cache_bytes"),
         NodeRow.nic_bytes_per_s,
     )
     .join(NodeRow, _IS_REMEMBERED)
@@ -39,7 +39,7 @@ async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
             index=r.device_index,
             memory_bytes=r.memory_bytes,
             # A fetcher that has not been heard yet has told no capacity.
-            cache_bytes=r.cache_capacity_bytes or None,
+            cache_bytes=r.cache_bytes or None,
             nic_bytes_per_s=r.nic_bytes_per_s,
             worker_bytes=worker_bytes(r.kind, r.worker_bytes),
         )

@@ -69,7 +69,9 @@ async def test_a_fetch_that_finds_shared_memory_full_fails_and_the_next_one_work
         await eventually(lambda: has_ended(node, "fetch-1"))
         failed = node.observed("fetch-1")
 
+        full = node.service.heartbeat()
         others.unlink()
+        free = node.service.heartbeat()
         await node.want(model.fetch("fetch-2"))
         await eventually(lambda: has_ended(node, "fetch-2"))
 
@@ -77,3 +79,5 @@ async def test_a_fetch_that_finds_shared_memory_full_fails_and_the_next_one_work
         assert failed.cause.fault is Fault.NODE
         assert "shared memory is full" in words(failed.cause)
         assert node.observed("fetch-2").state is FetchState.COMPLETE
+        assert full.cache_capacity_bytes <= SIZE < free.cache_capacity_bytes
+        assert full.cache_max_bytes == free.cache_max_bytes

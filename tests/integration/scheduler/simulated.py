@@ -179,6 +179,7 @@ class SimulatedFetcher:
     behaviour: Behaviour
     nic_bytes_per_s: int
     cache_bytes: int = 10**9
+    cache_max_bytes: int | None = None
     boot_id: str = field(default_factory=lambda: new_id("boot"))
     sequence: int = 0
     accepted: NodeDesired | None = None
@@ -222,6 +223,7 @@ class SimulatedFetcher:
             nic_bytes_per_s=self.nic_bytes_per_s,
             measured_bytes_per_s=None,
             cache_capacity_bytes=self.cache_bytes,
+            cache_max_bytes=self.cache_max_bytes,
             cache_used_bytes=0,
             cached_units=tuple(sorted(self.cached)),
             fetches=tuple(self.fetches.values()),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.scheduler.policy.cluster import Deployable, DeviceSize
+from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.memory import files_bytes, kv_budget_bytes
 
@@ -17,6 +17,17 @@ def shortage(deployable: Deployable, known: Sequence[DeviceSize]) -> str | None:
     if planner.fits_in(any_cache, deployable):
         return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in known))
     return _memory_shortage(deployable, max(size.memory_bytes for size in known))
+
+
+def usable_sizes(known: Sequence[DeviceSize], cluster: Cluster) -> tuple[DeviceSize, ...]:
+    """Of the nodes that can be used now, with no more host cache than their file systems have room
+    for beside what others keep there."""
+    nodes = {node.id: node for node in cluster.nodes}
+    return tuple(
+        replace(size, cache_bytes=nodes[size.node_id].cache_bytes)
+        for size in known
+        if size.node_id in nodes
+    )
 
 
 def _memory_shortage(deployable: Deployable, largest_bytes: int) -> str:

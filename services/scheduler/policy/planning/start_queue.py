@@ -8,6 +8,7 @@ was not reached yet is planned for first, but never with what those ahead will t
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from libs.common.reasons import Reason
 from services.scheduler.policy.planning.plans import Plan
 
 
@@ -19,6 +20,7 @@ class StartQueue:
     claims: Mapping[str, Plan] = field(default_factory=dict)  # by model, once there is room
     holder: str | None = None  # claims what is not even being freed
     reached: frozenset[str] = frozenset()  # in this pass
+    waits: Mapping[str, Reason] = field(default_factory=dict)  # why, by model, as it was said last
 
     @property
     def is_all_reached(self) -> bool:
@@ -31,6 +33,7 @@ class StartQueue:
             self,
             order=tuple(order),
             claims={id_: plan for id_, plan in self.claims.items() if id_ in ids},
+            waits={id_: reason for id_, reason in self.waits.items() if id_ in ids},
             holder=self.holder if self.holder in ids else None,
             reached=self.reached & ids,
         ).end_pass()
@@ -53,6 +56,13 @@ class StartQueue:
             claims[model_id] = plan
         holder = None if self.holder == model_id else self.holder
         return replace(self, claims=claims, holder=holder)
+
+    def wait(self, model_id: str, reason: Reason | None) -> "StartQueue":
+        """Why the model waits now; None: nobody can say."""
+        if self.waits.get(model_id) is reason:
+            return self
+        waits = {id_: known for id_, known in self.waits.items() if id_ != model_id}
+        return replace(self, waits=waits if reason is None else {**waits, model_id: reason})
 
     def may_hold(self, model_id: str) -> bool:
         """One model at a time: what several hold would be useless to all others."""

@@ -39,8 +39,7 @@ def end_abandoned(snapshot: Snapshot, model_id: str, view: GatewayView) -> Itera
             message = "its gateway has ended, or is cut off"
             yield _end(request, Refusal(Reason.GATEWAY_LOST, message))
         elif _is_overdue(snapshot, request):
-            message = _overdue_words(snapshot, request)
-            yield _end(request, Refusal(Reason.DEADLINE_EXCEEDED, message))
+            yield _end(request, _overdue(snapshot, request))
         elif request.gateway_id in view.listed:
             is_listed = request.id in view.listed[request.gateway_id]
             yield from _listing(snapshot, request, is_listed=is_listed)
@@ -51,13 +50,14 @@ def _is_overdue(snapshot: Snapshot, request: OpenRequest) -> bool:
     return overdue_s > (0.0 if request.is_queued else DEADLINE_GRACE_S)
 
 
-def _overdue_words(snapshot: Snapshot, request: OpenRequest) -> str:
+def _overdue(snapshot: Snapshot, request: OpenRequest) -> Refusal:
     message = "the request's deadline passed"
     if not request.is_queued:
-        return message
+        return Refusal(Reason.DEADLINE_EXCEEDED, message)
     failure = snapshot.last_failure(request.model_id)
     last = f"; the model's last failure: {failure.cause}" if failure else ""
-    return f"{message} while it waited for an endpoint{last}"
+    reason = snapshot.waits_for(request.model_id) or Reason.DEADLINE_EXCEEDED
+    return Refusal(reason, f"{message} while it waited for an endpoint{last}")
 
 
 def _listing(snapshot: Snapshot, request: OpenRequest, *, is_listed: bool) -> Iterator[d.Decision]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from libs.common.ids import derived_id
+from libs.common.reasons import Reason
 from libs.common.states import EndpointState, ModelState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
@@ -15,7 +16,7 @@ from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.autoscaler import wanted_endpoints
-from services.scheduler.policy.planning.feasibility import shortage
+from services.scheduler.policy.planning.feasibility import shortage, usable_sizes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
 from services.scheduler.policy.planning.reclaim import outlast, reclaim
@@ -108,7 +109,8 @@ def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d
     series = snapshot.node_faults.get(model_id)
     node_ids = {stage.node_id for stage in choice.plan.stages}
     if series is not None and series.must_wait(node_ids, snapshot.now_s):
-        yield d.Wait(model_id, f"starts on {', '.join(sorted(node_ids))} failed a moment ago")
+        why = f"starts on {', '.join(sorted(node_ids))} failed a moment ago"
+        yield d.Wait(model_id, why, Reason.NODE_FAULT)
         return
     begun = _start_of(snapshot, model_id, choice.plan, choice)
     planning.cluster = with_plans(planning.cluster, [choice.plan])
@@ -164,6 +166,7 @@ def _make_room(
     if missing is not None:
         yield from refuse(snapshot.queued(model.id), refusals.of_shortage(missing))
         return
+    yield _wait_for_room(snapshot, deployable, cluster)
     endpoints = tuple(snapshot.endpoints)
     idle = [endpoint for endpoint in endpoints if _may_be_reclaimed(snapshot, endpoint)]
     found = reclaim(cluster, endpoints, idle, deployable)
@@ -185,6 +188,16 @@ def _claim(
         return d.ClaimRoom(model_id, plan)
     held = outlast(cluster, tuple(snapshot.endpoints), deployable)
     return d.ClaimRoom(model_id, held, is_held=True)
+
+
+def _wait_for_room(snapshot: Snapshot, deployable: Deployable, cluster: Cluster) -> d.Wait:
+    """For other models to end; or for nodes, if those that can be used now would not suffice even
+    empty: others are silent, or somebody has filled their shared memory."""
+    lacking = shortage(deployable, usable_sizes(snapshot.sizes, cluster))
+    if lacking is None and cluster.nodes:
+        return d.Wait(deployable.model.id, "others have the room", Reason.CLUSTER_FULL)
+    why = lacking or "no node can be used"
+    return d.Wait(deployable.model.id, why, Reason.NODE_FAULT)
 
 
 def _may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint) -> bool:

@@ -1,9 +1,11 @@
 """Host caches are a resource like device memory: planned with, made room in, named when small."""
 
-from libs.common.bus.messages import SubmitRefused
+from libs.common.bus.messages import SubmitAccepted, SubmitRefused
+from libs.common.reasons import Reason
 from services.scheduler.policy.planning.memory import files_bytes
 from tests.integration.scheduler.starts.test_pipeline import NUM_STAGES
 from tests.integration.scheduler.world import World, summary_of
+from tests.support.waiting import eventually
 
 FILES_BYTES = files_bytes(summary_of("tiny"))
 KNOWN = "SELECT count(*) FROM gpus JOIN nodes ON id = node_id WHERE cache_capacity_bytes > 0"
@@ -61,3 +63,41 @@ async def test_an_idle_model_gives_way_when_only_its_place_in_the_host_cache_is_
     await world.until_state(old, "STOPPED")
     await world.until_state(await world.assigned("request-2"), "STANDALONE")
     assert await world.value("SELECT count(*) FROM endpoints WHERE state = 'FAILED'") == 0
+
+
+async def test_shared_memory_that_others_have_filled_is_waited_for_and_used_again_afterwards(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1", cache_bytes=FILES_BYTES - 1)
+    node.fetcher.cache_max_bytes = 10**9
+    await world.until("SELECT cache_max_bytes FROM nodes", 10**9)
+    model_id = await world.add_model()
+
+    first = await world.gateway.submit(model_id, request_id="request-1")
+    assert isinstance(first.result, SubmitAccepted)
+    await eventually(
+        lambda: any(told.reason is Reason.NODE_FAULT for told in world.gateway.progressed),
+        what="why it waits",
+    )
+    await world.execute("UPDATE requests SET deadline_at = now()")
+    await eventually(lambda: "request-1" in world.gateway.refused, what="the end")
+    node.fetcher.cache_bytes = 10**9
+    await world.gateway.submit(model_id, request_id="request-2")
+    await world.until_state(await world.assigned("request-2"), "STANDALONE")
+
+    assert world.gateway.refused["request-1"].code is Reason.NODE_FAULT
+    assert await world.value("SELECT outcome FROM requests WHERE id='request-1'") == "deadline"
+    assert await world.value("SELECT node_id FROM workers") == "node-1"
+
+
+async def test_a_node_whose_shared_memory_is_full_is_avoided_where_another_has_room(
+    world: World,
+) -> None:
+    full = await world.add_node("node-1", cache_bytes=FILES_BYTES - 1)
+    full.fetcher.cache_max_bytes = 10**9
+    await world.add_node("node-2")
+    await world.until("SELECT count(*) FROM nodes WHERE cache_capacity_bytes > 0", 2)
+
+    await world.start_endpoint(await world.add_model())
+
+    assert await world.value("SELECT node_id FROM workers") == "node-2"

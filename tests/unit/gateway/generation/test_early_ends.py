@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from libs.common.bus.messages import RequestRefused
-from libs.common.bus.subjects import REQUEST_REFUSED
+from libs.common.bus.messages import RequestProgressed, RequestRefused
+from libs.common.bus.subjects import REQUEST_PROGRESS, REQUEST_REFUSED
 from libs.common.reasons import Reason
 from services.gateway.settings import Limits
 from tests.support.waiting import eventually
@@ -29,6 +29,35 @@ async def test_a_deadline_ends_a_waiting_request_with_504() -> None:
         assert response.json()["error"]["code"] == "deadline_exceeded"
         assert response.headers["x-should-retry"] == "false"
         await eventually(lambda: len(world.scheduler.cancelled) >= 1)
+        await eventually(lambda: len(world.writer.ended) == 2)
+        assert world.writer.ended[1].outcome == "deadline"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [(Reason.NODE_FAULT, 503), (Reason.CLUSTER_FULL, 429)]
+)
+async def test_a_deadline_that_passes_in_the_queue_says_what_the_request_waited_for(
+    reason: Reason, status: int
+) -> None:
+    async with gateway_world() as world:
+        await world.chat()  # the template's process starts more slowly than the deadline allows
+        world.scheduler.is_assigning = False
+
+        asking = asyncio.create_task(
+            world.client.post(
+                "/v1/chat/completions",
+                json={"model": "tiny", "messages": [{"role": "user", "content": "x"}]},
+                headers={"X-Request-Timeout-Ms": "1000"},
+            )
+        )
+        await eventually(lambda: len(world.scheduler.submissions) >= 2)
+        request_id = world.scheduler.submissions[-1].request_id
+        told = RequestProgressed(request_id=request_id, phase="queued", reason=reason)
+        await world.scheduler.bus.publish(REQUEST_PROGRESS, request_id, told)
+        response = await asking
+
+        assert (response.status_code, response.headers["x-hydra-reason"]) == (status, reason)
+        assert int(response.headers["retry-after"]) >= 1
         await eventually(lambda: len(world.writer.ended) == 2)
         assert world.writer.ended[1].outcome == "deadline"
 
