@@ -21,7 +21,8 @@ from benchmarks.coldpath.samples import Samples
 from benchmarks.coldpath.starts import Bench
 from benchmarks.report import OUT, Bars, draw_bars, print_summary, write_report
 from deploy.local.state.state_folder import StateFolder
-from services.worker.agent.devices import gpu_memory_bytes
+from services.worker.agent.devices.finding import find_devices
+from services.worker.agent.settings import parse_device
 from services.worker.errors import DeviceError
 
 FOLDER = OUT / "cold-gpu"
@@ -47,10 +48,10 @@ def main() -> int:
 
 def _gpu_bytes() -> int:
     """Raises DeviceError."""
-    found = gpu_memory_bytes(GPU)
+    (found,) = find_devices((parse_device(0, f"cuda:{GPU}"),))
     if not torch.backends.cuda.is_built():
         raise DeviceError(f"torch {torch.__version__} is built without CUDA")
-    return found
+    return found.memory_bytes
 
 
 def _measure(suite: Suite, only: Sequence[str], num_runs: int, samples: Samples) -> None:

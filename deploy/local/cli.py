@@ -87,8 +87,10 @@ def _nodes(parsed: argparse.Namespace) -> tuple[NodeOptions, ...]:
         return read_nodes(parsed.nodes_file)
     given = {"nic": parsed.nic, "memory": parsed.memory, "host_cache": parsed.host_cache}
     common: dict[str, object] = {key: value for key, value in given.items() if value is not None}
-    counts = {"cores": parsed.cores, "gpu": parsed.gpu}
-    common |= {key: value for key, value in counts.items() if value is not None}
+    if parsed.cores is not None:
+        common["cores"] = parsed.cores
+    if parsed.gpu is not None:
+        common["gpu"] = int(parsed.gpu) if parsed.gpu.isdecimal() else parsed.gpu
     return equal_nodes(parsed.nodes, common)
 
 
@@ -107,7 +109,7 @@ def _add_stack_options(parser: argparse.ArgumentParser) -> None:
     add("--nodes-file", type=Path, help="a TOML file with [[nodes]] tables instead")
     add("--nic", metavar="SIZE", help="each node's bytes per second, such as 50M (the default)")
     add("--memory", metavar="SIZE", help="each node's device memory, such as 2Gi (the default)")
-    add("--gpu", type=int, metavar="N", help="the GPU that all nodes share (default: none)")
+    add("--gpu", help="number or UUID of the GPU that all nodes share (default: none)")
     add("--cores", type=int, help="each node's cores (default: an equal share)")
     add("--host-cache", metavar="SIZE", help="each node's cached weights (default 1Gi)")
     add("--host", default=LOOPBACK, help="the gateways' address (default 127.0.0.1)")

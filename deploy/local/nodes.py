@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.errors import NodeOptionsError
+from libs.common.gpu_uuid import is_gpu_uuid
 from libs.common.ids import is_id
 from libs.common.settings import parse_size_bytes
 
@@ -18,8 +19,8 @@ _KEYS = frozenset({"node_id", "nic", "memory", "cores", "host_cache", "gpu"})
 class NodeOptions:
     """One emulated server: its network link is a token bucket, its device a share of memory.
 
-    The device is a part of this machine's processor, or of the GPU that the driver counts as `gpu`,
-    which several nodes may share.
+    The device is a part of this machine's processor, or of a GPU, which several nodes may share:
+    `gpu` is its UUID, or its number as CUDA counts.
     """
 
     node_id: str
@@ -27,7 +28,7 @@ class NodeOptions:
     device_memory_bytes: int = 2 * 2**30
     cores: int = 1
     host_cache_bytes: int = 2**30
-    gpu: int | None = None
+    gpu: int | str | None = None
 
     def __post_init__(self) -> None:
         if not is_id(self.node_id):
@@ -35,8 +36,8 @@ class NodeOptions:
         for key in ("nic_bytes_per_s", "device_memory_bytes", "cores", "host_cache_bytes"):
             if getattr(self, key) < 1:
                 raise NodeOptionsError(key, getattr(self, key), "at least 1")
-        if self.gpu is not None and self.gpu < 0:
-            raise NodeOptionsError("gpu", self.gpu, "at least 0")
+        if not (self.gpu is None or _is_gpu(self.gpu)):
+            raise NodeOptionsError("gpu", self.gpu, "a number from 0, GPU-<uuid> or MIG-<uuid>")
 
     @property
     def device(self) -> str:
@@ -70,7 +71,7 @@ def read_nodes(path: Path) -> tuple[NodeOptions, ...]:
 
 
 def parse_node(table: object) -> NodeOptions:
-    """One table: `node_id`; `nic`, `memory`, `host_cache` as sizes; `cores`, `gpu` as numbers."""
+    """One table: `node_id`; `nic`, `memory`, `host_cache` as sizes; `cores`; `gpu`."""
     if not isinstance(table, dict) or "node_id" not in table:
         raise NodeOptionsError("nodes", table, "tables with a node_id")
     if unknown := table.keys() - _KEYS:
@@ -82,8 +83,12 @@ def parse_node(table: object) -> NodeOptions:
         device_memory_bytes=_size(table, "memory", defaults.device_memory_bytes),
         cores=_count(table, "cores", defaults.cores),
         host_cache_bytes=_size(table, "host_cache", defaults.host_cache_bytes),
-        gpu=_count(table, "gpu", 0) if "gpu" in table else None,
+        gpu=table.get("gpu"),
     )
+
+
+def _is_gpu(value: object) -> bool:
+    return (type(value) is int and value >= 0) or (isinstance(value, str) and is_gpu_uuid(value))
 
 
 def _size(table: Mapping[str, object], key: str, default: int) -> int:

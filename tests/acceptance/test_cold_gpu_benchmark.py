@@ -1,7 +1,9 @@
 """What `make bench-cold-gpu` does, with a tiny model and nodes that share the processor."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,6 +17,7 @@ from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from libs.common.engines import PRIORS
 from libs.common.states import EngineKind
+from services.worker.agent.settings import DeviceSettings
 from services.worker.errors import DeviceError
 from tests.acceptance.client import Client
 from tests.acceptance.observing import settled
@@ -94,10 +97,10 @@ def test_the_nodes_have_equal_shares_of_one_gpu_and_room_for_what_they_get() -> 
 def test_without_a_gpu_it_says_so_and_ends_with_a_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_gpu(ordinal: int) -> int:
-        raise DeviceError(f"GPU {ordinal} cannot be asked for its memory: no library")
+    def no_gpu(configured: Sequence[DeviceSettings]) -> NoReturn:
+        raise DeviceError(f"GPU {configured[0].gpu} cannot be asked for its memory: no library")
 
-    monkeypatch.setattr(command, "gpu_memory_bytes", no_gpu)
+    monkeypatch.setattr(command, "find_devices", no_gpu)
     monkeypatch.setattr("sys.argv", ["benchmarks.coldgpu"])
 
     assert command.main() == 2

@@ -13,9 +13,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from libs.common.gpu_uuid import bare_uuid
 from services.worker.errors import DriverError
+from tests.support.devices import GPU_UUID
 
 FUNCTIONS: Final = {
+    "visible_uuids": "cuDeviceGetUuid_v2",
     "open_context": "cuDevicePrimaryCtxRetain",
     "enter": "cuCtxSetCurrent",
     "allocate_device": "cuMemAlloc_v2",
@@ -46,8 +49,14 @@ class _Stream:
 class FakeDriver:
     """`failing`: the method that fails, on its call number `failing_call`, counted from 1."""
 
-    def __init__(self, failing: str | None = None, failing_call: int = 1) -> None:
+    def __init__(
+        self,
+        failing: str | None = None,
+        failing_call: int = 1,
+        uuids: tuple[str, ...] = (bare_uuid(GPU_UUID),),
+    ) -> None:
         self._failing, self._failing_call = failing, failing_call
+        self._uuids = uuids
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._entered = threading.local()
@@ -61,6 +70,10 @@ class FakeDriver:
         self.copy_sizes: list[int] = []
 
     # ------------------------------------------------------------------ the port
+
+    def visible_uuids(self) -> tuple[str, ...]:
+        self._begin("visible_uuids", needs_context=False)
+        return self._uuids
 
     def open_context(self) -> None:
         self._begin("open_context", needs_context=False)

@@ -10,7 +10,6 @@ from libs.common.bus.bus import Bus, Subscription
 from libs.common.bus.messages import (
     AgentHeartbeat,
     DesiredReply,
-    DeviceObserved,
     NodeDesired,
     UnacknowledgedEnd,
     WorkerObserved,
@@ -22,14 +21,15 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import FetchClass, MemberRole, WorkerState
 from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
-from services.worker.agent.device_monitor import measure_regularly
+from services.worker.agent.devices.device import Device
+from services.worker.agent.devices.monitor import measure_regularly
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.heartbeat_trigger import HeartbeatTrigger
 from services.worker.agent.processes.launcher import Launcher
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLimits
 from services.worker.agent.requests.bridge import Bridge
-from services.worker.agent.settings import DeviceKind, DeviceSettings
+from services.worker.agent.settings import DeviceKind
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 
@@ -48,8 +48,7 @@ class Agent:
         *,
         node_id: str,
         boot_id: str,
-        devices: tuple[DeviceSettings, ...],
-        capacities: tuple[DeviceObserved, ...],
+        devices: tuple[Device, ...],
         fetcher_socket: Path,
         launcher: Launcher,
         bus: Bus,
@@ -59,7 +58,7 @@ class Agent:
     ) -> None:
         self.heartbeat_trigger = HeartbeatTrigger()
         self._node_id, self._boot_id = node_id, boot_id
-        self._devices, self._capacities = devices, capacities
+        self._devices = devices
         self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
         self._launcher, self._bus, self._clock = launcher, bus, clock
         self._limits = limits
@@ -178,7 +177,7 @@ class Agent:
             boot_id=self._boot_id,
             sequence=self._sequence,
             accepted_version=self._log.version,
-            devices=self._capacities,
+            devices=tuple(device.observed for device in self._devices),
             num_standbys=self._launcher.num_standbys,
             engines=self._meter.observed(),
             workers=(

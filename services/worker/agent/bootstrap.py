@@ -13,7 +13,8 @@ from libs.common.clock import SystemClock
 from libs.common.ids import new_id
 from libs.common.observability import telemetry
 from services.worker.agent.agent import Agent
-from services.worker.agent.devices import observe
+from services.worker.agent.devices.device import Device
+from services.worker.agent.devices.finding import find_devices
 from services.worker.agent.heartbeat import send_heartbeats
 from services.worker.agent.processes.launcher import Launcher, worker_environment
 from services.worker.agent.settings import AgentSettings
@@ -29,13 +30,13 @@ def configure(settings: AgentSettings) -> None:
     telemetry.configure_tracing("worker", settings.node_id)
 
 
-def build_agent(settings: AgentSettings, bus: Bus, launcher: Launcher) -> Agent:
-    """Raises DeviceError when a configured GPU is not there."""
+def build_agent(
+    settings: AgentSettings, devices: tuple[Device, ...], bus: Bus, launcher: Launcher
+) -> Agent:
     return Agent(
         node_id=settings.node_id,
         boot_id=new_id("boot"),
-        devices=settings.devices,
-        capacities=observe(settings.devices),
+        devices=devices,
         fetcher_socket=settings.fetcher_socket,
         launcher=launcher,
         bus=bus,
@@ -46,13 +47,18 @@ def build_agent(settings: AgentSettings, bus: Bus, launcher: Launcher) -> Agent:
 
 
 async def run(settings: AgentSettings) -> None:
-    """Until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached at all."""
+    """Until SIGTERM or SIGINT.
+
+    Raises DeviceError when a device that the settings name is not there, and BusError when the bus
+    cannot be reached at all.
+    """
+    devices = await asyncio.to_thread(find_devices, settings.devices)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = _stop_event()
     async with _bus(settings) as bus:
         standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
         launcher = StandbyLauncher(standbys, settings.run_dir, settings.standby_bind_timeout_s)
-        agent = build_agent(settings, bus, launcher)
+        agent = build_agent(settings, devices, bus, launcher)
         await agent.open()
         filling = asyncio.create_task(
             standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from libs.common.errors import SettingsError
+from libs.common.gpu_uuid import is_gpu_uuid
 from libs.common.ids import is_id
 from libs.common.network.nic_rate_limiter import LIMITER_FILE_NAME
 from libs.common.settings import BusSettings, Environment, parse_size_bytes
@@ -24,18 +25,13 @@ class DeviceKind(StrEnum):
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """One entry of HYDRA_DEVICES: `cpu:<size>:<cores>` or `cuda:<ordinal>[:<size>[:<cores>]]`."""
+    """One entry of HYDRA_DEVICES: `cpu:<size>:<cores>` or `cuda:<gpu>[:<size>[:<cores>]]`."""
 
     index: int  # how the scheduler names it: the position in the list
     kind: DeviceKind
-    ordinal: int | None  # which GPU, as the driver counts; None on CPU
+    gpu: str | None  # a UUID, or a number as CUDA counts for the agent; None on CPU
     memory_bytes: int | None  # None: all that the GPU has
     cores: int | None  # None: an equal share of the machine
-
-    @property
-    def torch_name(self) -> str:
-        """As the worker process sees it: it is shown one GPU only."""
-        return "cpu" if self.kind is DeviceKind.CPU else "cuda:0"
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,8 @@ def _devices(env: Environment) -> tuple[DeviceSettings, ...]:
     try:
         return tuple(parse_device(i, part.strip()) for i, part in enumerate(text.split(",")))
     except ValueError as exc:
-        expected = f"cpu:<size>:<cores> or cuda:<ordinal>[:<size>[:<cores>]], with commas ({exc})"
+        form = "cpu:<size>:<cores> or cuda:<number, GPU-… or MIG-…>[:<size>[:<cores>]]"
+        expected = f"{form}, with commas ({exc})"
         raise SettingsError(env.prefix + "DEVICES", text, expected) from exc
 
 
@@ -125,10 +122,10 @@ def parse_device(index: int, text: str) -> DeviceSettings:
     match (kind, parts):
         case ("cpu", [size, cores]):
             return DeviceSettings(index, DeviceKind.CPU, None, _size(size), _positive(cores))
-        case ("cuda", [ordinal, *rest]) if len(rest) <= 2 and ordinal.isdecimal():
+        case ("cuda", [gpu, *rest]) if len(rest) <= 2 and (gpu.isdecimal() or is_gpu_uuid(gpu)):
             size_bytes = _size(rest[0]) if rest else None
             cores_owned = _positive(rest[1]) if len(rest) == 2 else None
-            return DeviceSettings(index, DeviceKind.CUDA, int(ordinal), size_bytes, cores_owned)
+            return DeviceSettings(index, DeviceKind.CUDA, gpu, size_bytes, cores_owned)
     raise ValueError(f"not a device: {text!r}")
 
 

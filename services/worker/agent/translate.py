@@ -5,7 +5,7 @@ from pathlib import Path
 
 from libs.common.bus.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
 from libs.common.states import FetchClass
-from services.worker.agent.settings import DeviceSettings
+from services.worker.agent.devices.device import Device
 from services.worker.errors import FrameError
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
@@ -19,7 +19,7 @@ from services.worker.frames.frames import (
 
 def start_frame(
     spec: WorkerSpec,
-    device: DeviceSettings,
+    device: Device,
     fetcher_socket: Path,
     data_plane: DataPlaneOptions,
     fetch_class: FetchClass = FetchClass.INTERACTIVE,
@@ -44,6 +44,7 @@ def start_frame(
         data_plane=data_plane,
         engine=spec.engine,
         fetch_class=fetch_class,
+        device_uuid=device.uuid,
     )
 
 

@@ -58,6 +58,7 @@ class StartWorker:
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
     engine: EngineKind = EngineKind.STAGE
     fetch_class: FetchClass = FetchClass.INTERACTIVE  # whether somebody waits for the weights
+    device_uuid: str | None = None  # of the one GPU that the process is shown
 
 
 @dataclass(frozen=True)

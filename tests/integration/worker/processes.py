@@ -7,20 +7,21 @@ from pathlib import Path
 import torch
 
 from libs.common.sampling import SamplingParameters
+from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.launcher import ProcessLauncher
 from services.worker.agent.processes.worker_process import WorkerProcess
-from services.worker.agent.settings import DeviceSettings, parse_device
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.config import parse_config
 from services.worker.engine.options import EngineOptions
 from services.worker.engine_port import Request
 from services.worker.frames.frames import GenerateTokens, StartWorker, ToAgent, TokensProduced
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
+from tests.support.devices import cpu
 from tests.support.weights import PackedWeights
 
 START_TIMEOUT_S = 60.0
-CPU = parse_device(0, "cpu:64Mi:1")
+CPU = cpu()
 GREEDY = SamplingParameters(max_tokens=24, seed=5, temperature=0.0, ignore_eos=True)
 
 
@@ -73,7 +74,7 @@ class Workers:
         self._tmp_path, self._model = tmp_path, model
         self._running: list[RunningWorker] = []
 
-    async def start(self, device: DeviceSettings = CPU, **changed: object) -> RunningWorker:
+    async def start(self, device: Device = CPU, **changed: object) -> RunningWorker:
         process = await self._launcher.launch("worker-a", device)
         worker = RunningWorker(process, await FrameConnection.open(process.socket))
         self._running.append(worker)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from libs.common.cause_words import words
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
-from services.worker.agent.settings import DeviceSettings, parse_device
+from services.worker.agent.devices.device import Device
+from services.worker.agent.devices.finding import find_devices
+from services.worker.agent.settings import parse_device
 from services.worker.frames.frames import (
     CancelGeneration,
     Ready,
@@ -25,7 +27,10 @@ from tests.integration.worker.tiny import TinyModel, UnitFolder
 from tests.integration.worker.unitservers import UnitServerDouble
 from tests.support.failures import require_same_tokens
 
-GPU = parse_device(0, "cuda:0:1Gi:1")
+
+def gpu() -> Device:
+    (found,) = find_devices((parse_device(0, "cuda:0:1Gi:1"),))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +58,18 @@ async def workers(tmp_path: Path, model: TinyModel) -> AsyncIterator[Workers]:
 
 @pytest.mark.usefixtures("unit_server")
 @pytest.mark.parametrize(
-    "device", [pytest.param(CPU, id="CPU"), pytest.param(GPU, id="GPU", marks=pytest.mark.gpu)]
+    "find",
+    [pytest.param(lambda: CPU, id="CPU"), pytest.param(gpu, id="GPU", marks=pytest.mark.gpu)],
 )
 async def test_a_worker_starts_and_generates_what_the_engine_would(
-    workers: Workers, folder: UnitFolder, model: TinyModel, tmp_path: Path, device: DeviceSettings
+    workers: Workers,
+    folder: UnitFolder,
+    model: TinyModel,
+    tmp_path: Path,
+    find: Callable[[], Device],
 ) -> None:
     folder.fill()
-    worker = await workers.start(device)
+    worker = await workers.start(find())
     await worker.wait_for(Ready)
 
     worker.connection.send(generate("request-a", 3, 5, 7))
@@ -116,7 +126,7 @@ async def test_a_start_on_a_gpu_tells_of_the_device_the_copy_and_the_warm_up(
     workers: Workers, folder: UnitFolder
 ) -> None:
     folder.fill()
-    worker = await workers.start(GPU)
+    worker = await workers.start(gpu())
     await worker.wait_for(Ready)
 
     ended = {s.name for s in worker.frames if isinstance(s, StepTaken) and s.ended_at_s is not None}

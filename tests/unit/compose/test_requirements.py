@@ -37,6 +37,15 @@ def test_small_images_get_no_torch(extra: str) -> None:
     assert not [line for line in requirements(_our_project(), [extra]) if line.startswith("torch")]
 
 
+def test_only_a_workers_image_can_ask_for_gpus() -> None:
+    with_it = [
+        extra
+        for extra in ("gateway", "scheduler", "fetcher", "worker")
+        if any(line.startswith("nvidia-ml-py") for line in requirements(_our_project(), [extra]))
+    ]
+    assert with_it == ["worker"]
+
+
 def test_a_gateway_neither_gets_nor_imports_what_migrates() -> None:
     get = [line for line in requirements(_our_project(), ["gateway"]) if line.startswith("alembic")]
     imports = "import sys, services.gateway.bootstrap; sys.exit('alembic' in sys.modules)"

@@ -7,6 +7,7 @@ import pytest
 from deploy.local.errors import NodeOptionsError
 from deploy.local.nodes import MAX_NODES, NodeOptions, equal_nodes, parse_node, read_nodes
 from services.worker.agent.settings import parse_device
+from tests.support.devices import GPU_UUID
 
 
 def test_equal_nodes_differ_only_by_their_id() -> None:
@@ -36,13 +37,15 @@ def test_a_file_describes_each_node(tmp_path: Path) -> None:
         ({"memory": "1Gi", "cores": 2}, f"cpu:{2**30}:2"),
         ({"memory": "1Gi", "cores": 2, "gpu": 0}, f"cuda:0:{2**30}:2"),
         ({"gpu": 3}, f"cuda:3:{2 * 2**30}:1"),
+        ({"gpu": GPU_UUID}, f"cuda:{GPU_UUID}:{2 * 2**30}:1"),
     ],
 )
 def test_a_device_is_what_the_agent_understands(table: dict[str, object], device: str) -> None:
     node = parse_node({"node_id": "a", **table})
     assert node.device == device
     parsed = parse_device(0, device)
-    assert (parsed.ordinal, parsed.memory_bytes) == (node.gpu, node.device_memory_bytes)
+    assert parsed.gpu == (None if node.gpu is None else str(node.gpu))
+    assert parsed.memory_bytes == node.device_memory_bytes
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("host_cache", "0"),
         ("gpu", -1),
         ("gpu", "all"),
+        ("gpu", True),
+        ("gpu", "GPU-8932f937"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key(key: str, value: object) -> None:

@@ -4,9 +4,9 @@ import asyncio
 import socket
 from dataclasses import dataclass, field
 
+from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.frame_connection import read_body
 from services.worker.agent.processes.worker_process import Exit
-from services.worker.agent.settings import DeviceSettings
 from services.worker.errors import LaunchError
 from services.worker.frames.frames import ToAgent, ToWorker, decode_to_worker, encode
 
@@ -72,7 +72,7 @@ class FakeLauncher:
     refusal: str | None = None
     obeys_stop: bool = True
     processes: dict[str, FakeProcess] = field(default_factory=dict)
-    devices: dict[str, DeviceSettings] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
     num_launches: int = 0
     num_standbys: int = 0
     may_launch: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,7 +80,7 @@ class FakeLauncher:
     def __post_init__(self) -> None:
         self.may_launch.set()
 
-    async def launch(self, worker_id: str, device: DeviceSettings) -> FakeProcess:
+    async def launch(self, worker_id: str, device: Device) -> FakeProcess:
         self.num_launches += 1
         await self.may_launch.wait()
         if self.refusal is not None:

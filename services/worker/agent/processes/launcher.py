@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.process_log import new_log
 from services.worker.agent.processes.worker_process import Exit, WorkerProcess
-from services.worker.agent.settings import DeviceKind, DeviceSettings
 from services.worker.errors import LaunchError
 
 RUNTIME_MODULE = "services.worker.runtime"
@@ -52,7 +52,7 @@ class Launcher(Protocol):
     def num_standbys(self) -> int:
         """How many launches would find a process that has imported everything."""
 
-    async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerHandle:
+    async def launch(self, worker_id: str, device: Device) -> WorkerHandle:
         """Raises LaunchError."""
 
 
@@ -65,7 +65,7 @@ class ProcessLauncher:
     def __init__(self, run_dir: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._run_dir, self._environ = run_dir, environ
 
-    async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerProcess:
+    async def launch(self, worker_id: str, device: Device) -> WorkerProcess:
         log = new_log(self._run_dir, worker_id)
         try:
             agent_end, worker_end = socket.socketpair()
@@ -81,7 +81,7 @@ class ProcessLauncher:
         assert process.stderr is not None
         return WorkerProcess(process, process.stderr, agent_end, log)
 
-    def _spawn(self, descriptor: int, device: DeviceSettings) -> "subprocess.Popen[bytes]":
+    def _spawn(self, descriptor: int, device: Device) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", RUNTIME_MODULE, str(descriptor), str(os.getpid())]
         return subprocess.Popen(
             command,
@@ -94,21 +94,18 @@ class ProcessLauncher:
         )
 
 
-def worker_environment(environ: Mapping[str, str], device: DeviceSettings | None) -> dict[str, str]:
+def worker_environment(environ: Mapping[str, str], device: Device | None) -> dict[str, str]:
     """All that a worker process finds in its environment. Without a device it sees no GPU."""
-    inherited = {key: environ[key] for key in _INHERITED if key in environ}
     return {
-        **inherited,
+        **inherited(environ),
         **_ONE_THREAD,
         **SHORT_SPIN,
         "PYTHONUNBUFFERED": "1",
-        "CUDA_VISIBLE_DEVICES": _visible_gpu(environ, device),
+        # A UUID means the same GPU whatever the agent sees, and however CUDA counts.
+        "CUDA_VISIBLE_DEVICES": "" if device is None else device.uuid or "",
     }
 
 
-def _visible_gpu(environ: Mapping[str, str], device: DeviceSettings | None) -> str:
-    """The one GPU of the worker, counted among those that the agent itself may see."""
-    if device is None or device.kind is DeviceKind.CPU or device.ordinal is None:
-        return ""
-    visible = [part for part in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part]
-    return visible[device.ordinal] if device.ordinal < len(visible) else str(device.ordinal)
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What every process of ours may have of the agent's environment."""
+    return {key: environ[key] for key in _INHERITED if key in environ}

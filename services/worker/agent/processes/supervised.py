@@ -9,6 +9,7 @@ from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import WorkerState
+from services.worker.agent.devices.device import Device
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.frame_outbox import FrameOutbox
@@ -18,7 +19,6 @@ from services.worker.agent.processes.watchdog import Watchdog, WatchdogLimits
 from services.worker.agent.processes.worker_load import WorkerLoad
 from services.worker.agent.processes.worker_process import Exit
 from services.worker.agent.requests.bridge import Bridge
-from services.worker.agent.settings import DeviceSettings
 from services.worker.agent.translate import step_message
 from services.worker.errors import FrameError, LaunchError
 from services.worker.frames.frames import (
@@ -68,7 +68,7 @@ class SupervisedWorker:
 
     # ---------------------------------------------------------------- its life
 
-    async def run(self, launcher: Launcher, device: DeviceSettings, start: StartWorker) -> None:
+    async def run(self, launcher: Launcher, device: Device, start: StartWorker) -> None:
         """Launch it and follow it until its end, which is then in `observed`."""
         try:
             await self._live(launcher, device, start)
@@ -84,7 +84,7 @@ class SupervisedWorker:
         finally:
             self._ended.set()
 
-    async def _live(self, launcher: Launcher, device: DeviceSettings, start: StartWorker) -> None:
+    async def _live(self, launcher: Launcher, device: Device, start: StartWorker) -> None:
         self._steps.begin("spawn")
         self._handle = await launcher.launch(self.spec.worker_id, device)
         logger.info(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.launcher import ProcessLauncher, worker_environment
 from services.worker.agent.processes.process_log import new_log
 from services.worker.agent.processes.worker_process import WorkerProcess
-from services.worker.agent.settings import DeviceSettings
 from services.worker.agent.standby.pool import StandbyPool
 from services.worker.agent.standby.standby import Standby
 from services.worker.errors import StandbyLost
@@ -38,7 +38,7 @@ class StandbyLauncher:
     def num_standbys(self) -> int:
         return self._pool.num_ready
 
-    async def launch(self, worker_id: str, device: DeviceSettings) -> WorkerProcess:
+    async def launch(self, worker_id: str, device: Device) -> WorkerProcess:
         standby = self._pool.take()
         if standby is not None:
             try:
@@ -47,9 +47,7 @@ class StandbyLauncher:
                 logger.warning("%s is launched without a standby: %s", worker_id, exc)
         return await self._ordinary.launch(worker_id, device)
 
-    async def _bind(
-        self, standby: Standby, worker_id: str, device: DeviceSettings
-    ) -> WorkerProcess:
+    async def _bind(self, standby: Standby, worker_id: str, device: Device) -> WorkerProcess:
         """Raises StandbyLost, OSError; the standby is then discarded."""
         try:
             environment = worker_environment(self._environ, device)

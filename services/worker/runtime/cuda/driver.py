@@ -8,6 +8,9 @@ from typing import Protocol
 
 
 class Driver(Protocol):
+    def visible_uuids(self) -> tuple[str, ...]:
+        """Of the GPUs and MIG instances that CUDA shows this process, in its order. Any thread."""
+
     def open_context(self) -> None:
         """Make the primary context of the visible GPU, which torch will share, once a process.
 

@@ -4,7 +4,17 @@ Foreign functions release the interpreter's lock, so threads in here do not hold
 """
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+)
 
 from services.worker.errors import DriverError, DriverLacks
 
@@ -13,10 +23,13 @@ _VISIBLE_GPU = 0  # a worker process is shown one GPU only
 _STREAM_NON_BLOCKING = 1
 _EVENT_SLEEPING_WITHOUT_TIMES = 1 | 2
 _HOST_PORTABLE = 1
+_UUID_BYTES = 16
 
 _SIGNATURES = {
     "cuInit": (c_uint,),
     "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDeviceGetCount": (POINTER(c_int),),
+    "cuDeviceGetUuid_v2": (c_char_p, c_int),
     "cuDevicePrimaryCtxRetain": (POINTER(c_void_p), c_int),
     "cuCtxSetCurrent": (c_void_p,),
     "cuCtxGetStreamPriorityRange": (POINTER(c_int), POINTER(c_int)),
@@ -39,6 +52,18 @@ class LibCuda:
         """Raises DriverLacks when the library, or a function that is used here, is not there."""
         self._functions = _functions(library)
         self._context = c_void_p()
+
+    def visible_uuids(self) -> tuple[str, ...]:
+        self._call("cuInit", 0)
+        count = c_int()
+        self._call("cuDeviceGetCount", byref(count))
+        return tuple(map(self._uuid, range(count.value)))
+
+    def _uuid(self, ordinal: int) -> str:
+        device, octets = c_int(), create_string_buffer(_UUID_BYTES)
+        self._call("cuDeviceGet", byref(device), ordinal)
+        self._call("cuDeviceGetUuid_v2", octets, device)
+        return uuid_text(octets.raw)
 
     def open_context(self) -> None:
         self._call("cuInit", 0)
@@ -94,6 +119,12 @@ class LibCuda:
         text = c_char_p()
         self._functions[function](status, byref(text))
         return default if text.value is None else text.value.decode(errors="replace")
+
+
+def uuid_text(octets: bytes) -> str:
+    """As NVIDIA's tools write it, without the kind before it."""
+    digits = octets.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _functions(library: str) -> "dict[str, ctypes._NamedFuncPointer]":

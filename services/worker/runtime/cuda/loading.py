@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from libs.common.errors import UnitFileError
+from libs.common.gpu_uuid import bare_uuid
 from libs.common.weights.manifest import Manifest, UnitEntry
 from services.worker.errors import (
     DeviceCopyFailed,
@@ -73,6 +74,7 @@ class DeviceLoading:
         mapper: UnitSource,
         unit_digests: Sequence[str],
         *,
+        device_uuid: str | None = None,
         pace: CopyPriority,
         steps: StartSteps,
         failed: Callable[[WeightsUnavailable], None],
@@ -80,6 +82,7 @@ class DeviceLoading:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._driver, self._mapper, self._unit_digests = driver, mapper, unit_digests
+        self._device_uuid = device_uuid  # the one that the plan means; None: whichever is shown
         self._pace, self._steps, self._failed = pace, steps, failed
         self._buffer_bytes, self._sleep = buffer_bytes, sleep
         self._settled = threading.Event()  # the slab is there, or it is known that it never will be
@@ -141,6 +144,7 @@ class DeviceLoading:
 
     def _load(self) -> None:
         with self._steps.step("device_context"):
+            self._check_device()
             self._driver.open_context()
         try:
             staging = self._open_staging()
@@ -152,6 +156,16 @@ class DeviceLoading:
         for index in range(1, self._pace.num_threads):
             self._spawn(partial(self._help, pieces), index)
         self._copy(pieces, staging)
+
+    def _check_device(self) -> None:
+        """What was reserved is another GPU's memory if CUDA shows another one."""
+        if self._device_uuid is None:
+            return
+        shown = self._driver.visible_uuids()
+        if shown != (bare_uuid(self._device_uuid),):
+            raise DeviceCopyFailed(
+                f"CUDA shows this process {', '.join(shown) or 'no GPU'}, not {self._device_uuid}"
+            )
 
     def _help(self, pieces: PieceQueue) -> None:
         """Of the threads beside the first: the copy goes on without them."""

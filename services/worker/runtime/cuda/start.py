@@ -32,6 +32,7 @@ def start_loading(
         driver,
         mapper,
         start.unit_digests,
+        device_uuid=start.device_uuid,
         pace=AT_ONCE if is_urgent else IN_BACKGROUND,
         steps=steps,
         failed=failed,

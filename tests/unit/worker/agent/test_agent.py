@@ -9,7 +9,6 @@ import pytest
 from libs.common.bus.messages import (
     AgentHeartbeat,
     DesiredReply,
-    DeviceObserved,
     GenerateReply,
     NodeDesired,
     Peer,
@@ -31,7 +30,6 @@ from libs.common.testing.bus import FakeClock, MemoryBroker
 from services.worker.agent.agent import Agent
 from services.worker.agent.heartbeat import send_heartbeats
 from services.worker.agent.processes.watchdog import WatchdogLimits
-from services.worker.agent.settings import parse_device
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
     ConnectPeers,
@@ -44,13 +42,11 @@ from services.worker.frames.frames import (
     TokensProduced,
     WorkerFailed,
 )
+from tests.support.devices import cpu
 from tests.unit.worker.fakes import FakeLauncher, FakeProcess
 from tests.unit.worker.values import generate, worker_spec
 
-DEVICES = (parse_device(0, "cpu:64Mi:1"), parse_device(1, "cpu:64Mi:1"))
-CAPACITIES = tuple(
-    DeviceObserved(index=d.index, kind="cpu", memory_bytes=64 * 2**20, cores=1) for d in DEVICES
-)
+DEVICES = (cpu(0), cpu(1))
 
 NO_WEIGHTS = Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail="the stored bytes do not match")
 
@@ -71,7 +67,6 @@ class Node:
             node_id="node-a",
             boot_id="boot-a",
             devices=DEVICES,
-            capacities=CAPACITIES,
             fetcher_socket=tmp_path / "fetcher.sock",
             launcher=self.launcher,
             bus=self._bus,
@@ -447,7 +442,7 @@ async def test_heartbeats_count_up_and_pause_while_the_bus_is_away(node: Node) -
     sequences = [heartbeat.sequence for heartbeat in node.heartbeats]
     assert sequences == sorted(set(sequences))
     assert {heartbeat.boot_id for heartbeat in node.heartbeats} == {"boot-a"}
-    assert node.heartbeats[-1].devices == CAPACITIES
+    assert node.heartbeats[-1].devices == tuple(device.observed for device in DEVICES)
 
 
 async def test_the_health_file_is_touched(node: Node) -> None:

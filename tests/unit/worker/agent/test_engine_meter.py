@@ -13,15 +13,15 @@ from libs.common.testing.bus import FakeClock
 from services.worker.agent.engine_meter import BYTES_STEP, EngineMeter
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import WatchdogLimits
-from services.worker.agent.settings import parse_device
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 from services.worker.frames.frames import Origin, Ready, Registered, StatsChanged, StepTaken
+from tests.support.devices import cpu
 from tests.support.waiting import eventually
 from tests.unit.worker.fakes import FakeLauncher, FakeProcess
 from tests.unit.worker.values import worker_spec
 
-DEVICE = parse_device(0, "cpu:64Mi:1")
+DEVICE = cpu()
 STAGE = EngineKind.STAGE
 PRIOR_BYTES = PRIORS[STAGE].worker_bytes - CONTEXT_BYTES
 

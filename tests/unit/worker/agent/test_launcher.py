@@ -17,10 +17,10 @@ from services.worker.agent.processes.process_log import (
     prepare_log_folder,
 )
 from services.worker.agent.processes.worker_process import Exit
-from services.worker.agent.settings import parse_device
 from services.worker.errors import LaunchError
+from tests.support.devices import GPU_UUID, cpu, gpu
 
-CPU, GPU_1 = parse_device(0, "cpu:1Gi:1"), parse_device(0, "cuda:1")
+CPU, GPU = cpu(), gpu()
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,19 @@ def test_a_worker_inherits_only_what_is_on_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agents", "workers"),
+    "agents",
     [
-        pytest.param({}, "1", id="the driver's count"),
-        pytest.param({"CUDA_VISIBLE_DEVICES": "4,6"}, "6", id="counted among the agent's"),
-        pytest.param({"CUDA_VISIBLE_DEVICES": ""}, "1", id="empty is as good as unset"),
+        pytest.param({}, id="CUDA's own count"),
+        pytest.param({"CUDA_VISIBLE_DEVICES": "4,6"}, id="the agent counts among some"),
+        pytest.param({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, id="the agent counts in another order"),
     ],
 )
-def test_a_worker_sees_its_own_gpu_only(agents: dict[str, str], workers: str) -> None:
-    assert worker_environment(agents, GPU_1)["CUDA_VISIBLE_DEVICES"] == workers
+def test_a_worker_sees_its_own_gpu_only_whatever_the_agent_counts(agents: dict[str, str]) -> None:
+    found = worker_environment(agents, GPU)
+    assert found["CUDA_VISIBLE_DEVICES"] == GPU_UUID
+    assert "CUDA_DEVICE_ORDER" not in found
     assert worker_environment(agents, CPU)["CUDA_VISIBLE_DEVICES"] == ""
+    assert worker_environment(agents, None)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 async def test_a_process_that_cannot_be_started_is_a_launch_error(

@@ -7,6 +7,7 @@ from libs.common.settings import Environment
 from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.agent.settings import AgentSettings, DeviceKind, DeviceSettings
 from services.worker.frames.dataplane import DataPlaneOptions, Security
+from tests.support.devices import GPU_UUID
 
 
 def environment(tmp_path: Path, **values: str) -> Environment:
@@ -25,12 +26,14 @@ def environment(tmp_path: Path, **values: str) -> Environment:
 
 
 def test_devices_are_read_in_order(tmp_path: Path) -> None:
-    env = environment(tmp_path, HYDRA_DEVICES="cpu:1Gi:2, cuda:0, cuda:3:40Gi,cuda:4:1G:6")
+    env = environment(
+        tmp_path, HYDRA_DEVICES=f"cpu:1Gi:2, cuda:0, cuda:{GPU_UUID}:40Gi,cuda:4:1G:6"
+    )
     assert AgentSettings.read(env).devices == (
         DeviceSettings(0, DeviceKind.CPU, None, 2**30, 2),
-        DeviceSettings(1, DeviceKind.CUDA, 0, None, None),
-        DeviceSettings(2, DeviceKind.CUDA, 3, 40 * 2**30, None),
-        DeviceSettings(3, DeviceKind.CUDA, 4, 10**9, 6),
+        DeviceSettings(1, DeviceKind.CUDA, "0", None, None),
+        DeviceSettings(2, DeviceKind.CUDA, GPU_UUID, 40 * 2**30, None),
+        DeviceSettings(3, DeviceKind.CUDA, "4", 10**9, 6),
     )
 
 
@@ -42,6 +45,7 @@ def test_devices_are_read_in_order(tmp_path: Path) -> None:
         ("HYDRA_DEVICES", "cpu:1Gi:0"),
         ("HYDRA_DEVICES", "cpu:0:1"),
         ("HYDRA_DEVICES", "cuda:x"),
+        ("HYDRA_DEVICES", "cuda:GPU-8932f937"),
         ("HYDRA_DEVICES", "cuda:0:1Gi:1:1"),
         ("HYDRA_DEVICES", "tpu:0"),
         ("HYDRA_DEVICES", "cpu:1Gi:1,"),

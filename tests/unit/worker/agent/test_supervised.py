@@ -8,15 +8,15 @@ from libs.common.testing.bus import FakeClock
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import WatchdogLimits
-from services.worker.agent.settings import parse_device
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 from services.worker.frames.frames import Ready, Registered, StatsChanged
+from tests.support.devices import cpu
 from tests.support.waiting import eventually
 from tests.unit.worker.fakes import FakeLauncher
 from tests.unit.worker.values import worker_spec
 
-DEVICE = parse_device(0, "cpu:64Mi:1")
+DEVICE = cpu()
 
 
 async def test_no_figure_of_the_engine_is_a_reason_for_a_heartbeat() -> None:

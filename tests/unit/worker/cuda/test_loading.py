@@ -12,6 +12,7 @@ from services.worker.frames.frames import StepTaken
 from services.worker.runtime.cuda.loading import AT_ONCE, IN_BACKGROUND, CopyPriority, DeviceLoading
 from services.worker.runtime.cuda.staging import NUM_BUFFERS
 from services.worker.runtime.start_steps import StartSteps
+from tests.support.devices import GPU_UUID
 from tests.support.fakecuda import ERROR_NAME, FUNCTIONS, FakeDriver
 from tests.support.waiting import eventually
 from tests.unit.worker.cuda.arriving import UnitMapperDouble
@@ -40,6 +41,7 @@ class Loaded:
             self.driver,
             mapper,
             [unit.digest for unit in mapper.units],
+            device_uuid=GPU_UUID,
             pace=pace,
             steps=StartSteps(self.steps.append),
             failed=self._fail,
