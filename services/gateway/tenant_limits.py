@@ -51,6 +51,14 @@ class HeldByRequest:
     def __init__(self, limits: "TenantLimits", tenant: str) -> None:
         self._limits, self._tenant = limits, tenant
         self.num_bytes = 0
+        self.num_open = 1
+
+    def hold_open(self, num_prompts: int) -> None:
+        """Each prompt counts as a request. Raises ApiError when the tenant may not have so many."""
+        while self.num_open < num_prompts:
+            self._limits.check_open(self._tenant)
+            self._limits.open_requests.add(self._tenant, 1)
+            self.num_open += 1
 
     def hold_body(self, num_bytes: int) -> None:
         """So many bytes of its body in all. Raises ApiError when the tenant holds too many."""
@@ -80,16 +88,16 @@ class TenantLimits:
     @contextmanager
     def admitted(self, tenant: str) -> Iterator[HeldByRequest]:
         """While the block runs the request is open. Raises ApiError when it may not be."""
-        self._check_open(tenant)
+        self.check_open(tenant)
         held = HeldByRequest(self, tenant)
         self.open_requests.add(tenant, 1)
         try:
             yield held
         finally:
-            self.open_requests.add(tenant, -1)
+            self.open_requests.add(tenant, -held.num_open)
             self.waiting_bytes.add(tenant, -held.num_bytes)
 
-    def _check_open(self, tenant: str) -> None:
+    def check_open(self, tenant: str) -> None:
         budget = self.open_requests
         if budget.is_full(1):
             message = f"this gateway serves {budget.held_by_all} requests already, the most it may"

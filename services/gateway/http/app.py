@@ -10,7 +10,7 @@ from services.gateway.http.cors import Cors
 from services.gateway.http.head import HeadAsGet
 from services.gateway.http.instrumentation import Instrumentation
 from services.gateway.http.request_guard import RequestGuard
-from services.gateway.openai import chat
+from services.gateway.openai import chat, completions
 from services.gateway.openai import models as openai_models
 from services.gateway.openai.errors import install_error_handlers
 
@@ -21,7 +21,7 @@ def create_app(
     """Instrumentation is outermost: even a refusal of the guard has a request id and is counted."""
     app = FastAPI(title="HydraServe", version="1", redirect_slashes=False)
     app.state.gateway = gateway
-    for module in (chat, openai_models, models, keys, views, system):
+    for module in (chat, completions, openai_models, models, keys, views, system):
         app.include_router(module.router)
     install_document(app)
     install_error_handlers(app)

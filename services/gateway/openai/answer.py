@@ -1,5 +1,6 @@
 """From generated tokens to the text, log-probabilities and counts that the client sees. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.common.bus.messages import Logprob
@@ -8,7 +9,7 @@ from libs.common.states import FinishReason
 from services.gateway.generation.token_log import TokenBatch
 from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage
 from services.gateway.text.detokenizer import Detokenizer
-from services.gateway.text.stop_strings import StopMatcher
+from services.gateway.text.stop_strings import StopMatcher, StopResult
 from services.gateway.text.tokenizer import Tokenizer
 
 _MIN_LOGPROB = -9999.0  # JSON has no infinity
@@ -18,7 +19,18 @@ _MIN_LOGPROB = -9999.0  # JSON has no infinity
 class AnswerPiece:
     text: str
     logprobs: tuple[TokenLogprob, ...]
+    offsets: tuple[int, ...]  # of the tokens of `logprobs` in the whole answer's text
     is_stopped: bool  # by a stop string: nothing may follow
+
+
+def joined(pieces: Sequence[AnswerPiece]) -> AnswerPiece:
+    """All of an answer as one piece."""
+    return AnswerPiece(
+        "".join(piece.text for piece in pieces),
+        tuple(entry for piece in pieces for entry in piece.logprobs),
+        tuple(offset for piece in pieces for offset in piece.offsets),
+        is_stopped=any(piece.is_stopped for piece in pieces),
+    )
 
 
 def finish_text(reason: FinishReason, last: AnswerPiece) -> FinishText:
@@ -42,6 +54,7 @@ class Answer:
         self._end_ids = frozenset(sampling.stop_token_ids)
         self._min_tokens = sampling.min_tokens
         self._num_prompt_tokens = num_prompt_tokens
+        self._num_chars = 0  # of the text so far, held back or not
         self.num_tokens = 0  # so far, the one with which a stop string was complete included
 
     @property
@@ -56,27 +69,31 @@ class Answer:
         """Token by token, so that what follows a stop string in the same batch does not count."""
         texts: list[str] = []
         logprobs: list[TokenLogprob] = []
+        offsets: list[int] = []
+        found = StopResult("", is_stopped=False)
         for position, token_id in enumerate(batch.ids):
             self.num_tokens += 1
             if token_id in self._end_ids:
                 continue
             if batch.logprobs is not None:
                 logprobs.append(self._logprob(token_id, batch.logprobs[position]))
+                offsets.append(self._num_chars)
             text = self._detokenizer.push(token_id)
+            self._num_chars += len(text)
             if self.num_tokens <= self._min_tokens:  # nothing may end it yet
                 texts.append(text)
                 continue
             found = self._matcher.push(text)
             texts.append(found.text)
             if found.is_stopped:
-                return AnswerPiece("".join(texts), tuple(logprobs), is_stopped=True)
-        return AnswerPiece("".join(texts), tuple(logprobs), is_stopped=False)
+                break
+        return AnswerPiece("".join(texts), tuple(logprobs), tuple(offsets), found.is_stopped)
 
     def finish(self) -> AnswerPiece:
         """What was held back, once the worker has finished."""
         found = self._matcher.push(self._detokenizer.flush())
         rest = "" if found.is_stopped else self._matcher.flush()
-        return AnswerPiece(found.text + rest, (), found.is_stopped)
+        return AnswerPiece(found.text + rest, (), (), found.is_stopped)
 
     def _logprob(self, token_id: int, entry: Logprob) -> TokenLogprob:
         chosen = self._alternative(token_id, entry.logprob)
@@ -88,3 +105,13 @@ class Answer:
         # A part of a character appears as its bytes, as with OpenAI: \xe2\x82.
         text = data.decode(errors="backslashreplace")
         return Alternative(token=text, logprob=max(logprob, _MIN_LOGPROB), bytes=list(data))
+
+
+def total_usage(answers: Sequence[Answer]) -> Usage:
+    """Of one HTTP request."""
+    usages = [answer.usage for answer in answers]
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        total_tokens=sum(usage.total_tokens for usage in usages),
+    )

@@ -1,57 +1,25 @@
-"""A whole answer: everything, once it is complete."""
+"""Whole answers: everything, once they are complete."""
 
-import time
+from collections.abc import Sequence
+from contextlib import aclosing
 
-from services.gateway.generation.generation_stream import Finished, GenerationStream
-from services.gateway.generation.token_log import TokenBatch
-from services.gateway.openai.answer import Answer, finish_text
-from services.gateway.openai.responses import (
-    AssistantMessage,
-    ChatCompletion,
-    Choice,
-    FinishText,
-    Logprobs,
-    TokenLogprob,
-)
+from services.gateway.generation.generation_group import GenerationGroup
+from services.gateway.generation.generation_stream import Progress
+from services.gateway.openai.answer import Answer, AnswerPiece, joined
+from services.gateway.openai.answer_events import AnswerEnd, merged
+from services.gateway.openai.answer_format import WholeAnswer
+from services.gateway.openai.responses import FinishText
 
 
-async def completion(
-    generation: GenerationStream,
-    answer: Answer,
-    completion_id: str,
-    model: str,
-    *,
-    has_logprobs: bool,
-) -> ChatCompletion:
-    """Raises ApiError."""
-    texts: list[str] = []
-    logprobs: list[TokenLogprob] = []
-    reason: FinishText = "stop"
-    async for event in generation.events():
-        if isinstance(event, TokenBatch):
-            piece = answer.push(event)
-        elif isinstance(event, Finished):
-            piece = answer.finish()
-            reason = finish_text(event.reason, piece)
-        else:
-            continue
-        texts.append(piece.text)
-        logprobs.extend(piece.logprobs)
-        if piece.is_stopped:
-            generation.stopped(answer.num_tokens)
-            break
-    message = AssistantMessage(role="assistant", content="".join(texts), refusal=None)
-    choice = Choice(
-        index=0,
-        message=message,
-        logprobs=Logprobs(content=logprobs) if has_logprobs else None,
-        finish_reason=reason,
-    )
-    return ChatCompletion(
-        id=completion_id,
-        object="chat.completion",
-        created=int(time.time()),
-        model=model,
-        choices=[choice],
-        usage=answer.usage,
-    )
+async def collected(group: GenerationGroup, answers: Sequence[Answer]) -> list[WholeAnswer]:
+    """In the order of the answers. Raises ApiError."""
+    pieces: list[list[AnswerPiece]] = [[] for _ in answers]
+    reasons: dict[int, FinishText] = {}
+    async with aclosing(merged(group.generations, answers)) as events:
+        async for indexed in events:
+            if isinstance(indexed.event, AnswerEnd):
+                pieces[indexed.index].append(indexed.event.piece)
+                reasons[indexed.index] = indexed.event.reason
+            elif not isinstance(indexed.event, Progress):
+                pieces[indexed.index].append(indexed.event)
+    return [WholeAnswer(joined(pieces[i]), reasons[i]) for i in range(len(answers))]

@@ -1,4 +1,4 @@
-"""From a chat request to a job: everything that can be refused before anybody else is asked."""
+"""From a request to its jobs: everything that can be refused before anybody else is asked."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,18 +11,21 @@ from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
-from services.gateway.errors import ApiError, InvalidRequest, NotServed
+from services.gateway.errors import InvalidRequest, NotServed
 from services.gateway.feasibility import check_kv_cache
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.answer import Answer
-from services.gateway.openai.protocol import ChatRequest
+from services.gateway.openai.requests.chat_request import ChatRequest
+from services.gateway.openai.requests.completion_request import CompletionRequest
+from services.gateway.openai.requests.generation_request import GenerationRequest
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.models import ModelEntry
 from services.gateway.tenant_limits import HeldByRequest
 from services.gateway.text.chat_template import tokenize_chat
+from services.gateway.text.plain_text import tokenize_text
 from services.gateway.text.template_pool import TemplatePool
-from services.gateway.text.text_models import TextModelCache
+from services.gateway.text.text_models import TextModel, TextModelCache
 
 _MAX_IMPORT_WAIT_S = 300.0  # its speed may change
 
@@ -40,9 +43,20 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Prepared:
-    job: Job
-    answer: Answer
-    model: str
+    """A job and an answer for each prompt."""
+
+    jobs: tuple[Job, ...]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Whom a request asks, and until when."""
+
+    entry: ModelEntry
+    summary: ModelSummary
+    text_model: TextModel
+    deadline_s: float
 
 
 @dataclass(frozen=True)
@@ -55,32 +69,76 @@ class Preparer:
     timing: Timing
     limits: Limits
 
-    async def prepare(self, request: ChatRequest, arrival: Arrival) -> Prepared:
+    async def prepare_chat(self, request: ChatRequest, arrival: Arrival) -> Prepared:
         """Raises ApiError, TokenizerFailed."""
         request.check(self.limits.max_messages)
+        asked = await self._find(request, arrival)
+        messages = tuple(message.as_chat_message() for message in request.messages)
+        tenant = arrival.caller.tenant
+        prompt_ids = await tokenize_chat(self.templates, asked.text_model, messages, tenant)
+        return self._prepared(request, arrival, asked, (prompt_ids,))
+
+    async def prepare_completion(self, request: CompletionRequest, arrival: Arrival) -> Prepared:
+        """Raises ApiError, TokenizerFailed."""
+        request.check_common()
+        arrival.held.hold_open(len(request.prompts))
+        asked = await self._find(request, arrival)
+        request.check_vocabulary(asked.summary.vocab_size)
+        model, tenant, has_special = (
+            asked.text_model, arrival.caller.tenant, request.has_special_tokens
+        )  # fmt: skip
+        prompts = [
+            await tokenize_text(model, prompt, tenant, has_special_tokens=has_special)
+            if isinstance(prompt, str)
+            else prompt
+            for prompt in request.prompts
+        ]
+        return self._prepared(request, arrival, asked, tuple(prompts))
+
+    async def _find(self, request: GenerationRequest, arrival: Arrival) -> _Asked:
         timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
         entry = await self.registry.find(arrival.caller.tenant, request.model)
         summary = ready_summary(entry, self.clock.now())
         text_model = await self.texts.get(summary)
-        messages = tuple(message.as_chat_message() for message in request.messages)
-        tenant = arrival.caller.tenant
-        prompt_ids = await tokenize_chat(self.templates, text_model, messages, tenant)
-        sampling = sampling_parameters(request, entry, summary, len(prompt_ids))
-        arrival.held.hold_prompt(len(prompt_ids))
-        job = Job(
-            request_id=arrival.request_id,
+        return _Asked(entry, summary, text_model, arrival.arrived_s + timeout_s)
+
+    def _prepared(
+        self,
+        request: GenerationRequest,
+        arrival: Arrival,
+        asked: _Asked,
+        prompts: tuple[tuple[int, ...], ...],
+    ) -> Prepared:
+        jobs = tuple(
+            self._job(request, arrival, asked, index, ids) for index, ids in enumerate(prompts)
+        )
+        arrival.held.hold_prompt(sum(map(len, prompts)))
+        tokenizer, stops = asked.text_model.tokenizer, request.stops
+        answers = (Answer(tokenizer, stops, job.sampling, len(job.prompt_ids)) for job in jobs)
+        return Prepared(jobs, tuple(answers))
+
+    def _job(
+        self,
+        request: GenerationRequest,
+        arrival: Arrival,
+        asked: _Asked,
+        index: int,
+        prompt_ids: tuple[int, ...],
+    ) -> Job:
+        """The first one has the HTTP request's own id."""
+        entry = asked.entry
+        return Job(
+            request_id=f"{arrival.request_id}-{index}" if index else arrival.request_id,
             gateway_id=self.gateway_id,
             caller=arrival.caller,
             model_id=entry.model_id,
             slo_ttft_ms=entry.slo_ttft_ms,
             slo_tpot_ms=entry.slo_tpot_ms,
             prompt_ids=prompt_ids,
-            sampling=sampling,
+            sampling=sampling_parameters(request, entry, asked.summary, len(prompt_ids)),
             arrived_s=arrival.arrived_s,
-            deadline_s=arrival.arrived_s + timeout_s,
+            deadline_s=asked.deadline_s,
         )
-        answer = Answer(text_model.tokenizer, request.stops, sampling, len(prompt_ids))
-        return Prepared(job, answer, request.model)
 
 
 def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
@@ -119,7 +177,7 @@ def _check_feasible(entry: ModelEntry) -> None:
 
 
 def sampling_parameters(
-    request: ChatRequest, entry: ModelEntry, summary: ModelSummary, num_prompt_tokens: int
+    request: GenerationRequest, entry: ModelEntry, summary: ModelSummary, num_prompt_tokens: int
 ) -> SamplingParameters:
     """Raises InvalidRequest for what fits neither the context nor the vocabulary."""
     return request.sampling(
@@ -130,26 +188,27 @@ def sampling_parameters(
     )
 
 
-def _max_tokens(request: ChatRequest, context_tokens: int, num_prompt_tokens: int) -> int:
+def _max_tokens(request: GenerationRequest, context_tokens: int, num_prompt_tokens: int) -> int:
     if num_prompt_tokens == 0:
-        raise InvalidRequest("the prompt is empty", code="empty_prompt", param="messages")
-    left = context_tokens - num_prompt_tokens
-    if left < 1:
-        raise _too_long(
-            f"this model's context is {context_tokens} tokens, "
-            f"but the prompt alone has {num_prompt_tokens}"
-        )
-    wanted = request.wanted_tokens
-    if wanted is not None and wanted > left:
-        raise _too_long(
-            f"this model's context is {context_tokens} tokens, but {num_prompt_tokens} of the "
-            f"prompt and {wanted} of the answer are {num_prompt_tokens + wanted}"
-        )
-    return wanted or left
+        raise InvalidRequest("the prompt is empty", code="empty_prompt", param=request.prompt_param)
+    left, wanted = context_tokens - num_prompt_tokens, request.wanted_tokens
+    if left < 1 or (wanted is not None and wanted > left):
+        raise _too_long(request, context_tokens, num_prompt_tokens)
+    return wanted or min(left, request.default_tokens or left)
 
 
-def _too_long(message: str) -> ApiError:
-    return InvalidRequest(message, code="context_length_exceeded", param="messages")
+def _too_long(
+    request: GenerationRequest, context_tokens: int, num_prompt_tokens: int
+) -> InvalidRequest:
+    """In OpenAI's words, which clients look for."""
+    wanted = request.wanted_tokens or 1
+    message = (
+        f"This model's maximum context length is {context_tokens} tokens. However, you requested "
+        f"{num_prompt_tokens + wanted} tokens ({num_prompt_tokens} in the {request.prompt_param}, "
+        f"{wanted} in the completion). Please reduce the length of the {request.prompt_param} or "
+        "completion."
+    )
+    return InvalidRequest(message, code="context_length_exceeded", param=request.prompt_param)
 
 
 def parse_timeout_s(header: str | None, longest_s: float) -> float:

@@ -24,14 +24,14 @@ EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {
 FinishText = Literal["stop", "length"]
 
 
-class _Json(BaseModel):
+class JsonAnswer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def encoded(self) -> bytes:
         return self.model_dump_json(exclude_unset=True).encode()
 
 
-class ErrorDetail(_Json):
+class ErrorDetail(JsonAnswer):
     message: str
     type: str
     param: str | None
@@ -39,17 +39,17 @@ class ErrorDetail(_Json):
     reason: str  # as the header X-Hydra-Reason, which an event of a stream has not
 
 
-class ErrorBody(_Json):
+class ErrorBody(JsonAnswer):
     error: ErrorDetail
 
 
-class Usage(_Json):
+class Usage(JsonAnswer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class Alternative(_Json):
+class Alternative(JsonAnswer):
     token: str
     logprob: float
     bytes: list[int]
@@ -59,24 +59,24 @@ class TokenLogprob(Alternative):
     top_logprobs: list[Alternative]
 
 
-class Logprobs(_Json):
+class Logprobs(JsonAnswer):
     content: list[TokenLogprob]
 
 
-class AssistantMessage(_Json):
+class AssistantMessage(JsonAnswer):
     role: Literal["assistant"]
     content: str
     refusal: None
 
 
-class Choice(_Json):
+class Choice(JsonAnswer):
     index: int
     message: AssistantMessage
     logprobs: Logprobs | None
     finish_reason: FinishText
 
 
-class ChatCompletion(_Json):
+class ChatCompletion(JsonAnswer):
     id: str
     object: Literal["chat.completion"]
     created: int
@@ -85,19 +85,19 @@ class ChatCompletion(_Json):
     usage: Usage
 
 
-class Delta(_Json):
+class Delta(JsonAnswer):
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
-class ChunkChoice(_Json):
+class ChunkChoice(JsonAnswer):
     index: int
     delta: Delta
     logprobs: Logprobs | None
     finish_reason: FinishText | None
 
 
-class ChatChunk(_Json):
+class ChatChunk(JsonAnswer):
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
@@ -106,13 +106,38 @@ class ChatChunk(_Json):
     usage: Usage | None = None  # set, perhaps to None, only where the client asked for it
 
 
-class Model(_Json):
+class TextLogprobs(JsonAnswer):
+    """Lists of equal length. Offsets count the characters of the choice's text."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(JsonAnswer):
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishText | None  # None in all chunks but the last one
+
+
+class TextCompletion(JsonAnswer):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | None = None  # of chunks as with ChatChunk
+
+
+class Model(JsonAnswer):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
 
 
-class ModelList(_Json):
+class ModelList(JsonAnswer):
     object: Literal["list"]
     data: list[Model]

@@ -1,7 +1,7 @@
 """The HTTP response of a stream: real status codes until the headers are out, frames afterwards."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from starlette.responses import Response
@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.errors import ClientGone
 from services.gateway.generation.dispatcher import Dispatcher
-from services.gateway.generation.generation_stream import GenerationStream
+from services.gateway.generation.generation_group import GenerationGroup, run_all
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import deadline_error, slow_client_error
 from services.gateway.http.disconnect import (
@@ -39,32 +39,30 @@ class StreamingAnswer(Response):
     def __init__(
         self,
         dispatcher: Dispatcher,
-        job: Job,
-        make_frames: Callable[[GenerationStream], AsyncGenerator[bytes, None]],
+        jobs: Sequence[Job],
+        make_frames: Callable[[GenerationGroup], AsyncGenerator[bytes, None]],
     ) -> None:
         super().__init__()
-        self._dispatcher, self._job, self._make_frames = dispatcher, job, make_frames
+        self._dispatcher, self._jobs, self._make_frames = dispatcher, jobs, make_frames
         self._slow_client_s = dispatcher.timing.slow_client_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError as long as no header was sent."""
-        async with self._dispatcher.run(self._job) as generation:
+        async with run_all(self._dispatcher, self._jobs) as group:
             try:
-                await run_while_connected(receive, generation.opened())
+                await run_while_connected(receive, group.opened())
             except ClientGone:
                 return
-            if not await self._send_frames(generation, receive, send):
+            if not await self._send_frames(group, receive, send):
                 close_connection(scope)
 
-    async def _send_frames(
-        self, generation: GenerationStream, receive: Receive, send: Send
-    ) -> bool:
+    async def _send_frames(self, group: GenerationGroup, receive: Receive, send: Send) -> bool:
         """Whether the client read it all, or left of itself."""
-        sending = asyncio.create_task(self._send_all(generation, send))
+        sending = asyncio.create_task(self._send_all(group, send))
         watching = asyncio.create_task(wait_for_disconnect(receive))
-        breaking = asyncio.create_task(generation.until_broken())
+        breaking = asyncio.create_task(group.until_broken())
         tasks = (sending, watching, breaking)
-        left_s = generation.remaining_s() + _LAST_FRAME_S
+        left_s = group.remaining_s() + _LAST_FRAME_S
         try:
             await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if breaking.done() and not watching.done():
@@ -72,14 +70,14 @@ class StreamingAnswer(Response):
             if sending.done():
                 return sending.result()
             if not watching.done() and not breaking.done():
-                generation.failed(deadline_error())
+                group.failed(deadline_error())
             return watching.done()
         finally:
             await cancel_and_wait(*tasks)
 
-    async def _send_all(self, generation: GenerationStream, send: Send) -> bool:
+    async def _send_all(self, group: GenerationGroup, send: Send) -> bool:
         """Whether the client read it all in time."""
-        frames, separator = self._make_frames(generation), CommentSeparator()
+        frames, separator = self._make_frames(group), CommentSeparator()
         try:
             await self._send(send, _START)
             async with aclosing(frames):
@@ -88,7 +86,7 @@ class StreamingAnswer(Response):
                         await self._send(send, _body(separator.separated(frame), more_body=True))
             await self._send(send, _body(b"", more_body=False))
         except _Unread:
-            generation.failed(slow_client_error(self._slow_client_s))
+            group.failed(slow_client_error(self._slow_client_s))
             return False
         return True
 

@@ -76,18 +76,20 @@ class Tokenizer:
     threads: TokenizerThreads
     is_byte_level: bool
     special_texts: tuple[str, ...]
+    prefix_ids: tuple[int, ...]  # what it puts before a text, as the model was trained
     _plain: "_Lazy"  # the same, blind to special tokens
 
     @classmethod
     async def load(cls, tokenizer_json: str, threads: TokenizerThreads) -> "Tokenizer":
         """Raises TokenizerFailed, NotServed."""
-        library = await threads.run(lambda: _load(tokenizer_json), _LOADING)
+        library, prefix_ids = await threads.run(lambda: _load_whole(tokenizer_json), _LOADING)
         added = library.get_added_tokens_decoder().values()
         return cls(
             library,
             threads,
             is_byte_level="ByteLevel" in repr(library.decoder),
             special_texts=tuple(token.content for token in added if token.special),
+            prefix_ids=prefix_ids,
             _plain=_Lazy(lambda: _plain_twin(library.to_str())),
         )
 
@@ -140,6 +142,22 @@ def _plain_twin(tokenizer_json: str) -> LibraryTokenizer:
     library = _load(tokenizer_json)
     library.encode_special_tokens = True
     return library
+
+
+def _load_whole(tokenizer_json: str) -> tuple[LibraryTokenizer, tuple[int, ...]]:
+    library = _load(tokenizer_json)
+    return library, _prefix_ids(library)
+
+
+def _prefix_ids(library: LibraryTokenizer) -> tuple[int, ...]:
+    """What comes before any text: most put one token there, or none. What they put after it would
+    be an end, which a prompt has not reached."""
+    plain, whole = (
+        library.encode("a", add_special_tokens=special).ids for special in (False, True)
+    )
+    starts = range(len(whole) - len(plain) + 1)
+    found = next((at for at in starts if whole[at : at + len(plain)] == plain), 0)
+    return tuple(whole[:found])
 
 
 def _load(tokenizer_json: str) -> LibraryTokenizer:

@@ -35,6 +35,34 @@ async def test_the_official_client_gets_whole_answers_and_streams(running: Runni
     assert models == [model.id] == ["tiny"]
 
 
+async def test_the_official_client_gets_completions_of_prompts_of_every_kind(
+    running: RunningGateway,
+) -> None:
+    await running.register()
+
+    async with client_of(running) as client:
+        for prompt in ("hi", ["hi", "there"], [1, 2, 3], [[1, 2], [3]]):
+            whole = await client.completions.create(model="tiny", prompt=prompt, logprobs=1)
+            stream = await client.completions.create(
+                model="tiny",
+                prompt=prompt,
+                stream=True,
+                logprobs=1,
+                stream_options={"include_usage": True},
+            )
+            chunks = [chunk async for chunk in stream]
+
+            choices = [choice for chunk in chunks for choice in chunk.choices]
+            for index, choice in enumerate(whole.choices):
+                mine = [part for part in choices if part.index == index]
+                assert "".join(part.text for part in mine) == choice.text == "Hello, wörld!"
+                assert mine[-1].finish_reason == choice.finish_reason == "stop"
+                tokens = [t for part in mine if part.logprobs for t in part.logprobs.tokens or ()]
+                assert choice.logprobs is not None and tokens == choice.logprobs.tokens
+            assert whole.object == chunks[0].object == "text_completion"
+            assert whole.usage is not None and chunks[-1].usage == whole.usage
+
+
 async def test_the_official_client_raises_its_own_classes(running: RunningGateway) -> None:
     await running.register()
     async with client_of(running, "hs-wrong") as stranger:

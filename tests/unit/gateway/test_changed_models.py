@@ -63,7 +63,7 @@ async def test_a_small_kv_cache_shortens_the_context() -> None:
 
         assert fits.status_code == 200
         assert too_long.json()["error"]["code"] == "context_length_exceeded"
-        assert "context is 31 tokens" in too_long.json()["error"]["message"]
+        assert "maximum context length is 31 tokens" in too_long.json()["error"]["message"]
 
 
 async def test_a_kv_cache_that_holds_nothing_is_told_before_anything_starts() -> None:

@@ -78,6 +78,10 @@ class GatewayWorld:
         body = {"model": "tiny", "messages": [{"role": "user", "content": text}], **parameters}
         return await self.client.post("/v1/chat/completions", json=body)
 
+    async def complete(self, prompt: Any = "hi", **parameters: Any) -> httpx.Response:
+        body = {"model": "tiny", "prompt": prompt, **parameters}
+        return await self.client.post("/v1/completions", json=body)
+
     async def warm_route(self, *endpoint_ids: str) -> None:
         routes = tuple(Route(endpoint_id=e, epoch=1, max_slots=4) for e in endpoint_ids)
         message = RoutesPublished(leader_epoch=1, routes={"model-tiny": routes})

@@ -57,6 +57,15 @@ async def test_one_tenants_open_requests_leave_room_for_others() -> None:
         assert text_of(await world.chat())
 
 
+async def test_each_prompt_of_a_completion_counts_as_a_request() -> None:
+    async with two_tenants(Limits(max_open_requests=6, num_template_processes=1)) as world:
+        too_many = await world.complete(["a", "b", "c", "d"])
+        enough = [await world.complete(["a", "b", "c"]) for _ in range(3)]
+
+        assert (too_many.status_code, too_many.json()["error"]["code"]) == (429, "tenant_limit")
+        assert [response.status_code for response in enough] == [200] * 3
+
+
 async def test_one_tenants_bodies_leave_memory_for_others() -> None:
     limits = Limits(max_waiting_bytes=4_000, num_template_processes=1)
     async with two_tenants(limits) as world:

@@ -161,6 +161,7 @@ async def test_a_prompt_longer_than_the_context_is_told_both_numbers() -> None:
         message = response.json()["error"]["message"]
         assert "4096" in message
         assert "5019" in message
+        assert message.startswith("This model's maximum context length is 4096 tokens.")
 
 
 async def test_the_models_own_setting_lowers_the_context() -> None:

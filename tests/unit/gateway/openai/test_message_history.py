@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.openai.protocol import Message
+from services.gateway.openai.requests.chat_request import Message
 
 
 def test_the_official_clients_assistant_message_is_accepted_as_history() -> None:

@@ -1,12 +1,12 @@
 """What the requests of both completion APIs have in common."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.gateway.errors import InvalidRequest
-from services.gateway.openai.parameters import check_parameters
-from services.gateway.openai.samplingfields import SamplingFields
+from services.gateway.openai.requests.parameters import check_parameters
+from services.gateway.openai.requests.sampling_fields import SamplingFields
 from services.gateway.text.validity import Text
 
 _MAX_STOPS = 4
@@ -25,12 +25,20 @@ class StreamOptions(BaseModel):
 class GenerationRequest(SamplingFields):
     """Parameters beyond its fields: see `parameters.py`."""
 
+    prompt_param: ClassVar[str]  # the one that the prompt is made of
+    default_tokens: ClassVar[int | None] = None  # of the answer; None: as the context allows
+
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     model: Text = Field(min_length=1, max_length=256)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=_MAX_STOPS)] | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to each token; None: no log-probabilities at all."""
+        raise NotImplementedError
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.gateway.openai.generation_request import GenerationRequest, invalid
+from services.gateway.openai.requests.generation_request import GenerationRequest, invalid
 from services.gateway.text.chat_template import ChatMessage
 from services.gateway.text.validity import Text
 
@@ -51,6 +51,8 @@ class Message(_Part):
 
 
 class ChatRequest(GenerationRequest):
+    prompt_param = "messages"
+
     messages: list[Message] = Field(min_length=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)

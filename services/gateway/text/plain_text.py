@@ -1,0 +1,14 @@
+"""Tokenizes a prompt that is plain text, as it is: without a chat template."""
+
+from services.gateway.text.text_models import TextModel
+
+
+async def tokenize_text(
+    model: TextModel, text: str, tenant: str, *, has_special_tokens: bool
+) -> tuple[int, ...]:
+    """Special tokens in the text are what they are: the client owns all of the prompt.
+
+    Raises TokenizerFailed, NotServed.
+    """
+    prefix = model.tokenizer.prefix_ids if has_special_tokens else ()
+    return prefix + await model.tokenizer.encode(text, None, tenant)
