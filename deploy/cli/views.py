@@ -68,8 +68,16 @@ class Node(_View):
     nic_bytes_per_s: int
     cache_capacity_bytes: int
     cache_used_bytes: int
+    agent_invalid: str | None = None
+    fetcher_invalid: str | None = None
     devices: tuple[Device, ...]
     workers: tuple[Worker, ...]
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What is wrong with its heartbeats."""
+        said = {"agent": self.agent_invalid, "fetcher": self.fetcher_invalid}
+        return tuple(f"{who}'s {words}" for who, words in said.items() if words is not None)
 
 
 class ColdStart(_View):

@@ -35,6 +35,7 @@ from services.scheduler.intake.imports import Imports
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.loop import RoundLoop
@@ -63,7 +64,6 @@ class Controller:
     retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
     _subscriptions: list[Subscription] = field(default_factory=list)
-    _invalid_nodes: set[str] = field(default_factory=set)
 
     @property
     def is_listening(self) -> bool:
@@ -93,8 +93,14 @@ class Controller:
                 REQUEST_SUBMIT, None, submissions.submit, concurrency=SUBMIT_CONCURRENCY
             ),
             await subscribe(REQUEST_CANCEL, None, submissions.cancel),
-            await subscribe(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
-            await subscribe(NODE_FETCHER_HEARTBEAT, None, self._hear_fetcher),
+            await subscribe(
+                *(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
+                on_malformed=self._hear_malformed_agent,
+            ),
+            await subscribe(
+                *(NODE_FETCHER_HEARTBEAT, None, self._hear_fetcher),
+                on_malformed=self._hear_malformed_fetcher,
+            ),
             await subscribe(GATEWAY_HEARTBEAT, None, self._hear_gateway),
             await subscribe(REQUESTS_ENDED, None, self._hear_ends),
             await subscribe(IMPORT_PROGRESS, None, self._hear_import),
@@ -102,25 +108,18 @@ class Controller:
         ]
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:
-        is_valid = self._is_valid(message)
-        if is_valid and self.log.accept_agent(message, self.clock.monotonic_s()):
+        if self.log.accept_agent(message, self.clock.monotonic_s()):
             self._wake_for_node(message.node_id)
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
-        is_valid = self._is_valid(message)
-        if is_valid and self.log.accept_fetcher(message, self.clock.monotonic_s()):
+        if self.log.accept_fetcher(message, self.clock.monotonic_s()):
             self._wake_for_node(message.node_id)
 
-    def _is_valid(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
-        """A node that says what rows cannot hold counts as silent; nobody else notices."""
-        invalid = invalid_field(message)
-        if invalid is None:
-            self._invalid_nodes.discard(message.node_id)
-            return True
-        if message.node_id not in self._invalid_nodes:
-            self._invalid_nodes.add(message.node_id)
-            logger.error("node %s is invalid: its heartbeat's %s", message.node_id, invalid)
-        return False
+    def _hear_malformed_agent(self, node_id: str, complaint: str) -> None:
+        self.log.invalid.note(NodeProcess(node_id, "agent"), complaint)
+
+    def _hear_malformed_fetcher(self, node_id: str, complaint: str) -> None:
+        self.log.invalid.note(NodeProcess(node_id, "fetcher"), complaint)
 
     def _wake_for_node(self, node_id: str) -> None:
         self.changes.nodes.add(node_id)
@@ -135,7 +134,10 @@ class Controller:
         self.wake.set()
 
     async def _hear_import(self, message: ImportProgressed) -> None:
-        if self.imports.hear(message):
+        invalid = invalid_field(message)
+        if invalid is not None:
+            logger.error("a report of import %s is dropped: %s", message.import_id, invalid)
+        elif self.imports.hear(message):
             self._import_wake.set()
 
     async def _hear_models(self, message: ModelsChanged) -> None:

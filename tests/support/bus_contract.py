@@ -95,6 +95,26 @@ class BusContract:
         with pytest.raises(BusNoResponders):
             await publisher.request(ENDPOINT_GENERATE, "ep-none", generate(1), timeout_s=5)
 
+    async def test_a_malformed_message_is_told_with_its_id_and_field_and_the_next_ones_arrive(
+        self, publisher: Bus, listener: Bus
+    ) -> None:
+        told, handled = list[tuple[str, str]](), list[int]()
+
+        async def handle(message: TokensGenerated) -> None:
+            handled.append(message.start_index)
+
+        subscription = await listener.subscribe(
+            REQUEST_TOKENS, None, handle, on_malformed=lambda id_, words: told.append((id_, words))
+        )
+        wrong = TokensGenerated.model_construct(**{**dict(tokens(0)), "start_index": -1})
+        await publisher.publish(REQUEST_TOKENS, "req-1", wrong)
+        await publisher.publish(REQUEST_TOKENS, "req-1", tokens(1))
+
+        await eventually(lambda: handled == [1])
+        ((id_, words),) = told
+        assert id_ == "req-1" and words.startswith("start_index: ")
+        await subscription.unsubscribe()
+
     async def test_a_handler_that_raises_leaves_the_requester_to_its_timeout(
         self, publisher: Bus, listener: Bus
     ) -> None:

@@ -39,7 +39,11 @@ def nodes(context: typer.Context, as_json: JsonOption = False) -> None:
     held = ("DEVICES", "MEMORY HELD", "NETWORK", "CACHED", "WORKERS", "STANDBYS")
     headings = ("NODE", "HEARD", *held)
     now = datetime.now(UTC)
-    terminal.show(listing(headings, [_row(node, now) for node in reply.view(list[Node])]))
+    found = reply.view(list[Node])
+    terminal.show(listing(headings, [_row(node, now) for node in found]))
+    for node in found:
+        for complaint in node.complaints:
+            terminal.show(f"{node.id} is invalid and counts as silent: its {complaint}")
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
@@ -61,7 +65,7 @@ def _row(node: Node, now: datetime) -> tuple[str, ...]:
     network = f"{size(node.nic_bytes_per_s)}/s" if node.nic_bytes_per_s else "unlimited"
     return (
         node.id,
-        age(oldest, now),
+        "invalid" if node.complaints else age(oldest, now),
         _count(device.kind for device in node.devices),
         _of(_reserved([node]), _memory([node])),
         network,

@@ -6,15 +6,15 @@ possible at any time, so whoever needs an effect repeats or reconciles; nothing 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from libs.common.bus.handling import Handler, M, OnMalformed, concrete, decode, encode, run_handler
 from libs.common.bus.messages import Message
 from libs.common.bus.subjects import Service, Subject
 from libs.common.bus.subscription import NatsSubscription, as_bus_error
@@ -29,9 +29,6 @@ from libs.common.observability import telemetry
 from libs.common.settings import BusSettings
 
 logger = logging.getLogger(__name__)
-
-M = TypeVar("M", bound=Message)
-Handler = Callable[[M], Awaitable[Message | None]]
 
 CONNECT_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
@@ -61,9 +58,17 @@ class Bus(Protocol):
         """The reply, of the row's reply class. Raises BusTimeout, BusNoResponders, BusError."""
 
     async def subscribe(
-        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+        self,
+        subject: Subject,
+        token: str | None,
+        handler: Handler[M],
+        *,
+        concurrency: int = 1,
+        on_malformed: OnMalformed | None = None,
     ) -> Subscription:
         """Call `handler` for each message; token None listens to every id.
+
+        A message that its class refuses is logged, or told to `on_malformed`.
 
         With concurrency 1 messages are handled in order of arrival. What the handler returns is
         the reply on rows that have one. A handler that raises is logged and answers nothing.
@@ -71,35 +76,6 @@ class Bus(Protocol):
         """
 
     async def close(self) -> None: ...
-
-
-def encode(message: Message) -> bytes:
-    return message.model_dump_json(exclude_defaults=False).encode()
-
-
-def decode(cls: type[M], data: bytes) -> M:
-    return cls.model_validate_json(data)
-
-
-def concrete(subject: Subject, token: str | None) -> str:
-    return subject.wildcard if token is None and "{}" in subject.pattern else subject.of(token)
-
-
-async def run_handler(
-    subject: Subject, handler: Handler[M], data: bytes, headers: dict[str, str] | None
-) -> Message | None:
-    """Decode, restore the trace context, call; a bad message or handler is logged, not raised."""
-    try:
-        message = decode(cast("type[M]", subject.message), data)
-    except ValidationError as exc:
-        logger.error("dropped a malformed message on %s: %s", subject.pattern, exc.errors()[:3])
-        return None
-    with telemetry.remote_context(headers):
-        try:
-            return await handler(message)
-        except Exception:
-            logger.exception("the handler of %s failed", subject.pattern)
-            return None
 
 
 class NatsBus:
@@ -187,13 +163,23 @@ class NatsBus:
             raise BusError(name, f"malformed reply: {exc.errors()[:3]}") from exc
 
     async def subscribe(
-        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+        self,
+        subject: Subject,
+        token: str | None,
+        handler: Handler[M],
+        *,
+        concurrency: int = 1,
+        on_malformed: OnMalformed | None = None,
     ) -> NatsSubscription:
         limit = asyncio.Semaphore(concurrency)
 
         async def handle(msg: Msg) -> None:
             try:
-                reply = await run_handler(subject, handler, msg.data, msg.headers)
+                reply = await run_handler(
+                    *(subject, handler, msg.data, msg.headers),
+                    name=msg.subject,
+                    on_malformed=on_malformed,
+                )
                 if reply is not None and msg.reply:
                     await self._send(msg.reply, encode(reply))
             except BusError as exc:

@@ -42,6 +42,11 @@ class Subject:
             raise ValueError(f"{token!r} cannot be one token of a subject")
         return f"{PREFIX}.{self.pattern}".replace("{}", token or "")
 
+    def token_of(self, name: str) -> str:
+        """The id in a concrete subject of this row."""
+        before, _, after = f"{PREFIX}.{self.pattern}".partition("{}")
+        return name.removeprefix(before).removesuffix(after)
+
     @property
     def wildcard(self) -> str:
         return f"{PREFIX}.{self.pattern}".replace("{}", "*")

@@ -119,6 +119,9 @@ class NodeRow(Base):
     cache_capacity_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # now
     cache_max_bytes: Mapped[int | None]  # once others have left its file system; None: not said
     cache_used_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    # What is wrong with its heartbeats; None once they are valid again.
+    agent_invalid: Mapped[str | None]
+    fetcher_invalid: Mapped[str | None]
 
 
 class GpuRow(Base):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from libs.common.bus.bus import Handler, M, concrete, decode, encode, run_handler
+from libs.common.bus.handling import Handler, M, OnMalformed, concrete, decode, encode, run_handler
 from libs.common.bus.messages import ImportModel, Message
 from libs.common.bus.subjects import Subject
 from libs.common.errors import BusError, BusNoResponders, BusPayloadTooLarge, BusTimeout
@@ -40,6 +40,7 @@ class FakeClock:
 
 @dataclass(frozen=True)
 class _Delivery:
+    name: str
     data: bytes
     headers: dict[str, str]
     reply: "asyncio.Future[bytes] | None"
@@ -130,7 +131,7 @@ class MemoryBus:
         self._broker.published.append((name, message))
         if self._broker.is_down or self._broker.lose(name, message):
             return 1  # lost on the way: nobody knows, a request times out
-        return self._broker.route(name, _Delivery(data, telemetry.outgoing_headers(), reply))
+        return self._broker.route(name, _Delivery(name, data, telemetry.outgoing_headers(), reply))
 
     async def request(
         self, subject: Subject, token: str | None, message: Message, *, timeout_s: float
@@ -147,10 +148,20 @@ class MemoryBus:
             raise BusTimeout(name, timeout_s) from exc
 
     async def subscribe(
-        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+        self,
+        subject: Subject,
+        token: str | None,
+        handler: Handler[M],
+        *,
+        concurrency: int = 1,
+        on_malformed: OnMalformed | None = None,
     ) -> MemorySubscription:
         async def handle(delivery: _Delivery) -> None:
-            reply = await run_handler(subject, handler, delivery.data, delivery.headers)
+            reply = await run_handler(
+                *(subject, handler, delivery.data, delivery.headers),
+                name=delivery.name,
+                on_malformed=on_malformed,
+            )
             if reply is not None and delivery.reply and not delivery.reply.done():
                 delivery.reply.set_result(encode(reply))
 

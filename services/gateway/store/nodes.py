@@ -45,6 +45,9 @@ class NodeView:
     measured_bytes_per_s: float | None
     cache_capacity_bytes: int
     cache_used_bytes: int
+    # What is wrong with its heartbeats; it counts as silent then. None: nothing.
+    agent_invalid: str | None
+    fetcher_invalid: str | None
     num_cached_units: int
     devices: tuple[DeviceView, ...]
     workers: tuple[WorkerView, ...]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, GatewayHeartbeat
+from services.scheduler.observation.invalid_nodes import InvalidNodes
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.liveness import agent_of, fetcher_of, gateway_of
 from services.scheduler.policy.observed import H, Heard, Observed
@@ -52,6 +53,7 @@ class HeartbeatLog:
     agents: NodeHeartbeats[AgentHeartbeat] = field(default_factory=NodeHeartbeats)
     fetchers: NodeHeartbeats[FetcherHeartbeat] = field(default_factory=NodeHeartbeats)
     gateways: dict[str, GatewayHeartbeat] = field(default_factory=dict)
+    invalid: InvalidNodes = field(default_factory=InvalidNodes)
 
     def snapshot(self) -> Observed:
         """For one round: heartbeats that arrive meanwhile belong to the next."""
@@ -60,10 +62,13 @@ class HeartbeatLog:
             self.agents.snapshot(),
             self.fetchers.snapshot(),
             dict(self.gateways),
+            self.invalid.snapshot(),
         )
 
     def accept_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> bool:
-        """Whether it says anything that a decision could depend on."""
+        """Whether it says anything that a decision could depend on; an invalid one does not."""
+        if not self.invalid.admits(heartbeat):
+            return False
         before = self.agents.of(heartbeat.node_id)
         if not self.agents.accept(heartbeat, now_s):
             return False
@@ -71,7 +76,9 @@ class HeartbeatLog:
         return before is None or _agent_facts(before.heartbeat) != _agent_facts(heartbeat)
 
     def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
-        """Whether it says anything that a decision could depend on."""
+        """Whether it says anything that a decision could depend on; an invalid one does not."""
+        if not self.invalid.admits(heartbeat):
+            return False
         before = self.fetchers.of(heartbeat.node_id)
         if not self.fetchers.accept(heartbeat, now_s):
             return False

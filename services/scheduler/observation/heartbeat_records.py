@@ -19,8 +19,8 @@ from libs.common.records.database import is_conflict, is_unavailability
 from services.scheduler.policy.cluster import Device, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import gateway_of
-from services.scheduler.policy.observed import H, Heard, Observed
-from services.scheduler.store import nodes
+from services.scheduler.policy.observed import H, Heard, NodeProcess, Observed
+from services.scheduler.store import heartbeats, nodes
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class HeartbeatRecords:
     _devices: dict[str, tuple[DeviceObserved, ...]] = field(default_factory=dict)
     _engines: dict[str, tuple[EngineObserved, ...]] = field(default_factory=dict)
     _cached: dict[str, frozenset[str]] = field(default_factory=dict)
+    _invalid: Mapping[NodeProcess, str] = field(default_factory=dict)
     _gateways_at_s: float = -inf
 
     async def write(
@@ -112,6 +113,7 @@ class HeartbeatRecords:
                     [beat for beat in fetchers if beat.node_id == node_id],
                 )
                 recorded.merge(tried or Recorded())
+        await self._write_invalid(session, observed, recorded)
         await self._write_gateways(session, observed, now_s)
         return recorded
 
@@ -147,7 +149,8 @@ class HeartbeatRecords:
     async def _created(
         self, session: AsyncSession, observed: Observed, records: Mapping[str, NodeRecord]
     ) -> dict[str, NodeRecord]:
-        new = (observed.agents.keys() | observed.fetchers.keys()) - records.keys()
+        invalid = {process.node_id for process in observed.invalid}
+        new = (observed.agents.keys() | observed.fetchers.keys() | invalid) - records.keys()
         if not new:
             return {}
         await nodes.create(session, new)
@@ -161,10 +164,10 @@ class HeartbeatRecords:
         agents: Sequence[AgentHeartbeat],
         fetchers: Sequence[FetcherHeartbeat],
     ) -> None:
-        await nodes.record_agents(session, agents)
+        await heartbeats.record_agents(session, agents)
         for agent in agents:
             await self._agent_facts(session, recorded, known[agent.node_id], agent)
-        await nodes.record_fetchers(session, fetchers)
+        await heartbeats.record_fetchers(session, fetchers)
         for fetcher in fetchers:
             await self._cached_units(session, recorded, fetcher)
 
@@ -218,6 +221,15 @@ class HeartbeatRecords:
             session, node_id, gone=written - cached, new=cached - written
         )
         recorded.after_commit.append(lambda: self._cached.update({node_id: cached}))
+
+    async def _write_invalid(
+        self, session: AsyncSession, observed: Observed, recorded: Recorded
+    ) -> None:
+        """After what was heard before, which takes the mark away."""
+        invalid = observed.invalid
+        new = {who: words for who, words in invalid.items() if self._invalid.get(who) != words}
+        await heartbeats.record_invalid(session, new)
+        recorded.after_commit.append(lambda: setattr(self, "_invalid", invalid))
 
     async def _write_gateways(
         self, session: AsyncSession, observed: Observed, now_s: float

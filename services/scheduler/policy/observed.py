@@ -5,7 +5,7 @@ Times are monotonic seconds of the leader.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from libs.common.bus.messages import (
     AgentHeartbeat,
@@ -27,6 +27,19 @@ class Heard(Generic[H]):
 
 
 @dataclass(frozen=True)
+class NodeProcess:
+    """One of the two that speak for a node."""
+
+    node_id: str
+    kind: Literal["agent", "fetcher"]
+
+    @classmethod
+    def of(cls, heartbeat: AgentHeartbeat | FetcherHeartbeat) -> "NodeProcess":
+        is_agent = isinstance(heartbeat, AgentHeartbeat)
+        return cls(heartbeat.node_id, "agent" if is_agent else "fetcher")
+
+
+@dataclass(frozen=True)
 class Observed:
     """By node, and by gateway. Nobody changes the mappings once they are here."""
 
@@ -34,6 +47,7 @@ class Observed:
     agents: Mapping[str, Heard[AgentHeartbeat]] = field(default_factory=dict)
     fetchers: Mapping[str, Heard[FetcherHeartbeat]] = field(default_factory=dict)
     gateways: Mapping[str, GatewayHeartbeat] = field(default_factory=dict)
+    invalid: Mapping[NodeProcess, str] = field(default_factory=dict)  # what is wrong, in words
 
     def knows_all_nodes(self, acquaintance_s: float) -> bool:
         """Whether every node that lives has had the time to be heard; before, what they have

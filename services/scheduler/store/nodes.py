@@ -1,17 +1,15 @@
 """Rows of `nodes`, `gpus`, `host_cache` and `gateways`: whoever sends heartbeats."""
 
-from collections.abc import Collection, Sequence
-from typing import Any, cast
+from collections.abc import Collection
+from typing import cast
 
-from sqlalchemy import Table, and_, bindparam, delete, func, literal, select, update
+from sqlalchemy import Table, and_, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import (
-    AgentHeartbeat,
     DeviceObserved,
     EngineObserved,
-    FetcherHeartbeat,
 )
 from libs.common.engines import PRIORS
 from libs.common.records.tables import (
@@ -48,61 +46,6 @@ async def create(session: AsyncSession, node_ids: Collection[str]) -> None:
     if node_ids:
         values = [{"id": node_id} for node_id in sorted(node_ids)]
         await session.execute(insert(NodeRow).values(values).on_conflict_do_nothing())
-
-
-async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbeat]) -> None:
-    values = {
-        "agent_boot_id": bindparam("boot"),
-        "agent_accepted_version": bindparam("accepted"),
-        "agent_heard_at": func.now(),
-        "num_standbys": bindparam("standbys"),
-    }
-    rows = [
-        {
-            "node": item.node_id,
-            "boot": item.boot_id,
-            "accepted": item.accepted_version,
-            "standbys": item.num_standbys,
-        }
-        for item in heartbeats
-    ]
-    await _update_many(session, values, rows)
-
-
-async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHeartbeat]) -> None:
-    values = {
-        "fetcher_boot_id": bindparam("boot"),
-        "fetcher_accepted_version": bindparam("accepted"),
-        "fetcher_heard_at": func.now(),
-        "nic_bytes_per_s": bindparam("nic"),
-        "measured_bytes_per_s": bindparam("measured"),
-        "cache_capacity_bytes": bindparam("capacity"),
-        "cache_max_bytes": bindparam("largest"),
-        "cache_used_bytes": bindparam("used"),
-    }
-    rows = [
-        {
-            "node": item.node_id,
-            "boot": item.boot_id,
-            "accepted": item.accepted_version,
-            "nic": item.nic_bytes_per_s,
-            "measured": item.measured_bytes_per_s,
-            "capacity": item.cache_capacity_bytes,
-            "largest": item.cache_max_bytes,
-            "used": item.cache_used_bytes,
-        }
-        for item in heartbeats
-    ]
-    await _update_many(session, values, rows)
-
-
-async def _update_many(
-    session: AsyncSession, values: dict[str, Any], rows: Sequence[dict[str, Any]]
-) -> None:
-    """One statement, executed for all rows in one round trip."""
-    if rows:
-        statement = update(_NODES).where(_NODES.c.id == bindparam("node")).values(values)
-        await (await session.connection()).execute(statement, rows)
 
 
 async def record_devices(

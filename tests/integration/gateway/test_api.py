@@ -156,6 +156,7 @@ async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: Running
     node = (await client.get("/api/v1/nodes")).json()[0]
     device = node["devices"][0]
     assert node["num_standbys"] == 2
+    assert (node["agent_invalid"], node["fetcher_invalid"]) == ("workers.pid", None)
     assert (device["memory_bytes"], device["reserved_bytes"], device["free_bytes"]) == (100, 30, 70)
     assert [worker["id"] for worker in node["workers"]] == ["worker-1"]
 
@@ -170,7 +171,7 @@ async def test_what_happened_can_be_seen_by_its_own_tenant_only(running: Running
 async def _write_history(running: RunningGateway, model_id: str, tenant: str) -> None:
     now = func.now()
     rows: list[tuple[Any, dict[str, Any]]] = [
-        (NodeRow, {"id": "node-1", "num_standbys": 2}),
+        (NodeRow, {"id": "node-1", "num_standbys": 2, "agent_invalid": "workers.pid"}),
         (GpuRow, {"node_id": "node-1", "index": 0, "kind": "cpu", "memory_bytes": 100, "cores": 1}),
         (
             EndpointRow,

@@ -29,6 +29,15 @@ def test_nodes_say_what_they_hold() -> None:
     assert "500.0 MB of 2.0 GB" in row and "50.0 MB/s" in row and "269.0 MB of 1.0 GB" in row
 
 
+def test_a_node_whose_heartbeats_are_invalid_says_what_is_wrong() -> None:
+    invalid = NODE | {"agent_invalid": "workers.address is no address"}
+    result = run("nodes", Server({"GET /api/v1/nodes": [[invalid]]}))
+
+    _, row, words = result.stdout.splitlines()
+    assert row.split()[1] == "invalid"
+    assert words.startswith("node-0 is invalid") and "agent's workers.address" in words
+
+
 @pytest.mark.parametrize(
     ("readiness", "exit_code"),
     [

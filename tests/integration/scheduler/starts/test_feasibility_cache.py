@@ -14,7 +14,7 @@ from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.rounds.summary_cache import SummaryCache
-from services.scheduler.store import models, nodes
+from services.scheduler.store import heartbeats, models, nodes
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.integration.servers import TestDatabase
 
@@ -54,8 +54,8 @@ class Intake:
         self.log.accept_fetcher(fetcher, self.clock.monotonic_s())
         async with self.world.database.transaction() as session:
             await nodes.create(session, [node_id])
-            await nodes.record_agents(session, [agent])
-            await nodes.record_fetchers(session, [fetcher])
+            await heartbeats.record_agents(session, [agent])
+            await heartbeats.record_fetchers(session, [fetcher])
             await nodes.record_devices(session, node_id, offered)
 
     async def ask(self, model_id: str) -> Feasibility:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from libs.common.bus.bus import Handler, M
+from libs.common.bus.handling import Handler, M, OnMalformed
 from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
@@ -50,7 +50,13 @@ class RefusingBus(MemoryBus):
         self.num_allowed = num_allowed
 
     async def subscribe(
-        self, subject: Subject, token: str | None, handler: Handler[M], *, concurrency: int = 1
+        self,
+        subject: Subject,
+        token: str | None,
+        handler: Handler[M],
+        *,
+        concurrency: int = 1,
+        on_malformed: OnMalformed | None = None,
     ) -> MemorySubscription:
         if self.num_allowed == 0:
             raise BusError(subject.of(token), "connection closed")

@@ -1,0 +1,45 @@
+"""Which processes of nodes say what cannot be taken in. For everybody else they are silent.
+
+A leader that has just begun knows of none; the rows keep what an earlier one wrote until the
+process says something valid.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
+from libs.common.ids import is_id
+from services.scheduler.observation.heartbeat_limits import invalid_field
+from services.scheduler.policy.observed import NodeProcess
+from services.scheduler.store.text import storable
+
+logger = logging.getLogger(__name__)
+
+MAX_COMPLAINT_CHARACTERS = 200
+
+
+@dataclass
+class InvalidNodes:
+    _complaints: dict[NodeProcess, str] = field(default_factory=dict)
+
+    def admits(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
+        """Whether everything in it is within its limits; it is remembered if not."""
+        process = NodeProcess.of(message)
+        complaint = invalid_field(message)
+        if complaint is None:
+            self._complaints.pop(process, None)
+            return True
+        self.note(process, complaint)
+        return False
+
+    def note(self, process: NodeProcess, complaint: str) -> None:
+        """Also of a message that could not be read at all."""
+        complaint = storable(complaint)[:MAX_COMPLAINT_CHARACTERS]
+        if not is_id(process.node_id):
+            return
+        if process not in self._complaints:
+            logger.error("%s of node %s is invalid: %s", process.kind, process.node_id, complaint)
+        self._complaints[process] = complaint
+
+    def snapshot(self) -> dict[NodeProcess, str]:
+        return dict(self._complaints)

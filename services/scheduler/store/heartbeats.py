@@ -1,0 +1,81 @@
+"""What heartbeats say of a node itself, in its row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Table, bindparam, func, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
+from libs.common.records.tables import NodeRow
+from services.scheduler.policy.observed import NodeProcess
+
+_NODES = cast(Table, NodeRow.__table__)
+
+
+async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbeat]) -> None:
+    values: dict[str, Any] = {
+        "agent_boot_id": bindparam("boot"),
+        "agent_accepted_version": bindparam("accepted"),
+        "agent_heard_at": func.now(),
+        "num_standbys": bindparam("standbys"),
+        "agent_invalid": None,
+    }
+    rows = [
+        {
+            "node": item.node_id,
+            "boot": item.boot_id,
+            "accepted": item.accepted_version,
+            "standbys": item.num_standbys,
+        }
+        for item in heartbeats
+    ]
+    await _update_many(session, values, rows)
+
+
+async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHeartbeat]) -> None:
+    values: dict[str, Any] = {
+        "fetcher_boot_id": bindparam("boot"),
+        "fetcher_accepted_version": bindparam("accepted"),
+        "fetcher_heard_at": func.now(),
+        "nic_bytes_per_s": bindparam("nic"),
+        "measured_bytes_per_s": bindparam("measured"),
+        "cache_capacity_bytes": bindparam("capacity"),
+        "cache_max_bytes": bindparam("largest"),
+        "cache_used_bytes": bindparam("used"),
+        "fetcher_invalid": None,
+    }
+    rows = [
+        {
+            "node": item.node_id,
+            "boot": item.boot_id,
+            "accepted": item.accepted_version,
+            "nic": item.nic_bytes_per_s,
+            "measured": item.measured_bytes_per_s,
+            "capacity": item.cache_capacity_bytes,
+            "largest": item.cache_max_bytes,
+            "used": item.cache_used_bytes,
+        }
+        for item in heartbeats
+    ]
+    await _update_many(session, values, rows)
+
+
+async def record_invalid(session: AsyncSession, complaints: Mapping[NodeProcess, str]) -> None:
+    """What is wrong with what they say; it stays until they are recorded again."""
+    for kind, column in (("agent", "agent_invalid"), ("fetcher", "fetcher_invalid")):
+        rows = [
+            {"node": process.node_id, "complaint": complaint}
+            for process, complaint in complaints.items()
+            if process.kind == kind
+        ]
+        await _update_many(session, {column: bindparam("complaint")}, rows)
+
+
+async def _update_many(
+    session: AsyncSession, values: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> None:
+    """One statement, executed for all rows in one round trip."""
+    if rows:
+        statement = update(_NODES).where(_NODES.c.id == bindparam("node")).values(values)
+        await (await session.connection()).execute(statement, rows)
