@@ -78,6 +78,11 @@ _SENTENCES: Mapping[CauseKind, tuple[str, ...]] = {
     ),
     CauseKind.ENGINE_FAILED: ("{detail}", "the engine failed"),
     CauseKind.DEVICE_FAILED: ("{detail}", "its device failed"),
+    CauseKind.RESERVATION_TOO_SMALL: (
+        "{reserved_bytes} bytes of the GPU were reserved for it, which is too little: weights, KV "
+        "cache and the driver's context take {needed_bytes}",
+        "too little of its GPU was reserved for it",
+    ),
     CauseKind.DATA_PORT_REFUSED: ("{detail}", "there is no data port for it"),
     CauseKind.NEIGHBOUR_LOST: (
         "stage {own_stage} lost its neighbour stage {stage}: {detail}",

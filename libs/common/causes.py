@@ -61,6 +61,7 @@ class CauseKind(StrEnum):
     # Seen by the worker process.
     ENGINE_FAILED = "engine_failed"  # detail
     DEVICE_FAILED = "device_failed"  # detail
+    RESERVATION_TOO_SMALL = "reservation_too_small"  # reserved_bytes, needed_bytes
     DATA_PORT_REFUSED = "data_port_refused"  # detail
     NEIGHBOUR_LOST = "neighbour_lost"  # own_stage, stage (the lost one), detail
     NEIGHBOUR_STALLED = "neighbour_stalled"  # seconds: the next stage took nothing
@@ -175,6 +176,7 @@ FAULTS: Mapping[CauseKind, Fault] = {
     CauseKind.AGENT_FAILED: Fault.BUG,
     CauseKind.ENGINE_FAILED: Fault.MODEL,
     CauseKind.DEVICE_FAILED: Fault.NODE,
+    CauseKind.RESERVATION_TOO_SMALL: Fault.BUG,
     CauseKind.DATA_PORT_REFUSED: Fault.NODE,
     CauseKind.NEIGHBOUR_LOST: Fault.NETWORK,
     CauseKind.NEIGHBOUR_STALLED: Fault.NETWORK,

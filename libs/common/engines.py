@@ -10,6 +10,8 @@ from typing import Final
 from libs.common.states import EngineKind
 
 CONTEXT_BYTES: Final = 2**29  # of a GPU: the driver's context and loaded kernels
+# Of a GPU: no process takes less, whatever was measured.
+LEAST_WORKER_BYTES: Final = CONTEXT_BYTES + 64 * 2**20
 WORKING_BYTES: Final = 2 * 2**30  # of a GPU: activations, workspaces and captured graphs
 
 

@@ -9,6 +9,7 @@ WorkerError
 │   └── DeviceUnsuitable     it cannot compute what it shall
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
 ├── DriverLacks          there is no CUDA driver here, or it lacks a function
+├── ReservationTooSmall  what the plan reserved of a GPU does not suffice for its own parts
 ├── RequestRefused       a request that an engine can never serve; `reason` is for people
 └── WeightsUnavailable   the weights did not become readable before the deadline, or never will
     ├── WeightsNotDelivered  their fetcher does not bring them, and says itself why; `detail`
@@ -54,6 +55,15 @@ class DriverError(WorkerError):
 
 class DriverLacks(WorkerError):
     pass
+
+
+class ReservationTooSmall(WorkerError):
+    def __init__(self, reserved_bytes: int, needed_bytes: int) -> None:
+        super().__init__(
+            f"{reserved_bytes} bytes of the GPU were reserved for it, which is too little: "
+            f"weights, KV cache and the driver's context take {needed_bytes}"
+        )
+        self.reserved_bytes, self.needed_bytes = reserved_bytes, needed_bytes
 
 
 class RequestRefused(WorkerError):

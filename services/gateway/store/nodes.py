@@ -91,7 +91,7 @@ async def _devices(session: AsyncSession) -> dict[str, list[DeviceView]]:
     devices: dict[str, list[DeviceView]] = defaultdict(list)
     for gpu in await session.scalars(select(GpuRow).order_by(GpuRow.node_id, GpuRow.index)):
         taken = bytes_of.get((gpu.node_id, gpu.index), 0)
-        free = gpu.memory_bytes - taken
+        free = max(0, gpu.memory_bytes - taken)  # it may be gone under its reservations
         device = view_of(DeviceView, gpu, reserved_bytes=taken, free_bytes=free)
         devices[gpu.node_id].append(device)
     return devices

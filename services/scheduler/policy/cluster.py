@@ -195,7 +195,13 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
+        """Below 0 where a device is gone, or has become smaller, under its reservations."""
         return self.memory_bytes - self.reserved_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """For weights and KV cache of one more worker; never less than none."""
+        return max(0, self.free_bytes - self.worker_bytes)
 
 
 @dataclass(frozen=True)

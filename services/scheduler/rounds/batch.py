@@ -150,10 +150,11 @@ class Batch:
         free_bytes = {(device.node_id, device.index): device.free_bytes for device in devices}
         for start in decisions:
             after_it = dict(free_bytes)
-            for stage in start.plan.stages:
-                place = (stage.node_id, stage.device_index)
+            places = [(stage.node_id, stage.device_index) for stage in start.plan.stages]
+            for place, stage in zip(places, start.plan.stages, strict=True):
                 after_it[place] = after_it.get(place, 0) - stage.device_bytes
-            if any(free < 0 for free in after_it.values()):
+            # Only of its own: another device of the node may be gone under its reservations.
+            if any(after_it[place] < 0 for place in places):
                 self._drop(start, "its devices have no room for it any more")
                 self.applied.is_out_of_date = True
                 continue

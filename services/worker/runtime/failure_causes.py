@@ -7,6 +7,7 @@ from services.worker.errors import (
     DriverError,
     DriverLacks,
     FrameError,
+    ReservationTooSmall,
     WeightsNotDelivered,
     WorkerError,
 )
@@ -40,6 +41,9 @@ def cause_of(error: BaseException, doing: str = "") -> Cause:
             return Cause.of(CauseKind.WEIGHTS_UNAVAILABLE, detail=error.detail)
         case DeviceCopyFailed() | DeviceError() | DriverError() | DriverLacks():
             return Cause.of(CauseKind.DEVICE_FAILED, detail=str(error))
+        case ReservationTooSmall():
+            facts = {"reserved_bytes": error.reserved_bytes, "needed_bytes": error.needed_bytes}
+            return Cause.of(CauseKind.RESERVATION_TOO_SMALL, **facts)
         case WorkerError():
             return Cause.of(CauseKind.ENGINE_FAILED, detail=str(error))
     said = f"{doing}{type(error).__name__}: {error}"

@@ -108,13 +108,13 @@ def placement_on(
 
 
 def _limit_memory(start: StartWorker, placement: Placement) -> None:
-    """What was planned for others on this GPU stays theirs."""
-    from services.worker.runtime.cuda.memory import torch_share
+    """What was planned for others on this GPU stays theirs. Raises ReservationTooSmall."""
+    from services.worker.runtime.cuda.memory import Reservation, torch_share
 
     slab_bytes = placement.size_bytes if isinstance(placement, SlabPlacement) else 0
+    reservation = Reservation(start.device_bytes, slab_bytes, start.kv_bytes)
     total_bytes = torch.cuda.mem_get_info()[1]
-    share = torch_share(start.device_bytes, slab_bytes, total_bytes)
-    torch.cuda.set_per_process_memory_fraction(share)
+    torch.cuda.set_per_process_memory_fraction(torch_share(reservation, total_bytes))
 
 
 def _place(start: StartWorker, config: ModelConfig) -> Place:

@@ -100,9 +100,15 @@ def deployable(model_: Model | None = None, summary_: ModelSummary | None = None
 
 
 def device(
-    node_id: str, *, memory: int, reserved: int = 0, index: int = 0, cores: int = 4
+    node_id: str,
+    *,
+    memory: int,
+    reserved: int = 0,
+    index: int = 0,
+    cores: int = 4,
+    worker_bytes: int = 0,
 ) -> Device:
-    return Device(node_id, index, memory, reserved, cores)
+    return Device(node_id, index, memory, reserved, cores, worker_bytes)
 
 
 def node(

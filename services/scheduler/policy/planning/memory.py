@@ -1,7 +1,7 @@
 """How many bytes a model needs, on devices and in host caches. Pure."""
 
 from libs.common.bus.messages import ModelSummary, UnitSummary
-from libs.common.engines import PRIORS
+from libs.common.engines import LEAST_WORKER_BYTES, PRIORS
 from libs.common.states import EngineKind
 from libs.common.weights.manifest import CHUNK_SIZE_BYTES
 from libs.common.weights.unitheader import header_bytes
@@ -48,7 +48,9 @@ def worker_bytes(device_kind: str, measured_bytes: int | None = None) -> int:
     """What each worker on such a device takes beside weights and KV budget."""
     if device_kind != "cuda":
         return 0
-    return PRIORS[EngineKind.STAGE].worker_bytes if measured_bytes is None else measured_bytes
+    if measured_bytes is None:
+        return PRIORS[EngineKind.STAGE].worker_bytes
+    return max(measured_bytes, LEAST_WORKER_BYTES)
 
 
 def file_bytes(unit: UnitSummary) -> int:

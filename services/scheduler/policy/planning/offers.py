@@ -53,7 +53,7 @@ def ready_s(fetch_s: float, launch_s: float) -> float:
 
 
 def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
-    """One offer per device."""
+    """One offer per device that has room for a process; less than none is no offer."""
     sizes = {unit.digest: unit.size_bytes for unit in summary.units}
     digests = frozenset(sizes)
     offers = []
@@ -64,7 +64,9 @@ def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
             cached = sum(sizes[digest] for digest in digests & node.cached_units)
         cache_free = inf if node.cache_bytes is None else node.cache_bytes - node.held_bytes
         for device in node.devices:
-            free = device.free_bytes - device.worker_bytes
+            free = device.room_bytes
+            if free <= 0:
+                continue
             room = free if free < cache_free else cache_free
             offers.append(Offer(node, device, free, rate, cached, cache_free, room))
     return offers

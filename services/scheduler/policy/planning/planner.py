@@ -53,10 +53,10 @@ def choose(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGE
     Nodes on which the model failed lately are used only where the others have no room.
     """
     needed = full_bytes(deployable.model, deployable.summary)
-    free_bytes = [device.free_bytes - device.worker_bytes for device in cluster.devices]
+    free_bytes = [device.room_bytes for device in cluster.devices]
     num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
     no_room = NoRoom(needed, max(free_bytes, default=0))
-    if sum(max(0, free) for free in nlargest(num_stages, free_bytes)) < needed:
+    if sum(nlargest(num_stages, free_bytes)) < needed:
         return Choice(no_room)  # at once: most questions of what could give way end here
     offers = survey(cluster, deployable.summary)
     trusted = [offer for offer in offers if not offer.node.is_suspect]

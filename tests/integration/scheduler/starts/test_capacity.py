@@ -45,6 +45,24 @@ async def test_two_models_that_fill_a_device_to_the_byte_start_together(world: W
     assert await world.value("SELECT sum(device_bytes) FROM reservations") == 2 * MODEL_BYTES
 
 
+async def test_a_device_that_shrank_under_its_reservations_keeps_nobody_from_the_others(
+    world: World,
+) -> None:
+    node = await world.add_node("node-1", memory_bytes=MODEL_BYTES)
+    models = [await world.add_model(name) for name in ("one", "two")]
+    await world.start_endpoint(models[0], "request-1")
+    (shrunk,) = node.agent.devices
+    node.agent.devices = (
+        shrunk.model_copy(update={"memory_bytes": MODEL_BYTES // 2}),
+        shrunk.model_copy(update={"index": 1}),
+    )
+    await node.beat()
+
+    await world.start_endpoint(models[1], "request-2")
+
+    assert await world.value("SELECT max(device_index) FROM reservations") == 1
+
+
 async def test_eight_cold_models_at_once_share_two_nodes_without_overbooking(world: World) -> None:
     for node_id in ("node-1", "node-2"):
         await world.add_node(node_id, memory_bytes=2 * MODEL_BYTES + MODEL_BYTES // 2)

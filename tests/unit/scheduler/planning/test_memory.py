@@ -1,6 +1,6 @@
 import pytest
 
-from libs.common.engines import PRIORS
+from libs.common.engines import LEAST_WORKER_BYTES, PRIORS
 from libs.common.states import EngineKind
 from services.scheduler.policy.planning.memory import (
     context_tokens,
@@ -59,6 +59,7 @@ def test_a_registered_kv_budget_is_taken_as_it_is() -> None:
     [
         pytest.param("cuda", None, PRIORS[EngineKind.STAGE].worker_bytes, id="a prior at first"),
         pytest.param("cuda", 2**30, 2**30, id="then what was measured"),
+        pytest.param("cuda", 0, LEAST_WORKER_BYTES, id="never less than a context and some room"),
         pytest.param("cpu", 2**30, 0, id="a CPU has room of its own"),
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from services.scheduler.policy.cluster import DeviceSize, Node
+from services.scheduler.policy.cluster import Device, DeviceSize, Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary
@@ -8,6 +8,9 @@ from tests.unit.scheduler.values import cluster, deployable, device, model, node
 # Four layers of 200 bytes, 110 bytes of ends; 80 bytes of KV.
 SUMMARY = summary(unit_sizes=(100, 200, 200, 200, 200, 10))
 WANTED = deployable(model(max_pipeline_size=4, kv_cache_bytes=80), SUMMARY)
+
+
+NEARLY_FULL = device("crowded", memory=400, reserved=300, worker_bytes=150)
 
 
 def equal_nodes(count: int, memory: int = 5000) -> tuple[Node, ...]:
@@ -67,6 +70,23 @@ def test_a_model_too_large_for_one_device_lies_on_several() -> None:
     assert len(planned(*equal_nodes(4, memory=400)).stages) == 4
     assert fits_in([DeviceSize(f"node-{i}", 0, 400) for i in range(4)], WANTED)
     assert not fits_in([DeviceSize("node-0", 0, 400)], WANTED)
+
+
+@pytest.mark.parametrize(
+    "crowded",
+    [
+        pytest.param(NEARLY_FULL, id="nearly full"),
+        pytest.param(device("crowded", memory=0, reserved=300), id="gone, and still reserved"),
+        pytest.param(device("crowded", memory=300, reserved=300), id="full"),
+    ],
+)
+def test_a_device_without_room_for_a_process_does_not_keep_the_others_from_a_plan(
+    crowded: Device,
+) -> None:
+    """Its room would be less than none, and be taken off that of the others."""
+    chosen = planned(node(crowded, nic=10**6), *equal_nodes(3, memory=600))
+
+    assert sorted(stage.node_id for stage in chosen.stages) == ["node-0", "node-1", "node-2"]
 
 
 def test_two_devices_of_one_node_are_used_when_nodes_are_too_few() -> None:

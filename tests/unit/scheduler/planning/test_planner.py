@@ -128,6 +128,12 @@ def test_no_room_names_what_is_needed_and_the_largest_free_piece() -> None:
     assert plan(small, deployable()) == NoRoom(needed_bytes=NEEDED, largest_free_bytes=2500)
 
 
+def test_the_largest_free_piece_is_never_less_than_nothing() -> None:
+    crowded = cluster(node(device("a", memory=5000, reserved=4000, worker_bytes=2000)))
+
+    assert plan(crowded, deployable()) == NoRoom(needed_bytes=NEEDED, largest_free_bytes=0)
+
+
 def test_an_empty_cluster_has_no_room() -> None:
     assert plan(Cluster(()), deployable()) == NoRoom(NEEDED, 0)
 

@@ -9,6 +9,7 @@ from services.worker.errors import (
     DeviceCopyFailed,
     DriverError,
     FrameError,
+    ReservationTooSmall,
     WeightsNotDelivered,
     WeightsUnavailable,
 )
@@ -32,6 +33,7 @@ from services.worker.runtime.failure_causes import cause_of
         (BindError("no data port on ::1"), CauseKind.DATA_PORT_REFUSED, Fault.NODE),
         (WeightsNotDelivered("no such object"), CauseKind.WEIGHTS_UNAVAILABLE, Fault.STORE),
         (DeviceCopyFailed("cuMemAlloc: …"), CauseKind.DEVICE_FAILED, Fault.NODE),
+        (ReservationTooSmall(5, 7), CauseKind.RESERVATION_TOO_SMALL, Fault.BUG),
         (DriverError("cuInit", "CUDA_ERROR", "no"), CauseKind.DEVICE_FAILED, Fault.NODE),
         (WeightsUnavailable("the model has no unit x"), CauseKind.ENGINE_FAILED, Fault.MODEL),
         (ConfigError("rope", "unknown"), CauseKind.ENGINE_FAILED, Fault.MODEL),
