@@ -7,12 +7,15 @@ then go round for ever, and whoever waits for its end with it.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
 
 END_TIMEOUT_S = 5.0
+
+_Result = TypeVar("_Result")
 
 
 @contextmanager
@@ -32,6 +35,16 @@ def reraise_cancellation() -> Iterator[None]:
         raise
     if task.cancelling() > num_before:
         raise asyncio.CancelledError
+
+
+async def finished(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Its result. Where the caller is cancelled the work is done first."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def cancel_all(

@@ -159,6 +159,7 @@ def _loops(
     loops = [
         send_heartbeats(told.heartbeat, told.was_sent, fetcher.changed, bus, settings.health_file),
         keep_warm(fetcher.cache, lambda: fetcher.fetches.is_idle),
+        fetcher.cache.check_found(),
     ]
     if settings.can_import:
         loops.append(_import_worker(settings, fetcher.importer, bus).run())

@@ -25,6 +25,8 @@ class CachedUnit:
     writer: UnitWriter | None = None
     num_uses: int = 1  # fetches that wanted it; an earlier process's count as one
     age: float = 0.0  # of the cache at the last use
+    is_checking: bool = False  # a thread hashes it: it stays
+    is_leaving: bool = False  # a thread removes it: nobody is given it any more
 
     @classmethod
     def found(cls, path: Path) -> "CachedUnit | None":

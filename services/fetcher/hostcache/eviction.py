@@ -7,10 +7,12 @@ to fetch it again and the age is that of the cache when the unit was last used: 
 was evicted last. What is used often stays; what is not used any more is overtaken by the age.
 """
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _REQUEST_S = 0.005  # until a store's first byte
+_MAX_OUTDATED = 64  # entries of a queue, beside as many as it has units
 _UNLIMITED_BYTES_PER_S = 1_250_000_000  # 10 Gbit, where the card has no limit
 
 
@@ -45,6 +47,41 @@ class Candidate:
         return self.age + self.num_uses * self.refetch_s / self.file_bytes
 
 
-def in_order_of_eviction(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Equals in all keep their order."""
-    return sorted(candidates, key=lambda unit: (unit.worth, unit.last_used_s))
+class EvictionQueue:
+    """Candidates in the order of eviction; of equal worth the one goes that was used longest ago.
+
+    Putting one in and taking the next out cost O(log n). What a unit is worth grows between two
+    puts, while its bytes arrive: that is found when it is taken, and then it goes back.
+    """
+
+    def __init__(self, current: Callable[[str], Candidate]) -> None:
+        """`current` says what a unit that was put is worth by now."""
+        self._current = current
+        self._heap: list[tuple[float, float, int, str]] = []  # worth, last use, number, digest
+        self._numbers: dict[str, int] = {}  # of each unit's latest entry: others count no more
+        self._num_puts = 0
+
+    def put(self, unit: Candidate) -> None:
+        """In the place of what it was put as before."""
+        self._num_puts += 1
+        self._numbers[unit.digest] = self._num_puts
+        heapq.heappush(self._heap, (unit.worth, unit.last_used_s, self._num_puts, unit.digest))
+        if len(self._heap) > 2 * len(self._numbers) + _MAX_OUTDATED:
+            self._heap = [x for x in self._heap if self._numbers.get(x[3]) == x[2]]
+            heapq.heapify(self._heap)
+
+    def discard(self, digest: str) -> None:
+        self._numbers.pop(digest, None)
+
+    def take(self) -> Candidate | None:
+        """The next one, which leaves the queue; None when there is none."""
+        while self._heap:
+            worth, last_used_s, number, digest = heapq.heappop(self._heap)
+            if self._numbers.get(digest) != number:
+                continue
+            unit = self._current(digest)
+            if (unit.worth, unit.last_used_s) <= (worth, last_used_s):
+                del self._numbers[digest]
+                return unit
+            self.put(unit)
+        return None

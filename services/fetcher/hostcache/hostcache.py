@@ -3,7 +3,7 @@
 A unit stays while something uses it: a fetch or a desired worker (pins, in this process) or a
 worker's lease (a shared `flock` on a descriptor the worker got from us; the kernel ends it with
 the worker). Everything else may be evicted when room is needed, in the order that `eviction.py`
-gives. Methods belong to the event loop's thread; only the work of creating and hashing files
+gives. Methods belong to the event loop's thread; the work of creating, hashing and removing files
 leaves it.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from libs.common.cancellation import finished
 from libs.common.errors import UnitFileError
 from libs.common.weights.manifest import UnitEntry
 from libs.common.weights.sharedpages import SharedPages
@@ -21,10 +22,12 @@ from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.fetching.thread_handover import in_thread
 from services.fetcher.hostcache.cached_unit import CachedUnit
-from services.fetcher.hostcache.eviction import RefetchCost, in_order_of_eviction
-from services.fetcher.hostcache.leases import is_leased, open_lease
+from services.fetcher.hostcache.eviction import RefetchCost
+from services.fetcher.hostcache.evictor import Evictor, Remove
+from services.fetcher.hostcache.leases import open_lease, remove_unless_leased
 from services.fetcher.hostcache.memory_space import MemorySpace, space_of
-from services.fetcher.hostcache.unit_scan import rehash
+from services.fetcher.hostcache.unit_checks import Hashing, UnitChecks
+from services.fetcher.hostcache.unit_table import UnitTable
 from services.fetcher.hostcache.warm_pages import NAME_PREFIX, WarmPages
 
 logger = logging.getLogger(__name__)
@@ -40,22 +43,24 @@ class HostCache:
         space_of: Callable[[Path], MemorySpace] = space_of,
         refetch_cost: RefetchCost | None = None,
         max_warm_bytes: int = 0,
+        hashing: Hashing | None = None,
+        remove: Remove = remove_unless_leased,
     ) -> None:
         """`refetch_cost` decides what makes room first; without one the card has no limit.
 
-        `max_warm_bytes` are kept ready for units to come, where there is room for them.
+        `max_warm_bytes` are kept ready for units to come, where there is room for them. `hashing`
+        and `remove` are what is done in threads.
         """
         self._folder, self.max_bytes, self._space_of = folder, max_bytes, space_of
-        self._refetch_cost = refetch_cost or RefetchCost.of_card(0)
-        self._age = 0.0  # the worth of what was evicted
         self._warm = WarmPages(folder, max_warm_bytes)
-        self._units: dict[str, CachedUnit] = {}
-        self._pins: dict[str, frozenset[str]] = {}
+        self._units = UnitTable(refetch_cost or RefetchCost.of_card(0))
+        self._evictor = Evictor(self._units, remove)
+        self._checks = UnitChecks(self._units, hashing or Hashing())
         self._room = asyncio.Lock()
 
     @property
     def used_bytes(self) -> int:
-        return sum(unit.file_bytes for unit in self._units.values())
+        return self._units.used_bytes
 
     @property
     def capacity_bytes(self) -> int:
@@ -82,7 +87,7 @@ class HostCache:
 
     @property
     def complete_digests(self) -> tuple[str, ...]:
-        return tuple(sorted(u.digest for u in self._units.values() if u.has_all))
+        return tuple(sorted(u.digest for u in self._units if u.has_all))
 
     def adopt(self) -> None:
         """Take over the folder as an earlier fetcher left it; remove what is no unit of ours."""
@@ -96,8 +101,12 @@ class HostCache:
                 logger.warning("removed a foreign file from the host cache: %s", path.name)
                 path.unlink()
             else:
-                self._units[unit.digest] = unit
-        self.expect(unit.file_bytes for unit in self._units.values())
+                self._units.add(unit)
+        self.expect(unit.file_bytes for unit in self._units)
+
+    async def check_found(self) -> None:
+        """For ever: hashes what `adopt` has found, in the background."""
+        await self._checks.check_others()
 
     def expect(self, sizes_bytes: Iterable[int]) -> None:
         """Unit files of these sizes are likely to come: pages for them are worth being kept."""
@@ -105,10 +114,14 @@ class HostCache:
 
     def pin(self, owner: str, digests: Iterable[str]) -> None:
         """Keep these units until `unpin(owner)`."""
-        self._pins[owner] = frozenset(digests)
+        self._units.pin(owner, digests)
 
     def unpin(self, owner: str) -> None:
-        self._pins.pop(owner, None)
+        self._units.unpin(owner)
+
+    @property
+    def pin_owners(self) -> frozenset[str]:
+        return self._units.pin_owners
 
     async def make_room(self, units: Iterable[UnitEntry]) -> None:
         """Evict until all of these fit beside what is in use. Raises HostCacheFull.
@@ -118,7 +131,7 @@ class HostCache:
         missing = (unit for unit in units if unit.digest not in self._units)
         needed = sum(file_size_bytes(unit) for unit in missing)
         async with self._room:
-            self._evict_for(needed)
+            await finished(self._evict_for(needed))
 
     async def open(self, unit: UnitEntry) -> UnitWriter:
         """The unit's file, new or resumed, with everything in it that counts hashed.
@@ -126,26 +139,24 @@ class HostCache:
         Raises HostCacheFull. A file that a cancelled caller had begun is finished first: nobody
         else would know of it.
         """
-        async with self._room:
-            opening = asyncio.create_task(self._opened(unit))
-            try:
-                return await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                await asyncio.gather(opening, return_exceptions=True)
-                raise
+        while True:
+            await self._checks.until_checked(unit)
+            async with self._room:
+                cached = self._units.get(unit.digest)
+                if cached is None or cached.is_checked:  # else it was to go, but is leased
+                    return await finished(self._opened(unit))
 
     async def _opened(self, unit: UnitEntry) -> UnitWriter:
         cached = self._present(unit.digest)
         if cached is not None and cached.has_failed:
-            cached = self._after_failure(cached)
-        if cached is not None and not cached.is_checked:
-            cached = await self._recheck(cached, unit)
+            cached = await self._after_failure(cached)
+        if cached is not None and cached.writer is None:
+            cached = await self._reopened(cached, unit)
         if cached is None:
             cached = await self._create(unit)
-        if cached.writer is None:
-            cached.writer = UnitWriter.reopen(cached.path, unit)
+        assert cached.writer is not None
         cached.num_uses += 1
-        cached.touch(self._age)
+        self._units.touch(cached)
         return cached.writer
 
     def release(self, digests: Iterable[str]) -> None:
@@ -153,9 +164,10 @@ class HostCache:
 
         A mapping costs a file descriptor, and a large cache holds thousands of units.
         """
-        for cached in (self._units[digest] for digest in digests if digest in self._units):
+        for cached in filter(None, map(self._units.get, digests)):
             if cached.writer is not None and cached.writer.is_complete:
                 cached.is_complete, cached.writer = True, None
+                self._units.revalue(cached)
 
     def lease(self, digest: str) -> int | None:
         """A fresh read-only descriptor that holds a shared lock, or None if there is no file.
@@ -166,63 +178,64 @@ class HostCache:
         if cached is None or not cached.is_checked:
             return None
         descriptor = open_lease(cached.path)
-        cached.touch(self._age)
+        self._units.touch(cached)
         return descriptor
 
     def beat(self) -> None:
         """Show the readers of incomplete units that their writer lives. Any thread may call."""
-        writers = [cached.writer for cached in list(self._units.values())]
+        writers = [cached.writer for cached in self._units.snapshot()]
         for writer in writers:
             if writer is not None and not writer.is_complete:
                 writer.beat()
 
     def _present(self, digest: str) -> CachedUnit | None:
-        """The unit, unless somebody removed its file behind our back."""
+        """The unit, unless it is about to go or somebody removed its file behind our back."""
         cached = self._units.get(digest)
-        if cached is not None and not cached.path.exists():
+        if cached is None or cached.is_leaving:
+            return None
+        if not cached.is_checking and not cached.path.exists():
             logger.error("unit %s vanished from shared memory", digest)
-            self._drop(cached)
+            self._units.forget(cached)
             return None
         return cached
 
-    def _after_failure(self, cached: CachedUnit) -> CachedUnit | None:
+    async def _after_failure(self, cached: CachedUnit) -> CachedUnit | None:
         """The unit for another try; None while threads that have not noticed yet may write to it.
 
         They keep their mapping, and the unit gets a file that they cannot reach.
         """
         assert cached.writer is not None
         if cached.writer.is_written_to:
-            self._drop(cached)
+            await self._drop(cached)
             return None
         cached.writer = None
         return cached
 
-    async def _recheck(self, cached: CachedUnit, unit: UnitEntry) -> CachedUnit | None:
-        """Hash what an earlier process verified; drop the file if it lies."""
+    async def _reopened(self, cached: CachedUnit, unit: UnitEntry) -> CachedUnit | None:
+        """With a writer again; None, and the file is gone, where it is not this unit's."""
         try:
-            writer = UnitWriter.reopen(cached.path, unit)
-            await in_thread(partial(rehash, writer))
+            cached.writer = UnitWriter.reopen(cached.path, unit)
         except UnitFileError as exc:
             logger.error("dropped a unit from the host cache: %s", exc)
-            self._drop(cached)
+            await self._drop(cached)
             return None
-        cached.writer, cached.is_checked = writer, True
         return cached
 
     async def _create(self, unit: UnitEntry) -> CachedUnit:
         path, needed = self._folder / unit.digest, file_size_bytes(unit)
         while True:
             await self._stop_warming(needed)
-            self._evict_for(needed)
+            await self._evict_for(needed)
             try:
-                pages = self._warm_pages(needed)
+                pages = await in_thread(partial(self._warm_pages, needed))
                 writer = await in_thread(partial(UnitWriter.create, path, unit, pages))
                 break
             except OSError as exc:
                 if exc.errno != errno.ENOSPC:
                     raise
-                if not self._warm.give_up() and not self._evict_one():  # others took the room
-                    raise self._full(needed) from exc
+                has_given_up = await in_thread(self._warm.give_up)
+                if not has_given_up and not await self._evictor.evict(1):
+                    raise await self._full(needed) from exc  # others took the room
         self.expect([needed])
         cached = CachedUnit(
             digest=unit.digest,
@@ -234,7 +247,7 @@ class HostCache:
             writer=writer,
             num_uses=0,
         )
-        self._units[unit.digest] = cached
+        self._units.add(cached)
         return cached
 
     async def _stop_warming(self, needed_bytes: int) -> None:
@@ -245,46 +258,29 @@ class HostCache:
             await asyncio.to_thread(self._warm.wait_stopped)
 
     def _warm_pages(self, needed_bytes: int) -> SharedPages | None:
-        """Pages for a new unit; without fitting ones the others make room where there is none."""
+        """Pages for a new unit; without fitting ones the others make room where there is none.
+
+        Blocking.
+        """
         pages = self._warm.take(needed_bytes)
         while pages is None and self.free_bytes < needed_bytes and self._warm.give_up():
             pass
         return pages
 
-    def _evict_for(self, needed_bytes: int) -> None:
-        while self.used_bytes + needed_bytes > self.capacity_bytes:
-            if not self._evict_one():
-                raise self._full(needed_bytes)
+    async def _evict_for(self, needed_bytes: int) -> None:
+        while (excess_bytes := self.used_bytes + needed_bytes - self.capacity_bytes) > 0:
+            if not await self._evictor.evict(excess_bytes):
+                raise await self._full(needed_bytes)
 
-    def _evict_one(self) -> bool:
-        pinned = frozenset().union(*self._pins.values())
-        units = (unit.candidate(self._refetch_cost) for unit in self._units.values())
-        for candidate in in_order_of_eviction(units):
-            cached = self._units[candidate.digest]
-            if cached.digest not in pinned and not is_leased(cached.path):
-                logger.info("evicted a unit", extra={"unit": cached.digest})
-                self._age = max(self._age, candidate.worth)
-                self._drop(cached)
-                return True
-        return False
+    async def _drop(self, cached: CachedUnit) -> None:
+        await in_thread(partial(cached.path.unlink, missing_ok=True))
+        self._units.forget(cached)
 
-    def _drop(self, cached: CachedUnit) -> None:
-        cached.path.unlink(missing_ok=True)
-        del self._units[cached.digest]
-
-    def _full(self, needed_bytes: int) -> HostCacheFull:
-        used_bytes, held_bytes = self.used_bytes, self._held_bytes()
+    async def _full(self, needed_bytes: int) -> HostCacheFull:
+        used_bytes, held_bytes = self.used_bytes, await self._evictor.held_bytes()
         if used_bytes + needed_bytes <= self.max_bytes:
             space = self._space_of(self._folder)
             return SharedMemoryFull(
                 needed_bytes, space.size_bytes, space.free_bytes, held_bytes, self._folder
             )
         return HostCacheFull(needed_bytes, self.max_bytes, used_bytes, held_bytes)
-
-    def _held_bytes(self) -> int:
-        pinned = frozenset().union(*self._pins.values())
-        return sum(
-            cached.file_bytes
-            for cached in self._units.values()
-            if cached.digest in pinned or is_leased(cached.path)
-        )

@@ -33,3 +33,22 @@ def is_leased(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def remove_unless_leased(path: Path) -> bool:
+    """Removes the file, if nobody holds a lease; whether it is gone. No lease begins meanwhile.
+
+    Where this is the file's last use its memory is freed here, which takes a while.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

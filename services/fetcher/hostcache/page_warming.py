@@ -2,18 +2,16 @@
 
 import asyncio
 import logging
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.hostcache.thread_priority import take_lowest_priority
 
 logger = logging.getLogger(__name__)
 
 _QUIET_S = 5.0  # without a fetch; a worker that just got its weights still starts
 _PERIOD_S = 1.0
-_LOWEST_PRIORITY = 19
 
 
 async def keep_warm(
@@ -24,7 +22,7 @@ async def keep_warm(
     period_s: float = _PERIOD_S,
 ) -> None:
     """For ever: fill up when the node was idle for `quiet_s`, one file after the other."""
-    with ThreadPoolExecutor(1, "warming", initializer=_take_lowest_priority) as pool:
+    with ThreadPoolExecutor(1, "warming", initializer=take_lowest_priority) as pool:
         idle_s = 0.0
         while True:
             idle_s = idle_s + period_s if is_idle() else 0.0
@@ -40,7 +38,3 @@ async def _fill(cache: HostCache, is_idle: Callable[[], bool], pool: ThreadPoolE
             pass
     except OSError as exc:  # others took the memory: fetches do without
         logger.info("no pages for the next fetch: %s", exc.strerror)
-
-
-def _take_lowest_priority() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

@@ -118,7 +118,7 @@ async def test_a_fetch_that_nobody_wants_any_more_stops(
 
         await node.want()
         store.release()
-        await eventually(lambda: not node.fetches._parts.cache._pins)
+        await eventually(lambda: not node.fetches._parts.cache.pin_owners)
 
     assert store.bytes_read < model.manifest.total_bytes
 
@@ -281,7 +281,7 @@ async def test_a_fetch_dropped_and_wanted_again_at_once_keeps_its_units(
         await node.want(model.fetch())
         store.release()
         await eventually(lambda: is_complete(node))
-        await eventually(lambda: len(node.cache._pins) == 1)  # the dropped one's is gone
+        await eventually(lambda: len(node.cache.pin_owners) == 1)  # the dropped one's is gone
 
         assert node.cache.complete_digests == tuple(sorted(unit.digest for unit in model.units))
 

@@ -236,7 +236,7 @@ async def test_held_units_are_not_evicted_and_dropped_ones_are(
         readers = await taken(node, model)
         await asyncio.to_thread(everything, readers)
         await node.want()
-        await eventually(lambda: not node.cache._pins)
+        await eventually(lambda: not node.cache.pin_owners)
         node.cache.max_bytes = node.cache.used_bytes
         other = (await stored_model(store, seed=500)).units[:1]
 
