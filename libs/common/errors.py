@@ -8,6 +8,7 @@ HydraError
 │   └── BusPayloadTooLarge the encoded message is over the server's limit
 ├── ManifestError          a manifest is malformed or does not match its digest
 ├── SafetensorsError       bytes that are not what the safetensors format allows
+├── UnsupportedMachine     weights cannot be shared between processes on this kind of machine
 ├── UnitFileError          a unit file is malformed, foreign, lost or failed
 │   ├── UnitFileLost       its writer's heartbeat stopped
 │   ├── UnitFileFailed     its writer gave up: `code` says why
@@ -63,6 +64,10 @@ class ManifestError(HydraError):
 
 
 class SafetensorsError(HydraError):
+    pass
+
+
+class UnsupportedMachine(HydraError):
     pass
 
 

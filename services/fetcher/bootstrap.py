@@ -21,6 +21,7 @@ from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.objectstore.s3ranges import S3RangeSource
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.observability import telemetry
+from libs.common.weights.store_order import require_store_order
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetching.fetches import Fetches, FetchParts
 from services.fetcher.fetching.governor import NicGovernor
@@ -121,8 +122,10 @@ def _importer(settings: ImporterSettings, store: ObjectStore, governor: NicGover
     return Importer(uploader, import_settings)
 
 
-async def run(settings: FetcherSettings) -> None:
-    """Until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached at all."""
+async def run(settings: FetcherSettings, machine: str | None = None) -> None:
+    """Until SIGTERM or SIGINT. Raises BusError when the bus cannot be reached at all, and
+    UnsupportedMachine where it may not write unit files; `machine` is for tests."""
+    require_store_order(machine)
     stop = _stop_event()
     conversion.sweep(settings.scratch_dir)
     async with AsyncExitStack() as stack:

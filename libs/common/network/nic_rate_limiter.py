@@ -2,6 +2,7 @@
 
 The fetcher, who knows the card's rate, creates it; workers attach. Linux has one monotonic clock
 for all processes, and `flock` ends with its holder, so a process that dies leaves nothing behind.
+The lock also orders what one process writes before what the next one reads, on any machine.
 """
 
 import fcntl

@@ -5,7 +5,7 @@ byte as in the object store. Every field is one aligned 64-bit word, so that the
 writes it in one piece; after the words comes one byte per chunk. Only the fetcher writes.
 
 `VERIFIED_BYTES` is stored after the data it speaks of. x86-64 makes stores visible in program
-order, and this relies on it: on another architecture the writer would need a release barrier.
+order, and this relies on it: fetchers and agents refuse to start elsewhere (`store_order.py`).
 Stdlib only.
 """
 

@@ -12,6 +12,7 @@ from libs.common.bus.subjects import Service
 from libs.common.clock import SystemClock
 from libs.common.ids import new_id
 from libs.common.observability import telemetry
+from libs.common.weights.store_order import require_store_order
 from services.worker.agent.agent import Agent
 from services.worker.agent.devices.device import Device
 from services.worker.agent.devices.finding import find_devices
@@ -46,12 +47,14 @@ def build_agent(
     )
 
 
-async def run(settings: AgentSettings) -> None:
+async def run(settings: AgentSettings, machine: str | None = None) -> None:
     """Until SIGTERM or SIGINT.
 
-    Raises DeviceError when a device that the settings name is not there, and BusError when the bus
-    cannot be reached at all.
+    Raises UnsupportedMachine where workers may not read unit files, DeviceError when a device that
+    the settings name is not there, and BusError when the bus cannot be reached at all. `machine`
+    is for tests.
     """
+    require_store_order(machine)
     devices = await asyncio.to_thread(find_devices, settings.devices)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = _stop_event()
