@@ -37,6 +37,7 @@ class Model(_View):
     max_context_tokens: int | None
     kv_cache_bytes: int | None
     engine: str
+    chat_template_digest: str | None = None
     created_at: datetime
 
 

@@ -1,5 +1,6 @@
 """A model's settings as options of `models add` and `models set`, and as the API names them."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,25 @@ KvCacheOption = Annotated[
 EngineOption = Annotated[
     EngineChoice | None, typer.Option("--engine", help="What runs it; otherwise the fastest.")
 ]
+
+TemplateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--chat-template",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="File with a chat template (Jinja); otherwise the checkpoint's.",
+    ),
+]
+
+
+def template_text(path: Path | None) -> str | None:
+    """Raises BadParameter."""
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise typer.BadParameter(f"{path} cannot be read as text") from exc
 
 
 def given(settings: dict[str, object]) -> dict[str, object]:

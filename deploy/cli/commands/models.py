@@ -16,9 +16,11 @@ from deploy.cli.commands.model_options import (
     PipelineOption,
     QueueOption,
     SlotsOption,
+    TemplateOption,
     TpotOption,
     TtftOption,
     given,
+    template_text,
 )
 from deploy.cli.commands.options import JsonOption, NameArgument
 from deploy.cli.errors import Refused, TryLater
@@ -51,6 +53,7 @@ def add(
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
     engine: EngineOption = None,
+    chat_template: TemplateOption = None,
     public: Annotated[
         bool, typer.Option("--public", help="Share equal weights with other tenants.")
     ] = False,
@@ -71,6 +74,7 @@ def add(
             "max_context_tokens": max_context_tokens,
             "kv_cache_bytes": kv_cache_bytes,
             "engine": engine,
+            "chat_template": template_text(chat_template),
             "public": public or None,
         }
     )
@@ -129,11 +133,15 @@ def change(
     max_context_tokens: ContextOption = None,
     kv_cache_bytes: KvCacheOption = None,
     engine: EngineOption = None,
+    chat_template: TemplateOption = None,
     default_context: Annotated[
         bool, typer.Option("--default-context", help="The context as the checkpoint has it.")
     ] = False,
     default_kv_cache: Annotated[
         bool, typer.Option("--default-kv-cache", help="The KV cache by slots and context.")
+    ] = False,
+    default_chat_template: Annotated[
+        bool, typer.Option("--default-chat-template", help="The one that the checkpoint has.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -150,10 +158,12 @@ def change(
             "max_context_tokens": max_context_tokens,
             "kv_cache_bytes": kv_cache_bytes,
             "engine": engine,
+            "chat_template": template_text(chat_template),
         }
     )
     settings |= {"max_context_tokens": None} if default_context else {}
     settings |= {"kv_cache_bytes": None} if default_kv_cache else {}
+    settings |= {"chat_template": None} if default_chat_template else {}
     if not settings:
         raise typer.BadParameter("there is nothing to change", ctx=context)
     terminal = Terminal()

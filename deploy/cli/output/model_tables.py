@@ -41,6 +41,7 @@ def model_details(model: Model) -> Table:
         "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
         "KV cache": "by slots and context" if kv_cache is None else size(kv_cache),
         "engine": model.engine,
+        "chat template": _template(model),
         "registered": model.created_at.isoformat(timespec="seconds"),
     }
     table = Table.grid(padding=(0, 2))
@@ -48,6 +49,11 @@ def model_details(model: Model) -> Table:
         if value is not None:
             table.add_row(label, value)
     return table
+
+
+def _template(model: Model) -> str:
+    digest = model.chat_template_digest
+    return "as the checkpoint has it" if digest is None else f"given (BLAKE3 {digest[:12]}…)"
 
 
 def _state(model: Model) -> str:

@@ -61,6 +61,9 @@ class ModelRow(Base):
     max_context_tokens: Mapped[int | None]  # None: what the checkpoint allows
     kv_cache_bytes: Mapped[int | None]  # None: derived, see the scheduler's memory module
     engine: Mapped[str] = mapped_column(server_default=text("'auto'"))  # EngineChoice
+    # None: what the checkpoint has. By its digest gateways see whether they know the text.
+    chat_template: Mapped[str | None] = mapped_column(deferred=True)
+    chat_template_digest: Mapped[str | None]
     import_id: Mapped[str | None]
     import_bytes_done: Mapped[int] = mapped_column(server_default=text("0"))
     import_bytes_total: Mapped[int] = mapped_column(server_default=text("0"))

@@ -7,9 +7,11 @@ from fastapi import APIRouter
 from libs.common.ids import new_id
 from libs.common.reasons import Reason
 from services.gateway.api.schemas import ModelChange, ModelView, NewModel
-from services.gateway.context import CallerDep, GatewayDep
+from services.gateway.auth import Caller
+from services.gateway.context import CallerDep, Gateway, GatewayDep
 from services.gateway.errors import Conflict, NotServed
 from services.gateway.feasibility import check_engine, check_kv_cache
+from services.gateway.text.template_check import check_template
 
 _FIXED_OWNER = (
     "who may share a model's weights is decided when it is registered, because it is part of how"
@@ -23,6 +25,7 @@ router = APIRouter(prefix="/api/v1/models", tags=["models"])
 async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep) -> ModelView:
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
     check_engine(body.engine)
+    await _check_template(body.chat_template, gateway, caller)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
     await gateway.models_written()
     return ModelView.of(entry)
@@ -49,6 +52,7 @@ async def change_model(
     if body.public not in (None, known.is_public):
         raise Conflict(_FIXED_OWNER, code="public_is_fixed", param="public")
     check_engine(body.engine)
+    await _check_template(body.chat_template, gateway, caller)
     values = body.columns()
     check_kv_cache(replace(known, **values))
     entry = await gateway.models.change(known.model_id, values) if values else known
@@ -65,3 +69,9 @@ async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep) -> Non
     known = await gateway.registry.find(caller.tenant, name)
     await gateway.models.delete(known.model_id)
     await gateway.models_written()
+
+
+async def _check_template(template: str | None, gateway: Gateway, caller: Caller) -> None:
+    """Raises InvalidRequest for one that cannot be a chat template."""
+    if template is not None:
+        await check_template(gateway.preparer.templates, template, caller.tenant)

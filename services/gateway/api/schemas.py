@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from libs.common.states import EngineChoice, ModelState
@@ -18,6 +19,7 @@ Source = Annotated[StoredText, StringConstraints(pattern=r"^/", max_length=4096)
 Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ContextTokens = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=2**31 - 1)]
 Engine = Annotated[EngineChoice, Field(strict=False)]  # JSON has no enums
+ChatTemplate = Annotated[StoredText, StringConstraints(min_length=1, max_length=2**16)]
 _TIB = 2**40
 
 
@@ -59,6 +61,9 @@ class NewModel(_Body):
     engine: Engine = Field(
         default=EngineChoice.AUTO, description="auto: the fastest that is there and supports it"
     )
+    chat_template: ChatTemplate | None = Field(
+        default=None, description="In Jinja, instead of the checkpoint's; None: the checkpoint's"
+    )
     public: bool = Field(
         default=False,
         description="Its units may be shared with other tenants; part of how they are stored",
@@ -67,7 +72,7 @@ class NewModel(_Body):
     def columns(self) -> dict[str, Any]:
         values = self.model_dump(exclude={"slo", "public"})
         return {
-            **values,
+            **_with_digest(values),
             "slo_ttft_ms": self.slo.ttft_ms,
             "slo_tpot_ms": self.slo.tpot_ms,
             "is_public": self.public,
@@ -75,7 +80,7 @@ class NewModel(_Body):
 
 
 class ModelChange(_Body):
-    """Only what is given changes; null means "by default" for the last two."""
+    """Only what is given changes; null means "by default" for the last three."""
 
     slo: SloChange | None = None
     keep_alive_s: float | None = Field(default=None, ge=0, le=7 * 86_400)
@@ -87,14 +92,23 @@ class ModelChange(_Body):
     public: bool | None = Field(default=None, description="As it was registered; cannot change")
     max_context_tokens: ContextTokens | None = None
     kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
+    chat_template: ChatTemplate | None = None
 
     def columns(self) -> dict[str, Any]:
-        nullable = ("max_context_tokens", "kv_cache_bytes")
+        nullable = ("max_context_tokens", "kv_cache_bytes", "chat_template")
         given = self.model_dump(exclude_unset=True, exclude={"slo", "public"})
         values = {k: v for k, v in given.items() if v is not None or k in nullable}
         slo = SloChange() if self.slo is None else self.slo
         targets = {"slo_ttft_ms": slo.ttft_ms, "slo_tpot_ms": slo.tpot_ms}
-        return values | {k: v for k, v in targets.items() if v is not None}
+        return _with_digest(values) | {k: v for k, v in targets.items() if v is not None}
+
+
+def _with_digest(values: dict[str, Any]) -> dict[str, Any]:
+    if "chat_template" not in values:
+        return values
+    template = values["chat_template"]
+    digest = None if template is None else blake3(template.encode()).hexdigest()
+    return {**values, "chat_template_digest": digest}
 
 
 class ModelView(BaseModel):
@@ -114,6 +128,7 @@ class ModelView(BaseModel):
     max_context_tokens: int | None
     kv_cache_bytes: int | None
     engine: EngineChoice
+    chat_template_digest: str | None = Field(description="BLAKE3 of the one that it was given")
     public: bool
     manifest_digest: str | None
     architecture: str | None

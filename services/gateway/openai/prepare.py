@@ -99,7 +99,7 @@ class Preparer:
         timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
         entry = await self.registry.find(arrival.caller.tenant, request.model)
         summary = ready_summary(entry, self.clock.now())
-        text_model = await self.texts.get(summary)
+        text_model = (await self.texts.get(summary)).with_template(entry.chat_template)
         return _Asked(entry, summary, text_model, arrival.arrived_s + timeout_s)
 
     def _prepared(

@@ -1,6 +1,6 @@
 """Registered models in Postgres: read whole for the registry, written with their outbox row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,7 @@ class ModelEntry:
     max_context_tokens: int | None
     kv_cache_bytes: int | None
     engine: EngineChoice
+    chat_template_digest: str | None  # of the one it was given, if any
     bytes_done: int
     bytes_total: int
     backoff_until: datetime | None
@@ -55,6 +56,7 @@ class ModelEntry:
     created_at: datetime
     updated_at: datetime
     summary: ModelSummary | None
+    chat_template: str | None = None  # the one it was given, from READY on
 
     @property
     def context_tokens(self) -> int:
@@ -71,10 +73,12 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class ModelStore:
-    """Every method raises DatabaseUnavailable. Manifests never change: each is read once."""
+    """Every method raises DatabaseUnavailable. Manifests and the templates of a digest never
+    change: each is read once."""
 
     database: Database
     _summaries: dict[str, ModelSummary] = field(default_factory=dict)
+    _templates: dict[str, str] = field(default_factory=dict)
 
     async def read_all(self) -> tuple[ModelEntry, ...]:
         """All that clients can see, the oldest first."""
@@ -86,6 +90,8 @@ class ModelStore:
         async with self.database.transaction() as session:
             rows = (await session.scalars(query)).all()
             await self._read_summaries(session, {row.manifest_digest for row in rows})
+            ready = [row for row in rows if row.state == ModelState.READY.value]
+            await self._read_templates(session, {row.chat_template_digest for row in ready})
         return tuple(self._entry(row) for row in rows)
 
     async def _read_summaries(self, session: AsyncSession, digests: set[str | None]) -> None:
@@ -98,6 +104,18 @@ class ModelStore:
             query = select(ManifestRow).where(ManifestRow.digest.in_(missing))
             for row in await session.scalars(query):
                 self._summaries[row.digest] = ModelSummary.model_validate(row.summary)
+
+    async def _read_templates(self, session: AsyncSession, digests: set[str | None]) -> None:
+        """As with the summaries, of models that can be asked."""
+        wanted = {digest for digest in digests if digest is not None}
+        for digest in self._templates.keys() - wanted:
+            del self._templates[digest]
+        missing = wanted - self._templates.keys()
+        if missing:
+            named = ModelRow.chat_template_digest
+            query = select(named, ModelRow.chat_template).where(named.in_(missing)).distinct()
+            rows = (await session.execute(query)).all()
+            self._templates.update({digest: text for digest, text in rows if digest and text})
 
     async def create(self, model_id: str, tenant: str, values: dict[str, Any]) -> ModelEntry:
         """`values` are columns as the API validated them. Raises Conflict for a taken name."""
@@ -137,7 +155,9 @@ class ModelStore:
 
     def _entry(self, row: ModelRow) -> ModelEntry:
         digest = row.manifest_digest
-        return _entry(row, None if digest is None else self._summaries.get(digest))
+        entry = _entry(row, None if digest is None else self._summaries.get(digest))
+        template = self._templates.get(row.chat_template_digest or "")
+        return replace(entry, chat_template=template)
 
 
 async def _announce(session: AsyncSession, model_id: str) -> None:
@@ -164,6 +184,7 @@ def _entry(row: ModelRow, summary: ModelSummary | None) -> ModelEntry:
         max_context_tokens=row.max_context_tokens,
         kv_cache_bytes=row.kv_cache_bytes,
         engine=EngineChoice(row.engine),
+        chat_template_digest=row.chat_template_digest,
         bytes_done=row.import_bytes_done,
         bytes_total=row.import_bytes_total,
         backoff_until=row.backoff_until,

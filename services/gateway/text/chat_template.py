@@ -51,7 +51,11 @@ async def render_prompt(
 ) -> str:
     """Raises InvalidRequest when the model has no template, or it fails on these messages."""
     if model.chat_template is None:
-        message = "this model has no chat template: it cannot be asked through chat completions"
+        message = (
+            "this model has no chat template: ask it through /v1/completions, or give it one "
+            "(chat_template in PATCH /api/v1/models/NAME, or hydraserve models set NAME "
+            "--chat-template FILE)"
+        )
         raise InvalidRequest(message, code="no_chat_template", param="model")
     variables = {
         **model.special_tokens,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.errors import ObjectStoreError
@@ -21,6 +21,10 @@ class TextModel:
     tokenizer: Tokenizer
     chat_template: str | None
     special_tokens: dict[str, str]
+
+    def with_template(self, given: str | None) -> "TextModel":
+        """One that was given to the model comes before the checkpoint's."""
+        return self if given is None else replace(self, chat_template=given)
 
 
 class TextModelCache:

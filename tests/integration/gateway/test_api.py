@@ -1,5 +1,6 @@
 """The project's own API over real Postgres: models, keys, and what can be observed."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from libs.common.records.tables import (
 from services.gateway.store.requests import EndedRow, RequestStore
 from tests.integration.gateway.conftest import RunningGateway
 from tests.support.waiting import eventually
+from tests.unit.gateway.tiny import ids_of
 
 NEW = {
     "name": "org/demo-1.0",
@@ -69,6 +71,59 @@ async def test_a_model_is_registered_listed_changed_and_deleted(running: Running
     assert (await client.post("/api/v1/models", json=NEW)).status_code == 202, "its name is free"
     await eventually(lambda: len(heard) >= 4)
     assert {m.model_ids[0] for m in heard} >= {body["id"]}
+
+
+TEMPLATE = "{% for m in messages %}Q: {{ m.content }}\nA:{% endfor %}"
+
+
+async def test_a_model_may_be_given_a_chat_template_and_another_one_or_none_later(
+    running: RunningGateway,
+) -> None:
+    client, chat = (
+        running.client,
+        {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]},
+    )
+
+    created = await client.post(
+        "/api/v1/models", json={**NEW, "name": "tiny", "chat_template": TEMPLATE}
+    )
+    await running.make_ready("tiny")
+    assert (await client.post("/v1/chat/completions", json=chat)).status_code == 200
+    changed = await client.patch("/api/v1/models/tiny", json={"chat_template": TEMPLATE + "!"})
+    assert (await client.post("/v1/chat/completions", json=chat)).status_code == 200
+    none = await client.patch("/api/v1/models/tiny", json={"chat_template": None})
+    assert (await client.post("/v1/chat/completions", json=chat)).status_code == 200
+
+    digests = [answer.json()["chat_template_digest"] for answer in (created, changed, none)]
+    assert len(set(digests)) == 3
+    assert digests[-1] is None
+    prompts = [message.prompt_ids for message in running.worker.generated]
+    assert prompts[:2] == [ids_of("Q: hi\nA:"), ids_of("Q: hi\nA:!")]
+    assert prompts[2] == ids_of("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "cause"),
+    [
+        ("{% for m in messages %}", "syntax error"),
+        ("{{ messages[0].content + nothing.at.all }}", "UndefinedError"),
+        ("{{ ''.__class__.__mro__ }}", "forbidden|Error"),
+        ("{% for i in range(9**9) %}{{ 'a' * 10**7 }}{% endfor %}", "output|memory|CPU|Overflow"),
+        ("x" * (2**16 + 1), "at most 65536"),
+        ("", "at least 1"),
+        ("a\x00b", "NUL"),
+    ],
+)
+async def test_what_cannot_be_a_chat_template_is_refused_with_its_cause(
+    running: RunningGateway, template: str, cause: str
+) -> None:
+    body = {**NEW, "chat_template": template}
+    response = await running.client.post("/api/v1/models", json=body)
+
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, "chat_template")
+    assert re.search(cause, error["message"]), error["message"]
+    assert (await running.client.get("/api/v1/models")).json() == []
 
 
 async def test_bad_registrations_are_refused_and_leave_nothing(running: RunningGateway) -> None:

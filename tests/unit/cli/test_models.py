@@ -1,6 +1,7 @@
 """`hydraserve models` against a server's answers: what it asks, prints and ends with."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,6 +69,34 @@ def test_a_model_is_added_with_all_its_settings() -> None:
         "engine": "stage",
         "public": True,
     }
+
+
+def test_a_chat_template_is_read_from_a_file_and_taken_back(tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages[0].content }}é\n")
+    server = Server(
+        {
+            "POST /api/v1/models": httpx.Response(202, json=MODEL),
+            "PATCH /api/v1/models/tiny": [MODEL | {"chat_template_digest": "ab" * 32}, MODEL],
+        }
+    )
+
+    run(f"models add tiny /models/tiny --no-wait --chat-template {file}", server)
+    given = run(f"models set tiny --chat-template {file}", server)
+    run("models set tiny --default-chat-template", server)
+
+    templates = [body["chat_template"] for body in server.bodies]
+    assert templates == [file.read_text(), file.read_text(), None]
+    assert "given (BLAKE3 abababababab…)" in given.stdout
+
+
+def test_a_template_that_is_no_text_is_not_sent(tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_bytes(b"\xff\xfe")
+    server = Server({})
+
+    assert run(f"models set tiny --chat-template {file}", server).exit_code == 2
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

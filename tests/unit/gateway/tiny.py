@@ -95,6 +95,7 @@ def model_entry(name: str = "tiny", **changes: Any) -> ModelEntry:
         max_context_tokens=None,
         kv_cache_bytes=None,
         engine=EngineChoice.AUTO,
+        chat_template_digest=None,
         bytes_done=0,
         bytes_total=0,
         backoff_until=None,

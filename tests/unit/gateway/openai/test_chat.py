@@ -10,7 +10,7 @@ import pytest
 from libs.common.bus.messages import RequestProgressed, SubmitRequest
 from libs.common.bus.subjects import REQUEST_PROGRESS
 from tests.support.waiting import eventually
-from tests.unit.gateway.tiny import END_ID, ids_of, model_entry
+from tests.unit.gateway.tiny import END_ID, ids_of, model_entry, summary_of, tokenizer_files
 from tests.unit.gateway.world import gateway_world
 
 
@@ -216,3 +216,32 @@ async def test_two_models_and_many_requests_at_once_are_all_answered() -> None:
         texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
         assert texts == ["Hello, wörld!"] * 20
         assert world.gateway.dispatcher.open_ids == ()
+
+
+async def test_a_model_without_a_template_says_what_to_do() -> None:
+    files = tokenizer_files()
+    del files["chat_template.jinja"]
+    entry = model_entry(summary=summary_of(files))
+    async with gateway_world(entries=[entry], files=files) as world:
+        response = await world.chat("hi")
+
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "no_chat_template")
+        assert "/v1/completions" in error["message"]
+        assert "--chat-template" in error["message"]
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+async def test_a_template_that_was_given_to_the_model_is_the_one_that_counts(has_own: bool) -> None:
+    files = tokenizer_files()
+    if not has_own:
+        del files["chat_template.jinja"]
+    entry = model_entry(
+        summary=summary_of(files),
+        chat_template="{% for m in messages %}Q: {{ m.content }}\nA:{% endfor %}",
+    )
+    async with gateway_world(entries=[entry], files=files) as world:
+        response = await world.chat("hi")
+
+        assert response.status_code == 200
+        assert world.worker.generated[0].prompt_ids == ids_of("Q: hi\nA:")
