@@ -1,4 +1,4 @@
-"""What takes long in a host cache is done in threads, and holds up nobody who needs another unit."""
+"""What takes long in a host cache is done in threads, and holds up nobody who needs another one."""
 
 import asyncio
 import os
