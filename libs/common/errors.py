@@ -21,7 +21,8 @@ HydraError
 │   ├── ObjectStoreRefused the store answers, and says no (credentials, ranges): do not repeat
 │   └── ObjectStoreDown    the store cannot be reached or answers 5xx (try again)
 ├── DatabaseUnavailable    Postgres cannot be reached, or takes no writes (try again)
-└── RowsRefused            Postgres refuses what rows hold (do not repeat)
+├── RowsRefused            Postgres refuses what rows hold (do not repeat)
+└── TokenizerRefused       a tokenizer.json asks for what nobody may run: the cause in words
 """
 
 
@@ -132,4 +133,8 @@ class DatabaseUnavailable(HydraError):
 
 
 class RowsRefused(HydraError):
+    pass
+
+
+class TokenizerRefused(HydraError):
     pass

@@ -43,8 +43,8 @@ from services.gateway.store.requests import RequestStore
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
-from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_pool import TokenizerPool
 from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 
 logger = logging.getLogger(__name__)
@@ -82,12 +82,14 @@ async def open_backends(settings: GatewaySettings) -> AsyncIterator[Backends]:
 async def open_gateway(settings: GatewaySettings, backends: Backends) -> AsyncIterator[Gateway]:
     """Everything runs until the block ends; draining comes before, see `server.py`."""
     async with AsyncExitStack() as stack:
-        threads = TokenizerThreads(settings.limits.num_tokenizer_threads)
-        stack.callback(threads.close)
+        limits = settings.limits
+        tokenizers = await stack.enter_async_context(
+            TokenizerPool(limits.num_tokenizer_processes, limits.max_cached_tokenizer_bytes)
+        )
         templates = await stack.enter_async_context(
             TemplatePool(settings.limits.num_template_processes)
         )
-        gateway = _assemble(settings, backends, threads, templates)
+        gateway = _assemble(settings, backends, tokenizers, templates)
         if settings.bootstrap_api_key is not None:
             gateway.authenticator.await_row(hash_key(settings.bootstrap_api_key))
         routes = await backends.bus.subscribe(ROUTES, None, gateway.routes.on_published)
@@ -101,13 +103,13 @@ async def open_gateway(settings: GatewaySettings, backends: Backends) -> AsyncIt
 def _assemble(
     settings: GatewaySettings,
     backends: Backends,
-    threads: TokenizerThreads,
+    tokenizers: TokenizerPool,
     templates: TemplatePool,
 ) -> Gateway:
     limits, timing, clock = settings.limits, settings.timing, backends.clock
     keys, models = KeyStore(backends.database), ModelStore(backends.database)
     files = FileStore(backends.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
-    texts = TextModelCache(files, threads, limits.max_cached_tokenizers)
+    texts = TextModelCache(files, tokenizers, limits.max_cached_tokenizer_bytes)
     registry, routes, metrics = ModelRegistry(models, clock), RouteTable(clock), Metrics()
     cancel_retrier = CancelRetrier(backends.bus, clock, timing)
     end_notifier = EndNotifier(backends.bus, settings.gateway_id)
@@ -158,7 +160,7 @@ def _background(
 
 
 def _tokenizer_preloader(settings: GatewaySettings, gateway: Gateway) -> TokenizerPreloader:
-    texts, limit = gateway.preparer.texts, settings.limits.max_cached_tokenizers
+    texts, limit = gateway.preparer.texts, settings.limits.max_cached_tokenizer_bytes
     return TokenizerPreloader(gateway.registry.ready_summaries, texts, limit)
 
 

@@ -16,7 +16,11 @@ GatewayError
 │       └── UnsupportedMediaType  415
 ├── ClientGone                the client closed its connection
 ├── TemplateFailed            a chat template raised, or used too much time, memory or output
+├── MessagesRefused           messages that cannot be told from the template's own text
+├── PromptTooLong             a prompt of more characters than the context could hold as tokens
+├── ChildFailed               a child process died, or was too late
 └── TokenizerFailed           a model's tokenizer files are not what its manifest says
+    └── TokenizerOverrun      a prompt took more time or memory than it may
 
 Statuses, and whether clients come again, are in the table of `libs/common/reasons.py`.
 """
@@ -174,5 +178,25 @@ class TemplateFailed(GatewayError):
     """The message is safe to show to the client; it never holds the prompt."""
 
 
+class MessagesRefused(GatewayError):
+    pass
+
+
+class PromptTooLong(GatewayError):
+    pass
+
+
+class ChildFailed(GatewayError):
+    """`is_own_fault`: what was asked of it killed it, so it would again."""
+
+    def __init__(self, cause: str, *, is_own_fault: bool) -> None:
+        self.is_own_fault = is_own_fault
+        super().__init__(cause)
+
+
 class TokenizerFailed(GatewayError):
+    pass
+
+
+class TokenizerOverrun(TokenizerFailed):
     pass

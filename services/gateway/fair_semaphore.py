@@ -18,11 +18,18 @@ class FairSemaphore:
     the callers of each in order of arrival: one tenant's many callers only delay each other."""
 
     def __init__(
-        self, num_permits: int, *, what: str, reason: Reason, max_wait_s: float = MAX_WAIT_S
+        self,
+        num_permits: int,
+        *,
+        what: str,
+        reason: Reason,
+        max_wait_s: float | None = MAX_WAIT_S,
+        max_waiting: int | None = MAX_WAITING,
     ) -> None:
-        """`what` says in words for the client what is done too much."""
+        """`what` says in words for the client what is done too much. Without `max_waiting` or
+        `max_wait_s` somebody else bounds how many wait, and how long."""
         assert num_permits >= 1
-        self._num_free = num_permits
+        self._num_free, self._max_waiting = num_permits, max_waiting
         self._what, self._reason, self._max_wait_s = what, reason, max_wait_s
         # The tenant that comes next is first.
         self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
@@ -62,10 +69,12 @@ class FairSemaphore:
     def _bound_queues(self, tenant: str) -> None:
         """For one more caller of this tenant. At the limit of all tenants the last caller in the
         longest queue is refused for it."""
+        if self._max_waiting is None:
+            return
         num_own = len(self._waiting.get(tenant, ()))
         if num_own >= MAX_WAITING_EACH:
             raise self._overloaded()
-        if sum(map(len, self._waiting.values())) < MAX_WAITING:
+        if sum(map(len, self._waiting.values())) < self._max_waiting:
             return
         longest = max(self._waiting.values(), key=len)
         if len(longest) <= num_own + 1:

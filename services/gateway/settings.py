@@ -44,8 +44,8 @@ class Limits:
     max_open_requests: int = 8_192
     max_waiting_bytes: int = 256 * 2**20  # of bodies and prompts of open requests
     max_connections: int = 16_384  # lower where the system allows fewer descriptors
-    num_tokenizer_threads: int = 2
-    max_cached_tokenizers: int = 16
+    num_tokenizer_processes: int = 2
+    max_cached_tokenizer_bytes: int = 128 * 2**20  # of files, here and in each of the processes
     max_tokenizer_bytes: int = 64 * 2**20
     num_template_processes: int = 2
 
@@ -128,8 +128,11 @@ def _limits(env: Environment) -> Limits:
             "GATEWAY_MAX_WAITING_BYTES", str(defaults.max_waiting_bytes)
         ),
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
-        num_tokenizer_threads=env.integer(
-            "GATEWAY_TOKENIZER_THREADS", defaults.num_tokenizer_threads, minimum=1
+        num_tokenizer_processes=env.integer(
+            "GATEWAY_TOKENIZER_PROCESSES", defaults.num_tokenizer_processes, minimum=1
+        ),
+        max_cached_tokenizer_bytes=env.size_bytes(
+            "GATEWAY_TOKENIZER_CACHE", str(defaults.max_cached_tokenizer_bytes)
         ),
         num_template_processes=env.integer(
             "GATEWAY_TEMPLATE_PROCESSES", defaults.num_template_processes, minimum=1

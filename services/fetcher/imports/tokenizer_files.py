@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from libs.common.errors import TokenizerRefused
 from libs.common.strict_json import JsonFieldError, JsonObject, canonical_bytes
+from libs.common.tokenizers.vetting import refuse_harmful
 from services.fetcher.errors import ImportRefused
 from services.fetcher.imports.checkpoint import MAX_CONFIG_BYTES, parse_json, read_json
 from services.fetcher.imports.source import SourceFolder
@@ -35,7 +37,7 @@ def read_tokenizer_files(
             f"the folder holds no {TOKENIZER}; save the tokenizer in its fast form",
         )
     files = {TOKENIZER: tokenizer.read_small(MAX_TOKENIZER_BYTES)}
-    parse_json(TOKENIZER, files[TOKENIZER])
+    _check_tokenizer(parse_json(TOKENIZER, files[TOKENIZER]))
     settings = _optional_json(folder, TOKENIZER_CONFIG, MAX_TOKENIZER_CONFIG_BYTES)
     if settings is not None:
         files[TOKENIZER_CONFIG] = canonical_bytes(settings.values)
@@ -45,6 +47,13 @@ def read_tokenizer_files(
     generation = _optional_json(folder, GENERATION_CONFIG, MAX_CONFIG_BYTES)
     sources = [source for source in (generation, config) if source is not None]
     return TokenizerFiles(files, _bos(sources, vocab_size), _eos(sources, vocab_size))
+
+
+def _check_tokenizer(parsed: JsonObject) -> None:
+    try:
+        refuse_harmful(parsed.values)
+    except TokenizerRefused as exc:
+        raise ImportRefused("bad_tokenizer", f"{TOKENIZER} cannot be served: {exc}") from exc
 
 
 def _optional_json(folder: SourceFolder, name: str, max_bytes: int) -> JsonObject | None:

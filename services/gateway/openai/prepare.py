@@ -1,6 +1,9 @@
 """From a request to its jobs: everything that can be refused before anybody else is asked."""
 
+import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -11,9 +14,10 @@ from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import ModelState
 from services.gateway.auth import Caller
-from services.gateway.errors import InvalidRequest, NotServed
+from services.gateway.errors import InvalidRequest, NotServed, PromptTooLong, TokenizerOverrun
 from services.gateway.feasibility import check_kv_cache
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
+from services.gateway.generation.refusals import deadline_error
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.requests.chat_request import ChatRequest
@@ -24,6 +28,7 @@ from services.gateway.store.models import ModelEntry
 from services.gateway.tenant_limits import HeldByRequest
 from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.plain_text import tokenize_text
+from services.gateway.text.prompt_limits import context_error, overrun_error, too_long_error
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModel, TextModelCache
 
@@ -74,8 +79,13 @@ class Preparer:
         request.check(self.limits.max_messages)
         asked = await self._find(request, arrival)
         messages = tuple(message.as_chat_message() for message in request.messages)
-        tenant = arrival.caller.tenant
-        prompt_ids = await tokenize_chat(self.templates, asked.text_model, messages, tenant)
+        model, tenant, context_tokens = (
+            asked.text_model, arrival.caller.tenant, asked.entry.context_tokens
+        )  # fmt: skip
+        async with self._tokenizing(request, asked):
+            prompt_ids = await tokenize_chat(
+                self.templates, model, messages, tenant, context_tokens
+            )
         return self._prepared(request, arrival, asked, (prompt_ids,))
 
     async def prepare_completion(self, request: CompletionRequest, arrival: Arrival) -> Prepared:
@@ -87,13 +97,31 @@ class Preparer:
         model, tenant, has_special = (
             asked.text_model, arrival.caller.tenant, request.has_special_tokens
         )  # fmt: skip
-        prompts = [
-            await tokenize_text(model, prompt, tenant, has_special_tokens=has_special)
-            if isinstance(prompt, str)
-            else prompt
-            for prompt in request.prompts
-        ]
+        context_tokens = asked.entry.context_tokens
+        async with self._tokenizing(request, asked):
+            prompts = [
+                await tokenize_text(
+                    model, prompt, tenant, context_tokens, has_special_tokens=has_special
+                )
+                if isinstance(prompt, str)
+                else prompt
+                for prompt in request.prompts
+            ]
         return self._prepared(request, arrival, asked, tuple(prompts))
+
+    @asynccontextmanager
+    async def _tokenizing(self, request: GenerationRequest, asked: _Asked) -> AsyncIterator[None]:
+        """Raises what the client is told of a prompt that is too large or waits too long."""
+        context_tokens, param = asked.entry.context_tokens, request.prompt_param
+        try:
+            async with asyncio.timeout(asked.deadline_s - self.clock.monotonic_s()):
+                yield
+        except TimeoutError as exc:
+            raise deadline_error() from exc
+        except PromptTooLong as exc:
+            raise too_long_error(context_tokens, param) from exc
+        except TokenizerOverrun as exc:
+            raise overrun_error(context_tokens, param, str(exc)) from exc
 
     async def _find(self, request: GenerationRequest, arrival: Arrival) -> _Asked:
         timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
@@ -200,15 +228,12 @@ def _max_tokens(request: GenerationRequest, context_tokens: int, num_prompt_toke
 def _too_long(
     request: GenerationRequest, context_tokens: int, num_prompt_tokens: int
 ) -> InvalidRequest:
-    """In OpenAI's words, which clients look for."""
-    wanted = request.wanted_tokens or 1
-    message = (
-        f"This model's maximum context length is {context_tokens} tokens. However, you requested "
-        f"{num_prompt_tokens + wanted} tokens ({num_prompt_tokens} in the {request.prompt_param}, "
-        f"{wanted} in the completion). Please reduce the length of the {request.prompt_param} or "
-        "completion."
+    wanted, param = request.wanted_tokens or 1, request.prompt_param
+    however = (
+        f"you requested {num_prompt_tokens + wanted} tokens ({num_prompt_tokens} in the {param}, "
+        f"{wanted} in the completion). Please reduce the length of the {param} or completion."
     )
-    return InvalidRequest(message, code="context_length_exceeded", param=request.prompt_param)
+    return context_error(context_tokens, however, param)
 
 
 def parse_timeout_s(header: str | None, longest_s: float) -> float:

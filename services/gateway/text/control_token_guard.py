@@ -44,6 +44,15 @@ class ControlTokenGuard:
             raise ValueError(f"the messages spell more than {_MAX_QUOTES} special tokens")
         return cls(unused[0], unused[1], tuple(sorted(found, key=len, reverse=True)))
 
+    @classmethod
+    def of_values(cls, values: Sequence[str]) -> "ControlTokenGuard":
+        opening, closing, *specials = values
+        return cls(opening, closing, tuple(specials))
+
+    def as_values(self) -> list[str]:
+        """For a message to another process."""
+        return [self.opening, self.closing, *self.specials]
+
     def quote(self, text: str) -> str:
         """A client's text as the template shall see it."""
         return re.sub(self._any_special, lambda match: self.opening + match[0] + self.closing, text)

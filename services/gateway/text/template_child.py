@@ -1,19 +1,14 @@
 """Runs in its own process, by path, isolated (`python -I`): renders chat templates for the gateway.
 
 A template is a stranger's program. The sandbox keeps it from Python's internals; limits that the
-kernel enforces keep it from this machine's memory and time. Frames are a 4-byte big-endian length
-and JSON, over stdin and stdout. Nothing here is imported by the service but the two constants.
+kernel enforces keep it from this machine's memory and time. The service imports nothing of it.
 """
 
 import json
-import resource
-import struct
-import sys
-import time
-from collections.abc import Callable
+import math
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
@@ -21,9 +16,13 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_OUTPUT_BYTES = 2**20
+from libs.common.tokenizers.prompt_bound import num_counted
+from services.gateway.children.serving import limit_process, serve
+from services.gateway.text.control_token_guard import ControlTokenGuard
+
+MAX_ADDED_CHARS = 2**20  # to the messages, which a template may repeat once
 MAX_MEMORY_BYTES = 256 * 2**20
-CPU_S_PER_RENDER = 1
+CPU_S_PER_RENDER = 1  # and one more per MiB of the request
 _MAX_CAUSE_CHARS = 300
 
 
@@ -32,6 +31,10 @@ class TemplateRaised(TemplateError):
 
 
 class OutputTooLong(Exception):
+    pass
+
+
+class PromptTooLong(Exception):
     pass
 
 
@@ -77,28 +80,58 @@ def compiled(source: str) -> Template:
     return environment.from_string(source)
 
 
-def render(source: str, variables: dict[str, Any]) -> str:
+def render(request: dict[str, Any], max_chars: int) -> str:
+    """Past `limit` of the request, and so longer than any context, it is PromptTooLong."""
+    limit, uncounted = request["limit"] or (math.inf, "")
     pieces: list[str] = []
-    size_bytes = 0
-    for piece in compiled(source).generate(**variables):
-        size_bytes += len(piece)  # characters: never more than the bytes
-        if size_bytes > MAX_OUTPUT_BYTES:
-            raise OutputTooLong
+    num_chars = num_limited = 0
+    for piece in compiled(request["template"]).generate(**request["variables"]):
         pieces.append(piece)
-    text = "".join(pieces)
-    if len(text.encode(errors="surrogatepass")) > MAX_OUTPUT_BYTES:
-        raise OutputTooLong
-    return text
+        num_limited += num_counted(piece, uncounted)
+        if num_limited > limit:
+            raise PromptTooLong
+        num_chars += len(piece)
+        if num_chars > max_chars:
+            raise OutputTooLong
+    return "".join(pieces)
 
 
-def answer(request: dict[str, Any]) -> dict[str, str]:
+def answer(request: bytes) -> bytes:
+    """Templates may write halves of surrogate pairs."""
+    reply = rendered(json.loads(request))
+    return json.dumps(reply, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def rendered(request: dict[str, Any]) -> dict[str, Any]:
+    messages = request["variables"].get("messages", [])
+    texts = [text for message in messages for text in (message["content"], message.get("name", ""))]
     try:
-        return {"text": render(request["template"], request["variables"])}
+        guard = ControlTokenGuard.needed_for(texts, request["specials"])
+    except ValueError as exc:
+        return {"unquotable": str(exc)}
+    if guard is not None:
+        request["variables"]["messages"] = [quoted(message, guard) for message in messages]
+    return prompt_of(request, guard, 2 * sum(map(len, texts)) + MAX_ADDED_CHARS)
+
+
+def quoted(message: dict[str, str], guard: ControlTokenGuard) -> dict[str, str]:
+    """What the client wrote, as the template shall see it."""
+    return {key: text if key == "role" else guard.quote(text) for key, text in message.items()}
+
+
+def prompt_of(
+    request: dict[str, Any], guard: ControlTokenGuard | None, max_chars: int
+) -> dict[str, Any]:
+    try:
+        text = render(request, max_chars)
+        return {"text": text, "guard": None if guard is None else guard.as_values()}
+    except PromptTooLong:
+        return {"is_too_long": True}
     except MemoryError:
         compiled.cache_clear()
         return {"cause": f"it used more than {MAX_MEMORY_BYTES >> 20} MiB of memory"}
     except OutputTooLong:
-        return {"cause": f"its output is longer than {MAX_OUTPUT_BYTES >> 20} MiB"}
+        return {"cause": f"its output is longer than the messages twice and {MAX_ADDED_CHARS} more"}
     except RecursionError:
         return {"cause": "it recursed too deeply"}
     except TemplateRaised as exc:
@@ -111,29 +144,10 @@ def answer(request: dict[str, Any]) -> dict[str, str]:
         return {"cause": f"{type(exc).__name__}: {exc}"[:_MAX_CAUSE_CHARS]}
 
 
-def limit_process() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
-        resource.setrlimit(limit, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-
-
-def limit_next_render() -> None:
-    """The kernel counts the process's whole CPU time, in seconds, and kills at the soft limit."""
-    soft = int(time.process_time()) + 1 + CPU_S_PER_RENDER
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-
-
-def serve(source: BinaryIO, sink: BinaryIO, handle: Callable[[dict[str, Any]], Any]) -> None:
-    while header := source.read(4):
-        (length,) = struct.unpack(">I", header)
-        request = json.loads(source.read(length))
-        limit_next_render()
-        data = json.dumps(handle(request)).encode()
-        sink.write(struct.pack(">I", len(data)) + data)
-        sink.flush()
+def cpu_s(num_bytes: int) -> int:
+    return CPU_S_PER_RENDER + (num_bytes >> 20)
 
 
 if __name__ == "__main__":
-    limit_process()
-    serve(sys.stdin.buffer, sys.stdout.buffer, answer)
+    limit_process(MAX_MEMORY_BYTES)
+    serve(answer, cpu_s)

@@ -1,84 +1,97 @@
-"""Warm template processes, replaced when they die or have rendered often enough."""
+"""Renders chat templates in child processes."""
 
-import asyncio
-import logging
-from contextlib import suppress
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from libs.common.reasons import Reason
-from services.gateway.errors import TemplateFailed
+from services.gateway.children.child_pool import ChildPool
+from services.gateway.children.child_process import ChildCommand
+from services.gateway.errors import ChildFailed, MessagesRefused, PromptTooLong, TemplateFailed
 from services.gateway.fair_semaphore import FairSemaphore
-from services.gateway.text.template_process import TemplateProcess
+from services.gateway.text.control_token_guard import ControlTokenGuard
 
-logger = logging.getLogger(__name__)
+RENDER_TIMEOUT_S = 20.0  # wall time; the child's CPU limit usually comes first
+_MAX_REPLY_BYTES = 2**27
+_COMMAND = ChildCommand(
+    Path(__file__).with_name("template_child.py"), max_reply_bytes=_MAX_REPLY_BYTES
+)
 
-_MAX_RENDERS = 10_000  # then a fresh process: what a template leaves behind does not add up
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """`guard` quotes what of it the client wrote, where that spells special tokens."""
+
+    text: str
+    guard: ControlTokenGuard | None
+
+
+@dataclass(frozen=True)
+class PromptLimit:
+    """A longer prompt fits no context. `uncounted` are characters that do not count."""
+
+    max_chars: int
+    uncounted: str
 
 
 class TemplatePool:
-    """A render costs about a millisecond; a process start, a hundred, happens in the background."""
-
     def __init__(self, num_processes: int) -> None:
-        self._num_processes = num_processes
-        self._semaphore = FairSemaphore(
-            num_processes, what="chat templates are rendered", reason=Reason.TEMPLATE_BUSY
+        """Whoever waits has a deadline of its own, and how many may wait the limits of open
+        requests say: a turn takes milliseconds, so nobody is refused for lack of one."""
+        semaphore = FairSemaphore(
+            num_processes,
+            what="chat templates are rendered",
+            reason=Reason.TEMPLATE_BUSY,
+            max_wait_s=None,
+            max_waiting=None,
         )
-        self._idle: list[_Slot] = []
-        self._slots: list[_Slot] = []
+        self._children = ChildPool(_COMMAND, num_processes, semaphore)
 
     async def __aenter__(self) -> Self:
-        self._slots = [_Slot() for _ in range(self._num_processes)]
-        for slot in self._slots:
-            slot.renew()
-            self._idle.append(slot)
+        self._children.start()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        for slot in self._slots:
-            await slot.close()
+        await self._children.close()
 
-    async def render(self, template: str, variables: dict[str, Any], tenant: str) -> str:
-        """Raises TemplateFailed, or NotServed when its turn does not come soon."""
-        await self._semaphore.acquire(tenant)
-        slot = self._idle.pop()
+    async def render(
+        self,
+        template: str,
+        variables: dict[str, Any],
+        tenant: str,
+        *,
+        specials: Sequence[str] = (),
+        limit: PromptLimit | None = None,
+    ) -> RenderedPrompt:
+        """`specials` are texts that in a message stay text.
+
+        Raises PromptTooLong past `limit`, MessagesRefused, or TemplateFailed with a cause that
+        the client may see.
+        """
+        request = {
+            "template": template,
+            "variables": variables,
+            "specials": list(specials),
+            "limit": None if limit is None else [limit.max_chars, limit.uncounted],
+        }
+        data = json.dumps(request, ensure_ascii=False).encode(errors="surrogatepass")
         try:
-            return await slot.render(template, variables)
-        finally:
-            self._idle.append(slot)
-            self._semaphore.release()
+            async with self._children.child(tenant) as child:
+                return _prompt(json.loads(await child.exchange(data, RENDER_TIMEOUT_S)))
+        except ChildFailed as exc:
+            raise TemplateFailed(str(exc)) from exc
 
 
-class _Slot:
-    """One place in the pool; the process in it changes."""
-
-    def __init__(self) -> None:
-        self._starting: asyncio.Task[TemplateProcess] | None = None
-        self._num_renders = 0
-
-    def renew(self) -> None:
-        self._starting = asyncio.create_task(TemplateProcess.start())
-        self._num_renders = 0
-
-    async def render(self, template: str, variables: dict[str, Any]) -> str:
-        process = await self._process()
-        self._num_renders += 1
-        try:
-            return await process.render(template, variables)
-        finally:
-            if not process.is_alive or self._num_renders >= _MAX_RENDERS:
-                logger.info("a template process is replaced after %d renders", self._num_renders)
-                await process.kill()
-                self.renew()
-
-    async def _process(self) -> TemplateProcess:
-        assert self._starting is not None
-        try:
-            return await asyncio.shield(self._starting)
-        except OSError as exc:
-            self.renew()
-            raise TemplateFailed(f"no process for it could be started: {exc.strerror}") from exc
-
-    async def close(self) -> None:
-        if self._starting is not None:
-            with suppress(OSError):  # it could not be started: there is nothing to end
-                await (await self._starting).kill()
+def _prompt(reply: dict[str, Any]) -> RenderedPrompt:
+    if reply.get("is_too_long"):
+        raise PromptTooLong
+    if "unquotable" in reply:
+        raise MessagesRefused(reply["unquotable"])
+    if "text" not in reply:
+        raise TemplateFailed(reply.get("cause", "it gave no answer"))
+    guard = reply["guard"]
+    return RenderedPrompt(
+        reply["text"], None if guard is None else ControlTokenGuard.of_values(guard)
+    )

@@ -8,8 +8,9 @@ from libs.common.bus.messages import ModelSummary
 from libs.common.errors import ObjectStoreError
 from libs.common.reasons import Reason
 from services.gateway.errors import NotServed
-from services.gateway.text.tokenizer import Tokenizer, TokenizerThreads
+from services.gateway.text.tokenizer import Tokenizer
 from services.gateway.text.tokenizer_files import FileStore, TokenizerFiles
+from services.gateway.text.tokenizer_pool import TokenizerService
 
 READ_TIMEOUT_S = 30.0
 
@@ -30,11 +31,12 @@ class TextModel:
 class TextModelCache:
     """An LRU cache. Concurrent requests for one model share one loading."""
 
-    def __init__(self, files: FileStore, threads: TokenizerThreads, max_cached: int) -> None:
-        self._files = files
-        self._threads = threads
-        self._max_cached = max_cached
+    def __init__(self, files: FileStore, service: TokenizerService, max_bytes: int) -> None:
+        """`max_bytes` bounds the files of all that are cached; the last one asked for stays,
+        whatever its size."""
+        self._files, self._service, self._max_bytes = files, service, max_bytes
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
+        self._sizes: dict[Files, int] = {}
 
     async def get(self, summary: ModelSummary) -> TextModel:
         """Raises TokenizerFailed, or NotServed when its turn does not come or the object store
@@ -44,14 +46,19 @@ class TextModelCache:
         if task is None or has_failed(task):
             task = self._loading[key] = asyncio.create_task(self._load(summary))
             task.add_done_callback(has_failed)  # sees the exception if nobody waits any more
+            self._sizes[key] = size_bytes_of(summary)
         self._loading.move_to_end(key)
-        while len(self._loading) > self._max_cached:
-            self._loading.popitem(last=False)
+        self._make_room()
         return await asyncio.shield(task)
+
+    def _make_room(self) -> None:
+        while len(self._loading) > 1 and sum(self._sizes.values()) > self._max_bytes:
+            key, _ = self._loading.popitem(last=False)
+            del self._sizes[key]
 
     async def _load(self, summary: ModelSummary) -> TextModel:
         files = await self._read(summary)
-        tokenizer = await Tokenizer.load(files.tokenizer_json, self._threads)
+        tokenizer = await Tokenizer.load(files.tokenizer_json, self._service)
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
 
     async def _read(self, summary: ModelSummary) -> TokenizerFiles:
@@ -73,6 +80,11 @@ def _unreadable(cause: str) -> NotServed:
 def files_of(summary: ModelSummary) -> Files:
     """What makes a tokenizer that of a model; models may share one."""
     return tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
+
+
+def size_bytes_of(summary: ModelSummary) -> int:
+    """Of its files; in memory a model takes about as much, its vocabulary included."""
+    return sum(size_bytes for _, size_bytes in summary.tokenizer_files.values())
 
 
 def has_failed(task: "asyncio.Task[TextModel]") -> bool:

@@ -19,6 +19,7 @@ from libs.common.ids import new_id
 from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.weights.manifest import tokenizer_key
 from services.gateway.errors import TokenizerFailed
+from services.gateway.text.tokenizer_pool import TokenizerSource
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 class TokenizerFiles:
     """The contents that the gateway needs of a model; template and tokens may be absent."""
 
-    tokenizer_json: str
+    tokenizer_json: TokenizerSource
     chat_template: str | None
     special_tokens: dict[str, str]  # bos_token, eos_token, …: what templates refer to
 
@@ -40,29 +41,33 @@ class FileStore:
 
     async def read(self, summary: ModelSummary) -> TokenizerFiles:
         """Raises TokenizerFailed for what the model lacks or does not match; ObjectStoreError."""
-        tokenizer_json = await self._text(summary, "tokenizer.json")
-        if tokenizer_json is None:
+        data = await self._data(summary, "tokenizer.json")
+        if data is None:
             raise TokenizerFailed("the model has no tokenizer.json")
+        digest, _ = summary.tokenizer_files["tokenizer.json"]
         config = _parse_object(await self._text(summary, "tokenizer_config.json") or "{}")
         template = await self._text(summary, "chat_template.jinja")
         return TokenizerFiles(
-            tokenizer_json=tokenizer_json,
+            tokenizer_json=TokenizerSource(digest, data),
             chat_template=template or _template_of(config),
             special_tokens=_special_tokens(config),
         )
 
     async def _text(self, summary: ModelSummary, name: str) -> str | None:
+        data = await self._data(summary, name)
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError as exc:
+            raise TokenizerFailed(f"{name} is not UTF-8") from exc
+
+    async def _data(self, summary: ModelSummary, name: str) -> bytes | None:
         entry = summary.tokenizer_files.get(name)
         if entry is None:
             return None
         digest, size_bytes = entry
         if size_bytes > self.max_bytes:
             raise TokenizerFailed(f"{name} has {size_bytes} bytes, the limit is {self.max_bytes}")
-        data = await self._cached(digest) or await self._fetched(name, digest, size_bytes)
-        try:
-            return data.decode()
-        except UnicodeDecodeError as exc:
-            raise TokenizerFailed(f"{name} is not UTF-8") from exc
+        return await self._cached(digest) or await self._fetched(name, digest, size_bytes)
 
     async def _cached(self, digest: str) -> bytes | None:
         if self.folder is None:

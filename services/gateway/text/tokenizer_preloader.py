@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterable
 
 from libs.common.bus.messages import ModelSummary
 from services.gateway.errors import GatewayError
-from services.gateway.text.text_models import Files, TextModelCache, files_of
+from services.gateway.text.text_models import Files, TextModelCache, files_of, size_bytes_of
 
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.5
-MAX_BYTES = 64 * 2**20  # of files; in memory a tokenizer takes several times that
 
 
 class TokenizerPreloader:
-    """Of at most `max_models`, so that none in use gives way, and of at most MAX_BYTES of files.
-    Each is tried once: whoever asks for a model whose tokenizer was not loaded tries again."""
+    """Of at most `max_bytes` of files, so that none in use gives way. Each is tried once: whoever
+    asks for a model whose tokenizer was not loaded tries again."""
 
     def __init__(
-        self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModelCache, max_models: int
+        self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModelCache, max_bytes: int
     ) -> None:
-        self._ready, self._texts, self._max_models = ready, texts, max_models
+        self._ready, self._texts, self._max_bytes = ready, texts, max_bytes
         self._tried: dict[Files, int] = {}  # and the bytes of its files
 
     async def run(self) -> None:
@@ -35,9 +34,8 @@ class TokenizerPreloader:
         ready = {files_of(summary): summary for summary in self._ready()}
         self._tried = {files: size for files, size in self._tried.items() if files in ready}
         for files, summary in ready.items():
-            size = sum(size for _, size in summary.tokenizer_files.values())
-            is_full = len(self._tried) >= self._max_models
-            if files in self._tried or is_full or sum(self._tried.values()) + size > MAX_BYTES:
+            size = size_bytes_of(summary)
+            if files in self._tried or sum(self._tried.values()) + size > self._max_bytes:
                 continue
             self._tried[files] = size
             try:

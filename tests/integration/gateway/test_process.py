@@ -123,7 +123,7 @@ async def test_killed_it_leaves_no_process_behind(
     ):
         await until_status(client, "/readyz", 200)
         children = children_of(gateway.pid)
-        assert len(children) == 2, "the template processes"
+        assert len(children) == 4, "those for templates and for tokenizers"
 
         gateway.kill()
         await gateway.wait()

@@ -37,7 +37,6 @@ from services.gateway.store.nodes import NodeStore
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
-from services.gateway.text.tokenizer import TokenizerThreads
 from services.gateway.text.tokenizer_files import FileStore
 from tests.support.waiting import eventually
 from tests.unit.gateway.documented import api_document, undocumented
@@ -45,6 +44,7 @@ from tests.unit.gateway.fakescheduler import FakeScheduler
 from tests.unit.gateway.fakeworker import FakeWorker
 from tests.unit.gateway.stores import KEY, FakeKeys, FakeModels, FakeWriter, Stores
 from tests.unit.gateway.tiny import model_entry, objects_with, tokenizer_files
+from tests.unit.gateway.tokenizers import InProcessTokenizers
 
 FAST = Timing(
     repeat_s=0.1,
@@ -111,7 +111,7 @@ async def gateway_world(
     stores = Stores(FakeKeys(), FakeModels(entries or [model_entry()]), FakeWriter())
     async with AsyncExitStack() as stack:
         bus = await _closed_after(stack, broker.bus())
-        texts = await _texts(stack, files or tokenizer_files())
+        texts = await _texts(files or tokenizer_files())
         templates = await stack.enter_async_context(TemplatePool(limits.num_template_processes))
         gateway = await _gateway(stack, bus, stores, texts, templates, timing, limits)
         scheduler = FakeScheduler(await _closed_after(stack, broker.bus()))
@@ -129,10 +129,9 @@ async def _closed_after(stack: AsyncExitStack, bus: MemoryBus) -> MemoryBus:
     return bus
 
 
-async def _texts(stack: AsyncExitStack, files: dict[str, bytes]) -> TextModelCache:
-    threads = TokenizerThreads(1)
-    stack.callback(threads.close)
-    return TextModelCache(FileStore(await objects_with(files), None, 2**20), threads, 4)
+async def _texts(files: dict[str, bytes]) -> TextModelCache:
+    objects = await objects_with(files)
+    return TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), 2**20)
 
 
 async def _gateway(

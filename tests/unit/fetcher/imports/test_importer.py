@@ -17,9 +17,12 @@ from services.fetcher.fetching.transfer import RetryPolicy
 from services.fetcher.imports.importer import (
     ImportProgress,
 )
+from tests.unit.common.tokenizers.files import replace, sequence
 from tests.unit.fetcher.imports.checkpoints import CONFIG, TinyCheckpoint, llama_shapes
 from tests.unit.fetcher.imports.importworld import ImportWorld
 from tests.unit.fetcher.worlds import eventually
+
+GROWS = replace("a", "a" * 100)
 
 
 @pytest.fixture
@@ -295,6 +298,12 @@ def edit_config(**changes: object) -> Callable[[TinyCheckpoint], None]:
         ),
         pytest.param(
             lambda c: setattr(c, "tokenizer", "{"), "bad_json", "tokenizer", id="broken tokenizer"
+        ),
+        pytest.param(
+            lambda c: setattr(c, "tokenizer", json.dumps({"normalizer": sequence(GROWS, GROWS)})),
+            "bad_tokenizer",
+            "10000 characters of one",
+            id="a tokenizer that makes millions of characters of a few",
         ),
         pytest.param(
             lambda c: c.tokenizer_config.update(chat_template=5),

@@ -1,5 +1,7 @@
 """Chat templates: rendered as the Hugging Face hub means them, and harmless when hostile."""
 
+import asyncio
+import string
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.gateway.errors import TemplateFailed
-from services.gateway.text.template_pool import TemplatePool
+from services.gateway.errors import PromptTooLong, TemplateFailed
+from services.gateway.text.template_pool import PromptLimit, TemplatePool
 from tests.support.reference import measure_s
 from tests.unit.gateway.tiny import TENANT
 
@@ -20,12 +22,17 @@ SMOLLM2 = (
     "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+LENIENT = PromptLimit(100, string.ascii_lowercase)
 VARIABLES: dict[str, Any] = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
     "add_generation_prompt": True,
     "bos_token": "<s>",
     "eos_token": "</s>",
 }
+
+
+async def rendered(pool: TemplatePool, template: str, variables: dict[str, Any] = VARIABLES) -> str:
+    return (await pool.render(template, variables, TENANT)).text
 
 
 @pytest_asyncio.fixture
@@ -35,7 +42,7 @@ async def pool() -> AsyncIterator[TemplatePool]:
 
 
 async def test_smollm2s_template_writes_the_prompt_it_was_trained_on(pool: TemplatePool) -> None:
-    assert await pool.render(SMOLLM2, VARIABLES, TENANT) == (
+    assert await rendered(pool, SMOLLM2) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
         "<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -61,7 +68,7 @@ async def test_smollm2s_template_writes_the_prompt_it_was_trained_on(pool: Templ
 async def test_templates_may_use_what_the_hub_offers(
     pool: TemplatePool, template: str, text: str, why: str
 ) -> None:
-    assert await pool.render(template, VARIABLES, TENANT) == text, why
+    assert await rendered(pool, template) == text, why
 
 
 @pytest.mark.parametrize(
@@ -90,9 +97,9 @@ async def test_a_hostile_or_broken_template_fails_with_its_cause(
     pool: TemplatePool, template: str, cause: str
 ) -> None:
     with pytest.raises(TemplateFailed, match=cause):
-        await pool.render(template, VARIABLES, TENANT)
+        await rendered(pool, template)
 
-    assert await pool.render("{{ 1 + 1 }}", {}, TENANT) == "2", "the next render works"
+    assert await rendered(pool, "{{ 1 + 1 }}", {}) == "2", "the next render works"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +114,7 @@ async def test_a_hostile_or_broken_template_fails_with_its_cause(
 async def test_python_internals_are_as_if_they_were_not_there(
     pool: TemplatePool, template: str
 ) -> None:
-    assert await pool.render(template, VARIABLES, TENANT) == ""
+    assert await rendered(pool, template) == ""
 
 
 async def test_a_template_that_never_ends_is_killed_and_its_process_replaced(
@@ -116,25 +123,38 @@ async def test_a_template_that_never_ends_is_killed_and_its_process_replaced(
     endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
     with pytest.raises(TemplateFailed, match=r"CPU time|longer than"):
-        await pool.render(endless, VARIABLES, TENANT)
+        await rendered(pool, endless)
 
-    assert await pool.render(SMOLLM2, VARIABLES, TENANT)
+    assert await rendered(pool, SMOLLM2)
 
 
 async def test_a_warm_render_does_not_pay_for_a_process(pool: TemplatePool) -> None:
-    await pool.render(SMOLLM2, VARIABLES, TENANT)
+    await rendered(pool, SMOLLM2)
 
     began_s = time.perf_counter()
     for _ in range(50):
-        await pool.render(SMOLLM2, VARIABLES, TENANT)
+        await rendered(pool, SMOLLM2)
 
     assert (time.perf_counter() - began_s) / 50 < measure_s() / 3
 
 
-async def test_a_conversation_as_long_as_a_body_may_be_is_rendered_or_refused_clearly(
+async def test_a_conversation_as_long_as_a_body_may_be_is_rendered(pool: TemplatePool) -> None:
+    long = {**VARIABLES, "messages": [{"role": "user", "content": "é" * 2**22}]}
+
+    assert "é" * 2**22 in await rendered(pool, SMOLLM2, long)
+
+
+async def test_what_no_context_could_hold_is_not_rendered_to_its_end(pool: TemplatePool) -> None:
+    with pytest.raises(PromptTooLong):
+        await pool.render(SMOLLM2, VARIABLES, TENANT, limit=PromptLimit(100, ""))
+
+    assert (await pool.render(SMOLLM2, VARIABLES, TENANT, limit=LENIENT)).text
+
+
+async def test_more_requests_of_a_tenant_than_any_queue_of_ours_are_all_rendered(
     pool: TemplatePool,
 ) -> None:
-    long = {**VARIABLES, "messages": [{"role": "user", "content": "x" * 2**20}]}
+    """How many may wait is for the model's queue and the limits of open requests to say."""
+    renders = [rendered(pool, "{{ 1 }}", {}) for _ in range(600)]
 
-    with pytest.raises(TemplateFailed, match="output is longer"):
-        await pool.render(SMOLLM2, long, TENANT)
+    assert await asyncio.gather(*renders) == ["1"] * 600

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,17 @@ import pytest
 from libs.common.reasons import Reason
 from libs.common.testing.objectstore import MemoryObjectStore
 from services.gateway.errors import TokenizerFailed
-from services.gateway.fair_semaphore import MAX_WAITING_EACH
-from services.gateway.text.text_models import TextModelCache
-from services.gateway.text.tokenizer import TokenizerThreads
+from services.gateway.text.text_models import TextModelCache, size_bytes_of
 from services.gateway.text.tokenizer_files import FileStore
 from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
+from tests.unit.gateway.tokenizers import InProcessTokenizers
 
 
 def models_over(
-    objects: MemoryObjectStore, folder: Path | None = None, max_cached: int = 4
+    objects: MemoryObjectStore, folder: Path | None = None, max_bytes: int = 2**20
 ) -> TextModelCache:
-    return TextModelCache(FileStore(objects, folder, 2**20), TokenizerThreads(1), max_cached)
+    return TextModelCache(FileStore(objects, folder, 2**20), InProcessTokenizers(), max_bytes)
 
 
 def damage_all(folder: Path) -> None:
@@ -40,15 +38,36 @@ async def test_a_model_is_loaded_once_for_all_who_ask() -> None:
     assert await loaded[0].tokenizer.encode("hé", None, "tenant-1") == ids_of("hé")
 
 
-async def test_the_least_recently_used_is_dropped() -> None:
+@pytest.mark.parametrize(("num_fitting", "is_kept"), [(1, False), (2, True)])
+async def test_those_asked_for_last_are_kept_within_a_number_of_bytes(
+    num_fitting: int, is_kept: bool
+) -> None:
     first, second = tokenizer_files("{{ 1 }}"), tokenizer_files("{{ 2 }}")
+    size_bytes = size_bytes_of(summary_of(first))
     models = models_over(
-        await objects_with({**first, "other": second["chat_template.jinja"]}), max_cached=1
+        await objects_with({**first, "other": second["chat_template.jinja"]}),
+        max_bytes=num_fitting * size_bytes,
     )
-    kept = await models.get(summary_of(first))
+    model = await models.get(summary_of(first))
     await models.get(summary_of(second))
 
-    assert await models.get(summary_of(first)) is not kept
+    assert (await models.get(summary_of(first)) is model) == is_kept
+
+
+async def test_one_that_is_larger_than_the_cache_is_loaded_all_the_same() -> None:
+    files = tokenizer_files()
+    models = models_over(await objects_with(files), max_bytes=1)
+
+    assert await models.get(summary_of(files)) is await models.get(summary_of(files))
+
+
+async def test_more_small_ones_than_any_number_are_kept() -> None:
+    all_files = [tokenizer_files(f"{{{{ {number} }}}}") for number in range(20)]
+    others = {str(n): files["chat_template.jinja"] for n, files in enumerate(all_files)}
+    models = models_over(await objects_with({**all_files[0], **others}))
+    loaded = [await models.get(summary_of(files)) for files in all_files]
+
+    assert [await models.get(summary_of(files)) for files in all_files] == loaded
 
 
 async def test_files_on_disk_serve_while_the_object_store_is_down(tmp_path: Path) -> None:
@@ -87,7 +106,8 @@ async def test_an_object_store_that_is_down_is_503_and_the_next_request_tries_ag
     [
         ("tokenizer.json", b"not json", "tokenizer failed"),
         ("tokenizer.json", b'{"model": {"type": "BPE"}}', "tokenizer failed"),
-        ("tokenizer.json", b"\xff\xfe", "not UTF-8"),
+        ("tokenizer.json", b"\xff\xfe", "tokenizer failed"),
+        ("chat_template.jinja", b"\xff\xfe", "not UTF-8"),
         ("tokenizer_config.json", b"[" * 100_000, "not JSON"),
         ("tokenizer_config.json", b"[]", "not an object"),
         ("tokenizer.json", b"x" * (2**20 + 1), "the limit is"),
@@ -115,19 +135,3 @@ async def test_a_template_may_stand_in_the_configuration_alone_or_among_others()
         model = await models_over(await objects_with(files)).get(summary_of(files))
 
         assert model.chat_template == "{{ 1 }}"
-
-
-async def test_a_tenants_flood_of_prompts_delays_only_itself_and_is_refused_with_a_time() -> None:
-    threads, go_on = TokenizerThreads(1), threading.Event()
-    flood = [asyncio.create_task(threads.run(go_on.wait, "a")) for _ in range(MAX_WAITING_EACH + 1)]
-    await asyncio.sleep(0)
-
-    with not_served(Reason.TOKENIZER_BUSY) as caught:
-        await threads.run(lambda: None, "a")
-    tiny = asyncio.create_task(threads.run(lambda: sum(task.done() for task in flood), "b"))
-    await asyncio.sleep(0)
-    go_on.set()
-
-    assert caught.value.status == 429 and "Retry-After" in caught.value.headers
-    assert await tiny <= 2
-    assert all(await asyncio.gather(*flood))

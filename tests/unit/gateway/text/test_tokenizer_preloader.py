@@ -6,22 +6,22 @@ import pytest
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.reasons import Reason
-from services.gateway.text import tokenizer_preloader
-from services.gateway.text.text_models import TextModel, TextModelCache
-from services.gateway.text.tokenizer import TokenizerThreads
+from services.gateway.text.text_models import TextModel, TextModelCache, size_bytes_of
 from services.gateway.text.tokenizer_files import FileStore
 from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import objects_with, summary_of, tokenizer_files
+from tests.unit.gateway.tokenizers import InProcessTokenizers
 
+SIZE_BYTES = size_bytes_of(summary_of(tokenizer_files("{{ 1 }}")))
 FIRST, SECOND = tokenizer_files("{{ 1 }}"), tokenizer_files("{{ 2 }}")
 
 
 async def test_models_that_can_be_asked_are_loaded_once_also_those_that_come_later() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), 2**20)
     ready = [summary_of(FIRST)]
-    ahead = TokenizerPreloader(lambda: ready, texts, 4)
+    ahead = TokenizerPreloader(lambda: ready, texts, 2**20)
 
     await ahead.load_new()
     ready.append(summary_of(SECOND))
@@ -33,9 +33,11 @@ async def test_models_that_can_be_asked_are_loaded_once_also_those_that_come_lat
 
 async def test_no_tokenizer_in_use_is_dropped_for_one_that_nobody_has_asked_for() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), SIZE_BYTES)
 
-    await TokenizerPreloader(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 1).load_new()
+    await TokenizerPreloader(
+        lambda: [summary_of(FIRST), summary_of(SECOND)], texts, SIZE_BYTES
+    ).load_new()
 
     objects.is_down = True
     assert await texts.get(summary_of(FIRST))
@@ -43,10 +45,10 @@ async def test_no_tokenizer_in_use_is_dropped_for_one_that_nobody_has_asked_for(
 
 async def test_an_object_store_that_is_down_leaves_the_loading_to_the_first_request() -> None:
     objects = await objects_with(FIRST)
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), 2**20)
     objects.is_down = True
 
-    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 4).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 2**20).load_new()
 
     objects.is_down = False
     assert await texts.get(summary_of(FIRST))
@@ -54,9 +56,9 @@ async def test_an_object_store_that_is_down_leaves_the_loading_to_the_first_requ
 
 async def test_a_model_that_is_gone_makes_room_for_the_next() -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 1)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), SIZE_BYTES)
     ready = [summary_of(FIRST)]
-    ahead = TokenizerPreloader(lambda: ready, texts, 1)
+    ahead = TokenizerPreloader(lambda: ready, texts, SIZE_BYTES)
     await ahead.load_new()
 
     ready[:] = [summary_of(SECOND)]
@@ -66,13 +68,11 @@ async def test_a_model_that_is_gone_makes_room_for_the_next() -> None:
     assert await texts.get(summary_of(SECOND))
 
 
-async def test_large_tokenizers_are_left_to_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_tokenizers_are_left_to_who_asks() -> None:
     objects = await objects_with(FIRST)
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
-    size = sum(size for _, size in summary_of(FIRST).tokenizer_files.values())
-    monkeypatch.setattr(tokenizer_preloader, "MAX_BYTES", size - 1)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), 2**20)
 
-    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, 4).load_new()
+    await TokenizerPreloader(lambda: [summary_of(FIRST)], texts, SIZE_BYTES - 1).load_new()
 
     objects.is_down = True
     with not_served(Reason.OBJECT_STORE_UNAVAILABLE):
@@ -83,7 +83,7 @@ async def test_whatever_a_model_does_to_its_loading_stays_with_that_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     objects = await objects_with({**FIRST, "other": SECOND["chat_template.jinja"]})
-    texts = TextModelCache(FileStore(objects, None, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, None, 2**20), InProcessTokenizers(), 2**20)
     get = texts.get
 
     async def get_second(summary: ModelSummary) -> TextModel:
@@ -93,7 +93,9 @@ async def test_whatever_a_model_does_to_its_loading_stays_with_that_model(
 
     monkeypatch.setattr(texts, "get", get_second)
 
-    await TokenizerPreloader(lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 4).load_new()
+    await TokenizerPreloader(
+        lambda: [summary_of(FIRST), summary_of(SECOND)], texts, 2**20
+    ).load_new()
 
     objects.is_down = True
     assert await get(summary_of(SECOND))
@@ -103,6 +105,6 @@ async def test_a_cache_folder_that_cannot_be_used_costs_no_request(tmp_path: Pat
     objects = await objects_with(FIRST)
     in_the_way = tmp_path / "tokenizers"
     in_the_way.write_text("a file, not a folder")
-    texts = TextModelCache(FileStore(objects, in_the_way, 2**20), TokenizerThreads(1), 4)
+    texts = TextModelCache(FileStore(objects, in_the_way, 2**20), InProcessTokenizers(), 2**20)
 
     assert await texts.get(summary_of(FIRST))

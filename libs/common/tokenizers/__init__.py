@@ -1,0 +1,1 @@
+"""What a tokenizer.json asks of whoever runs it. Pure: nothing here runs one."""

@@ -1,0 +1,1 @@
+"""Processes that do what strangers decide: rendering their templates, running their tokenizers."""
