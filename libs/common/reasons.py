@@ -195,7 +195,9 @@ REASONS: Mapping[Reason, ReasonRow] = {
         504, Outcome.DEADLINE, "its deadline passed before the answer was complete"
     ),
     Reason.WORKER_CRASHED: _once(
-        500, Outcome.WORKER_CRASHED, "too many workers died while they served it"
+        500,
+        Outcome.WORKER_CRASHED,
+        "four engines crashed, or three nodes were lost, under it",
     ),
     Reason.WORKER_ERROR: _never(500, Outcome.INTERNAL_ERROR, "the worker that served it failed"),
     Reason.CLIENT_TOO_SLOW: _never(500, Outcome.CLIENT_TOO_SLOW, "the stream was not read"),

@@ -80,9 +80,17 @@ class RequestOutcome(StrEnum):
     CLIENT_TOO_SLOW = "client_too_slow"  # its buffer stayed full for 30 s
     GATEWAY_LOST = "gateway_lost"  # its gateway stopped its heartbeat
     MODEL_FAILED = "model_failed"  # the model was deleted or cannot start
-    WORKER_CRASHED = "worker_crashed"  # two endpoints died under it
+    WORKER_CRASHED = "worker_crashed"  # engines crashed, or nodes were lost, under it too often
     REFUSED = "refused"  # it, or its moment, was wrong: its client was told why
     INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has it
+
+
+class LossKind(StrEnum):
+    """What the end of an endpoint counts as, for a request that it had."""
+
+    ENGINE_CRASH = "engine_crash"  # a process of it ended by itself: perhaps the request is why
+    NODE_LOSS = "node_loss"  # its node's fault
+    OTHER = "other"  # the network's or the store's, or it had not ended at all: not counted
 
 
 class FinishReason(StrEnum):

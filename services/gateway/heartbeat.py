@@ -13,19 +13,29 @@ from services.gateway.generation.dispatcher import Dispatcher
 logger = logging.getLogger(__name__)
 
 HEALTH_FILE_S = 1.0
+COALESCE_S = 0.02
 
 
 async def send_heartbeats(
     bus: Bus, dispatcher: Dispatcher, gateway_id: str, interval_s: float
 ) -> None:
-    """Until cancelled. Requests of a gateway that is silent for 10 s end as `gateway_lost`."""
+    """Until cancelled. Requests of a gateway that is silent for 10 s end as `gateway_lost`.
+
+    At once when a request has a token for whose like others wait.
+    """
     while True:
-        message = GatewayHeartbeat(gateway_id=gateway_id, request_ids=dispatcher.open_ids)
+        message = GatewayHeartbeat(
+            gateway_id=gateway_id,
+            request_ids=dispatcher.open_ids,
+            progressed=dispatcher.progressed_attempts,
+        )
         try:
             await bus.publish(GATEWAY_HEARTBEAT, gateway_id, message)
         except BusError as exc:
             logger.warning("a heartbeat was not sent: %s", exc)
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(COALESCE_S)
+        if dispatcher.progressed_attempts == message.progressed:
+            await dispatcher.progressed.wait(interval_s)
 
 
 async def touch_health_file(path: Path) -> None:

@@ -126,7 +126,11 @@ class Controller:
         self.wake.set()
 
     async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
-        self.log.accept_gateway(message, self.clock.monotonic_s())
+        """Whoever waited for another one's next token need not wait for the next round."""
+        progressed = self.log.accept_gateway(message, self.clock.monotonic_s())
+        if progressed:
+            self.changes.requests.update(progressed)
+            self.wake.set()
 
     async def _hear_ends(self, message: RequestsEnded) -> None:
         """Slots are free: whoever is queued need not wait for the next round."""

@@ -64,6 +64,7 @@ class SubmitRequest(Message):
     lost_endpoint_id: Id | None = None
     # Whether that endpoint had the request for certain. If not, its end says nothing about it.
     was_taken: bool = True
+    has_progressed: bool = False  # the attempt there had delivered a token
 
 
 class SubmitAccepted(Message):
@@ -371,6 +372,8 @@ class GatewayHeartbeat(Message):
 
     gateway_id: Id
     request_ids: tuple[Id, ...]  # what it still waits for or streams
+    # Of requests that lost two endpoints or more: the attempt that runs, once it has had a token.
+    progressed: dict[Id, int] = Field(default_factory=dict)
 
 
 class RequestsEnded(Message):

@@ -347,7 +347,8 @@ class RequestRow(Base):
     gateway_id: Mapped[str]
     api_key_id: Mapped[str | None]
     attempt: Mapped[int]
-    num_crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    num_engine_crashes: Mapped[int] = mapped_column(server_default=text("0"))  # under it
+    num_node_losses: Mapped[int] = mapped_column(server_default=text("0"))
     state: Mapped[str]  # RequestState
     endpoint_id: Mapped[str | None]
     cold_start_id: Mapped[str | None]  # what it waited for
@@ -380,6 +381,19 @@ class RequestRow(Base):
         ),
         Index("ix_requests_ended", "ended_at", postgresql_where=text("state = 'ENDED'")),
     )
+
+
+class RequestLossRow(Base):
+    """An endpoint that a request was lost with, as its gateway reported; each counts once."""
+
+    __tablename__ = "request_losses"
+    request_id: Mapped[str] = mapped_column(
+        ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True
+    )
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)  # no foreign key: history
+    has_progressed: Mapped[bool]  # the attempt there had delivered a token
+    kind: Mapped[str | None]  # LossKind; None until the cause of the endpoint's end is known
+    reported_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class GatewayRow(Base):

@@ -14,7 +14,7 @@ from services.gateway.errors import NotServed
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.endpoint_client import EndpointClient, GenerateResult
 from services.gateway.generation.job import Job, Loss
-from services.gateway.generation.refusals import crash_error, deadline_error
+from services.gateway.generation.refusals import deadline_error
 from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 _MAX_WARM_TRIES = 2
 _DEADLINE_SLACK_S = 1.0
 _MAX_STALE_CONTEXTS = 40  # with a pause of 0.25 s after each
-_MAX_CRASHES = 2  # a request that killed two serving endpoints does not get a third
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,12 @@ class Dispatch:
     ) -> None:
         self.job, self.inbox = job, inbox
         self.endpoint: EndpointClient | None = None  # which may have this request
-        self.is_warm = False  # an endpoint that was serving took it
         self.is_submitted = False  # a scheduler may know of it
         self.is_opened = False  # accepted by somebody: the client may be told
         self.assigned_s: float | None = None
         self.opened = Signal()
         self._ports, self._on_opened = ports, on_opened
         self._slot_at: EndpointClient | None = None
-        self._num_crashes = 0
         self._num_stale_contexts = 0
         self._first_index = 0  # of the running attempt
 
@@ -89,8 +86,7 @@ class Dispatch:
             if await self._follower(endpoint).until_finished() or self._is_complete():
                 self._check_finish()
                 return
-            loss = self._lost(endpoint)
-            endpoint = None
+            loss, endpoint = self._given_up(endpoint, was_taken=True), None
 
     # ------------------------------------------------------------ finding an endpoint
 
@@ -100,7 +96,6 @@ class Dispatch:
             endpoint = self._endpoint(route.endpoint_id, route.epoch)
             result = await self._generate(endpoint)
             if result is GenerateResult.ACCEPTED:
-                self.is_warm = True
                 self._open()
                 return endpoint
             self._ports.routes.mark_refused(route.endpoint_id)
@@ -167,34 +162,27 @@ class Dispatch:
 
     # ------------------------------------------------------------ losing one
 
-    def _lost(self, endpoint: EndpointClient) -> Loss:
-        """What the scheduler is told of it. Raises ApiError at the second crash."""
-        if self.is_warm or self._has_new_tokens:
-            self._num_crashes += 1  # it was serving; one lost while starting is not our doing
-        if self._num_crashes >= _MAX_CRASHES:
-            raise crash_error("two workers died while they served this request")
-        return self._given_up(endpoint, was_taken=True)
-
     @property
     def _has_new_tokens(self) -> bool:
         """Of the running attempt."""
         return self.inbox.log.next_index > self._first_index
 
     def _given_up(self, endpoint: EndpointClient, *, was_taken: bool) -> Loss:
+        """What the scheduler is told; how many are too many is decided there, by their causes."""
         logger.warning(
             "request %s leaves endpoint %s, attempt %d, %d tokens",
             self.job.request_id, endpoint.endpoint_id, self.attempt, self.inbox.log.next_index,
         )  # fmt: skip
+        loss = Loss(endpoint.endpoint_id, was_taken, self._has_new_tokens)
         self._ports.cancel_retrier.cancel(endpoint, self.job.request_id, self.attempt)
         self._begin_attempt()
-        return Loss(endpoint.endpoint_id, was_taken)
+        return loss
 
     def _begin_attempt(self) -> None:
         self.release_slot()
         self.inbox.log.begin_attempt(self.attempt + 1)
         self._first_index = self.inbox.log.next_index
         self.endpoint = None
-        self.is_warm = False
 
     def _is_complete(self) -> bool:
         """Whether only the word that it has ended was lost with the endpoint."""

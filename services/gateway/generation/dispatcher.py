@@ -25,6 +25,8 @@ from services.gateway.store.requests import EndedRow
 
 logger = logging.getLogger(__name__)
 
+_FIRST_ALONE = 3  # attempt: after the loss of two endpoints
+
 
 class Dispatcher:
     def __init__(self, ports: Ports, journal: Journal, metrics: Metrics, limits: Limits) -> None:
@@ -32,6 +34,7 @@ class Dispatcher:
         self._metrics = metrics
         self._open: dict[str, GenerationStream] = {}
         self._ended = Signal()
+        self.progressed = Signal()  # a request that was lost before has a token again
         self.is_draining = False
 
     @property
@@ -42,6 +45,16 @@ class Dispatcher:
     def open_ids(self) -> tuple[str, ...]:
         return tuple(self._open)
 
+    @property
+    def progressed_attempts(self) -> dict[str, int]:
+        """By request, of those that the scheduler may have sent to an endpoint alone."""
+        inboxes = {id_: generation.inbox for id_, generation in self._open.items()}
+        return {
+            id_: inbox.progressed_attempt
+            for id_, inbox in inboxes.items()
+            if inbox.log.attempt >= _FIRST_ALONE and inbox.progressed_attempt == inbox.log.attempt
+        }
+
     @asynccontextmanager
     async def run(self, job: Job) -> AsyncIterator[GenerationStream]:
         """A request's whole life. Leaving the block ends it, whatever became of it until then.
@@ -51,7 +64,8 @@ class Dispatcher:
         if self.is_draining:
             raise shutdown_error()
         log = TokenLog(self._limits.max_unread_tokens, self._limits.max_unread_bytes)
-        inbox = RequestInbox(self._ports.bus, job.request_id, log, self._ports.clock)
+        bus, clock = self._ports.bus, self._ports.clock
+        inbox = RequestInbox(bus, job.request_id, log, clock, self._note_first_token)
         try:
             await inbox.__aenter__()
         except BusError as exc:
@@ -86,6 +100,10 @@ class Dispatcher:
         ends_s = self._ports.clock.monotonic_s() + timeout_s
         while self._open and (left_s := ends_s - self._ports.clock.monotonic_s()) > 0:
             await self._ended.wait(left_s)
+
+    def _note_first_token(self, attempt: int) -> None:
+        if attempt >= _FIRST_ALONE:
+            self.progressed.notify()
 
     def _note_beginning(self, dispatch: Dispatch) -> None:
         """A warm request's row begins here; the scheduler writes those it was asked for."""

@@ -8,6 +8,7 @@ from libs.common.bus.messages import RequestProgressed
 from libs.common.states import FinishReason, RequestOutcome
 from services.gateway.errors import ApiError
 from services.gateway.generation.dispatch import Dispatch
+from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.token_log import TokenBatch
 
 
@@ -37,6 +38,10 @@ class GenerationStream:
         self.error: ApiError | None = None  # which the client was or will be told
         self.outcome = RequestOutcome.CANCELLED  # unless something else ends it first
         task.add_done_callback(lambda _task: self._wake())
+
+    @property
+    def inbox(self) -> RequestInbox:
+        return self._inbox
 
     async def opened(self) -> None:
         """Returns once somebody accepted the request. Raises ApiError when nobody does."""

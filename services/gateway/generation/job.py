@@ -15,6 +15,7 @@ class Loss:
 
     endpoint_id: str
     was_taken: bool  # it had the request for certain: it accepted, or sent tokens
+    has_progressed: bool = False  # it sent tokens
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Job:
             remaining_ms=self.remaining_ms(now_s),
             lost_endpoint_id=None if loss is None else loss.endpoint_id,
             was_taken=loss is None or loss.was_taken,
+            has_progressed=loss is not None and loss.has_progressed,
         )
 
     def generate(

@@ -1,5 +1,6 @@
 """Receives everything that the bus brings for one request, and wakes whoever waits for it."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -23,9 +24,19 @@ from services.gateway.generation.token_log import OfferResult, TokenLog
 
 
 class RequestInbox:
-    """Enter it before anything is sent, so that no answer comes too early."""
+    """Enter it before anything is sent, so that no answer comes too early.
 
-    def __init__(self, bus: Bus, request_id: str, log: TokenLog, clock: Clock) -> None:
+    `on_first_token` is called with each attempt that has had one.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        request_id: str,
+        log: TokenLog,
+        clock: Clock,
+        on_first_token: Callable[[int], None],
+    ) -> None:
         self.log = log
         self.changed = Signal()
         self.assigned: RequestAssigned | None = None
@@ -33,6 +44,8 @@ class RequestInbox:
         self.progress: RequestProgressed | None = None
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
+        self.progressed_attempt = 0  # the latest that had a token
+        self._on_first_token = on_first_token
         self._bus, self._request_id, self._clock = bus, request_id, clock
         self._stack = AsyncExitStack()
 
@@ -66,7 +79,13 @@ class RequestInbox:
         if offer is OfferResult.TAKEN and message.ids:
             self.last_token_s = self._clock.monotonic_s()
             self.first_token_s = self.first_token_s or self.last_token_s
+            self._note_progress()
         self.changed.notify()
+
+    def _note_progress(self) -> None:
+        if self.progressed_attempt != self.log.attempt:
+            self.progressed_attempt = self.log.attempt
+            self._on_first_token(self.log.attempt)
 
     def assign(self, message: RequestAssigned) -> None:
         """From either way in which the scheduler tells; an older attempt's comes too late."""

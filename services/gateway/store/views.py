@@ -84,7 +84,8 @@ class RequestView:
     id: str
     model_id: str
     attempt: int
-    num_crashes: int
+    num_engine_crashes: int
+    num_node_losses: int
     state: str
     endpoint_id: str | None
     cold_start_id: str | None

@@ -19,14 +19,14 @@ from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.observability import telemetry
 from libs.common.reasons import Reason
-from libs.common.states import EndpointState, RequestOutcome, RequestState
+from libs.common.states import RequestOutcome, RequestState
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission, submit_refused
 from services.scheduler.intake.repeat_batcher import RepeatBatcher
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
-from services.scheduler.store import endpoints, models, queue, requests
+from services.scheduler.store import endpoints, models, queue, request_losses, requests
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 from services.scheduler.store.requests import Request
 
@@ -38,7 +38,6 @@ _REASONS: Mapping[RequestOutcome | None, Reason] = {
     RequestOutcome.DEADLINE: Reason.DEADLINE_EXCEEDED,
     RequestOutcome.GATEWAY_LOST: Reason.GATEWAY_LOST,
 }
-MAX_CRASHES = 2  # endpoints that may die under one request
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ class Submissions:
         if refusal is not None:
             return refusal
         assert model is not None, "an unknown model is refused"
-        num_crashes = await self._crashes(session, message)
-        if not await requests.add(session, message, model, num_crashes):
+        if not await requests.add(session, message, model):
             return None
+        await self._note_loss(session, message)
         return SubmitAccepted(queue_position=num_queued.of_model)
 
     async def _place_known(
@@ -129,18 +128,14 @@ class Submissions:
     async def _place_again(
         self, session: AsyncSession, message: SubmitRequest, request: Request
     ) -> SubmitAccepted | SubmitRefused:
-        num_crashes = request.num_crashes + await self._crashes(session, message)
-        if num_crashes >= MAX_CRASHES:
-            error = f"{num_crashes} endpoints ended while they served this request"
-            await requests.end(session, [request.id], RequestOutcome.WORKER_CRASHED, error)
-            return SubmitRefused(code=Reason.WORKER_CRASHED, message=error)
         model = await models.find(session, request.model_id, self.clock.monotonic_s())
         refusal = await self.admission.state_refusal(session, model)
         if refusal is not None:
             outcome = refusal.reason.row.outcome
             await requests.end(session, [request.id], outcome, refusal.message)
             return submit_refused(refusal)
-        await requests.queue_again(session, request.id, message.attempt, num_crashes)
+        await self._note_loss(session, message)
+        await requests.queue_again(session, request.id, message.attempt)
         return await self._queued(session, request.id)
 
     async def _repeat(self, session: AsyncSession, request: Request) -> SubmitAccepted:
@@ -149,7 +144,7 @@ class Submissions:
             return await self._queued(session, request.id)
         endpoint = await endpoints.find_past(session, request.endpoint_id)
         if endpoint is None or not endpoint.state.can_take_requests:
-            await requests.queue_again(session, request.id, request.attempt, request.num_crashes)
+            await requests.queue_again(session, request.id, request.attempt)
             return await self._queued(session, request.id)
         assigned = RequestAssigned(
             request_id=request.id,
@@ -162,18 +157,19 @@ class Submissions:
     async def _queued(self, session: AsyncSession, request_id: str) -> SubmitAccepted:
         return SubmitAccepted(queue_position=await queue.queue_position(session, request_id))
 
-    async def _crashes(self, session: AsyncSession, message: SubmitRequest) -> int:
-        """1 if the endpoint it lost had been serving it. One that never had the request, never
-        served, or was stopped as planned says nothing about it."""
+    async def _note_loss(self, session: AsyncSession, message: SubmitRequest) -> None:
+        """What it counts as is decided once the cause of the endpoint's end is known. One that
+        perhaps never had the request says nothing about it."""
         if message.lost_endpoint_id is None:
-            return 0
+            return
         self.changes.report_loss(message.lost_endpoint_id, self.clock.monotonic_s())
-        if not message.was_taken:
-            return 0
-        lost = await endpoints.find_past(session, message.lost_endpoint_id)
-        if lost is None or not lost.has_been_ready:
-            return 0
-        return int(lost.state.is_serving or lost.state is EndpointState.FAILED)
+        if message.was_taken:
+            await request_losses.add(
+                session,
+                message.request_id,
+                message.lost_endpoint_id,
+                has_progressed=message.has_progressed,
+            )
 
     async def _ended(self, session: AsyncSession, request: Request) -> SubmitRefused:
         """Why it ended, told again: what was said then may have been lost."""

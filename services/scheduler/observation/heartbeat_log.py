@@ -85,10 +85,14 @@ class HeartbeatLog:
         self.liveness.hear(fetcher_of(heartbeat.node_id), now_s)
         return before is None or _fetcher_facts(before.heartbeat) != _fetcher_facts(heartbeat)
 
-    def accept_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> None:
+    def accept_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> frozenset[str]:
+        """Requests of which it says for the first time that their attempt has had a token."""
+        before = self.gateways.get(heartbeat.gateway_id)
+        known = {} if before is None else before.progressed
         self.gateways[heartbeat.gateway_id] = heartbeat
         self.liveness.hear(gateway_of(heartbeat.gateway_id), now_s)
         self._forget_gateways()
+        return frozenset(id_ for id_, _ in heartbeat.progressed.items() - known.items())
 
     def knows_all_nodes(self, acquaintance_s: float) -> bool:
         """Whether every node that lives has had the time to be heard."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from libs.common.bus.messages import ModelSummary
+from libs.common.causes import Fault
 from libs.common.engines import PRIORS
 from libs.common.states import (
     EndpointState,
     EngineChoice,
     EngineKind,
+    LossKind,
     MemberMemory,
     MemberRole,
     ModelState,
@@ -153,6 +155,18 @@ class EndpointFailure:
     at_s: float
     cause: str  # in words
     suspect_nodes: frozenset[str]  # with whose worker it began, where somebody can say
+    fault: Fault = Fault.BUG
+    has_been_ready: bool = True
+
+
+@dataclass(frozen=True)
+class RequestLoss:
+    """An endpoint that a request was lost with, as its gateway reported."""
+
+    endpoint_id: str
+    reported_at_s: float
+    has_progressed: bool  # the attempt there had delivered a token
+    kind: LossKind | None = None  # None: the cause of the endpoint's end is not known yet
 
 
 @dataclass(frozen=True)
@@ -163,10 +177,12 @@ class OpenRequest:
     model_id: str
     gateway_id: str
     attempt: int
-    num_crashes: int
+    num_engine_crashes: int
+    num_node_losses: int
     endpoint_id: str | None  # None: queued
     arrived_at_s: float
     deadline_at_s: float
+    losses: tuple[RequestLoss, ...] = ()  # oldest first
 
     @property
     def is_queued(self) -> bool:

@@ -4,7 +4,8 @@ The rules stand in the order in which they matter, and each sees what those befo
 
 1. requests that nobody will serve end,
 2. endpoints follow what their workers report, and move on,
-3. requests of models that fail to start end,
+3. ends of endpoints are counted for the requests that these had; whoever had too many ends, and
+   so do requests of models that fail to start,
 4. stages of pipelines are linked, workers that waited for their weights are launched,
 5. queued requests go to free slots,
 6. models with too few endpoints get one, or room is made for it.
@@ -27,9 +28,11 @@ from services.scheduler.policy.rules.pipelines import connect_stages, launch_fet
 from services.scheduler.policy.rules.request_ends import (
     GatewayView,
     end_abandoned,
+    end_of_crashed,
     end_of_failing_model,
     end_of_gone_model,
 )
+from services.scheduler.policy.rules.request_losses import count_losses
 from services.scheduler.policy.rules.starts import start_missing
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -64,6 +67,8 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
             builder.apply_rule(model_id, end_abandoned, model_id, view)
     _for_each(builder, scope.waiting, end_of_gone_model)
     _for_each_endpoint(builder, scope.endpoints, reconcile_endpoint)
+    _for_each(builder, scope.models, count_losses)
+    _for_each(builder, scope.models, end_of_crashed)
     _for_each(builder, scope.models, end_of_failing_model)
     _for_each_endpoint(builder, scope.endpoints, connect_stages)
     _for_each_endpoint(builder, scope.endpoints, launch_fetched)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from libs.common.bus.messages import Peer, WorkerObserved
 from libs.common.causes import Cause
 from libs.common.reasons import Reason
+from libs.common.states import LossKind
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity
@@ -172,6 +173,15 @@ class AssignRequest(Decision):
     request_id: str
     attempt: int
     endpoint_id: str
+
+
+@dataclass(frozen=True)
+class CountLoss(Decision):
+    """What the end of an endpoint counts as, for a request that it had."""
+
+    request_id: str
+    endpoint_id: str
+    kind: LossKind
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from services.scheduler.policy.cluster import (
 )
 from services.scheduler.policy.failures.damaged_objects import damaged_object, reimport_words
 from services.scheduler.policy.failures.node_faults import after_fault
+from services.scheduler.policy.failures.request_losses import counted
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
@@ -36,12 +37,12 @@ def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
     requests: dict[str, OpenRequest | None] = {}
     unlisted: list[d.NoteUnlisted] = []
     for decision in decisions:
-        if isinstance(decision, d.AssignRequest):
+        if isinstance(decision, d.AssignRequest | d.CountLoss):
             request = requests.get(decision.request_id) or snapshot.requests.get(
                 decision.request_id
             )
             if request is not None:
-                requests[request.id] = replace(request, endpoint_id=decision.endpoint_id)
+                requests[request.id] = _moved_on(request, decision)
         elif isinstance(decision, d.EndRequest):
             requests[decision.request_id] = None
         elif isinstance(decision, d.NoteUnlisted):
@@ -50,6 +51,12 @@ def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
             snapshot = _after(_with_requests(snapshot, requests), decision)
             requests = {}
     return _unlisted(_with_requests(snapshot, requests), unlisted)
+
+
+def _moved_on(request: OpenRequest, decision: d.AssignRequest | d.CountLoss) -> OpenRequest:
+    if isinstance(decision, d.CountLoss):
+        return counted(request, decision.endpoint_id, decision.kind)
+    return replace(request, endpoint_id=decision.endpoint_id)
 
 
 def _with_requests(snapshot: Snapshot, changes: dict[str, OpenRequest | None]) -> Snapshot:
@@ -206,6 +213,8 @@ def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
         snapshot.now_s,
         words(decision.cause),
         decision.suspect_nodes,
+        decision.cause.fault,
+        endpoint.has_been_ready,
     )
     changed: dict[str, Any] = {"failures": {**snapshot.failures, endpoint.id: failure}}
     model = snapshot.models.get(decision.model_id)

@@ -14,7 +14,7 @@ from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from libs.common.observability import telemetry
 from libs.common.reasons import Reason
-from libs.common.states import EndpointState
+from libs.common.states import EndpointState, LossKind
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
@@ -22,7 +22,16 @@ from services.scheduler.rounds.applied import Applied, RoundContext
 from services.scheduler.rounds.damage import import_again_if_damaged
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.start import StartTrigger, begin_start
-from services.scheduler.store import coldstarts, endpoints, models, nodes, peers, queue, requests
+from services.scheduler.store import (
+    coldstarts,
+    endpoints,
+    models,
+    nodes,
+    peers,
+    queue,
+    request_losses,
+    requests,
+)
 from services.scheduler.store.coldstarts import ColdStartOrigin
 
 logger = logging.getLogger(__name__)
@@ -49,6 +58,7 @@ class Batch:
         await self.endpoints(decisions)
         await self.starts(_of(d.StartEndpoint, decisions))
         await self.assignments(_of(d.AssignRequest, decisions))
+        await self.losses(_of(d.CountLoss, decisions))
         await self.ends(_of(d.EndRequest, decisions))
         self.applied.decisions = [x for x in decisions if id(x) not in self.dropped]
         return self.applied
@@ -204,6 +214,17 @@ class Batch:
             epoch=endpoint.epoch,
         )
         self._send(Outgoing(REQUEST_ASSIGNED, decision.request_id, message))
+
+    async def losses(self, decisions: Sequence[d.CountLoss]) -> None:
+        by_kind: defaultdict[LossKind, list[d.CountLoss]] = defaultdict(list)
+        for decision in decisions:
+            by_kind[decision.kind].append(decision)
+        for kind, group in by_kind.items():
+            losses = [(x.request_id, x.endpoint_id) for x in group]
+            counted = await request_losses.count(self.session, losses, kind)
+            for decision in group:
+                if (decision.request_id, decision.endpoint_id) not in counted:
+                    self._drop(decision, "the request has ended, or moves at this moment")
 
     async def ends(self, decisions: Sequence[d.EndRequest]) -> None:
         groups: defaultdict[tuple[Reason, str], list[d.EndRequest]] = defaultdict(list)

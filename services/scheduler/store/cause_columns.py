@@ -3,7 +3,7 @@
 from typing import Any
 
 from libs.common.cause_words import words
-from libs.common.causes import Cause
+from libs.common.causes import FAULTS, Cause, CauseKind, Fault
 from services.scheduler.store.text import storable
 
 
@@ -13,3 +13,11 @@ def columns_of(cause: Cause) -> dict[str, Any]:
         "cause_kind": cause.kind.value,
         "cause_facts": dict(cause.facts),
     }
+
+
+def fault_of(cause_kind: str | None) -> Fault:
+    """Of a kind as a row has it; one of another version of this software is not foreseen."""
+    try:
+        return FAULTS[CauseKind(cause_kind or CauseKind.UNKNOWN)]
+    except ValueError:
+        return FAULTS[CauseKind.UNKNOWN]

@@ -18,6 +18,7 @@ from libs.common.records.tables import (
 from libs.common.states import EndpointState, FetchPurpose, MemberMemory, MemberRole, WorkerState
 from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
 from services.scheduler.store.ages import age_s, seconds
+from services.scheduler.store.cause_columns import fault_of
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ async def load_failures(
             EndpointRow.model_id,
             age_s(EndpointRow.ended_at).label("age_s"),
             EndpointRow.cause,
+            EndpointRow.cause_kind,
+            EndpointRow.ready_at,
             WorkerRow.node_id,
         )
         .join(WorkerRow, WorkerRow.id == EndpointRow.guilty_worker_id, isouter=True)
@@ -146,6 +149,8 @@ async def load_failures(
             now_s - row.age_s,
             row.cause or "",
             frozenset() if row.node_id is None else frozenset({row.node_id}),
+            fault_of(row.cause_kind),
+            row.ready_at is not None,
         )
         for row in await session.execute(query)
     )

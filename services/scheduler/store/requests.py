@@ -22,6 +22,7 @@ from libs.common.bus.messages import SubmitRequest
 from libs.common.records.tables import RequestRow
 from libs.common.states import RequestOutcome, RequestState
 from services.scheduler.policy.cluster import Model, OpenRequest
+from services.scheduler.store import request_losses
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
@@ -35,7 +36,6 @@ _COLUMNS = (
     RequestRow.model_id,
     RequestRow.gateway_id,
     RequestRow.attempt,
-    RequestRow.num_crashes,
     RequestRow.state,
     RequestRow.endpoint_id,
     RequestRow.outcome,
@@ -45,9 +45,9 @@ _COLUMNS = (
 _FIND_LOCKED = select(*_COLUMNS).where(RequestRow.id == bindparam("request_id")).with_for_update()
 _ADD = text(
     """
-    INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, num_crashes, state,
+    INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state,
         num_prompt_tokens, max_tokens, deadline_at)
-    VALUES (:id, :tenant, :model_id, :gateway_id, :attempt, :num_crashes, 'QUEUED',
+    VALUES (:id, :tenant, :model_id, :gateway_id, :attempt, 'QUEUED',
         :num_prompt_tokens, :max_tokens, now() + make_interval(secs => :remaining_s))
     ON CONFLICT DO NOTHING RETURNING id
     """
@@ -58,7 +58,8 @@ _OPEN = select(
     RequestRow.model_id,
     RequestRow.gateway_id,
     RequestRow.attempt,
-    RequestRow.num_crashes,
+    RequestRow.num_engine_crashes,
+    RequestRow.num_node_losses,
     RequestRow.state,
     RequestRow.endpoint_id,
     age_s(RequestRow.arrived_at).label("waited_s"),
@@ -94,7 +95,6 @@ class Request:
     model_id: str
     gateway_id: str
     attempt: int
-    num_crashes: int
     state: RequestState
     endpoint_id: str | None
     outcome: RequestOutcome | None
@@ -106,9 +106,7 @@ async def find_locked(session: AsyncSession, request_id: str) -> Request | None:
     return None if row is None else _request(row._mapping)
 
 
-async def add(
-    session: AsyncSession, message: SubmitRequest, model: Model, num_crashes: int
-) -> bool:
+async def add(session: AsyncSession, message: SubmitRequest, model: Model) -> bool:
     """Queue a new request; False when its row has come from the gateway meanwhile."""
     values = {
         "id": message.request_id,
@@ -116,7 +114,6 @@ async def add(
         "model_id": message.model_id,
         "gateway_id": message.gateway_id,
         "attempt": message.attempt,
-        "num_crashes": num_crashes,
         "num_prompt_tokens": message.num_prompt_tokens,
         "max_tokens": message.max_tokens,
         "remaining_s": message.remaining_ms / 1000,
@@ -124,19 +121,12 @@ async def add(
     return (await session.execute(_ADD, values)).first() is not None
 
 
-async def queue_again(
-    session: AsyncSession, request_id: str, attempt: int, num_crashes: int
-) -> None:
+async def queue_again(session: AsyncSession, request_id: str, attempt: int) -> None:
     """It keeps its place by arrival, its deadline, and when it was assigned first."""
     await session.execute(
         update(RequestRow)
         .where(RequestRow.id == request_id)
-        .values(
-            state=RequestState.QUEUED.value,
-            attempt=attempt,
-            num_crashes=num_crashes,
-            endpoint_id=None,
-        )
+        .values(state=RequestState.QUEUED.value, attempt=attempt, endpoint_id=None)
     )
 
 
@@ -196,6 +186,7 @@ async def load_open(
             is_one_of(RequestRow.model_id, model_ids), is_one_of(RequestRow.id, request_ids)
         )
         condition = and_(IS_OPEN, named)
+    losses = await request_losses.load_of(session, now_s, condition)
     rows = await session.execute(
         _OPEN.where(condition).order_by(RequestRow.arrived_at, RequestRow.id)
     )
@@ -205,10 +196,12 @@ async def load_open(
             row.model_id,
             row.gateway_id,
             row.attempt,
-            row.num_crashes,
+            row.num_engine_crashes,
+            row.num_node_losses,
             row.endpoint_id if row.state == RequestState.ASSIGNED.value else None,
             now_s - row.waited_s,
             now_s + row.remaining_s,
+            tuple(losses.get(row.id, ())),
         )
         for row in rows
     }

@@ -289,6 +289,7 @@ class SimulatedGateway:
     progressed: list[RequestProgressed] = field(default_factory=list)
     routes: RoutesPublished | None = None
     is_silent: bool = False
+    progressed_attempts: dict[str, int] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -319,7 +320,9 @@ class SimulatedGateway:
         message = RequestsEnded(gateway_id=self.gateway_id, request_ids=request_ids)
         await self.bus.publish(REQUESTS_ENDED, self.gateway_id, message)
 
-    async def resubmit(self, model_id: str, request_id: str) -> SubmitReply:
+    async def resubmit(
+        self, model_id: str, request_id: str, *, has_progressed: bool = False
+    ) -> SubmitReply:
         """The next attempt, after the endpoint it was given is gone."""
         lost = self.assigned.pop(request_id)
         return await self.submit(
@@ -327,6 +330,7 @@ class SimulatedGateway:
             request_id=request_id,
             attempt=lost.attempt + 1,
             lost_endpoint_id=lost.endpoint_id,
+            has_progressed=has_progressed,
         )
 
     async def cancel(self, request_id: str) -> None:
@@ -350,10 +354,21 @@ class SimulatedGateway:
     async def _beat_for_ever(self) -> None:
         while True:
             if not self.is_silent:
-                ids = tuple(sorted(self.open_ids))
-                beat = GatewayHeartbeat(gateway_id=self.gateway_id, request_ids=ids)
-                await self.bus.publish(GATEWAY_HEARTBEAT, self.gateway_id, beat)
+                await self._beat()
             await asyncio.sleep(HEARTBEAT_S)
+
+    async def _beat(self) -> None:
+        beat = GatewayHeartbeat(
+            gateway_id=self.gateway_id,
+            request_ids=tuple(sorted(self.open_ids)),
+            progressed=self.progressed_attempts,
+        )
+        await self.bus.publish(GATEWAY_HEARTBEAT, self.gateway_id, beat)
+
+    async def tell_progress(self, request_id: str) -> None:
+        """The attempt that runs has had a token."""
+        self.progressed_attempts[request_id] = self.assigned[request_id].attempt
+        await self._beat()
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -222,6 +222,18 @@ class World:
 
         await eventually(is_so, what=f"{sql} = {expected}")
 
+    async def require_nothing_counted(self) -> None:
+        """Against any request."""
+        counts = "SELECT max(num_engine_crashes + num_node_losses) FROM requests"
+        assert await self.value(counts) == 0
+
+    async def require_uncounted(self, endpoint_id: str) -> None:
+        """Its loss is reported, and why it was lost is not known."""
+        kinds = await self.rows(
+            "SELECT kind FROM request_losses WHERE endpoint_id = :id", id=endpoint_id
+        )
+        assert [row.kind for row in kinds] == [None]
+
     async def finish(self, request_id: str) -> None:
         """What a gateway does at a request's end."""
         await self.execute(

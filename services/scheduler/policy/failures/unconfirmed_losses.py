@@ -20,11 +20,12 @@ def unconfirmed(
         endpoint_id: at_s
         for endpoint_id, at_s in reported_at_s.items()
         if (endpoint := endpoints.get(endpoint_id)) is not None
-        and not _was_seen_alive(endpoint, at_s, observed)
+        and not was_seen_alive(endpoint, at_s, observed)
     }
 
 
-def _was_seen_alive(endpoint: Endpoint, reported_at_s: float, observed: Observed) -> bool:
+def was_seen_alive(endpoint: Endpoint, reported_at_s: float, observed: Observed) -> bool:
+    """By a heartbeat that was sent after it was reported lost."""
     entry = endpoint.entry
     heard = None if entry is None else observed.agents.get(entry.node_id)
     seen = observed.entry(endpoint)

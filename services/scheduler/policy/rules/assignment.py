@@ -1,10 +1,11 @@
 """Gives queued requests to endpoints with free slots, first come first. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from libs.common.states import EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, OpenRequest
+from services.scheduler.policy.failures import isolation
 from services.scheduler.policy.slot_assignment import Slots, distribute
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -12,33 +13,43 @@ from services.scheduler.policy.snapshot import Snapshot
 def assign_queued(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
     endpoints = snapshot.endpoints.by("model", model_id)
     slots = [_slots(snapshot, e) for e in endpoints if _is_open(snapshot, e)]
-    num_free = sum(place.num_free for place in slots)
-    if num_free == 0:
+    slots = [place for place in slots if place.num_free > 0]
+    if not slots:
         return
-    candidates = {r.id: r for r in _candidates(snapshot, model_id, num_free)}
+    taken = set(isolation.endpoints_taken(snapshot, model_id))
+    alone = isolation.queued_in_order(snapshot, model_id)
+    place = None if taken else _place_alone(snapshot, alone, slots)
+    if place is not None:
+        taken.add(place.endpoint_id)
+        if place.is_serving:
+            yield _assignment(alone[0], place.endpoint_id)
+    others = [place for place in slots if place.endpoint_id not in taken]
+    yield from _assign_others(snapshot, model_id, alone, others)
+
+
+def _place_alone(
+    snapshot: Snapshot, alone: Sequence[OpenRequest], slots: Sequence[Slots]
+) -> Slots | None:
+    """Where the first of those goes that must be alone: where it endangers the fewest. An endpoint
+    that starts is kept for it: a crash before that serves would count against the model."""
+    if not alone:
+        return None
+    return min(slots, key=lambda place: snapshot.num_assigned(place.endpoint_id))
+
+
+def _assign_others(
+    snapshot: Snapshot, model_id: str, alone: Collection[OpenRequest], slots: Sequence[Slots]
+) -> Iterator[d.Decision]:
+    num_free = sum(place.num_free for place in slots)
+    kept = {request.id for request in alone}
+    others = [request for request in snapshot.queued(model_id) if request.id not in kept]
+    candidates = {request.id: request for request in others[:num_free]}
     for given in distribute(list(candidates), slots):
-        request = candidates[given.request_id]
-        yield d.AssignRequest(model_id, request.id, request.attempt, given.endpoint_id)
+        yield _assignment(candidates[given.request_id], given.endpoint_id)
 
 
-def _candidates(snapshot: Snapshot, model_id: str, num_free: int) -> list[OpenRequest]:
-    """At most one request that was there when an endpoint died: it may be what killed it."""
-    queued = snapshot.queued(model_id)
-    suspects = [request for request in queued if request.num_crashes > 0]
-    others = [request for request in queued if request.num_crashes == 0]
-    num_suspects = 0 if _runs_suspect(snapshot, model_id) else 1
-    return [*suspects[:num_suspects], *others[:num_free]]
-
-
-def _runs_suspect(snapshot: Snapshot, model_id: str) -> bool:
-    """Whether a request that already survived a crash is running for this model."""
-    for request in snapshot.requests.by("model", model_id):
-        if request.is_queued or request.num_crashes == 0:
-            continue
-        endpoint = snapshot.endpoints.get(request.endpoint_id)
-        if endpoint is not None and not endpoint.state.is_finished:
-            return True
-    return False
+def _assignment(request: OpenRequest, endpoint_id: str) -> d.AssignRequest:
+    return d.AssignRequest(request.model_id, request.id, request.attempt, endpoint_id)
 
 
 def _is_open(snapshot: Snapshot, endpoint: Endpoint) -> bool:

@@ -10,6 +10,7 @@ from libs.common.reasons import Reason
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import OpenRequest
+from services.scheduler.policy.failures.request_losses import why_no_more_attempts
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -80,6 +81,14 @@ def end_of_gone_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]
     refusal = refusals.of_state(snapshot.models.get(model_id), is_living=is_living)
     if refusal is not None:
         yield from refuse(snapshot.queued(model_id), refusal)
+
+
+def end_of_crashed(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
+    """Whatever they delivered: a request that brings down its engine must not bring down all."""
+    for request in snapshot.requests.by("model", model_id):
+        message = why_no_more_attempts(request)
+        if message is not None:
+            yield _end(request, Refusal(Reason.WORKER_CRASHED, message))
 
 
 def end_of_failing_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:

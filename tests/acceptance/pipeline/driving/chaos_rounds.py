@@ -38,7 +38,7 @@ REQUEST_TIMEOUT_S = 90.0
 KEEP_ALIVE_S = 0.5
 
 # Errors that a round may cause, each with how many faults it takes, of which kind.
-_CRASHES = ("worker_crashed", tuple(Victim), 2)
+_CRASHES = ("worker_crashed", tuple(Victim), 3)
 _NO_LEADER = ("scheduler_unavailable", (Victim.LEADER, Victim.STANDBY), 1)
 _NO_GATEWAY = ("gateway_lost", (Victim.GATEWAY,), 1)
 DOCUMENTED = (_CRASHES, _NO_LEADER, _NO_GATEWAY)

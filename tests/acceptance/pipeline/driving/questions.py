@@ -85,9 +85,11 @@ def require_right_tokens(answers: Iterable[QuestionResult]) -> None:
             raise WrongTokens(f"{asked}, not {asked.question.text!r}")
 
 
-async def ask(client: Client, question: Question) -> QuestionResult:
-    """Never raises for what the stack does."""
-    asked = QuestionResult(question)
+async def ask(
+    client: Client, question: Question, into: QuestionResult | None = None
+) -> QuestionResult:
+    """Never raises for what the stack does. `into` shows what has come so far."""
+    asked = into or QuestionResult(question)
     began_s = time.monotonic()
     parameters = {
         "max_tokens": question.num_tokens,

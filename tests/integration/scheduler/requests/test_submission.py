@@ -121,24 +121,6 @@ async def test_an_unknown_model_is_refused(world: World) -> None:
     assert refused(await world.gateway.submit("model-nobody-knows")).code == "model_not_found"
 
 
-async def test_losing_an_endpoint_that_served_counts_and_the_second_loss_ends_the_request(
-    world: World,
-) -> None:
-    await world.add_node("node-1")
-    model_id = await world.add_model()
-    await world.start_endpoint(model_id)
-
-    accepted(await world.gateway.resubmit(model_id, "request-1"))
-    await world.assigned("request-1")
-    reply = refused(await world.gateway.resubmit(model_id, "request-1"))
-
-    assert reply.code == "worker_crashed"
-    (row,) = await world.rows("SELECT state, outcome, num_crashes FROM requests")
-    assert tuple(row) == ("ENDED", "worker_crashed", 1)
-    repeated = await world.gateway.submit(model_id, request_id="request-1", attempt=3)
-    assert refused(repeated).code == "worker_crashed"
-
-
 async def test_losing_an_endpoint_that_perhaps_never_had_the_request_does_not_count(
     world: World,
 ) -> None:
@@ -157,7 +139,7 @@ async def test_losing_an_endpoint_that_perhaps_never_had_the_request_does_not_co
             )
         )
 
-    assert await world.value("SELECT num_crashes FROM requests") == 0
+    await world.require_nothing_counted()
 
 
 async def test_an_endpoint_reported_lost_gets_nothing_until_it_is_seen_again(world: World) -> None:
@@ -186,7 +168,7 @@ async def test_losing_an_endpoint_that_never_served_does_not_count(world: World)
         await world.assigned("request-1")
         accepted(await world.gateway.resubmit(model_id, "request-1"))
 
-    assert await world.value("SELECT num_crashes FROM requests") == 0
+    await world.require_nothing_counted()
 
 
 async def test_a_busy_or_draining_answer_queues_the_request_again_without_counting(
@@ -201,7 +183,7 @@ async def test_a_busy_or_draining_answer_queues_the_request_again_without_counti
 
     assert await world.assigned("request-1") == endpoint_id
     assert world.gateway.assigned["request-1"].attempt == 2
-    assert await world.value("SELECT num_crashes FROM requests") == 0
+    await world.require_nothing_counted()
 
 
 async def test_a_late_message_of_an_earlier_attempt_changes_nothing(world: World) -> None:
@@ -236,29 +218,10 @@ async def test_a_warm_request_that_lost_its_endpoint_is_taken_over_with_or_witho
             )
         )
 
-    rows = await world.rows("SELECT attempt, num_crashes FROM requests WHERE id LIKE 'warm-%'")
-    assert [tuple(row) for row in rows] == [(2, 1), (2, 1)]
-
-
-async def test_after_a_crash_its_requests_run_one_at_a_time(world: World) -> None:
-    await world.add_node("node-1")
-    model_id = await world.add_model(max_slots=4)
-    await world.start_endpoint(model_id)
-    for name in ("request-2", "request-3"):
-        await world.gateway.submit(model_id, request_id=name)
-        await world.assigned(name)
-    for name in ("request-1", "request-2", "request-3"):
-        await world.gateway.resubmit(model_id, name)
-    await world.gateway.submit(model_id, request_id="innocent")
-
-    await world.assigned("request-1")
-    await world.assigned("innocent")
-    await world.finish("request-1")
-    await world.assigned("request-2")
-
-    assert "request-3" not in world.gateway.assigned
-    await world.finish("request-2")
-    await world.assigned("request-3")
+    rows = await world.rows(
+        "SELECT attempt FROM requests JOIN request_losses ON request_id = id WHERE id LIKE 'warm-%'"
+    )
+    assert [row.attempt for row in rows] == [2, 2]
 
 
 async def test_requests_beyond_the_slots_wait_and_move_up_in_order_of_arrival(

@@ -2,10 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
-from libs.common.bus.messages import TokensGenerated
-from libs.common.bus.subjects import REQUEST_TOKENS
+from libs.common.bus.messages import GatewayHeartbeat, SubmitRefused, TokensGenerated
+from libs.common.bus.subjects import GATEWAY_HEARTBEAT, REQUEST_TOKENS
+from libs.common.reasons import Reason
 from libs.common.states import FinishReason
+from services.gateway.heartbeat import send_heartbeats
 from tests.support.waiting import eventually
 from tests.unit.gateway.fakeworker import ANSWER
 from tests.unit.gateway.tiny import END_ID, ids_of
@@ -96,23 +99,66 @@ async def test_what_a_given_up_attempt_still_sends_is_ignored() -> None:
         assert text_of(await asking) == ANSWER
 
 
-async def test_two_workers_that_die_under_a_request_end_it_with_a_500() -> None:
+async def test_how_many_workers_may_die_under_a_request_is_the_schedulers_to_say() -> None:
     async with gateway_world() as world:
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2", "ep-3", "ep-4"]
+        world.worker.pause_after = 2
+        workers = [world.worker]
+        workers += [await worker_for(world, f"ep-{i}", pause_after=2 * i) for i in (2, 3)]
+        last = await worker_for(world, "ep-4")
+
+        asking = asyncio.create_task(world.chat())
+        for worker in workers:
+            await eventually(partial(len, worker._made))
+            await worker.die()
+
+        assert text_of(await asking) == ANSWER
+        assert last.generated[0].attempt == 4
+        assert [s.has_progressed for s in world.scheduler.submissions[-3:]] == [True] * 3
+
+
+async def test_the_scheduler_hears_at_once_of_the_first_token_after_two_losses() -> None:
+    heard: list[GatewayHeartbeat] = []
+
+    async def hear(message: GatewayHeartbeat) -> None:
+        heard.append(message)
+
+    async with gateway_world() as world:
+        bus, dispatcher = world.broker.bus(), world.gateway.dispatcher
+        await bus.subscribe(GATEWAY_HEARTBEAT, None, hear)
+        beating = asyncio.create_task(send_heartbeats(bus, dispatcher, "gateway-1", 3600.0))
         world.scheduler.endpoint_ids = ["ep-1", "ep-2", "ep-3"]
         world.worker.pause_after = 2
         second = await worker_for(world, "ep-2", pause_after=4)
-        third = await worker_for(world, "ep-3")
+        third = await worker_for(world, "ep-3", pause_after=6)
+
+        asking = asyncio.create_task(world.chat())
+        for worker in (world.worker, second):
+            await eventually(partial(len, worker._made))
+            await worker.die()
+
+        request_id = world.scheduler.submissions[0].request_id
+        await eventually(lambda: heard[-1].progressed == {request_id: 3})
+        assert len(heard) == 2, "nor does it tell of those that nobody waits for"
+        third.go_on.set()
+        assert text_of(await asking) == ANSWER
+        beating.cancel()
+
+
+async def test_a_request_that_the_scheduler_ends_for_its_crashes_is_a_500() -> None:
+    async with gateway_world() as world:
+        world.worker.pause_after = 2
 
         asking = asyncio.create_task(world.chat())
         await eventually(lambda: len(world.worker._made) == 1)
+        words = "4 engines crashed while they served this request"
+        world.scheduler.refusal = SubmitRefused(code=Reason.WORKER_CRASHED, message=words)
         await world.worker.die()
-        await eventually(lambda: len(second._made) == 1)
-        await second.die()
         response = await asking
 
         assert response.status_code == 500
         assert response.json()["error"]["code"] == "worker_crashed"
-        assert third.generated == []
+        assert words in response.json()["error"]["message"]
         await eventually(lambda: len(world.writer.ended) == 1)
         assert world.writer.ended[0].outcome == "worker_crashed"
 
