@@ -4,6 +4,7 @@ Foreign functions release the interpreter's lock, so threads in here do not hold
 """
 
 import ctypes
+from collections.abc import Callable
 from ctypes import (
     POINTER,
     byref,
@@ -15,6 +16,7 @@ from ctypes import (
     c_void_p,
     create_string_buffer,
 )
+from typing import Any
 
 from services.worker.errors import DriverError, DriverLacks
 
@@ -48,9 +50,9 @@ _SIGNATURES = {
 class LibCuda:
     """The port `Driver` on the driver's own library."""
 
-    def __init__(self, library: str = LIBRARY) -> None:
+    def __init__(self, library: str = LIBRARY, load: Callable[[str], Any] = ctypes.CDLL) -> None:
         """Raises DriverLacks when the library, or a function that is used here, is not there."""
-        self._functions = _functions(library)
+        self._functions = _functions(library, load)
         self._context = c_void_p()
 
     def visible_uuids(self) -> tuple[str, ...]:
@@ -127,9 +129,9 @@ def uuid_text(octets: bytes) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _functions(library: str) -> "dict[str, ctypes._NamedFuncPointer]":
+def _functions(library: str, load: Callable[[str], Any]) -> "dict[str, ctypes._NamedFuncPointer]":
     try:
-        cuda = ctypes.CDLL(library)
+        cuda = load(library)
         functions = {name: getattr(cuda, name) for name in _SIGNATURES}
     except (OSError, AttributeError) as exc:
         raise DriverLacks(str(exc)) from exc
