@@ -10,9 +10,11 @@ import pynvml
 @dataclass(frozen=True)
 class GpuDouble:
     uuid: str
-    memory_bytes: int
+    memory_bytes: int  # with what the driver keeps
     instances: tuple["GpuDouble", ...] = ()
+    reserved_bytes: int = 0  # by the driver
     knows_mig: bool = True
+    knows_reserved: bool = True
     process_bytes: Mapping[int, int | None] = field(default_factory=dict)
 
 
@@ -23,6 +25,8 @@ class NvmlDouble:
     NVMLError_NotFound = pynvml.NVMLError_NotFound
     NVMLError_NotSupported = pynvml.NVMLError_NotSupported
     NVMLError_InvalidArgument = pynvml.NVMLError_InvalidArgument
+    NVMLError_FunctionNotFound = pynvml.NVMLError_FunctionNotFound
+    nvmlMemory_v2 = pynvml.nvmlMemory_v2
 
     def __init__(self, *gpus: GpuDouble, failing: Mapping[str, int] | None = None) -> None:
         self._gpus, self._failing = gpus, failing or {}
@@ -53,9 +57,15 @@ class NvmlDouble:
     def nvmlDeviceGetUUID(self, gpu: GpuDouble) -> str:
         return gpu.uuid
 
-    def nvmlDeviceGetMemoryInfo(self, gpu: GpuDouble) -> SimpleNamespace:
+    def nvmlDeviceGetMemoryInfo(
+        self, gpu: GpuDouble, version: int | None = None
+    ) -> SimpleNamespace:
         self._begin("nvmlDeviceGetMemoryInfo")
-        return SimpleNamespace(total=gpu.memory_bytes, free=0, used=gpu.memory_bytes)
+        if version is None:
+            return SimpleNamespace(total=gpu.memory_bytes)
+        if not gpu.knows_reserved:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        return SimpleNamespace(total=gpu.memory_bytes, reserved=gpu.reserved_bytes)
 
     def nvmlDeviceGetMigMode(self, gpu: GpuDouble) -> list[int]:
         if not gpu.knows_mig:

@@ -39,10 +39,9 @@ class Nvml:
                 handle = self._api.nvmlDeviceGetHandleByUUID(uuid)
             except (self._api.NVMLError_NotFound, self._api.NVMLError_InvalidArgument):
                 return None
-            memory = self._api.nvmlDeviceGetMemoryInfo(handle)
             is_instance = uuid.startswith("MIG-")
             instances = () if is_instance else tuple(self._instances(handle))
-            return FoundGpu(uuid, int(memory.total), instances)
+            return FoundGpu(uuid, self._memory_bytes(handle), instances)
 
     def uuids(self) -> tuple[str, ...]:
         """Of all that a worker may be given: undivided GPUs, and MIG instances."""
@@ -67,6 +66,15 @@ class Nvml:
                 for process in processes
                 if process.usedGpuMemory is not None
             }
+
+    def _memory_bytes(self, handle: object) -> int:
+        """Without what driver and firmware keep, some hundred MiB that no process can have."""
+        api = self._api
+        try:
+            memory = api.nvmlDeviceGetMemoryInfo(handle, version=api.nvmlMemory_v2)
+        except (api.NVMLError_FunctionNotFound, api.NVMLError_NotSupported):
+            return int(api.nvmlDeviceGetMemoryInfo(handle).total)
+        return int(memory.total) - int(memory.reserved)
 
     def _instances(self, handle: object) -> Iterator[str]:
         """Of a GPU in MIG mode; of others none."""

@@ -48,6 +48,18 @@ def test_a_gpu_that_knows_no_instances_is_undivided() -> None:
     assert nvml.uuids() == (GPU,)
 
 
+@pytest.mark.parametrize(
+    ("knows_reserved", "memory_bytes"),
+    [
+        pytest.param(True, 23 * GIB, id="the driver tells what it keeps"),
+        pytest.param(False, 24 * GIB, id="drivers before 510 do not"),
+    ],
+)
+def test_what_the_driver_keeps_is_nobodys_memory(knows_reserved: bool, memory_bytes: int) -> None:
+    double = GpuDouble(GPU, 24 * GIB, reserved_bytes=GIB, knows_reserved=knows_reserved)
+    assert Nvml(NvmlDouble(double)).find(GPU) == FoundGpu(GPU, memory_bytes)
+
+
 def test_processes_without_a_figure_are_left_out() -> None:
     api = NvmlDouble(GpuDouble(GPU, GIB, process_bytes={7: 2**20, 8: None}))
     assert Nvml(api).process_bytes(GPU) == {7: 2**20}
