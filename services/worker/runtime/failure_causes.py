@@ -19,6 +19,11 @@ from services.worker.runtime.dataplane.errors import (
     WireError,
 )
 
+# CUDA's codes that no kernel and no model is to blame for: cudaErrorDevicesUnavailable, NoDevice,
+# InvalidDevice, ECCUncorrectable, NvlinkUncorrectable, SystemNotReady, SystemDriverMismatch,
+# CompatNotSupportedOnDevice. The others, such as an illegal address, may be ours.
+_DEVICE_CODES = frozenset({46, 100, 101, 214, 220, 802, 803, 804})
+
 
 def cause_of(error: BaseException, doing: str = "") -> Cause:
     """`doing` goes before what an error says that is none of the worker's own."""
@@ -46,5 +51,13 @@ def cause_of(error: BaseException, doing: str = "") -> Cause:
             return Cause.of(CauseKind.RESERVATION_TOO_SMALL, **facts)
         case WorkerError():
             return Cause.of(CauseKind.ENGINE_FAILED, detail=str(error))
+        case _ if _is_of_the_device(error):
+            return Cause.of(CauseKind.DEVICE_FAILED, detail=str(error).splitlines()[0])
     said = f"{doing}{type(error).__name__}: {error}"
     return Cause.of(CauseKind.ENGINE_FAILED, detail=said)
+
+
+def _is_of_the_device(error: BaseException) -> bool:
+    """Known by its name: whoever fails before torch is imported does not import it for that."""
+    code = getattr(error, "error_code", None)
+    return type(error).__name__ == "AcceleratorError" and code in _DEVICE_CODES

@@ -71,6 +71,8 @@ def _built(
         if place.is_entry:
             return StageEngine(config, source, options, place, ring)
         return Follower(config, source, options, place, ring)
+    except torch.AcceleratorError:  # a broken device, not a full one
+        raise
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
         cause = str(exc).splitlines()[0]
         raise WorkerError(

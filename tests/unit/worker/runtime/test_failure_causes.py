@@ -1,6 +1,7 @@
 """What a worker process's errors become, and that people read what the error says."""
 
 import pytest
+import torch
 
 from libs.common.cause_words import words
 from libs.common.causes import CauseKind, Fault
@@ -47,6 +48,24 @@ def test_an_error_becomes_a_cause_that_says_the_same(
     cause = cause_of(error)
 
     assert (cause.kind, cause.fault, words(cause)) == (kind, fault, str(error))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        pytest.param(214, CauseKind.DEVICE_FAILED, id="memory that cannot be corrected"),
+        pytest.param(46, CauseKind.DEVICE_FAILED, id="the GPU is not available"),
+        pytest.param(700, CauseKind.ENGINE_FAILED, id="an illegal address"),
+        pytest.param(2, CauseKind.ENGINE_FAILED, id="out of memory"),
+    ],
+)
+def test_a_broken_gpu_is_its_nodes_fault_and_a_broken_kernel_is_not(
+    code: int, kind: CauseKind
+) -> None:
+    error = torch.AcceleratorError("CUDA error: something\nCompile with TORCH_USE_CUDA_DSA")
+    error.error_code = code  # type: ignore[attr-defined]  # torch sets it, its types lack it
+
+    assert cause_of(error).kind is kind
 
 
 @pytest.mark.parametrize(
