@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.commands import chat, cold_starts, doctor, models, nodes, up
+from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, up
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.add_typer(cold_starts.app, name="cold-starts")
+app.add_typer(keys.app, name="keys")
 app.command("nodes")(nodes.nodes)
 app.command("status")(nodes.status)
 app.command("chat")(chat.chat)

@@ -81,6 +81,18 @@ class Node(_View):
         return tuple(f"{who}'s {words}" for who, words in said.items() if words is not None)
 
 
+class ApiKey(_View):
+    id: str
+    tenant: str
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+
+
+class CreatedKey(ApiKey):
+    key: str
+
+
 class ColdStart(_View):
     id: str
     model: str

@@ -4,20 +4,25 @@ Keys are compared by their SHA-256, so that time tells nothing about a key that 
 revoked key works for as long as `FRESH_S` on gateways that have not heard of it. Unknown keys are
 not remembered: a key works from the moment in which it is made, wherever and whenever it was tried
 before, and a stranger's guesses push nobody's key out of the cache.
+
+Nor do guesses delay others: keys that are not cached are looked up together, a hundred times a
+second at most and with turns in rotation between addresses, apart from keys that are.
 """
 
 import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.reasons import Reason
 from libs.common.tenants import OPERATOR_TENANT
 from services.gateway.errors import NotServed, Unauthorized
+from services.gateway.fair_semaphore import FairSemaphore
+from services.gateway.key_lookup import KeyFinder, KeyLookup
 from services.gateway.store.keys import KeyInfo
 
 ROW_TIMEOUT_S = 5.0  # how long a key whose row is about to be written is waited for
@@ -25,6 +30,8 @@ FRESH_S = 10.0  # without asking Postgres again
 STALE_S = 3600.0  # while Postgres does not answer
 _OUTAGE_S = 5.0  # after a failed lookup known keys do not wait for another
 _MAX_CACHED = 10_000
+MAX_LOOKED_UP = 64  # keys that are not cached, at a time
+_PAUSE_S = 0.01  # between two statements for such keys
 _MAX_KEY_CHARS = 256
 _KEY_PREFIX = "hs-"
 
@@ -60,23 +67,27 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class KeyFinder(Protocol):
-    async def find(self, key_sha256: str) -> KeyInfo | None:
-        """Raises DatabaseUnavailable."""
-
-
 class Authenticator:
-    def __init__(self, store: KeyFinder, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
+    """`note_use` is told a key's id each time that its row is read."""
+
+    def __init__(
+        self, finder: KeyFinder, clock: Clock, note_use: Callable[[str], None] = lambda _id: None
+    ) -> None:
+        self._clock, self._note_use = clock, note_use
+        self._cached_keys = KeyLookup(finder)
+        self._other_keys = KeyLookup(finder, pause_s=_PAUSE_S)
+        self._turns = FairSemaphore(
+            MAX_LOOKED_UP, what="unknown API keys are checked", reason=Reason.GATEWAY_FULL
+        )
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._awaited: dict[str, asyncio.Event] = {}
         self._ask_again_s = 0.0
 
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """Raises Unauthorized, or NotServed for an unseen key while Postgres is down."""
+    async def authenticate(self, authorization: str | None, address: str = "") -> Caller:
+        """Raises Unauthorized, or NotServed for an unseen key while Postgres is down or too many
+        others are checked. `address`: the client's."""
         key_sha256 = hash_key(_bearer(authorization))
-        info = await self._find(key_sha256)
+        info = await self._find(key_sha256, address)
         if info is None:
             raise Unauthorized("this API key is not known, or was revoked", code="invalid_api_key")
         return Caller(info.tenant, info.key_id)
@@ -94,7 +105,7 @@ class Authenticator:
         """After revoking it here."""
         self._cache.pop(key_sha256, None)
 
-    async def _find(self, key_sha256: str) -> KeyInfo | None:
+    async def _find(self, key_sha256: str, address: str) -> KeyInfo | None:
         if (written := self._awaited.get(key_sha256)) is not None:
             await _wait_for_row(written)
         cached, now_s = self._cache.get(key_sha256), self._clock.monotonic_s()
@@ -103,7 +114,7 @@ class Authenticator:
         if cached is not None and cached.is_usable(now_s) and now_s < self._ask_again_s:
             return cached.info
         try:
-            info = await self._store.find(key_sha256)
+            info = await self._look_up(key_sha256, address, is_cached=cached is not None)
         except DatabaseUnavailable as exc:
             self._ask_again_s = self._clock.monotonic_s() + _OUTAGE_S
             if cached is not None and cached.is_usable(self._clock.monotonic_s()):
@@ -115,7 +126,17 @@ class Authenticator:
             self._remember(key_sha256, info)
         return info
 
+    async def _look_up(self, key_sha256: str, address: str, *, is_cached: bool) -> KeyInfo | None:
+        if is_cached:
+            return await self._cached_keys.find(key_sha256)
+        await self._turns.acquire(address)
+        try:
+            return await self._other_keys.find(key_sha256)
+        finally:
+            self._turns.release()
+
     def _remember(self, key_sha256: str, info: KeyInfo) -> None:
+        self._note_use(info.key_id)
         self._cache[key_sha256] = _Cached(info, self._clock.monotonic_s())
         self._cache.move_to_end(key_sha256)
         while len(self._cache) > _MAX_CACHED:

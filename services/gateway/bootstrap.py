@@ -30,6 +30,7 @@ from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
 from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
+from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
@@ -108,6 +109,7 @@ def _assemble(
 ) -> Gateway:
     limits, timing, clock = settings.limits, settings.timing, backends.clock
     keys, models = KeyStore(backends.database), ModelStore(backends.database)
+    key_uses = KeyUses(keys)
     files = FileStore(backends.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
     texts = TextModelCache(files, tokenizers, limits.max_cached_tokenizer_bytes)
     registry, routes, metrics = ModelRegistry(models, clock), RouteTable(clock), Metrics()
@@ -117,7 +119,7 @@ def _assemble(
     ports = Ports(backends.bus, clock, routes, cancel_retrier, timing)
     gateway = Gateway(
         bus=backends.bus,
-        authenticator=Authenticator(keys, clock),
+        authenticator=Authenticator(keys, clock, key_uses.note),
         tenant_limits=TenantLimits(
             settings.tenant_shares,
             # Each takes a connection; else one tenant's could be all that there may be.
@@ -135,6 +137,7 @@ def _assemble(
         metrics=metrics,
         outbox=OutboxRelay(backends.database, backends.bus, Service.GATEWAY),
         keys=keys,
+        key_uses=key_uses,
         models=models,
         nodes=NodeStore(backends.database),
         views=ViewStore(backends.database),
@@ -174,6 +177,7 @@ async def _work_on_database(
     async with asyncio.TaskGroup() as group:
         group.create_task(gateway.registry.run(backends.bus))
         group.create_task(gateway.outbox.run())
+        group.create_task(gateway.key_uses.run())
 
 
 async def _until_migrated(database: Database) -> None:

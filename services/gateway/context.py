@@ -15,6 +15,7 @@ from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.journal import Journal
+from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Arrival, Preparer
@@ -42,6 +43,7 @@ class Gateway:
     metrics: Metrics
     outbox: OutboxRelay
     keys: KeyStore
+    key_uses: KeyUses
     models: ModelStore
     nodes: NodeStore
     views: ViewStore

@@ -420,6 +420,7 @@ class ApiKeyRow(Base):
     key_sha256: Mapped[str] = mapped_column(unique=True)  # keys are 160 random bits: no salt needed
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the minute
 
 
 class UsageRow(Base):

@@ -165,10 +165,17 @@ class KeyView(BaseModel):
     tenant: str
     name: str
     created_at: datetime
+    last_used_at: datetime | None = Field(description="To the minute; null: not used yet")
 
     @classmethod
     def of(cls, info: KeyInfo) -> "KeyView":
-        return cls(id=info.key_id, tenant=info.tenant, name=info.name, created_at=info.created_at)
+        return cls(
+            id=info.key_id,
+            tenant=info.tenant,
+            name=info.name,
+            created_at=info.created_at,
+            last_used_at=info.last_used_at,
+        )
 
 
 class CreatedKey(KeyView):

@@ -24,8 +24,8 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class CallerCheck(Protocol):
-    async def authenticate(self, authorization: str | None) -> Caller:
-        """Raises ApiError."""
+    async def authenticate(self, authorization: str | None, address: str) -> Caller:
+        """Of a client with this address. Raises ApiError."""
 
 
 class RequestGuard:
@@ -56,7 +56,8 @@ class RequestGuard:
     async def _checked(self, scope: Scope, receive: Receive, open_request: ExitStack) -> Receive:
         """Raises ApiError. A request with a body is counted until `open_request` ends."""
         headers = Headers(scope=scope)
-        caller = await self._authenticator.authenticate(headers.get("authorization"))
+        address, _ = scope.get("client") or ("", 0)
+        caller = await self._authenticator.authenticate(headers.get("authorization"), address)
         scope["state"]["caller"] = caller
         if scope["method"] not in _WITH_BODY:
             return receive

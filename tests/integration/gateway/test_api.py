@@ -165,10 +165,46 @@ async def test_keys_belong_to_tenants_and_end_when_revoked(running: RunningGatew
     other = await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "x"}, headers=acme)
     assert other.status_code == 403
 
+    strange = (await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "x"})).json()
+    not_theirs = await client.delete(f"/api/v1/api-keys/{strange['id']}", headers=acme)
+    assert not_theirs.status_code == 404, "not this tenant's"
     key_path = f"/api/v1/api-keys/{created['id']}"
-    assert (await client.delete(key_path)).status_code == 404, "not this tenant's"
     assert (await client.delete(key_path, headers=acme)).status_code == 204
     assert (await client.get("/v1/models", headers=acme)).status_code == 401
+
+
+async def test_operators_list_and_revoke_the_keys_of_every_tenant(running: RunningGateway) -> None:
+    client, path = running.client, "/api/v1/api-keys"
+    made = [
+        (await client.post(path, json={"name": "k", "tenant": tenant})).json()
+        for tenant in ("acme", "bolt")
+    ]
+    acme = {"Authorization": f"Bearer {made[0]['key']}"}
+    assert (await client.get("/v1/models", headers=acme)).status_code == 200
+
+    everybodys = (await client.get(path)).json()
+    assert {key["tenant"] for key in everybodys} == {"acme", "bolt", "default"}
+    assert not any("key" in key for key in everybodys)
+    theirs = (await client.get(path, params={"tenant": "acme"})).json()
+    assert [key["id"] for key in theirs] == [made[0]["id"]]
+    assert (await client.get(path, params={"tenant": "bolt"}, headers=acme)).status_code == 403
+
+    assert (await client.delete(f"{path}/{made[0]['id']}")).status_code == 204
+    assert (await client.get("/v1/models", headers=acme)).status_code == 401
+    assert (await client.delete(f"{path}/{made[0]['id']}")).status_code == 404
+
+
+async def test_a_key_says_when_it_was_used(running: RunningGateway) -> None:
+    client, path = running.client, "/api/v1/api-keys"
+    made = (await client.post(path, json={"name": "k", "tenant": "acme"})).json()
+    assert made["last_used_at"] is None
+    acme = {"Authorization": f"Bearer {made['key']}"}
+    await client.get("/v1/models", headers=acme)
+
+    await running.gateway.keys.write_uses(running.gateway.key_uses._used)
+
+    (listed,) = (await client.get(path, headers=acme)).json()
+    assert listed["last_used_at"] is not None
 
 
 @pytest.mark.parametrize("kind", ["process_exited", None], ids=["typed", "of an earlier version"])

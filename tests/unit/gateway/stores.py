@@ -1,5 +1,7 @@
 """What the gateway reads from and writes to Postgres, in memory, and at will out of reach."""
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from libs.common.errors import DatabaseUnavailable, RowsRefused
@@ -18,15 +20,22 @@ class FakeKeys:
 
     is_down: bool = False
     num_lookups: int = 0
+    asked: list[str] = field(default_factory=list)
+    is_answering: asyncio.Event = field(default_factory=asyncio.Event)
     known: dict[str, KeyInfo] = field(
         default_factory=lambda: {hash_key(KEY): KeyInfo("key-1", TENANT, "test", NOW)}
     )
 
-    async def find(self, key_sha256: str) -> KeyInfo | None:
+    def __post_init__(self) -> None:
+        self.is_answering.set()
+
+    async def find_all(self, keys_sha256: Collection[str]) -> dict[str, KeyInfo]:
         self.num_lookups += 1
+        self.asked += keys_sha256
+        await self.is_answering.wait()
         if self.is_down:
             raise DatabaseUnavailable("down")
-        return self.known.get(key_sha256)
+        return {key: self.known[key] for key in keys_sha256 if key in self.known}
 
 
 @dataclass

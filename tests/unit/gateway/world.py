@@ -25,6 +25,7 @@ from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.http.app import create_app
 from services.gateway.journal import Journal
+from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
@@ -172,6 +173,7 @@ async def _gateway(
         metrics=metrics,
         outbox=OutboxRelay(database, bus, Service.GATEWAY),
         keys=KeyStore(database),
+        key_uses=KeyUses(KeyStore(database)),
         models=ModelStore(database),
         nodes=NodeStore(database),
         views=ViewStore(database),
