@@ -6,11 +6,14 @@ from pathlib import Path
 
 import torch
 
+from libs.common.engines import PRIORS
 from libs.common.sampling import SamplingParameters
+from libs.common.states import EngineKind
 from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.launcher import ProcessLauncher
 from services.worker.agent.processes.worker_process import WorkerProcess
+from services.worker.agent.settings import DeviceKind
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.model.config import parse_config
 from services.worker.engine.options import EngineOptions
@@ -75,6 +78,8 @@ class Workers:
         self._running: list[RunningWorker] = []
 
     async def start(self, device: Device = CPU, **changed: object) -> RunningWorker:
+        is_gpu = device.kind is DeviceKind.CUDA
+        worker_bytes = PRIORS[EngineKind.STAGE].worker_bytes if is_gpu else 0
         process = await self._launcher.launch("worker-a", device)
         worker = RunningWorker(process, await FrameConnection.open(process.socket))
         self._running.append(worker)
@@ -87,7 +92,8 @@ class Workers:
             "first_layer": 0,
             "last_layer": self._model.num_layers,
             "device": device.torch_name,
-            "device_bytes": 2**24,
+            "device_uuid": device.uuid,
+            "device_bytes": 2**24 + worker_bytes,
             "kv_bytes": 2**22,
             "max_slots": 4,
             "max_context_tokens": MAX_CONTEXT,

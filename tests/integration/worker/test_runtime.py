@@ -29,7 +29,7 @@ from tests.support.failures import require_same_tokens
 
 
 def gpu() -> Device:
-    (found,) = find_devices((parse_device(0, "cuda:0:1Gi:1"),))
+    (found,) = find_devices((parse_device(0, "cuda:0:4Gi:1"),))
     return found
 
 
