@@ -14,6 +14,9 @@ CONTEXT_BYTES: Final = 2**29  # of a GPU: the driver's context and loaded kernel
 LEAST_WORKER_BYTES: Final = CONTEXT_BYTES + 64 * 2**20
 WORKING_BYTES: Final = 2 * 2**30  # of a GPU: activations, workspaces and captured graphs
 
+BFLOAT16: Final = "BF16"  # the type, as manifests name it
+BFLOAT16_CAPABILITY: Final = (8, 0)  # of a GPU that computes it: Ampere; older ones do in part
+
 
 @dataclass(frozen=True)
 class EngineFigures:

@@ -13,6 +13,7 @@ class GpuDouble:
     memory_bytes: int  # with what the driver keeps
     instances: tuple["GpuDouble", ...] = ()
     reserved_bytes: int = 0  # by the driver
+    capability: tuple[int, int] = (9, 0)
     knows_mig: bool = True
     knows_reserved: bool = True
     process_bytes: Mapping[int, int | None] = field(default_factory=dict)
@@ -66,6 +67,9 @@ class NvmlDouble:
         if not gpu.knows_reserved:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
         return SimpleNamespace(total=gpu.memory_bytes, reserved=gpu.reserved_bytes)
+
+    def nvmlDeviceGetCudaComputeCapability(self, gpu: GpuDouble) -> list[int]:
+        return list(gpu.capability)
 
     def nvmlDeviceGetMigMode(self, gpu: GpuDouble) -> list[int]:
         if not gpu.knows_mig:

@@ -288,6 +288,7 @@ class DeviceObserved(Message):
     kind: Literal["cpu", "cuda"]
     memory_bytes: int
     cores: int
+    has_bfloat16: bool = True  # whether it computes models of that type
 
 
 class EngineObserved(Message):

@@ -136,6 +136,7 @@ class GpuRow(Base):
     kind: Mapped[str]
     memory_bytes: Mapped[int]
     cores: Mapped[int]
+    has_bfloat16: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
 class NodeEngineRow(Base):

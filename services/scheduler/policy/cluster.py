@@ -9,7 +9,7 @@ from functools import cached_property
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.causes import Fault
-from libs.common.engines import PRIORS
+from libs.common.engines import BFLOAT16, PRIORS
 from libs.common.states import (
     EndpointState,
     EngineChoice,
@@ -208,6 +208,7 @@ class Device:
     # Of the stage engine, as its node has measured it, or by its prior:
     worker_bytes: int = 0  # what each process takes beside weights and KV cache
     launch_s: float = PRIORS[EngineKind.STAGE].launch_s  # of a process that must import it first
+    has_bfloat16: bool = True  # whether it computes models of that type
 
     @property
     def free_bytes(self) -> int:
@@ -218,6 +219,10 @@ class Device:
     def room_bytes(self) -> int:
         """For weights and KV cache of one more worker; never less than none."""
         return max(0, self.free_bytes - self.worker_bytes)
+
+    def computes(self, dtype: str) -> bool:
+        """Whether a model whose weights are of that type can run there."""
+        return self.has_bfloat16 or dtype != BFLOAT16
 
 
 @dataclass(frozen=True)
@@ -277,6 +282,7 @@ class DeviceSize:
     cache_bytes: int | None = None  # of its node; None: not known
     nic_bytes_per_s: int = 0  # of its node; 0: no cap is known
     worker_bytes: int = 0
+    has_bfloat16: bool = True
 
 
 @dataclass(frozen=True)

@@ -67,15 +67,16 @@ async def record_devices(
                 "kind": device.kind,
                 "memory_bytes": device.memory_bytes,
                 "cores": device.cores,
+                "has_bfloat16": device.has_bfloat16,
             }
             for device in {device.index: device for device in devices}.values()
         ]
     )
-    new = statement.excluded
+    changing = ("kind", "memory_bytes", "cores", "has_bfloat16")
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["node_id", "index"],
-            set_={"kind": new.kind, "memory_bytes": new.memory_bytes, "cores": new.cores},
+            set_={name: statement.excluded[name] for name in changing},
         )
     )
 
@@ -164,6 +165,7 @@ async def load_devices(
         GpuRow.kind,
         GpuRow.memory_bytes,
         GpuRow.cores,
+        GpuRow.has_bfloat16,
         NodeEngineRow.launch_s,
         NodeEngineRow.worker_bytes,
     ).join(NodeEngineRow, IS_OF_STAGE_ENGINE, isouter=True)
@@ -182,6 +184,7 @@ async def load_devices(
             r.cores,
             worker_bytes(r.kind, r.worker_bytes),
             PRIORS[EngineKind.STAGE].launch_s if r.launch_s is None else r.launch_s,
+            r.has_bfloat16,
         )
         for r in rows
     )

@@ -20,6 +20,7 @@ _SIZES = (
         GpuRow.index.label("device_index"),
         GpuRow.kind,
         GpuRow.memory_bytes,
+        GpuRow.has_bfloat16,
         NodeEngineRow.worker_bytes,
         func.coalesce(NodeRow.cache_max_bytes, NodeRow.cache_capacity_bytes).label("cache_bytes"),
         NodeRow.nic_bytes_per_s,
@@ -42,6 +43,7 @@ async def load_sizes(session: AsyncSession) -> tuple[DeviceSize, ...]:
             cache_bytes=r.cache_bytes or None,
             nic_bytes_per_s=r.nic_bytes_per_s,
             worker_bytes=worker_bytes(r.kind, r.worker_bytes),
+            has_bfloat16=r.has_bfloat16,
         )
         for r in await session.execute(_SIZES)
     )

@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 
-BFLOAT16_CAPABILITY: Final = (8, 0)  # Ampere; torch and cuBLAS compute it on older ones in part
+from libs.common.engines import BFLOAT16_CAPABILITY
+
 _ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)")
 
 

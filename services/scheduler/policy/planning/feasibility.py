@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.memory import files_bytes, kv_budget_bytes
@@ -13,6 +14,9 @@ def shortage(deployable: Deployable, known: Sequence[DeviceSize]) -> str | None:
     no device is known at all."""
     if not known or planner.fits_in(known, deployable):
         return None
+    known = [size for size in known if size.has_bfloat16 or deployable.summary.dtype != BFLOAT16]
+    if not known:
+        return _type_shortage(deployable)
     any_cache = [replace(size, cache_bytes=None) for size in known]
     if planner.fits_in(any_cache, deployable):
         return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in known))
@@ -27,6 +31,13 @@ def usable_sizes(known: Sequence[DeviceSize], cluster: Cluster) -> tuple[DeviceS
         replace(size, cache_bytes=nodes[size.node_id].cache_bytes)
         for size in known
         if size.node_id in nodes
+    )
+
+
+def _type_shortage(deployable: Deployable) -> str:
+    return (
+        f"model {deployable.model.name} is bfloat16, which none of the devices computes; register "
+        "a float16 checkpoint of it, or add GPUs of compute capability 8.0 and more"
     )
 
 

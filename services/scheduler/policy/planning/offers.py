@@ -53,7 +53,7 @@ def ready_s(fetch_s: float, launch_s: float) -> float:
 
 
 def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
-    """One offer per device that has room for a process; less than none is no offer."""
+    """One offer per device that computes the model's type and has room for a process."""
     sizes = {unit.digest: unit.size_bytes for unit in summary.units}
     digests = frozenset(sizes)
     offers = []
@@ -65,7 +65,7 @@ def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
         cache_free = inf if node.cache_bytes is None else node.cache_bytes - node.held_bytes
         for device in node.devices:
             free = device.room_bytes
-            if free <= 0:
+            if free <= 0 or not device.computes(summary.dtype):
                 continue
             room = free if free < cache_free else cache_free
             offers.append(Offer(node, device, free, rate, cached, cache_free, room))

@@ -53,7 +53,8 @@ def choose(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGE
     Nodes on which the model failed lately are used only where the others have no room.
     """
     needed = full_bytes(deployable.model, deployable.summary)
-    free_bytes = [device.room_bytes for device in cluster.devices]
+    dtype = deployable.summary.dtype
+    free_bytes = [device.room_bytes for device in cluster.devices if device.computes(dtype)]
     num_stages = _num_stages(deployable.model, deployable.summary, max_stages)
     no_room = NoRoom(needed, max(free_bytes, default=0))
     if sum(nlargest(num_stages, free_bytes)) < needed:

@@ -30,7 +30,12 @@ def _empty_node(sizes: list[DeviceSize]) -> Node:
     return Node(
         id=first.node_id,
         devices=tuple(
-            Device(s.node_id, s.index, s.memory_bytes, 0, cores=1, worker_bytes=s.worker_bytes)
+            Device(
+                *(s.node_id, s.index, s.memory_bytes, 0),
+                cores=1,
+                worker_bytes=s.worker_bytes,
+                has_bfloat16=s.has_bfloat16,
+            )
             for s in sizes
         ),
         nic_bytes_per_s=first.nic_bytes_per_s,

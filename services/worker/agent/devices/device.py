@@ -13,6 +13,7 @@ class Device:
     uuid: str | None  # of a GPU or a MIG instance; None on CPU
     memory_bytes: int
     cores: int
+    has_bfloat16: bool = True  # whether it computes models of that type
 
     @property
     def torch_name(self) -> str:
@@ -26,4 +27,5 @@ class Device:
             kind="cpu" if self.kind is DeviceKind.CPU else "cuda",
             memory_bytes=self.memory_bytes,
             cores=self.cores,
+            has_bfloat16=self.has_bfloat16,
         )

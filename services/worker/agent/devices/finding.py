@@ -37,8 +37,14 @@ def _device(device: DeviceSettings, gpu: FoundGpu | None, cores: int) -> Device:
     if memory_bytes is None:
         assert gpu is not None, "a CPU's memory is always given"
         memory_bytes = gpu.memory_bytes
-    uuid = None if gpu is None else gpu.uuid
-    return Device(device.index, device.kind, uuid, memory_bytes, device.cores or cores)
+    return Device(
+        index=device.index,
+        kind=device.kind,
+        uuid=None if gpu is None else gpu.uuid,
+        memory_bytes=memory_bytes,
+        cores=device.cores or cores,
+        has_bfloat16=gpu is None or gpu.has_bfloat16,
+    )
 
 
 def _find(name: str, nvml: Nvml, visible: ListVisible) -> FoundGpu:

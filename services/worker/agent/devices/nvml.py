@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from libs.common.engines import BFLOAT16_CAPABILITY
 from services.worker.errors import DeviceError
 
 
@@ -16,6 +17,7 @@ class FoundGpu:
     uuid: str
     memory_bytes: int
     instances: tuple[str, ...] = ()  # UUIDs of its MIG instances, if it is divided into them
+    has_bfloat16: bool = True
 
 
 class Nvml:
@@ -39,9 +41,12 @@ class Nvml:
                 handle = self._api.nvmlDeviceGetHandleByUUID(uuid)
             except (self._api.NVMLError_NotFound, self._api.NVMLError_InvalidArgument):
                 return None
-            is_instance = uuid.startswith("MIG-")
-            instances = () if is_instance else tuple(self._instances(handle))
-            return FoundGpu(uuid, self._memory_bytes(handle), instances)
+            memory_bytes = self._memory_bytes(handle)
+            if uuid.startswith("MIG-"):  # only newer GPUs are divided
+                return FoundGpu(uuid, memory_bytes)
+            capability = tuple(self._api.nvmlDeviceGetCudaComputeCapability(handle))
+            instances = tuple(self._instances(handle))
+            return FoundGpu(uuid, memory_bytes, instances, capability >= BFLOAT16_CAPABILITY)
 
     def uuids(self) -> tuple[str, ...]:
         """Of all that a worker may be given: undivided GPUs, and MIG instances."""

@@ -45,6 +45,22 @@ async def test_two_models_that_fill_a_device_to_the_byte_start_together(world: W
     assert await world.value("SELECT sum(device_bytes) FROM reservations") == 2 * MODEL_BYTES
 
 
+async def test_a_bfloat16_model_starts_on_the_node_that_computes_it(world: World) -> None:
+    old = await world.add_node("old", nic_bytes_per_s=10**9)
+    old.agent.devices = tuple(
+        device.model_copy(update={"has_bfloat16": False}) for device in old.agent.devices
+    )
+    await old.beat()
+    await world.until("SELECT count(*) FROM gpus WHERE NOT has_bfloat16", 1)
+    await world.add_node("new")
+    await world.until("SELECT count(*) FROM gpus WHERE has_bfloat16", 1)
+
+    await world.start_endpoint(await world.add_model())
+
+    assert await world.value("SELECT max(node_id) FROM workers") == "new"
+    assert await world.value("SELECT count(DISTINCT node_id) FROM workers") == 1
+
+
 async def test_a_device_that_shrank_under_its_reservations_keeps_nobody_from_the_others(
     world: World,
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from libs.common.engines import PRIORS
 from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import Cluster, DeviceSize, Node
+from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import full_bytes
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
@@ -132,6 +133,25 @@ def test_the_largest_free_piece_is_never_less_than_nothing() -> None:
     crowded = cluster(node(device("a", memory=5000, reserved=4000, worker_bytes=2000)))
 
     assert plan(crowded, deployable()) == NoRoom(needed_bytes=NEEDED, largest_free_bytes=0)
+
+
+@pytest.mark.parametrize(("dtype", "chosen"), [("BF16", "new"), ("F16", "old"), ("F32", "old")])
+def test_a_bfloat16_model_goes_where_that_is_computed(dtype: str, chosen: str) -> None:
+    old = replace(device("old", memory=9999), has_bfloat16=False)
+    nodes = cluster(node(old, nic=10**6), node(device("new", memory=9999)))
+
+    found = plan(nodes, deployable(summary_=summary(dtype=dtype)))
+
+    assert isinstance(found, Plan) and found.stages[0].node_id == chosen
+
+
+def test_where_nothing_computes_a_models_type_it_could_never_run() -> None:
+    known = [DeviceSize("old", 0, 10**6, has_bfloat16=False)]
+
+    assert "is bfloat16, which none of the devices computes" in str(shortage(deployable(), known))
+    assert shortage(deployable(summary_=summary(dtype="F16")), known) is None
+    with_new = [*known, DeviceSize("new", 0, 1)]
+    assert "the largest has 1;" in str(shortage(deployable(), with_new))
 
 
 def test_an_empty_cluster_has_no_room() -> None:

@@ -60,6 +60,16 @@ def test_what_the_driver_keeps_is_nobodys_memory(knows_reserved: bool, memory_by
     assert Nvml(NvmlDouble(double)).find(GPU) == FoundGpu(GPU, memory_bytes)
 
 
+@pytest.mark.parametrize(
+    ("capability", "has_bfloat16"),
+    [((7, 0), False), ((7, 5), False), ((8, 0), True), ((12, 0), True)],
+)
+def test_only_newer_gpus_compute_bfloat16(capability: tuple[int, int], has_bfloat16: bool) -> None:
+    nvml = Nvml(NvmlDouble(GpuDouble(GPU, GIB, capability=capability)))
+    (device,) = find_devices((parse_device(0, f"cuda:{GPU}"),), nvml)
+    assert device.observed.has_bfloat16 is has_bfloat16
+
+
 def test_processes_without_a_figure_are_left_out() -> None:
     api = NvmlDouble(GpuDouble(GPU, GIB, process_bytes={7: 2**20, 8: None}))
     assert Nvml(api).process_bytes(GPU) == {7: 2**20}
