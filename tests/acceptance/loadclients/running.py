@@ -68,7 +68,7 @@ async def run_vllm_bench(target: Target, folder: Path) -> dict[str, Any]:
 
 async def run_guidellm(target: Target, folder: Path) -> dict[str, Any]:
     """Its report. It asks for `/health` first, then sends all requests at once."""
-    parts = {
+    parts: dict[str, dict[str, object]] = {
         "backend": {
             "kind": "openai_http",
             "target": target.url,
