@@ -87,6 +87,7 @@ def _settings(job: Job) -> FetcherSettings:
         import_patience_s=1.0,
         convert_memory_bytes=0,
         convert_timeout_s=1.0,
+        may_convert_unconfined=False,
         shm_dir=folder / "units",
         socket_dir=folder / "run",
         host_cache_bytes=4 * job.size_bytes,

@@ -81,6 +81,8 @@ class ServiceSpecs:
             "HOST_CACHE_BYTES": str(node.host_cache_bytes),
             "IMPORT_ROOTS": ":".join(map(str, import_roots)),
             "SCRATCH_DIR": str(self.state.node(node.node_id) / "scratch"),
+            # All processes are one user's here, with or without Landlock.
+            "CONVERT_UNCONFINED": "1",
             **self._object_store("fetcher"),
         }
         return self._spec("fetcher", f"fetcher-{node.node_id}", variables)

@@ -116,7 +116,11 @@ def _shared_bucket(settings: FetcherSettings) -> NicRateLimiter:
 
 def _importer(settings: ImporterSettings, store: ObjectStore, governor: NicGovernor) -> Importer:
     retry = RetryPolicy(patience_s=settings.import_patience_s, first_delay_s=0.2, max_delay_s=10.0)
-    limits = ConversionLimits(settings.convert_memory_bytes, settings.convert_timeout_s)
+    limits = ConversionLimits(
+        settings.convert_memory_bytes,
+        settings.convert_timeout_s,
+        may_be_unconfined=settings.may_convert_unconfined,
+    )
     import_settings = ImportSettings(settings.import_roots, settings.scratch_dir, limits)
     uploader = Uploader(store, S3RangeSource(settings.object_store), governor, retry)
     return Importer(uploader, import_settings)

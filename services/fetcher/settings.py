@@ -24,6 +24,7 @@ class ImporterSettings:
     import_patience_s: float  # how long an import waits for the store to come back
     convert_memory_bytes: int
     convert_timeout_s: float
+    may_convert_unconfined: bool  # where the kernel has no Landlock
 
     @classmethod
     def read(cls, env: Environment) -> "ImporterSettings":
@@ -44,6 +45,7 @@ class ImporterSettings:
             import_patience_s=env.seconds("IMPORT_PATIENCE_S", 600),
             convert_memory_bytes=env.size_bytes("CONVERT_MEMORY_BYTES", "16Gi"),
             convert_timeout_s=env.seconds("CONVERT_TIMEOUT_S", 1800),
+            may_convert_unconfined=env.integer("CONVERT_UNCONFINED", 0) > 0,
         )
 
 

@@ -4,9 +4,12 @@ import os
 
 import uvloop
 
+from libs.common.process_privacy import hide_process
 from libs.common.settings import Environment
 from services.gateway.http.server import serve
 from services.gateway.settings import GatewaySettings
 
 if __name__ == "__main__":
-    uvloop.run(serve(GatewaySettings.read(Environment(os.environ))))
+    env = Environment(os.environ)
+    hide_process(env)
+    uvloop.run(serve(GatewaySettings.read(env)))

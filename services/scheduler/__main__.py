@@ -5,8 +5,11 @@ import sys
 
 import uvloop
 
+from libs.common.process_privacy import hide_process
+from libs.common.settings import Environment
 from services.scheduler.bootstrap import run
 from services.scheduler.settings import SchedulerSettings
 
 if __name__ == "__main__":
+    hide_process(Environment(os.environ))
     sys.exit(uvloop.run(run(SchedulerSettings.read(os.environ))))

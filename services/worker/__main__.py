@@ -4,11 +4,14 @@ import os
 
 import uvloop
 
+from libs.common.process_privacy import hide_process
 from libs.common.settings import Environment
 from services.worker.agent import bootstrap
 from services.worker.agent.settings import AgentSettings
 
 if __name__ == "__main__":
-    settings = AgentSettings.read(Environment(os.environ))
+    env = Environment(os.environ)
+    hide_process(env)
+    settings = AgentSettings.read(env)
     bootstrap.configure(settings)
     uvloop.run(bootstrap.run(settings))

@@ -8,11 +8,14 @@ import os
 
 import uvloop
 
+from libs.common.process_privacy import hide_process
 from libs.common.settings import Environment
 from services.fetcher import bootstrap
 from services.fetcher.settings import ImporterSettings
 
 if __name__ == "__main__":
-    settings = ImporterSettings.read(Environment(os.environ))
+    env = Environment(os.environ)
+    hide_process(env)
+    settings = ImporterSettings.read(env)
     bootstrap.configure(settings)
     uvloop.run(bootstrap.run_importer(settings))

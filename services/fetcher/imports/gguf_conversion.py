@@ -1,7 +1,9 @@
 """GGUF to safetensors, in a one-shot subprocess that knows nothing and may do little.
 
 The parser of a foreign binary format is the likeliest thing here to be attacked or to run wild:
-it gets the open file, an empty folder, limits, and an environment without a single credential.
+it gets the open file, an empty folder, limits, and an environment without a single credential. It
+confines itself (`gguf_child.py`), so that it finds none in files or in this process either; where
+this process is root, it is another user besides.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.fetcher.errors import ImportRefused
+from services.fetcher.imports import landlock
+from services.fetcher.imports.conversion_account import Account, child_account, given_copy
 from services.fetcher.imports.source import SourceFile, opened_file
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ class ConversionLimits:
     memory_bytes: int  # address space
     timeout_s: float
     num_threads: int = 1
+    may_be_unconfined: bool = False  # where the kernel has no Landlock
 
 
 @contextlib.asynccontextmanager
@@ -37,11 +42,13 @@ async def converted_gguf(
     source: Path, roots: Sequence[Path], scratch_dir: Path, limits: ConversionLimits
 ) -> AsyncIterator[Path]:
     """A folder with the converted model; it is removed at the end. Raises ImportRefused."""
+    is_unconfined = not _is_confined(limits, landlock.version())
     with contextlib.ExitStack() as stack:
         file = await asyncio.to_thread(stack.enter_context, opened_file(source, roots))
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=_PREFIX, dir=scratch_dir))
         try:
-            await _convert_unchanged(file, folder, limits)
+            job = _Job(folder, limits, child_account(_programs(), folder), is_unconfined)
+            await _convert_unchanged(file, job)
             yield folder / "model"
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -53,18 +60,50 @@ def sweep(scratch_dir: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _convert_unchanged(file: SourceFile, folder: Path, limits: ConversionLimits) -> None:
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    limits: ConversionLimits
+    account: Account | None  # whose process it is, if not ours
+    is_unconfined: bool
+
+
+def _is_confined(limits: ConversionLimits, landlock_version: int) -> bool:
+    """Raises ImportRefused where it could not be and has to."""
+    if landlock_version == 0 and not limits.may_be_unconfined:
+        raise ImportRefused(
+            "conversion_unconfined",
+            "a foreign GGUF file is not parsed where the parser cannot be confined: the kernel of "
+            "the importer lacks Landlock (Linux 5.13 has it, if it was built with it), or the "
+            "profile of its container forbids it; register the model as safetensors, or set "
+            "HYDRA_CONVERT_UNCONFINED=1 for the importer",
+        )
+    return landlock_version > 0
+
+
+def _programs() -> tuple[Path, ...]:
+    return (Path(sys.executable), Path(sys.prefix), _PROJECT)
+
+
+async def _convert_unchanged(file: SourceFile, job: _Job) -> None:
     try:
-        await _convert(file.descriptor, folder, limits)
+        with contextlib.ExitStack() as stack:
+            descriptor = file.descriptor
+            if job.account is not None:
+                given = given_copy(file, job.folder, job.account)
+                descriptor = await asyncio.to_thread(stack.enter_context, given)
+            await _convert(descriptor, job)
     except ImportRefused:
         file.require_unchanged()  # then that is why
         raise
     file.require_unchanged()
 
 
-async def _convert(descriptor: int, folder: Path, limits: ConversionLimits) -> None:
+async def _convert(descriptor: int, job: _Job) -> None:
+    folder, limits = job.folder, job.limits
     process = await asyncio.create_subprocess_exec(
-        *_command(descriptor, folder, limits),
+        *_command(descriptor, job),
+        **({} if job.account is None else job.account.of_subprocess),
         env=_environment(folder, limits),
         cwd=folder,
         pass_fds=[descriptor],
@@ -96,15 +135,17 @@ async def _convert(descriptor: int, folder: Path, limits: ConversionLimits) -> N
         )
 
 
-def _command(descriptor: int, folder: Path, limits: ConversionLimits) -> list[str]:
+def _command(descriptor: int, job: _Job) -> list[str]:
+    limits = job.limits
     return [
         sys.executable,
         "-m",
         "services.fetcher.imports.gguf_child",
         f"--descriptor={descriptor}",
-        f"--folder={folder}",
+        f"--folder={job.folder}",
         f"--memory-bytes={limits.memory_bytes}",
         f"--cpu-seconds={math.ceil(limits.timeout_s) * limits.num_threads}",
+        *(["--is-unconfined"] if job.is_unconfined else []),
     ]
 
 

@@ -98,7 +98,8 @@ class Importer:
 
     @contextlib.asynccontextmanager
     async def _folder(self, source: Path, roots: tuple[Path, ...]) -> AsyncIterator[SourceFolder]:
-        self._settings.scratch_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Others may pass it, as a conversion's own user has to, and see nothing.
+        self._settings.scratch_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         if source.suffix.lower() != GGUF_SUFFIX:
             with opened_folder(source, roots) as folder:
                 yield folder
@@ -106,7 +107,8 @@ class Importer:
         async with converted_gguf(
             source, roots, self._settings.scratch_dir, self._settings.conversion
         ) as converted:
-            with opened_folder(converted, [converted]) as folder:
+            # Beneath its parent: the child may have put a link in its place.
+            with opened_folder(converted, [converted.parent]) as folder:
                 yield folder
 
     async def _import(
