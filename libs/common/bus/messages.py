@@ -254,7 +254,12 @@ class FetchSpec(Message):
 
 
 class NodeDesired(Message):
-    """Scheduler → fetcher and agent of a node: everything it shall run and hold."""
+    """Scheduler → fetcher and agent of a node: everything it shall run and hold.
+
+    An agent stops those of `stopped_workers` at once. One that runs and is in neither list is only
+    missing, as after the database was restored from an older state: it is stopped a while later,
+    if nothing has named it until then.
+    """
 
     node_id: Id
     # Of the process that it was sent to. An agent's next boot must not start workers that were
@@ -263,6 +268,7 @@ class NodeDesired(Message):
     leader_epoch: int  # receivers refuse a lower one than they have seen
     version: int
     workers: tuple[WorkerSpec, ...] = ()
+    stopped_workers: tuple[Id, ...] = ()  # named until their node does not report them any more
     fetches: tuple[FetchSpec, ...] = ()
 
 

@@ -219,6 +219,11 @@ class WorkerRow(Base):
 
     __table_args__ = (
         Index("ix_workers_desired", "node_id", postgresql_where=text("is_desired")),
+        Index(
+            "ix_workers_stopping",
+            "node_id",
+            postgresql_where=text("NOT is_desired AND ended_at IS NULL"),
+        ),
         Index("ix_workers_endpoint_id", "endpoint_id"),
         Index(
             "ix_workers_live",

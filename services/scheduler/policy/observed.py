@@ -61,6 +61,11 @@ class Observed:
             return False
         return now_s - min(agent.at_s, fetcher.at_s) <= stale_s
 
+    def worker_ids(self, node_id: str) -> tuple[str, ...]:
+        """Of all that its agent spoke of last."""
+        heard = self.agents.get(node_id)
+        return tuple(seen.worker_id for seen in heard.heartbeat.workers) if heard else ()
+
     def worker(self, worker: Worker) -> WorkerObserved | None:
         heard = self.agents.get(worker.node_id)
         workers = heard.heartbeat.workers if heard else ()

@@ -177,7 +177,8 @@ class RoundLoop:
         all_versions = {id_: record.desired_version for id_, record in snapshot.nodes.items()}
         unknown = self.sender.unknown(snapshot.observed, all_versions)
         wanted = {id_: all_versions[id_] for id_ in unknown}
-        return snapshot, await desired.load(session, wanted, self.fenced.epoch)
+        reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
+        return snapshot, await desired.load(session, wanted, self.fenced.epoch, reported)
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""

@@ -2,10 +2,10 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import CompoundSelect, Row, Select, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import FetchSpec, NodeDesired, WorkerSpec
@@ -22,6 +22,7 @@ _WORKERS = (
     .where(WorkerRow.is_desired, WorkerRow.is_launch_due)
     .order_by(WorkerRow.created_at, WorkerRow.id)
 )
+_STOPPED = select(WorkerRow.node_id, WorkerRow.id).where(~WorkerRow.is_desired)
 _FETCHES = (
     select(
         FetchRow.node_id,
@@ -39,11 +40,18 @@ _FETCHES = (
 
 
 async def load(
-    session: AsyncSession, versions: Mapping[str, int], leader_epoch: int
+    session: AsyncSession,
+    versions: Mapping[str, int],
+    leader_epoch: int,
+    reported: Mapping[str, Collection[str]],
 ) -> list[NodeDesired]:
-    """The whole desired state of each of these nodes, under its version."""
+    """The whole desired state of each of these nodes, under its version.
+
+    `reported`: ids of workers that its agent spoke of last, by node.
+    """
     if not versions:
         return []
+    stopped = await _stopped(session, versions, reported)
     workers = await _by_node(session, _WORKERS.where(is_one_of(WorkerRow.node_id, versions)))
     fetches = await _by_node(session, _FETCHES.where(is_one_of(FetchRow.node_id, versions)))
     found = []
@@ -55,6 +63,7 @@ async def load(
                     leader_epoch=leader_epoch,
                     version=version,
                     workers=tuple(map(_worker, workers[node_id])),
+                    stopped_workers=tuple(row.id for row in stopped[node_id]),
                     fetches=tuple(map(_fetch, fetches[node_id])),
                 )
             )
@@ -63,8 +72,20 @@ async def load(
     return found
 
 
+async def _stopped(
+    session: AsyncSession, node_ids: Collection[str], reported: Mapping[str, Collection[str]]
+) -> defaultdict[str, list[Row[Any]]]:
+    """Workers that shall not run: those whose end was not seen yet, and of those on record as ended
+    what their agent still speaks of. What no row speaks of is not named."""
+    spoken_of = [id_ for node_id in node_ids for id_ in reported.get(node_id, ())]
+    of_nodes = _STOPPED.where(is_one_of(WorkerRow.node_id, node_ids))
+    unseen = of_nodes.where(WorkerRow.ended_at.is_(None))
+    ended = of_nodes.where(WorkerRow.ended_at.is_not(None), is_one_of(WorkerRow.id, spoken_of))
+    return await _by_node(session, union_all(unseen, ended))
+
+
 async def _by_node(
-    session: AsyncSession, query: Select[*tuple[Any, ...]]
+    session: AsyncSession, query: Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]
 ) -> defaultdict[str, list[Row[Any]]]:
     rows = defaultdict(list)
     for row in await session.execute(query):

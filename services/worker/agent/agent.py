@@ -20,7 +20,13 @@ from libs.common.cancellation import cancel_all
 from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
 from libs.common.states import FetchClass, MemberRole, WorkerState
-from services.worker.agent.desired import DesiredLog, Retired, changes, fetch_class_of
+from services.worker.agent.desired import (
+    DesiredLog,
+    MissingWorkers,
+    Retired,
+    changes,
+    fetch_class_of,
+)
 from services.worker.agent.devices.device import Device
 from services.worker.agent.devices.monitor import measure_regularly
 from services.worker.agent.engine_meter import EngineMeter
@@ -29,7 +35,7 @@ from services.worker.agent.processes.launcher import Launcher
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLimits
 from services.worker.agent.requests.bridge import Bridge
-from services.worker.agent.settings import DeviceKind
+from services.worker.agent.settings import MISSING_WORKER_S, DeviceKind
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 
@@ -55,6 +61,7 @@ class Agent:
         clock: Clock,
         data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
         limits: WatchdogLimits = WATCHDOG_LIMITS,
+        missing_worker_s: float = MISSING_WORKER_S,
     ) -> None:
         self.heartbeat_trigger = HeartbeatTrigger()
         self._node_id, self._boot_id = node_id, boot_id
@@ -64,6 +71,7 @@ class Agent:
         self._limits = limits
         self._log = DesiredLog(boot_id)
         self._retired = Retired()
+        self._missing = MissingWorkers(missing_worker_s)
         self._workers: dict[str, SupervisedWorker] = {}
         self._refused: dict[str, WorkerObserved] = {}  # desired, but this node cannot run them
         self._parted: dict[str, WorkerObserved] = {}  # ended as asked, but not told so yet
@@ -109,6 +117,7 @@ class Agent:
         due = changes(desired, {**self._workers, **self._refused}, self._retired)
         for worker_id in due.remove:
             self._remove(worker_id)
+        self._missing.note(due.missing, self._clock.monotonic_s())
         for spec in due.update:
             self._update(spec)
         for spec in due.launch:
@@ -225,7 +234,11 @@ class Agent:
                 worker.note_device_bytes(used_bytes.get(worker.pid))
 
     async def expire(self) -> None:
-        """End requests past their deadline; close what has nothing left to say."""
+        """End requests past their deadline, and workers missing for too long; close what has
+        nothing left to say."""
+        for worker_id in self._missing.take_due(self._clock.monotonic_s()):
+            logger.warning("worker %s is stopped: the scheduler does not know it", worker_id)
+            self._remove(worker_id)
         for bridge in tuple(self._bridges):
             bridge.expire()
             if bridge.is_over:

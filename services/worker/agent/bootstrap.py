@@ -44,6 +44,7 @@ def build_agent(
         clock=SystemClock(),
         data_plane=settings.data_plane,
         limits=settings.watchdog_limits,
+        missing_worker_s=settings.missing_worker_s,
     )
 
 

@@ -1,7 +1,7 @@
 """Which desired state counts, and what it asks of the workers that are there. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from libs.common.bus.messages import DesiredReply, NodeDesired, WorkerSpec
@@ -52,17 +52,43 @@ class Changes:
 
     launch: tuple[WorkerSpec, ...]
     update: tuple[WorkerSpec, ...]  # there already; may have begun to drain
-    remove: tuple[str, ...]  # undesired: stop those that run, forget those that ended
+    remove: tuple[str, ...]  # named as stopped: stop those that run, forget those that ended
+    missing: tuple[str, ...]  # nothing is said of them
 
 
 def changes(desired: NodeDesired, present: Mapping[str, object], retired: "Retired") -> Changes:
     """`present` has the ids of workers that run, and of ended ones that were still desired."""
     wanted = {spec.worker_id: spec for spec in desired.workers}
+    named = {*wanted, *desired.stopped_workers}
     return Changes(
         launch=tuple(s for i, s in wanted.items() if i not in present and i not in retired),
         update=tuple(spec for worker_id, spec in wanted.items() if worker_id in present),
-        remove=tuple(worker_id for worker_id in present if worker_id not in wanted),
+        remove=tuple(worker_id for worker_id in desired.stopped_workers if worker_id in present),
+        missing=tuple(worker_id for worker_id in present if worker_id not in named),
     )
+
+
+class MissingWorkers:
+    """Workers that the desired state does not speak of, and since when.
+
+    They go on for a while: a scheduler whose database was restored from an older state does not
+    know them yet, or learns of them from their node.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._since_s: dict[str, float] = {}
+
+    def note(self, worker_ids: Iterable[str], now_s: float) -> None:
+        """These are missing now, and no others."""
+        self._since_s = {id_: self._since_s.get(id_, now_s) for id_ in worker_ids}
+
+    def take_due(self, now_s: float) -> tuple[str, ...]:
+        """Those that have been missing for too long, each once."""
+        due = tuple(i for i, since in self._since_s.items() if now_s - since >= self._grace_s)
+        for worker_id in due:
+            del self._since_s[worker_id]
+        return due
 
 
 class Retired:

@@ -16,6 +16,8 @@ from services.worker.frames.dataplane import DataPlaneOptions, Security
 MIN_ENGINE_STALL_S = 5.0
 # Waiting longer costs more of a cold start than it may save: a start by itself takes a second.
 BIND_TIMEOUT_S = 0.5
+# In that time a scheduler has heard the node and can speak of its workers.
+MISSING_WORKER_S = 10.0
 
 
 class DeviceKind(StrEnum):
@@ -47,6 +49,7 @@ class AgentSettings:
     advertise_host: str  # where other nodes' stages reach this node's
     engine_stall_s: float  # how long a ready worker's engine may stand still
     standby_runtimes: int  # processes that wait ready-made for a worker to be launched; 0: none
+    missing_worker_s: float  # a worker that nothing is said of is stopped after that
     standby_bind_timeout_s: float  # without its answer a process is launched instead
 
     @property
@@ -78,6 +81,7 @@ class AgentSettings:
             advertise_host=env.text("ADVERTISE_HOST", "127.0.0.1"),
             engine_stall_s=_engine_stall_s(env),
             standby_runtimes=env.integer("STANDBY_RUNTIMES", 0),
+            missing_worker_s=env.seconds("MISSING_WORKER_S", MISSING_WORKER_S),
             standby_bind_timeout_s=env.seconds("STANDBY_BIND_TIMEOUT_S", BIND_TIMEOUT_S),
         )
 

@@ -48,6 +48,9 @@ from libs.common.states import FetchState, WorkerState
 HEARTBEAT_S = 0.1
 
 
+MISSING_S = 5.0  # a worker that nothing is said of goes on so long
+
+
 @dataclass
 class Behaviour:
     """What a simulated node does with work; tests change it."""
@@ -74,6 +77,7 @@ class SimulatedAgent:
     started: list[str] = field(default_factory=list)  # every worker id ever launched here
     seen: list[NodeDesired] = field(default_factory=list)
     idle_since_s: dict[str, float] = field(default_factory=dict)
+    missing_since_s: dict[str, float] = field(default_factory=dict)  # neither wanted nor stopped
     engines: tuple[EngineObserved, ...] = ()  # what it has measured
     unacknowledged: tuple[UnacknowledgedEnd, ...] = ()
 
@@ -86,9 +90,12 @@ class SimulatedAgent:
         self.accepted = desired
         for spec in desired.workers:
             self._follow_worker(spec)
+        named = set(desired.stopped_workers)
         if self.behaviour.stops_undesired:
-            wanted = {spec.worker_id for spec in desired.workers}
-            self.workers = {id_: w for id_, w in self.workers.items() if id_ in wanted}
+            self.workers = {id_: w for id_, w in self.workers.items() if id_ not in named}
+        known = named.union(spec.worker_id for spec in desired.workers)
+        now_s, missing = time.monotonic(), self.workers.keys() - known
+        self.missing_since_s = {id_: self.missing_since_s.get(id_, now_s) for id_ in missing}
         return DesiredReply(accepted_version=desired.version)
 
     def _follow_worker(self, spec: WorkerSpec) -> None:
@@ -108,6 +115,9 @@ class SimulatedAgent:
         self.workers[worker_id] = self.workers[worker_id].model_copy(update=changes)
 
     def advance(self, cached_units: set[str]) -> None:
+        for worker_id, since_s in self.missing_since_s.items():
+            if time.monotonic() - since_s >= MISSING_S and self.behaviour.stops_undesired:
+                self.workers.pop(worker_id, None)
         for worker in list(self.workers.values()):
             if worker.state not in (WorkerState.LAUNCHING, WorkerState.REGISTERED):
                 continue
@@ -171,6 +181,7 @@ class SimulatedAgent:
         """As after kill -9: its workers died with it, and it remembers nothing."""
         self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
         self.workers, self.started, self.engines = {}, [], ()
+        self.missing_since_s = {}
 
 
 @dataclass

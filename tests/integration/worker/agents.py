@@ -96,6 +96,7 @@ class Cluster:
         self.tokens: dict[str, list[TokensGenerated]] = {}
         self._news = asyncio.Condition()
         self._version = 0
+        self._told: set[str] = set()
 
     @classmethod
     async def open(cls, nats: RunningNats, model: TinyModel) -> "Cluster":
@@ -148,10 +149,17 @@ class Cluster:
         return WorkerSpec.model_validate(fields)
 
     async def desire(self, *workers: WorkerSpec) -> DesiredReply:
+        """Those it was told of before and is not now, are named as stopped."""
         self._version += 1
+        wanted = {worker.worker_id for worker in workers}
         message = NodeDesired(
-            node_id="node-a", leader_epoch=1, version=self._version, workers=workers
+            node_id="node-a",
+            leader_epoch=1,
+            version=self._version,
+            workers=workers,
+            stopped_workers=tuple(self._told - wanted),
         )
+        self._told |= wanted
         reply = await self.scheduler.request(NODE_DESIRED_AGENT, "node-a", message, timeout_s=5)
         assert isinstance(reply, DesiredReply)
         return reply

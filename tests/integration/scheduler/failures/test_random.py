@@ -156,7 +156,7 @@ async def survive(world: World, seed: int, num_requests: int) -> None:
     await eventually(lambda: not any(n.agent.workers for n in world.nodes.values()), timeout_s=30)
     await world.until("SELECT count(*) FROM reservations", 0)
 
-    assert {client.outcome for client in clients} <= {"stop", "worker_crashed", "model_failed"}
+    assert {client.outcome for client in clients} <= {"stop", "worker_crashed", "model_backing_off"}
     assert await world.value("SELECT count(*) FROM requests WHERE state <> 'ENDED'") == 0
     assert await world.value("SELECT count(*) FROM workers WHERE is_desired") == 0
     assert await world.value("SELECT count(*) FROM workers WHERE ended_at IS NULL") == 0

@@ -62,6 +62,7 @@ class Node:
         self.health_file = tmp_path / "health"
         self._heard = asyncio.Condition()
         self._version = 0
+        self._told: set[str] = set()
         self._bus = self.broker.bus()
         self.agent = Agent(
             node_id="node-a",
@@ -105,12 +106,19 @@ class Node:
         self.tokens.put_nowait(tokens)
 
     async def desire(
-        self, *workers: WorkerSpec, version: int | None = None, epoch: int = 1
+        self, *workers: WorkerSpec, version: int | None = None, epoch: int = 1, names: bool = True
     ) -> DesiredReply:
+        """`names`: those it was told of before and is not now, as stopped."""
         self._version = self._version + 1 if version is None else version
+        wanted = {worker.worker_id for worker in workers}
         message = NodeDesired(
-            node_id="node-a", leader_epoch=epoch, version=self._version, workers=workers
+            node_id="node-a",
+            leader_epoch=epoch,
+            version=self._version,
+            workers=workers,
+            stopped_workers=tuple(self._told - wanted) if names else (),
         )
+        self._told |= wanted
         reply = await self.scheduler.request(NODE_DESIRED_AGENT, "node-a", message, timeout_s=2)
         assert isinstance(reply, DesiredReply)
         return reply
@@ -268,6 +276,37 @@ async def test_a_stopped_worker_id_never_starts_again(node: Node) -> None:
 
     await node.until(lambda h: h.accepted_version == 3)
     assert node.launcher.num_launches == 1
+
+
+async def test_a_missing_worker_goes_on_while_the_scheduler_may_still_learn_of_it(
+    node: Node,
+) -> None:
+    await node.desire(worker_spec())
+    await node.ready_process()
+
+    await node.desire(names=False)  # as after the database was restored from an older state
+    node.clock.advance(9.9)
+    await node.agent.expire()
+    await node.desire(worker_spec())
+    node.clock.advance(60)
+    await node.agent.expire()
+
+    await node.until(lambda h: h.accepted_version == 3)
+    assert (await node.until_worker(WorkerState.READY)).pid is not None
+    assert node.launcher.num_launches == 1
+
+
+async def test_a_worker_that_nothing_is_said_of_is_stopped_in_the_end(node: Node) -> None:
+    await node.desire(worker_spec())
+    await node.ready_process()
+    await node.desire(names=False)
+    node.clock.advance(5)
+    await node.desire(names=False)
+
+    node.clock.advance(5)
+    await node.agent.expire()
+
+    await node.until(lambda h: not h.workers)
 
 
 async def test_a_worker_that_dies_stays_in_the_heartbeat_with_its_cause_until_undesired(

@@ -2,7 +2,14 @@ import pytest
 
 from libs.common.bus.messages import FetchSpec, NodeDesired
 from libs.common.states import FetchClass, FetchPurpose
-from services.worker.agent.desired import Changes, DesiredLog, Retired, changes, fetch_class_of
+from services.worker.agent.desired import (
+    Changes,
+    DesiredLog,
+    MissingWorkers,
+    Retired,
+    changes,
+    fetch_class_of,
+)
 from tests.unit.worker.values import worker_spec
 
 
@@ -53,10 +60,27 @@ def test_what_an_earlier_boot_was_told_is_not_followed() -> None:
 
 def test_workers_are_launched_updated_and_removed_as_desired() -> None:
     present = {"worker-b": object(), "worker-c": object()}
-    due = changes(desired(1, 1, "worker-a", "worker-b"), present, Retired())
+    state = desired(1, 1, "worker-a", "worker-b")
+    state = state.model_copy(update={"stopped_workers": ("worker-c", "worker-gone")})
+    due = changes(state, {**present, "worker-d": object()}, Retired())
     assert due == Changes(
-        launch=(worker_spec("worker-a"),), update=(worker_spec("worker-b"),), remove=("worker-c",)
+        launch=(worker_spec("worker-a"),),
+        update=(worker_spec("worker-b"),),
+        remove=("worker-c",),
+        missing=("worker-d",),
     )
+
+
+def test_a_missing_worker_is_due_once_it_was_missing_all_the_time() -> None:
+    missing = MissingWorkers(grace_s=10)
+    missing.note(["worker-a", "worker-b"], 100.0)
+    missing.note(["worker-b"], 104.0)  # somebody spoke of worker-a
+    missing.note(["worker-a", "worker-b"], 105.0)
+
+    assert missing.take_due(109.9) == ()
+    assert missing.take_due(110.0) == ("worker-b",)
+    assert missing.take_due(115.0) == ("worker-a",)
+    assert missing.take_due(999.0) == ()
 
 
 def test_a_retired_worker_id_is_not_launched_again() -> None:
