@@ -17,6 +17,7 @@ from libs.common.weights.manifest import UnitKind
 from libs.common.weights.safetensors import DTYPE_SIZE_BYTES, TensorSpec
 from services.fetcher.errors import ImportRefused
 
+CONFIG_NAME = "config.json"
 # Old checkpoints hold their rotary frequencies, which follow from the configuration.
 _BUFFERS = r"[\w.]*\.rotary_emb\.inv_freq"
 
@@ -38,9 +39,12 @@ class ModelPlan:
     ignored: re.Pattern[str]  # tensors of a checkpoint that nothing needs
 
 
-def plan_model(config: JsonObject, dtype: str) -> ModelPlan:
-    """Raises ImportRefused for an unknown architecture or a config that cannot be."""
-    model = _read(config)
+def plan_model(config: JsonObject, dtype: str, config_name: str = CONFIG_NAME) -> ModelPlan:
+    """Raises ImportRefused for an unknown architecture or a config that cannot be.
+
+    `config_name` says where the user finds what the config says.
+    """
+    model = _read(config, config_name)
     return ModelPlan(
         architecture=model.architecture,
         units=tuple(_units(model, dtype)),
@@ -51,33 +55,34 @@ def plan_model(config: JsonObject, dtype: str) -> ModelPlan:
     )
 
 
-def architecture_of(config: JsonObject) -> str:
+def architecture_of(config: JsonObject, config_name: str = CONFIG_NAME) -> str:
     try:
         names = config.texts("architectures", max_items=1)
     except JsonFieldError as exc:
-        raise ImportRefused("bad_config", f"config.json: {exc}") from exc
+        raise ImportRefused("bad_config", f"{config_name}: {exc}") from exc
     if not names:
-        raise ImportRefused("bad_config", "config.json: architectures is empty")
+        raise ImportRefused("bad_config", f"{config_name}: architectures is empty")
     return names[0]
 
 
-def _read(config: JsonObject) -> ModelConfig:
-    architecture = architecture_of(config)
+def _read(config: JsonObject, config_name: str) -> ModelConfig:
+    architecture = architecture_of(config, config_name)
     if architecture not in READERS:
         raise ImportRefused(
             "unknown_architecture",
-            f"config.json names the architecture {architecture[:120]}; known are: "
+            f"{config_name} names the architecture {architecture[:120]}; known are: "
             f"{', '.join(READERS)}",
         )
     if config.has("quantization_config"):
         raise ImportRefused(
             "quantized",
-            "config.json has a quantization_config; save the model as bfloat16, float16 or float32",
+            f"{config_name} has a quantization_config; save the model as bfloat16, float16 or "
+            "float32",
         )
     try:
         return read_model_config(config.values)
     except ModelConfigError as exc:
-        raise ImportRefused("bad_config", f"config.json: {exc}") from exc
+        raise ImportRefused("bad_config", f"{config_name}: {exc}") from exc
 
 
 def _units(model: ModelConfig, dtype: str) -> list[PlannedUnit]:

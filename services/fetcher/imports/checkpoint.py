@@ -16,7 +16,7 @@ from libs.common.weights.safetensors import (
     parse_header,
 )
 from services.fetcher.errors import ImportRefused
-from services.fetcher.imports.architectures import ModelPlan
+from services.fetcher.imports.architectures import CONFIG_NAME, ModelPlan
 from services.fetcher.imports.source import SourceFile, SourceFolder
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -46,6 +46,7 @@ class StoredTensor:
 class Checkpoint:
     config: JsonObject
     tensors: dict[str, StoredTensor]
+    config_name: str = CONFIG_NAME  # as the user knows it
 
     @property
     def dtype(self) -> str:
@@ -85,7 +86,7 @@ class Checkpoint:
                 f"{_some(unexpected)} in the checkpoint, but not part of {plan.architecture}",
             )
         for name, spec in wanted.items():
-            _check_equal(self.tensors[name].spec, spec)
+            _check_equal(self.tensors[name].spec, spec, self.config_name)
 
 
 def read_json(folder: SourceFolder, name: str, max_bytes: int) -> JsonObject:
@@ -99,9 +100,9 @@ def parse_json(name: str, data: bytes) -> JsonObject:
         raise ImportRefused("bad_json", str(exc)) from exc
 
 
-def read_checkpoint(folder: SourceFolder) -> Checkpoint:
+def read_checkpoint(folder: SourceFolder, config_name: str = CONFIG_NAME) -> Checkpoint:
     """Raises ImportRefused naming what is wrong with which file."""
-    config = read_json(folder, "config.json", MAX_CONFIG_BYTES)
+    config = read_json(folder, CONFIG_NAME, MAX_CONFIG_BYTES)
     shards = _shards(folder)
     files = [folder.open(name) for name in shards]  # every name is checked before any is read
     tensors: dict[str, StoredTensor] = {}
@@ -116,7 +117,7 @@ def read_checkpoint(folder: SourceFolder) -> Checkpoint:
         if twice:
             raise ImportRefused("bad_index", f"{_some(twice)} in more than one file")
         tensors |= found
-    return Checkpoint(config, tensors)
+    return Checkpoint(config, tensors, config_name)
 
 
 def _shards(folder: SourceFolder) -> dict[str, set[str] | None]:
@@ -156,11 +157,11 @@ def _read_shard(file: SourceFile) -> dict[str, StoredTensor]:
     return {tensor.spec.name: StoredTensor(file, tensor) for tensor in placed}
 
 
-def _check_equal(found: TensorSpec, wanted: TensorSpec) -> None:
+def _check_equal(found: TensorSpec, wanted: TensorSpec, config_name: str) -> None:
     if found.shape != wanted.shape:
         raise ImportRefused(
             "shape_mismatch",
-            f"{found.name} has the shape {list(found.shape)}; config.json makes it "
+            f"{found.name} has the shape {list(found.shape)}; {config_name} makes it "
             f"{list(wanted.shape)}",
         )
     if found.dtype != wanted.dtype:

@@ -19,7 +19,12 @@ from libs.common.tenants import OPERATOR_TENANT
 from libs.common.weights.manifest import FileEntry, Manifest, UnitEntry, manifest_key, tokenizer_key
 from libs.common.weights.manifest_json import decode_manifest, encode_manifest
 from services.fetcher.errors import ImportRefused
-from services.fetcher.imports.architectures import ModelPlan, PlannedUnit, plan_model
+from services.fetcher.imports.architectures import (
+    CONFIG_NAME,
+    ModelPlan,
+    PlannedUnit,
+    plan_model,
+)
 from services.fetcher.imports.checkpoint import Checkpoint, read_checkpoint
 from services.fetcher.imports.gguf_conversion import ConversionLimits, converted_gguf
 from services.fetcher.imports.repack import layout_of, pack_unit
@@ -67,7 +72,7 @@ class Importer:
         roots, owner = self._roots_of(tenant), None if is_public else tenant
         try:
             async with self._folder(source, roots) as folder:
-                return await self._import(folder, owner, report)
+                return await self._import(folder, _config_name(source), owner, report)
         except ObjectStoreError as exc:
             raise ImportRefused("store_refused", f"the object store says no: {exc}") from exc
         except OSError as exc:
@@ -100,7 +105,7 @@ class Importer:
     async def _folder(self, source: Path, roots: tuple[Path, ...]) -> AsyncIterator[SourceFolder]:
         # Others may pass it, as a conversion's own user has to, and see nothing.
         self._settings.scratch_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if source.suffix.lower() != GGUF_SUFFIX:
+        if not _is_gguf(source):
             with opened_folder(source, roots) as folder:
                 yield folder
             return
@@ -112,9 +117,9 @@ class Importer:
                 yield folder
 
     async def _import(
-        self, folder: SourceFolder, owner: str | None, report: Report
+        self, folder: SourceFolder, config_name: str, owner: str | None, report: Report
     ) -> ImportedModel:
-        checked = await asyncio.to_thread(_check, folder, owner)
+        checked = await asyncio.to_thread(_check, folder, config_name, owner)
         sizes = (layout_of(unit, owner).size_bytes for unit in checked.plan.units)
         tally = _Tally(report, sum(sizes))
         units = [await self._store_unit(unit, checked, tally) for unit in checked.plan.units]
@@ -169,10 +174,19 @@ class _Checked:
     owner: str | None
 
 
-def _check(folder: SourceFolder, owner: str | None) -> _Checked:
+def _is_gguf(source: Path) -> bool:
+    return source.suffix.lower() == GGUF_SUFFIX
+
+
+def _config_name(source: Path) -> str:
+    """A GGUF file has no config.json: its conversion wrote one, which its user never sees."""
+    return f"the metadata of {source.name}" if _is_gguf(source) else CONFIG_NAME
+
+
+def _check(folder: SourceFolder, config_name: str, owner: str | None) -> _Checked:
     """Blocking. All that can be known to be wrong without reading the weights themselves."""
-    checkpoint = read_checkpoint(folder)
-    plan = plan_model(checkpoint.config, checkpoint.dtype)
+    checkpoint = read_checkpoint(folder, config_name)
+    plan = plan_model(checkpoint.config, checkpoint.dtype, config_name)
     checkpoint.check_against(plan)
     tokenizer = read_tokenizer_files(folder, checkpoint.config, plan.vocab_size)
     return _Checked(checkpoint, plan, tokenizer, owner)

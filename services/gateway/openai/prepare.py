@@ -182,7 +182,8 @@ def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
         message = f"the model {entry.name!r} could not be imported: {entry.cause}"
         raise NotServed(message, Reason.MODEL_FAILED)
     done, total = entry.bytes_done, entry.bytes_total
-    message = f"the model {entry.name!r} is being imported, {done} of {total} bytes are done"
+    how_far = f"{done} of {total} bytes are done" if total else "no byte is done yet"
+    message = f"the model {entry.name!r} is being imported, {how_far}"
     wait_s = _import_wait_s(entry, now)
     raise NotServed(message, Reason.MODEL_NOT_READY, retry_after_s=wait_s)
 

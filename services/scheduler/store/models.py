@@ -189,7 +189,10 @@ async def lock_importing(
 async def finish_import(
     session: AsyncSession, model_id: str, import_id: str, digest: str, summary: ModelSummary
 ) -> bool:
-    """READY with its manifest; False when the import is stale or was finished before."""
+    """READY with its manifest, and all its bytes done: a short import may have told of none.
+
+    False when the import is stale or was finished before."""
+    stored_bytes = sum(unit.size_bytes for unit in summary.units)
     await session.execute(
         insert(ManifestRow)
         .values(digest=digest, summary=summary.model_dump(mode="json"))
@@ -202,7 +205,8 @@ async def finish_import(
         state=ModelState.READY.value,
         cause=None,
         manifest_digest=digest,
-        import_bytes_done=ModelRow.import_bytes_total,
+        import_bytes_done=stored_bytes,
+        import_bytes_total=stored_bytes,
     )
 
 

@@ -219,3 +219,28 @@ async def test_an_outbox_of_an_earlier_version_keeps_its_rows_and_gets_its_polic
             seen.append(list(services))
         await store.close()
     assert seen == [["gateway", "scheduler"], ["gateway"]]
+
+
+SHORT_IMPORT = """
+INSERT INTO manifests (digest, summary)
+VALUES ('m', '{"units": [{"size_bytes": 30}, {"size_bytes": 12}]}');
+INSERT INTO models (id, tenant, name, source, state, slo_ttft_ms, slo_tpot_ms, keep_alive_s,
+    max_pipeline_size, max_queue, max_slots, max_endpoints, manifest_digest)
+VALUES ('model', 't', 'm', '/m', 'READY', 1, 1, 1, 1, 1, 1, 1, 'm')
+"""
+
+
+async def test_a_ready_model_of_an_earlier_version_has_the_bytes_of_its_manifest(
+    empty_database: TestDatabase,
+) -> None:
+    store = Database.open(empty_database.owner)
+    async with store.engine.begin() as connection:
+        await connection.run_sync(upgrade_to("0012"))
+        for statement in SHORT_IMPORT.split(";"):
+            await connection.execute(text(statement))
+        await connection.run_sync(upgrade_to("head"))
+        columns = "import_bytes_done, import_bytes_total"
+        row = (await connection.execute(text(f"SELECT {columns} FROM models"))).one()
+    await store.close()
+
+    assert tuple(row) == (42, 42)

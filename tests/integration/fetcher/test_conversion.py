@@ -25,9 +25,9 @@ GENEROUS = ConversionLimits(memory_bytes=16 << 30, timeout_s=120)
 HIDDEN, WIDE, VOCABULARY = 64, 96, 260
 
 
-def write_gguf(path: Path) -> None:
-    """A one-layer Llama with a byte-level tokenizer."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write_gguf(path: Path, architecture: str = "llama") -> None:
+    """One layer, by default of a Llama, with a byte-level tokenizer."""
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(128)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(1)
@@ -135,6 +135,21 @@ async def test_a_file_that_cannot_be_converted_is_refused_with_a_cause(
     assert caught.value.code == code
     assert len(str(caught.value)) > 40
     assert os.listdir(tmp_path / "scratch") == []
+
+
+async def test_a_converted_model_that_no_engine_runs_is_refused_by_its_files_own_name(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, "stablelm")
+
+    with pytest.raises(
+        ImportRefused, match=r"^the metadata of tiny\.gguf names .*StableLm"
+    ) as caught:
+        await imported(tmp_path, path, GENEROUS)
+
+    assert caught.value.code == "unknown_architecture"
+    assert "config.json" not in str(caught.value)
 
 
 def test_the_subprocess_inherits_no_variable_of_ours(

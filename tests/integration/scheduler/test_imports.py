@@ -50,6 +50,22 @@ async def test_an_import_is_put_reported_on_and_ends_with_a_manifest(world: Worl
     )
 
 
+async def test_a_short_import_that_told_of_no_bytes_is_ready_with_those_of_its_manifest(
+    world: World,
+) -> None:
+    await registered(world)
+    summary = summary_of("tiny")
+
+    await report(
+        world, await job(world), ImportState.DONE, manifest_digest=digest("new"), summary=summary
+    )
+
+    await world.until("SELECT state FROM models", "READY")
+    (row,) = await world.rows("SELECT import_bytes_done, import_bytes_total FROM models")
+    num_bytes = sum(unit.size_bytes for unit in summary.units)
+    assert tuple(row) == (num_bytes, num_bytes) != (0, 0)
+
+
 async def test_an_import_says_whose_it_is_and_who_may_share_it(world: World) -> None:
     values = {"state": ModelState.IMPORTING.value, "manifest_digest": None}
     own = await world.add_model("own", tenant="ann", **values)

@@ -118,6 +118,15 @@ async def test_a_model_that_is_imported_again_is_the_schedulers_to_refuse() -> N
         assert "units/x is damaged" in refused.json()["error"]["message"]
 
 
+async def test_an_import_that_has_told_of_no_bytes_is_not_at_zero_of_zero() -> None:
+    entry = model_entry(state=ModelState.IMPORTING, summary=None)
+    async with gateway_world(entries=[entry]) as world:
+        response = await world.chat()
+
+        assert response.headers["retry-after"] == "5"
+        assert "no byte is done yet" in response.json()["error"]["message"]
+
+
 async def test_a_failed_import_says_why() -> None:
     entry = model_entry(state=ModelState.FAILED, summary=None, cause="layer 3 is missing")
     async with gateway_world(entries=[entry]) as world:
