@@ -183,7 +183,7 @@ REASONS: Mapping[Reason, ReasonRow] = {
     ),
     Reason.DATABASE_UNAVAILABLE: _later(503, Outcome.REFUSED, 2, "Postgres is away or read-only"),
     Reason.SCHEDULER_UNAVAILABLE: _later(
-        503, Outcome.REFUSED, 5, "no scheduler leads, or it cannot reach Postgres"
+        503, Outcome.DEADLINE, 5, "no scheduler leads, or it cannot reach Postgres"
     ),
     Reason.BUS_UNAVAILABLE: _later(503, Outcome.REFUSED, 2, "NATS is away"),
     Reason.OBJECT_STORE_UNAVAILABLE: _later(503, Outcome.REFUSED, 2, "the object store is away"),

@@ -42,6 +42,7 @@ class RequestInbox:
         self.assigned: RequestAssigned | None = None
         self.refused: RequestRefused | None = None
         self.progress: RequestProgressed | None = None
+        self.is_submission_unanswered = False  # the latest one: no scheduler leads, or can write
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
         self.progressed_attempt = 0  # the latest that had a token
@@ -69,6 +70,8 @@ class RequestInbox:
     @property
     def waits_for(self) -> Reason | None:
         """Why it is in the queue still, as the scheduler said last; None if it is not there."""
+        if self.is_submission_unanswered:
+            return Reason.SCHEDULER_UNAVAILABLE
         told = self.progress
         return told.reason if told is not None and told.phase == "queued" else None
 

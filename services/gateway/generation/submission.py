@@ -55,6 +55,7 @@ class Submission:
         while (assigned := self._assigned()) is None:
             await self._step(self._timing.repeat_s)
             self._note_acceptance()
+        self._inbox.is_submission_unanswered = False
         self._accepted()
         return assigned
 
@@ -87,6 +88,7 @@ class Submission:
         self._answered(cast("SubmitReply", reply))
 
     def _unanswered(self, exc: BusError) -> None:
+        self._inbox.is_submission_unanswered = True
         self._note_acceptance()
         if self._is_accepted:
             return
@@ -95,6 +97,7 @@ class Submission:
             raise NotServed(message, Reason.SCHEDULER_UNAVAILABLE) from exc
 
     def _answered(self, reply: SubmitReply) -> None:
+        self._inbox.is_submission_unanswered = False
         result = reply.result
         if not isinstance(result, SubmitRefused):
             self._accepted()

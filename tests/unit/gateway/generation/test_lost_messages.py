@@ -95,6 +95,29 @@ async def test_a_scheduler_that_never_answers_is_503(stream: bool) -> None:
         assert response.json()["error"]["code"] == "scheduler_unavailable"
 
 
+async def test_who_waits_in_vain_for_a_scheduler_is_told_so_like_who_comes_anew() -> None:
+    async with gateway_world() as world:
+        await world.chat()  # the template's process starts more slowly than the deadline allows
+        world.scheduler.is_assigning = False
+
+        asking = asyncio.create_task(
+            world.client.post(
+                "/v1/chat/completions",
+                json={"model": "tiny", "messages": [{"role": "user", "content": "x"}]},
+                headers={"X-Request-Timeout-Ms": "1500"},
+            )
+        )
+        await eventually(lambda: len(world.scheduler.submissions) >= 3, what="its repetition")
+        world.scheduler.is_answering = False
+        response = await asking
+
+        assert response.status_code == 503
+        assert response.headers["x-hydra-reason"] == "scheduler_unavailable"
+        assert response.headers["retry-after"] == "5"
+        await eventually(lambda: len(world.writer.ended) == 2, what="its end")
+        assert world.writer.ended[1].outcome == "deadline"
+
+
 async def test_a_cancellation_is_repeated_until_it_is_answered() -> None:
     async with gateway_world() as world:
         world.worker.pause_after = 3
