@@ -12,11 +12,23 @@ class SpanAttention:
     """What is the same for all layers of a step is made once."""
 
     def __init__(
-        self, spans: tuple[Span, ...], scores: Scores, dtype: torch.dtype, device: torch.device
+        self,
+        spans: tuple[Span, ...],
+        scores: Scores,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        has_grouped_kernel: bool | None = None,
     ) -> None:
+        """`has_grouped_kernel`: whether the device's fused kernel knows groups of queries; None:
+        only a CPU's does. Elsewhere every key would be copied for each query, in float32.
+        """
+        if has_grouped_kernel is None:
+            has_grouped_kernel = device.type == "cpu"
+        make_chunk = _Chunk if has_grouped_kernel or scores.cap is not None else _RowsOfGroups
         visible = [span.within(scores.window) for span in spans]
         self._parts: list[AttentionPart] = [
-            _Chunk(span, scores, dtype, device) for span in visible if span.num_rows > 1
+            make_chunk(span, scores, dtype, device) for span in visible if span.num_rows > 1
         ]
         decodes = [span for span in visible if span.num_rows == 1]
         self._parts += decode_parts(decodes, scores, dtype, device)
@@ -73,6 +85,42 @@ class _Chunk:
                 enable_gqa=True,
             )
         output.narrow(0, *self._rows).copy_(attended[0].transpose(0, 1))
+
+
+class _RowsOfGroups:
+    """The same; queries that share a key head are rows of one head, so that no key is copied."""
+
+    def __init__(
+        self, span: Span, scores: Scores, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._scale = scores.scale
+        self._rows = (span.row_start, span.num_rows)
+        self._kv_range = (span.kv_start, span.kv_length)
+        self._mask = _mask(span, scores.window, dtype, device)
+        self._mask_of_groups: torch.Tensor | None = None  # one after the other, made once
+
+    def __call__(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        output: torch.Tensor,
+    ) -> None:
+        num_rows, num_kv_heads, head_dim = self._rows[1], keys.shape[1], keys.shape[2]
+        # [kv_heads, groups, rows, head_dim], then the rows of all groups of a key head
+        groups = queries.narrow(0, *self._rows).view(num_rows, num_kv_heads, -1, head_dim)
+        rows = groups.permute(1, 2, 0, 3).reshape(1, num_kv_heads, -1, head_dim)
+        if self._mask_of_groups is None:
+            self._mask_of_groups = self._mask.repeat(rows.shape[2] // num_rows, 1)
+        attended = F.scaled_dot_product_attention(
+            rows,
+            keys.narrow(0, *self._kv_range).unsqueeze(0).transpose(1, 2),
+            values.narrow(0, *self._kv_range).unsqueeze(0).transpose(1, 2),
+            attn_mask=self._mask_of_groups,
+            scale=self._scale,
+        )
+        attended = attended.reshape(num_kv_heads, -1, num_rows, head_dim).permute(2, 0, 1, 3)
+        output.narrow(0, *self._rows).copy_(attended.reshape(num_rows, -1, head_dim))
 
 
 def _is_plainly_causal(span: Span, scores: Scores) -> bool:

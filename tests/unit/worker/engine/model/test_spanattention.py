@@ -54,7 +54,10 @@ def exact(
 
 @pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES.keys())
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
-def test_decodes_of_all_lengths_beside_chunks(scores: Scores, num_kv_heads: int) -> None:
+@pytest.mark.parametrize("has_grouped_kernel", [True, False], ids=["as a CPU", "as a GPU"])
+def test_decodes_of_all_lengths_beside_chunks(
+    scores: Scores, num_kv_heads: int, has_grouped_kernel: bool
+) -> None:
     chance = random.Random(4)
     lengths = (1, 40, 63, 64, 65, 90, 100, 100, 7, MAX_GATHERED_KEYS, MAX_GATHERED_KEYS + 1, 900)
     shapes = [(1, length) for length in lengths]
@@ -64,7 +67,10 @@ def test_decodes_of_all_lengths_beside_chunks(scores: Scores, num_kv_heads: int)
     queries = torch.randn(num_rows, 6, HEAD_DIM)
     keys, values = torch.randn(2, NUM_SLOTS, num_kv_heads, HEAD_DIM).unbind()
 
-    output = SpanAttention(spans, scores, torch.float32, CPU)(queries, keys, values)
+    attention = SpanAttention(
+        *(spans, scores, torch.float32, CPU), has_grouped_kernel=has_grouped_kernel
+    )
+    output = attention(queries, keys, values)
 
     expected = exact(spans, scores, (queries, keys, values))
     assert (output - expected).abs().max() < 1e-5
