@@ -34,6 +34,8 @@ class GenerationGroup:
 
     async def until_broken(self) -> None:
         """Returns when the dispatch of one failed; never otherwise."""
+        if len(self.generations) == 1:
+            return await self.generations[0].until_broken()
         tasks = [asyncio.create_task(each.until_broken()) for each in self.generations]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from services.gateway.generation.generation_stream import Finished, GenerationStream, Progress
@@ -52,6 +53,11 @@ async def merged(
     """The events of all answers as they come. Raises what the first one that breaks raises."""
     pairs = zip(generations, answers, strict=True)
     sources = [answer_events(generation, answer) for generation, answer in pairs]
+    if len(sources) == 1:  # nearly always: without a task for each event
+        async with aclosing(sources[0]) as only:
+            async for event in only:
+                yield IndexedEvent(0, event)
+        return
     waiting = {asyncio.create_task(anext(source)): index for index, source in enumerate(sources)}
     try:
         while waiting:

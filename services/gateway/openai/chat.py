@@ -22,8 +22,9 @@ async def create_chat_completion(
 ) -> Response:
     """A cold model is started; meanwhile a stream carries progress as comments.
 
-    With the header `X-Hydra-Progress: events` they come as events named `progress`; the header
-    `X-Request-Timeout-Ms` lowers the request's deadline, which the operator sets (600 s if not).
+    With the header `X-Hydra-Progress: events` they come as events named `progress`, with `none`
+    not at all; the header `X-Request-Timeout-Ms` lowers the request's deadline, which the operator
+    sets (600 s if not).
     """
     prepared = await gateway.preparer.prepare_chat(body, arrival)
     completion_id = "chatcmpl-" + arrival.request_id

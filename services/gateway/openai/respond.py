@@ -13,6 +13,7 @@ from services.gateway.openai.chunk_writer import ChunkWriter
 from services.gateway.openai.collect import collected
 from services.gateway.openai.prepare import Prepared
 from services.gateway.openai.requests.generation_request import GenerationRequest
+from services.gateway.openai.sse import ProgressForm
 from services.gateway.openai.stream import frames
 from services.gateway.openai.streaming_response import StreamingAnswer
 
@@ -31,11 +32,11 @@ async def respond(
     if not body.stream:
         return await _whole(gateway, request, prepared, answer_format)
     writer = ChunkWriter(answer_format, body.usage_options)
-    as_events = request.headers.get(PROGRESS_HEADER, "").lower() == "events"
+    progress = ProgressForm.of(request.headers.get(PROGRESS_HEADER))
     return StreamingAnswer(
         gateway.dispatcher,
         prepared.jobs,
-        lambda group: frames(group, prepared.answers, writer, progress_as_events=as_events),
+        lambda group: frames(group, prepared.answers, writer, progress=progress),
     )
 
 

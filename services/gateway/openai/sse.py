@@ -1,6 +1,23 @@
 """Server-sent events, byte by byte. Pure."""
 
+from enum import Enum
+
 from libs.common.bus.messages import RequestProgressed
+
+
+class ProgressForm(Enum):
+    """How a client is told of the start that it waits for; the values are those of a header."""
+
+    COMMENTS = "comments"  # which the standard lets every client skip
+    EVENTS = "events"  # named `progress`, for clients that show them
+    NONE = "none"  # for clients that take every line for data
+
+    @classmethod
+    def of(cls, header: str | None) -> "ProgressForm":
+        """Whatever nobody knows is the default."""
+        known = {form.value: form for form in cls}
+        return known.get((header or "").lower(), cls.COMMENTS)
+
 
 DONE = b"data: [DONE]\n\n"
 _EMPTY_COMMENT = b":\n\n"

@@ -10,6 +10,7 @@ from services.gateway.openai.answer import Answer, total_usage
 from services.gateway.openai.answer_events import AnswerEnd, merged
 from services.gateway.openai.chunk_writer import ChunkWriter
 from services.gateway.openai.errors import as_api_error, error_body
+from services.gateway.openai.sse import ProgressForm
 
 
 async def frames(
@@ -17,11 +18,11 @@ async def frames(
     answers: Sequence[Answer],
     writer: ChunkWriter,
     *,
-    progress_as_events: bool,
+    progress: ProgressForm,
 ) -> AsyncGenerator[bytes, None]:
     """All frames of the stream. It ends by itself; errors are its last frame, never raised."""
     try:
-        async with aclosing(_frames(group, answers, writer, progress_as_events)) as written:
+        async with aclosing(_frames(group, answers, writer, progress)) as written:
             async for frame in written:
                 yield frame
     except Exception as exc:
@@ -31,15 +32,14 @@ async def frames(
 
 
 async def _frames(
-    group: GenerationGroup, answers: Sequence[Answer], writer: ChunkWriter, progress_as_events: bool
+    group: GenerationGroup, answers: Sequence[Answer], writer: ChunkWriter, progress: ProgressForm
 ) -> AsyncGenerator[bytes, None]:
     num_open = len(answers)
     async with aclosing(merged(group.generations, answers)) as events:
         async for indexed in events:
             index, event, usage = indexed.index, indexed.event, answers[indexed.index].usage
             if isinstance(event, Progress):
-                if event.awaits_start or progress_as_events:
-                    yield sse.progress_frame(event.latest, as_event=progress_as_events)
+                yield _progress(event, progress)
             elif isinstance(event, AnswerEnd):
                 num_open -= 1
                 frame = writer.piece(index, event.piece, usage)
@@ -47,3 +47,12 @@ async def _frames(
                 yield frame + (b"" if num_open else writer.close(total_usage(answers)))
             else:
                 yield writer.piece(index, event, usage)
+
+
+def _progress(event: Progress, form: ProgressForm) -> bytes:
+    """Comments only of a start; whoever asked for events hears that the request lives, too."""
+    if form is ProgressForm.EVENTS:
+        return sse.progress_frame(event.latest, as_event=True)
+    if form is ProgressForm.COMMENTS and event.awaits_start:
+        return sse.progress_frame(event.latest, as_event=False)
+    return b""

@@ -14,7 +14,9 @@ from tests.unit.gateway.world import GatewayWorld, gateway_world
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
-async def writes_of(world: GatewayWorld, **parameters: Any) -> list[bytes]:
+async def writes_of(
+    world: GatewayWorld, progress: bytes = b"comments", **parameters: Any
+) -> list[bytes]:
     """What the stream of an answer is written with, one write after the other."""
     writes: list[bytes] = []
     body = json.dumps({**BODY, **parameters}).encode()
@@ -28,6 +30,7 @@ async def writes_of(world: GatewayWorld, **parameters: Any) -> list[bytes]:
     headers = [
         (b"authorization", f"Bearer {KEY}".encode()),
         (b"content-type", b"application/json"),
+        (b"x-hydra-progress", progress),
     ]
     scope = {
         "type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers,
@@ -55,6 +58,16 @@ async def test_a_cold_stream_loses_nothing(read: Any) -> None:
 
         assert sum(write.startswith(b": progress") for write in writes) > 1
         assert answer_of(read(writes)) == ("Hello, wörld!", "stop")
+
+
+async def test_a_client_may_do_without_comments() -> None:
+    async with gateway_world() as world:
+        world.scheduler.is_assigning = False
+        writing = asyncio.create_task(writes_of(world, b"none"))
+        await eventually(lambda: len(world.scheduler.submissions) > 2)
+        world.scheduler.is_assigning = True
+
+        assert all(write.startswith(b"data: ") for write in await writing)
 
 
 @pytest.mark.parametrize("read", READERS)
