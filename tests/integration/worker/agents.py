@@ -148,8 +148,8 @@ class Cluster:
         }
         return WorkerSpec.model_validate(fields)
 
-    async def desire(self, *workers: WorkerSpec) -> DesiredReply:
-        """Those it was told of before and is not now, are named as stopped."""
+    async def desire(self, *workers: WorkerSpec, names: bool = True) -> DesiredReply:
+        """`names`: those it was told of before and is not now, as stopped."""
         self._version += 1
         wanted = {worker.worker_id for worker in workers}
         message = NodeDesired(
@@ -157,7 +157,7 @@ class Cluster:
             leader_epoch=1,
             version=self._version,
             workers=workers,
-            stopped_workers=tuple(self._told - wanted),
+            stopped_workers=tuple(self._told - wanted) if names else (),
         )
         self._told |= wanted
         reply = await self.scheduler.request(NODE_DESIRED_AGENT, "node-a", message, timeout_s=5)
