@@ -1,8 +1,8 @@
 """The models that wait for an endpoint: claims on room, and whom planning has reached. Pure.
 
-First come, first served: room that is being made for one model is not given to those behind it. A
-round may have no time to plan for all. A pass is as many rounds as it takes to reach each once; who
-was not reached yet is planned for first, but never with what those ahead will take.
+The order is `start_order.py`'s: room that is being made for one model is not given to those behind
+it. A round may have no time to plan for all. A pass is as many rounds as it takes to reach each
+once; who was not reached yet is planned for first, but never with what those ahead will take.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,9 +1,10 @@
 """Starts endpoints for models that have too few, and makes room where there is none. Pure.
 
-First come, first served: room that is being made for one model is not given to those behind it, who
-may take what else there is.
+Tenants take turns (`start_order.py`). Room that is being made for one model is not given to those
+behind it, who may take what else there is.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from services.scheduler.policy.planning.feasibility import shortage, usable_size
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
 from services.scheduler.policy.planning.reclaim import outlast, reclaim
+from services.scheduler.policy.planning.start_order import WaitingModel, start_order
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
 from services.scheduler.policy.rules.request_ends import refuse
 from services.scheduler.policy.snapshot import Snapshot
@@ -76,17 +78,30 @@ def lacks_endpoint(snapshot: Snapshot, model_id: str) -> bool:
 
 
 def _in_order(builder: DecisionBuilder, candidates: Iterable[str]) -> list[str]:
-    """Models that need an endpoint: a first one before another one, then who waits longest."""
-    ranks = {id_: builder.ask(id_, _rank, id_) for id_ in candidates}
-    return sorted(
-        (id_ for id_, rank in ranks.items() if rank is not None), key=lambda id_: (ranks[id_], id_)
+    """Models that need an endpoint."""
+    answers = (builder.ask(id_, _waiting, id_) for id_ in candidates)
+    waiting = [model for model in answers if model is not None]
+    if len({model.tenant for model in waiting}) < 2:
+        return start_order(waiting, {})
+    return start_order(waiting, _live_by_tenant(builder.snapshot))
+
+
+def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
+    if not lacks_endpoint(snapshot, model_id):
+        return None
+    return WaitingModel(
+        model_id,
+        snapshot.models[model_id].tenant,
+        num_live=len(_live(snapshot, model_id)),
+        waited_s=snapshot.demand(model_id).waited_s,
     )
 
 
-def _rank(snapshot: Snapshot, model_id: str) -> tuple[int, float] | None:
-    if not lacks_endpoint(snapshot, model_id):
-        return None
-    return (len(_live(snapshot, model_id)), -snapshot.demand(model_id).waited_s)
+def _live_by_tenant(snapshot: Snapshot) -> Counter[str]:
+    """Endpoints of each tenant."""
+    live = (endpoint for endpoint in snapshot.endpoints if endpoint.state.can_take_requests)
+    models = (snapshot.models.get(endpoint.model_id) for endpoint in live)
+    return Counter(model.tenant for model in models if model is not None)
 
 
 def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:

@@ -1,0 +1,36 @@
+"""In which order models get endpoints: fair between tenants. Pure.
+
+A first endpoint of a model goes before another one. Among equals the tenant that has the fewest
+endpoints is next, as if each of its models before this one had been started already: so tenants
+that wait take turns, and one with many models delays the others' by no more than their own turn.
+Within a tenant, and at equal turns, whoever waits longest is first.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WaitingModel:
+    model_id: str
+    tenant: str
+    num_live: int  # endpoints of it
+    waited_s: float  # by whoever came first
+
+    @property
+    def _own_order(self) -> tuple[int, float, str]:
+        return (self.num_live, -self.waited_s, self.model_id)
+
+
+def start_order(waiting: Iterable[WaitingModel], num_live_of: Mapping[str, int]) -> list[str]:
+    """Ids of the models, first in turn first; `num_live_of` counts each tenant's endpoints."""
+    by_tenant: defaultdict[str, list[WaitingModel]] = defaultdict(list)
+    for model in sorted(waiting, key=lambda model: model._own_order):
+        by_tenant[model.tenant].append(model)
+    turns = [
+        (model.num_live, num_live_of.get(tenant, 0) + turn, -model.waited_s, model.model_id)
+        for tenant, models in by_tenant.items()
+        for turn, model in enumerate(models)
+    ]
+    return [model_id for *_, model_id in sorted(turns)]
