@@ -27,6 +27,7 @@ from services.gateway.end_notifier import EndNotifier
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
+from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
 from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
@@ -116,7 +117,8 @@ def _assemble(
     cancel_retrier = CancelRetrier(backends.bus, clock, timing)
     end_notifier = EndNotifier(backends.bus, settings.gateway_id)
     journal = Journal(RequestStore(backends.database), clock, end_notifier.notify)
-    ports = Ports(backends.bus, clock, routes, cancel_retrier, timing)
+    waiting = WaitingRequests(backends.bus, settings.gateway_id, timing)
+    ports = Ports(backends.bus, clock, routes, cancel_retrier, waiting, timing)
     gateway = Gateway(
         bus=backends.bus,
         authenticator=Authenticator(keys, clock, key_uses.note),
@@ -133,6 +135,7 @@ def _assemble(
         preparer=Preparer(settings.gateway_id, registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(ports, journal, metrics, limits),
         cancel_retrier=cancel_retrier,
+        waiting=waiting,
         journal=journal,
         metrics=metrics,
         outbox=OutboxRelay(backends.database, backends.bus, Service.GATEWAY),
@@ -154,6 +157,7 @@ def _background(
     tasks = [
         _work_on_database(settings, backends, gateway),
         gateway.journal.run(),
+        gateway.waiting.run(),
         send_heartbeats(backends.bus, gateway.dispatcher, settings.gateway_id, interval_s),
         _tokenizer_preloader(settings, gateway).run(),
     ]

@@ -14,6 +14,7 @@ from services.gateway.auth import Authenticator, Caller
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.job import TIMEOUT_HEADER
+from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
@@ -39,6 +40,7 @@ class Gateway:
     preparer: Preparer
     dispatcher: Dispatcher
     cancel_retrier: CancelRetrier
+    waiting: WaitingRequests
     journal: Journal
     metrics: Metrics
     outbox: OutboxRelay

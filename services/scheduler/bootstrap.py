@@ -27,7 +27,9 @@ from services.scheduler.intake.admission import Admission, QueueLimits
 from services.scheduler.intake.feasibility_cache import FeasibilityCache
 from services.scheduler.intake.import_watch import ImportWatch
 from services.scheduler.intake.imports import Imports
+from services.scheduler.intake.queue_positions import QueuePositions
 from services.scheduler.intake.repeat_batcher import RepeatBatcher
+from services.scheduler.intake.shared_transactions import SharedTransactions
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.leadership.lock_holder import session_name
@@ -105,7 +107,15 @@ def build_controller(
         log=log,
         changes=changes,
         submissions=Submissions(
-            fenced, admission, RepeatBatcher(fenced), changes, traces, clock, wake.set
+            fenced,
+            SharedTransactions(fenced),
+            admission,
+            RepeatBatcher(fenced),
+            QueuePositions(lambda: rounds.snapshot),
+            changes,
+            traces,
+            clock,
+            wake.set,
         ),
         rounds=rounds,
         imports=Imports(

@@ -24,6 +24,7 @@ from libs.common.bus.subjects import (
     REQUEST_CANCEL,
     REQUEST_SUBMIT,
     REQUESTS_ENDED,
+    REQUESTS_WAITING,
 )
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
@@ -42,7 +43,7 @@ from services.scheduler.rounds.loop import RoundLoop
 
 logger = logging.getLogger(__name__)
 
-SUBMIT_CONCURRENCY = 32
+SUBMIT_CONCURRENCY = 256  # they share transactions
 MIN_PAUSE_S = 0.02
 PAUSE_SHARE = 0.25  # of what the work took: under load, too, there is time for other things
 
@@ -85,6 +86,7 @@ class Controller:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()
             await self.rounds.sender.close()
+            await self.submissions.shared.close()
 
     async def _subscribe(self) -> None:
         subscribe, submissions = self.bus.subscribe, self.submissions
@@ -92,7 +94,10 @@ class Controller:
             await subscribe(
                 REQUEST_SUBMIT, None, submissions.submit, concurrency=SUBMIT_CONCURRENCY
             ),
-            await subscribe(REQUEST_CANCEL, None, submissions.cancel),
+            await subscribe(REQUESTS_WAITING, None, submissions.list_waiting),
+            await subscribe(
+                REQUEST_CANCEL, None, submissions.cancel, concurrency=SUBMIT_CONCURRENCY
+            ),
             await subscribe(
                 *(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
                 on_malformed=self._hear_malformed_agent,

@@ -51,7 +51,7 @@ Sampling = Annotated[SamplingParameters, AfterValidator(_checked)]
 
 
 class SubmitRequest(Message):
-    """Gateway → leading scheduler, idempotent by (request_id, attempt), repeated every 2 s."""
+    """Gateway → leading scheduler, idempotent by (request_id, attempt), repeated until answered."""
 
     request_id: Id
     gateway_id: Id
@@ -86,6 +86,19 @@ class SubmitRefused(Message):
 
 class SubmitReply(Message):
     result: Annotated[SubmitAccepted | SubmitRefused, Field(discriminator="kind")]
+
+
+class ListWaiting(Message):
+    """Gateway → leading scheduler, every 2 s: requests that were accepted and have no endpoint."""
+
+    gateway_id: Id
+    attempts: dict[Id, Annotated[int, Field(ge=1)]]  # by request
+
+
+class WaitingListed(Message):
+    """Those that wait in that attempt; of the others the gateway asks one by one."""
+
+    positions: dict[Id, Annotated[int, Field(ge=0)]]  # requests of the model before each
 
 
 class RequestAssigned(Message):

@@ -68,8 +68,9 @@ def _as_set(services: Service | frozenset[Service]) -> frozenset[Service]:
 
 G, S, F, W = Service.GATEWAY, Service.SCHEDULER, Service.FETCHER, Service.WORKER
 
-# A request. Only the leading scheduler subscribes REQUEST_SUBMIT and REQUEST_CANCEL.
+# A request. Only the leading scheduler subscribes the first three.
 REQUEST_SUBMIT = _row("request.submit", m.SubmitRequest, G, S, m.SubmitReply)
+REQUESTS_WAITING = _row("request.waiting", m.ListWaiting, G, S, m.WaitingListed)
 REQUEST_CANCEL = _row("request.cancel", m.CancelRequest, G, S, m.Acknowledged)
 REQUEST_ASSIGNED = _row("request.{}.assigned", m.RequestAssigned, S, G)
 REQUEST_PROGRESS = _row("request.{}.progress", m.RequestProgressed, S, G)

@@ -19,6 +19,7 @@ from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
 from services.gateway.generation.token_follower import TokenFollower
+from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.route_table import RouteTable
 from services.gateway.settings import Timing
 
@@ -37,6 +38,7 @@ class Ports:
     clock: Clock
     routes: RouteTable
     cancel_retrier: CancelRetrier
+    waiting: WaitingRequests
     timing: Timing
 
 
@@ -220,6 +222,7 @@ class Dispatch:
             bus=self._ports.bus,
             clock=self._ports.clock,
             timing=self._ports.timing,
+            waiting=self._ports.waiting,
             on_accepted=self._open,
             is_accepted=self.is_opened,
         )

@@ -96,6 +96,18 @@ class RequestInbox:
             self.assigned = message
             self.changed.notify()
 
+    def set_queue_position(self, position: int) -> None:
+        """It waits. Nobody is woken: a thousand clients would be told at the same moment."""
+        told = self.progress
+        if told is None or (told.phase, told.queue_position) != ("queued", position):
+            reason = told.reason if told is not None and told.phase == "queued" else None
+            self.progress = RequestProgressed(
+                request_id=self._request_id,
+                phase="queued",
+                queue_position=position,
+                reason=reason,
+            )
+
     async def _on_assigned(self, message: RequestAssigned) -> None:
         self.assign(message)
 

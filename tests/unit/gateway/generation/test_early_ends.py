@@ -85,7 +85,7 @@ async def test_a_refusal_after_the_headers_is_an_error_event() -> None:
         world.scheduler.is_assigning = False
 
         asking = asyncio.create_task(world.chat(stream=True))
-        await eventually(lambda: len(world.scheduler.submissions) >= 2)
+        await eventually(lambda: len(world.scheduler.listed) >= 1)
         submission = world.scheduler.submissions[0]
         refused = RequestRefused(
             request_id=submission.request_id,

@@ -107,7 +107,7 @@ async def test_who_waits_in_vain_for_a_scheduler_is_told_so_like_who_comes_anew(
                 headers={"X-Request-Timeout-Ms": "1500"},
             )
         )
-        await eventually(lambda: len(world.scheduler.submissions) >= 3, what="its repetition")
+        await eventually(lambda: len(world.scheduler.listed) >= 2, what="its repetition")
         world.scheduler.is_answering = False
         response = await asking
 

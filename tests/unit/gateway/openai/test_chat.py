@@ -152,7 +152,7 @@ async def test_a_waiting_stream_carries_progress_as_comments_and_its_headers_com
         sending = asyncio.create_task(world.client.post("/v1/chat/completions", json=request))
         await eventually(lambda: len(world.scheduler.submissions) > 0)
         await progress_then_assign(world.scheduler.submissions[0])
-        await eventually(lambda: len(world.scheduler.submissions) > 2)  # repeated while it waits
+        await eventually(lambda: len(world.scheduler.listed) > 2)  # repeated while it waits
         world.scheduler.is_assigning = True
         response = await sending
 

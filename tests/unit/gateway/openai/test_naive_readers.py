@@ -51,7 +51,7 @@ async def test_a_cold_stream_loses_nothing(read: Any) -> None:
     async with gateway_world() as world:
         world.scheduler.is_assigning = False
         writing = asyncio.create_task(writes_of(world))
-        await eventually(lambda: len(world.scheduler.submissions) > 2)
+        await eventually(lambda: len(world.scheduler.listed) > 2)
         await world.scheduler.tell_progress()
         world.scheduler.is_assigning = True
         writes = await writing

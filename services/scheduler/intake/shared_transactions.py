@@ -1,0 +1,98 @@
+"""One transaction for all that handlers want of the database at a moment.
+
+Opening, fencing and committing one costs more than what most handlers do in it, and only one runs
+at a time: a thousand submissions, each with its own, would make the next one wait for seconds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.cancellation import cancel_all
+from libs.common.errors import DatabaseUnavailable
+from services.scheduler.errors import LeadershipLost
+from services.scheduler.intake.queue_readings import QueueReadings
+from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
+
+MAX_TOGETHER = 64  # so that those who come meanwhile wait for a fraction of a second
+
+Result = TypeVar("Result")
+Work = Callable[[AsyncSession, QueueReadings], Awaitable[Result]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked(Generic[Result]):
+    work: Work[Result]
+    result: "asyncio.Future[Result]"
+
+
+@dataclass
+class SharedTransactions:
+    """Those who come while a transaction runs share the next one, in order of arrival."""
+
+    fenced: FencedTransactions
+    _waiting: list[_Asked[Any]] = field(default_factory=list)
+    _running: "asyncio.Task[None] | None" = None
+
+    async def run(self, work: Work[Result]) -> Result:
+        """What `work` returns, once committed; it may run twice. Raises DatabaseUnavailable,
+        LeadershipLost, and what `work` raises."""
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(work, result))
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run_all())
+        return await result
+
+    async def close(self) -> None:
+        if self._running is not None:
+            await cancel_all([self._running])
+
+    async def _run_all(self) -> None:
+        while self._waiting:
+            await self._run_together()
+
+    async def _run_together(self) -> None:
+        """What fails alone, by bad data or a bug, must not cost the others their answer."""
+        taken: list[_Asked[Any]] = []
+        try:
+            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
+                taken = self._take(MAX_TOGETHER)
+                readings = QueueReadings(session)
+                results = [await asked.work(session, readings) for asked in taken]
+        except (DatabaseUnavailable, LeadershipLost) as exc:
+            for asked in taken or self._take(len(self._waiting)):
+                _fail(asked, exc)
+        except Exception as exc:
+            if len(taken) == 1:
+                return _fail(taken[0], exc)
+            for asked in taken:
+                await self._run_alone(asked)
+        else:
+            for asked, result in zip(taken, results, strict=True):
+                _answer(asked, result)
+
+    async def _run_alone(self, asked: _Asked[Any]) -> None:
+        try:
+            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
+                result = await asked.work(session, QueueReadings(session))
+        except Exception as exc:
+            _fail(asked, exc)
+        else:
+            _answer(asked, result)
+
+    def _take(self, count: int) -> list[_Asked[Any]]:
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+
+def _answer(asked: _Asked[Any], result: object) -> None:
+    if not asked.result.done():  # else its handler was cancelled
+        asked.result.set_result(result)
+
+
+def _fail(asked: _Asked[Any], exc: Exception) -> None:
+    if not asked.result.done():
+        asked.result.set_exception(exc)

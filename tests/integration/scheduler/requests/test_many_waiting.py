@@ -1,0 +1,79 @@
+"""Many requests that wait cost little more than one: they are spoken of all together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import event
+
+from libs.common.bus.messages import SubmitAccepted
+from libs.common.errors import BusTimeout
+from services.scheduler.store.fenced_transactions import Lane
+from tests.integration.scheduler.world import World
+from tests.support.waiting import eventually
+
+
+async def test_what_waits_is_listed_together_with_its_place(world: World) -> None:
+    model_id, other = await world.add_model(), await world.add_model("other")
+    for request_id, model in (("a", model_id), ("b", model_id), ("c", other), ("d", model_id)):
+        await world.gateway.submit(model, request_id=request_id)
+    await world.gateway.cancel("a")
+
+    async def places() -> dict[str, int] | None:
+        return await world.gateway.list_waiting("a", "b", "c", "d", "unknown")
+
+    await eventually_equal(places, {"b": 0, "c": 0, "d": 1})
+    assert await world.gateway.list_waiting("b", attempt=2) == {}
+
+
+async def test_a_new_leader_lists_what_waited_before_it(world: World) -> None:
+    await world.gateway.submit(await world.add_model(), request_id="request-1")
+    await world.restart_leader()
+
+    async def places() -> dict[str, int] | None:
+        return await world.gateway.list_waiting("request-1")
+
+    await eventually_equal(places, {"request-1": 0})
+
+
+async def test_many_submissions_at_once_share_transactions_and_keep_the_limit(
+    world: World,
+) -> None:
+    model_id = await world.add_model(max_queue=30)
+    begun: list[str] = []
+
+    def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+        if "FROM leadership" in statement:
+            begun.append(statement)
+
+    async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
+        asking = [asyncio.create_task(world.gateway.submit(model_id)) for _ in range(50)]
+        shared = world.leader.controller.submissions.shared
+        await eventually(lambda: len(shared._waiting) == 50)
+        event.listen(world.database.engine.sync_engine, "before_cursor_execute", note)
+    replies = await asyncio.gather(*asking)
+
+    places = [r.result.queue_position for r in replies if isinstance(r.result, SubmitAccepted)]
+    assert sorted(places) == list(range(30))
+    assert len(begun) < 10, "rounds have some, too"
+
+
+async def test_a_submission_that_cannot_be_stored_costs_the_others_nothing(world: World) -> None:
+    model_id = await world.add_model()
+    async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
+        bad = asyncio.create_task(world.gateway.submit(model_id, max_tokens=2**70, timeout_s=1))
+        good = [asyncio.create_task(world.gateway.submit(model_id)) for _ in range(3)]
+        shared = world.leader.controller.submissions.shared
+        await eventually(lambda: len(shared._waiting) == 4)
+    replies = await asyncio.gather(*good)
+
+    assert all(isinstance(reply.result, SubmitAccepted) for reply in replies)
+    with pytest.raises(BusTimeout):
+        await bad
+
+
+async def eventually_equal(read: Callable[[], Awaitable[object]], expected: object) -> None:
+    async def is_equal() -> bool:
+        return bool(await read() == expected)
+
+    await eventually(is_equal, what=f"{expected}")
