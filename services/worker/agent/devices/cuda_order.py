@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from services.worker.agent.devices.nvml import DRIVER_HINT
 from services.worker.agent.processes.launcher import inherited
 from services.worker.errors import DeviceError
 
@@ -33,8 +34,8 @@ def visible_uuids(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
             check=True,
         )
     except subprocess.CalledProcessError as exc:
-        said = exc.stderr.strip().splitlines() or [f"code {exc.returncode}"]
-        raise DeviceError(f"CUDA does not say which GPUs it shows: {said[-1]}") from exc
+        said = (exc.stderr.strip().splitlines() or [f"code {exc.returncode}"])[-1]
+        raise DeviceError(f"CUDA does not say which GPUs it shows: {said} ({DRIVER_HINT})") from exc
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise DeviceError(f"CUDA does not say which GPUs it shows: {exc}") from exc
     return tuple(json.loads(asked.stdout))

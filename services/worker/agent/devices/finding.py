@@ -78,6 +78,6 @@ def _check_memory(devices: Iterable[Device], gpus: Iterable[FoundGpu]) -> None:
     for gpu in gpus:
         if given[gpu.uuid] > gpu.memory_bytes:
             raise DeviceError(
-                f"GPU {gpu.uuid} has {gpu.memory_bytes} bytes of memory, its devices are given "
+                f"{gpu.uuid} has {gpu.memory_bytes} bytes of memory, its devices are given "
                 f"{given[gpu.uuid]}: lower their sizes in HYDRA_DEVICES"
             )

@@ -6,10 +6,12 @@ Everything raises DeviceError and blocks for some milliseconds. A node without G
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from libs.common.engines import BFLOAT16_CAPABILITY
 from services.worker.errors import DeviceError
+
+DRIVER_HINT: Final = "is NVIDIA's driver installed, and does this container have it?"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Nvml:
 
     def find(self, uuid: str) -> FoundGpu | None:
         """None when there is no such GPU or instance here."""
-        with self._session(f"GPU {uuid} cannot be asked for its memory"):
+        with self._session(f"{uuid} cannot be asked for its memory"):
             try:
                 handle = self._api.nvmlDeviceGetHandleByUUID(uuid)
             except (self._api.NVMLError_NotFound, self._api.NVMLError_InvalidArgument):
@@ -63,7 +65,7 @@ class Nvml:
 
         In a container the driver may number processes as its host does: they are nobody's here.
         """
-        with self._session(f"GPU {uuid} cannot be asked for its processes"):
+        with self._session(f"{uuid} cannot be asked for its processes"):
             handle = self._api.nvmlDeviceGetHandleByUUID(uuid)
             processes = self._api.nvmlDeviceGetComputeRunningProcesses(handle)
             return {
@@ -105,4 +107,4 @@ class Nvml:
             finally:
                 self._api.nvmlShutdown()
         except self._api.NVMLError as exc:
-            raise DeviceError(f"{failing}: NVML: {exc}") from exc
+            raise DeviceError(f"{failing}: NVML: {exc} ({DRIVER_HINT})") from exc
