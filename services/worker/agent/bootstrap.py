@@ -57,6 +57,9 @@ async def run(settings: AgentSettings, machine: str | None = None) -> None:
     """
     require_store_order(machine)
     devices = await asyncio.to_thread(find_devices, settings.devices)
+    for device in devices:
+        what = device.uuid or "this machine's processor"
+        logger.info("device %d is %s, of %d bytes", device.index, what, device.memory_bytes)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = _stop_event()
     async with _bus(settings) as bus:
