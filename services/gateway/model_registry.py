@@ -55,7 +55,7 @@ class ModelRegistry:
 
     def ready_summaries(self) -> tuple[ModelSummary, ...]:
         """Of every model that can be asked."""
-        entries = (entry for entry in self._entries.values() if entry.state is ModelState.READY)
+        entries = (entry for entry in self._entries.values() if entry.can_be_asked)
         return tuple(entry.summary for entry in entries if entry.summary is not None)
 
     async def find(self, tenant: str, name: str) -> ModelEntry:

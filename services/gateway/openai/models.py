@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter
 
-from libs.common.states import ModelState
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.openai.responses import Model, ModelList
 from services.gateway.store.models import ModelEntry
@@ -13,7 +12,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 @router.get("/models")
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> ModelList:
     entries = gateway.registry.list_models(caller.tenant)
-    ready = [_model(entry) for entry in entries if entry.state is ModelState.READY]
+    ready = [_model(entry) for entry in entries if entry.can_be_asked]
     return ModelList(object="list", data=ready)
 
 

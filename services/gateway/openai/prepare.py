@@ -175,7 +175,7 @@ def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
 
     Raises NotServed, saying how far the import is or why it failed.
     """
-    if entry.state in (ModelState.READY, ModelState.IMPORTING) and entry.summary is not None:
+    if entry.summary is not None and entry.can_be_asked:
         _check_feasible(entry)
         return entry.summary
     if entry.state is ModelState.FAILED:

@@ -27,6 +27,9 @@ _START_SETTINGS = {
 }
 
 
+_ASKABLE = (ModelState.READY, ModelState.IMPORTING)  # with a summary, which a first import lacks
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """One model as the gateway knows it; `summary` is there from READY on."""
@@ -57,6 +60,11 @@ class ModelEntry:
     updated_at: datetime
     summary: ModelSummary | None
     chat_template: str | None = None  # the one it was given, from READY on
+
+    @property
+    def can_be_asked(self) -> bool:
+        """It is READY, or it was and is imported again while what lives of it serves."""
+        return self.summary is not None and self.state in _ASKABLE
 
     @property
     def context_tokens(self) -> int:
@@ -90,7 +98,7 @@ class ModelStore:
         async with self.database.transaction() as session:
             rows = (await session.scalars(query)).all()
             await self._read_summaries(session, {row.manifest_digest for row in rows})
-            ready = [row for row in rows if row.state == ModelState.READY.value]
+            ready = [row for row in rows if row.state in _ASKABLE and row.manifest_digest]
             await self._read_templates(session, {row.chat_template_digest for row in ready})
         return tuple(self._entry(row) for row in rows)
 

@@ -61,8 +61,6 @@ class Imports:
     async def work(self) -> None:
         """Raises DatabaseUnavailable, LeadershipLost; what was heard is kept until written."""
         await self._write_reports()
-        async with self.fenced.transaction() as session:
-            await follow_damage(session)
         await self._put_silent()
 
     async def _write_reports(self) -> None:
@@ -78,6 +76,7 @@ class Imports:
 
     async def _put_silent(self) -> None:
         async with self.fenced.transaction() as session:
+            await follow_damage(session)
             for abandoned in self.watch.take_abandoned():
                 logger.info("the import of model %s is put again", abandoned.model_id)
                 self._withdrawn.add(abandoned.import_id)

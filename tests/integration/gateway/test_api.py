@@ -102,6 +102,24 @@ async def test_a_model_may_be_given_a_chat_template_and_another_one_or_none_late
     assert prompts[2] == ids_of("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
 
 
+async def test_a_model_that_is_imported_again_keeps_its_name_and_its_chat_template(
+    running: RunningGateway,
+) -> None:
+    client = running.client
+    await client.post("/api/v1/models", json={**NEW, "name": "tiny", "chat_template": TEMPLATE})
+    await running.make_ready("tiny")
+    async with running.owner.transaction() as session:
+        await session.execute(update(ModelRow).values(state="IMPORTING", cause="units/x"))
+
+    await running.gateway.registry.refresh()
+
+    (entry,) = running.gateway.registry.list_models("default")
+    assert entry.can_be_asked and entry.chat_template == TEMPLATE
+    assert [model["id"] for model in (await client.get("/v1/models")).json()["data"]] == ["tiny"]
+    shown = (await client.get("/api/v1/models/tiny")).json()
+    assert (shown["state"], shown["cause"]) == ("IMPORTING", "units/x")
+
+
 @pytest.mark.parametrize(
     ("template", "cause"),
     [
