@@ -40,6 +40,7 @@ from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.loop import RoundLoop
+from services.scheduler.store.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,8 @@ class Controller:
         self.wake.set()
 
     async def _hear_import(self, message: ImportProgressed) -> None:
+        # Its words may quote a file: they lose what no column holds, and the import still ends.
+        message = message.model_copy(update={"cause": storable(message.cause)})
         invalid = invalid_field(message)
         if invalid is not None:
             logger.error("a report of import %s is dropped: %s", message.import_id, invalid)
