@@ -15,10 +15,12 @@ from services.gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from services.gateway.http.json_cost import COST_OF_NAME, COST_OF_OBJECT, JsonCost
 from services.gateway.openai.errors import error_response
 from services.gateway.tenant_limits import HeldByRequest, TenantLimits
 
 BODY_TIMEOUT_S = 60.0
+MAX_JSON_UNITS = 2**18  # some 20 ms of parsing, and as many token ids
 _GUARDED = ("/v1/", "/api/")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -84,14 +86,16 @@ class RequestGuard:
             raise RequestTimeout(message, code="request_timeout") from exc
 
     async def _read(self, receive: Receive, held: HeldByRequest) -> bytes:
-        body = bytearray()
+        body, cost = bytearray(), JsonCost()
         while True:
             part = await receive()
             if part["type"] == "http.disconnect":
                 raise InvalidRequest("the body ended early", code="invalid_json")
             body += part.get("body", b"")
+            cost.feed(part.get("body", b""))
             if len(body) > self._max_body_bytes:
                 raise self._too_large()
+            _check_cost(cost)
             held.hold_body(len(body))
             if not part.get("more_body", False):
                 return bytes(body)
@@ -99,6 +103,18 @@ class RequestGuard:
     def _too_large(self) -> ApiError:
         message = f"the body is larger than {self._max_body_bytes} bytes"
         return PayloadTooLarge(message, code="payload_too_large")
+
+
+def _check_cost(cost: JsonCost) -> None:
+    """Raises ApiError."""
+    if cost.has_nul:
+        raise InvalidRequest("the body is not JSON: it is not UTF-8", code="invalid_json")
+    if cost.units > MAX_JSON_UNITS:
+        message = (
+            f"the body has too many values: the limit is {MAX_JSON_UNITS}, where an object or a "
+            f"list counts {COST_OF_OBJECT} times and a name {COST_OF_NAME} times"
+        )
+        raise PayloadTooLarge(message, code="payload_too_large")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

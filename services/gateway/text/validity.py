@@ -10,8 +10,10 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 def _whole(value: str) -> str:
     """JSON can escape halves of surrogate pairs, which no encoding can hold."""
-    if not value.isascii() and _HALF_PAIR.search(value):
-        raise ValueError("it has half of a surrogate pair")
+    try:
+        value.encode()  # much faster than to search for them
+    except UnicodeEncodeError:
+        raise ValueError("it has half of a surrogate pair") from None
     return value
 
 

@@ -27,7 +27,9 @@ _Nothing = Annotated[list[object], Field(max_length=0)] | None
 
 class Message(_Part):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart] | None  # null from an assistant only
+    content: (
+        Text | Annotated[list[TextPart], Field(fail_fast=True)] | None
+    )  # null from an assistant only
     name: Text | None = None
     # What would change the answer in ways that we do not have, unless it says nothing.
     audio: None = None
@@ -53,7 +55,7 @@ class Message(_Part):
 class ChatRequest(GenerationRequest):
     prompt_param = "messages"
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 

@@ -13,7 +13,7 @@ _DEFAULT_TOKENS: Final = 16
 
 # As cheap to check as it gets: a prompt may have a hundred thousand of them.
 _TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-_Ids = Annotated[list[_TokenId], Field(min_length=1)]
+_Ids = Annotated[list[_TokenId], Field(min_length=1, fail_fast=True)]
 _Several = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
