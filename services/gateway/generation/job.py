@@ -1,5 +1,6 @@
 """What one request asks for: everything that is known before it is submitted anywhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.common.bus.messages import Generate, SubmitRequest
@@ -28,7 +29,7 @@ class Job:
     model_id: str
     slo_ttft_ms: int
     slo_tpot_ms: int
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]  # as compact as can be: thousands of jobs may wait
     sampling: SamplingParameters
     arrived_s: float
     deadline_s: float
@@ -63,7 +64,7 @@ class Job:
             attempt=attempt,
             endpoint_id=endpoint_id,
             epoch=epoch,
-            prompt_ids=self.prompt_ids,
+            prompt_ids=tuple(self.prompt_ids),
             generated_ids=generated,
             sampling=self.sampling,
             remaining_ms=self.remaining_ms(now_s),

@@ -118,13 +118,12 @@ def _check_cost(cost: JsonCost) -> None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    has_come = False
+    """Once it was received nobody here holds it: a request lives much longer."""
+    left = [body]
 
     async def again() -> Message:
-        nonlocal has_come
-        if has_come:
+        if not left:
             return await receive()
-        has_come = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": False}
 
     return again

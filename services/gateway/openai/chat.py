@@ -4,12 +4,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.gateway.context import ArrivalDep, CallerDep, GatewayDep
+from services.gateway.http.releasing_route import ReleasingRoute
 from services.gateway.openai.chat_format import ChatFormat
 from services.gateway.openai.requests.chat_request import ChatRequest
 from services.gateway.openai.respond import respond
 from services.gateway.openai.responses import EVENT_STREAM, ChatCompletion
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=ReleasingRoute)
 
 
 @router.post("/chat/completions", response_model=ChatCompletion, responses=EVENT_STREAM)

@@ -4,12 +4,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.gateway.context import ArrivalDep, CallerDep, GatewayDep
+from services.gateway.http.releasing_route import ReleasingRoute
 from services.gateway.openai.requests.completion_request import CompletionRequest
 from services.gateway.openai.respond import respond
 from services.gateway.openai.responses import EVENT_STREAM, TextCompletion
 from services.gateway.openai.text_format import TextFormat
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=ReleasingRoute)
 
 
 @router.post("/completions", response_model=TextCompletion, responses=EVENT_STREAM)

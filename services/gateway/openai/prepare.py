@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ class Preparer:
             model_id=entry.model_id,
             slo_ttft_ms=entry.slo_ttft_ms,
             slo_tpot_ms=entry.slo_tpot_ms,
-            prompt_ids=prompt_ids,
+            prompt_ids=array("I", prompt_ids),
             sampling=sampling_parameters(request, entry, asked.summary, len(prompt_ids)),
             arrived_s=arrival.arrived_s,
             deadline_s=asked.deadline_s,
