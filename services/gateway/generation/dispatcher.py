@@ -87,6 +87,7 @@ class Dispatcher:
             task.cancel()
             self._close(dispatch, generation)
             await _settled(task, inbox)
+            job.release_prompt()
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new requests, let the open ones end, then end those that are left."""

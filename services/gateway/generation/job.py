@@ -1,5 +1,6 @@
 """What one request asks for: everything that is known before it is submitted anywhere."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,12 @@ class Job:
     sampling: SamplingParameters
     arrived_s: float
     deadline_s: float
+
+    def release_prompt(self) -> None:
+        """Once it has ended. Exceptions and the frames that they passed hold each other, and with
+        them the job, until the next full garbage collection, which may be minutes away."""
+        if isinstance(self.prompt_ids, array):
+            del self.prompt_ids[:]
 
     @property
     def timeout_s(self) -> float:

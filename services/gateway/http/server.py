@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from libs.common.clock import SystemClock
+from services.gateway.allocator import return_large_blocks
 from services.gateway.bootstrap import open_backends, open_gateway
 from services.gateway.context import Gateway
 from services.gateway.http.app import create_app
@@ -35,6 +36,7 @@ class Server(uvicorn.Server):
 async def serve(settings: GatewaySettings) -> None:
     """Returns after SIGTERM or SIGINT and a drain. Raises BusError when NATS is not there."""
     raise_descriptor_limit()
+    return_large_blocks()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from libs.common.bus.messages import SubmitRefused
+from libs.common.reasons import Reason
 from tests.support.waiting import eventually
 from tests.unit.gateway.tiny import model_entry, summary_of, tokenizer_files
 from tests.unit.gateway.world import GatewayWorld, gateway_world
@@ -29,6 +31,26 @@ async def test_a_waiting_request_holds_four_bytes_per_token(path: str, is_stream
         held = await _held_bytes(world, path, _body("x" * NUM_CHARS, is_stream))
 
         assert held - before < 1.1 * ID_BYTES * NUM_CHARS
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_refused_request_leaves_nothing_for_the_garbage_collection(is_stream: bool) -> None:
+    path = "/v1/chat/completions"
+    entry = model_entry(summary=summary_of(tokenizer_files(), max_context_tokens=2**21))
+    async with gateway_world(entries=[entry]) as world:
+        world.scheduler.refusal = SubmitRefused(code=Reason.QUEUE_FULL, message="full")
+        await _post(world, path, _body("x", is_stream))
+        content = _encoded(path, _body("x" * NUM_CHARS, is_stream))
+        gc.collect()
+
+        gc.disable()
+        tracemalloc.start()
+        await world.client.post(path, content=content, headers=JSON)
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gc.enable()
+
+        assert left < NUM_CHARS / 4
 
 
 def _body(text: str, is_stream: bool) -> dict[str, Any]:
