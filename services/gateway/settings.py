@@ -39,6 +39,8 @@ class Timing:
 class Limits:
     max_body_bytes: int = 8 * 2**20
     max_messages: int = 2_048
+    # Of an answer that is not streamed: its tokens and their alternatives, twelve bytes each.
+    max_logprobs: int = 3 * 2**20
     max_unread_tokens: int = 1_024  # per stream, between worker and client
     max_unread_bytes: int = 2**20
     max_open_requests: int = 8_192
@@ -127,6 +129,7 @@ def _limits(env: Environment) -> Limits:
         max_waiting_bytes=env.size_bytes(
             "GATEWAY_MAX_WAITING_BYTES", str(defaults.max_waiting_bytes)
         ),
+        max_logprobs=env.integer("GATEWAY_MAX_LOGPROBS", defaults.max_logprobs, minimum=1),
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_processes=env.integer(
             "GATEWAY_TOKENIZER_PROCESSES", defaults.num_tokenizer_processes, minimum=1

@@ -3,34 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libs.common.bus.messages import Logprob
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.gateway.generation.token_log import TokenBatch
-from services.gateway.openai.responses import Alternative, FinishText, TokenLogprob, Usage
+from services.gateway.openai.responses import FinishText, Usage
+from services.gateway.openai.token_logprobs import TokenLogprobs
 from services.gateway.text.detokenizer import Detokenizer
 from services.gateway.text.stop_strings import StopMatcher, StopResult
 from services.gateway.text.tokenizer import Tokenizer
-
-_MIN_LOGPROB = -9999.0  # JSON has no infinity
 
 
 @dataclass(frozen=True)
 class AnswerPiece:
     text: str
-    logprobs: tuple[TokenLogprob, ...]
-    offsets: tuple[int, ...]  # of the tokens of `logprobs` in the whole answer's text
+    logprobs: TokenLogprobs | None  # None where the client wants none
+    offsets: Sequence[int]  # of the tokens of `logprobs` in the whole answer's text
     is_stopped: bool  # by a stop string: nothing may follow
-
-
-def joined(pieces: Sequence[AnswerPiece]) -> AnswerPiece:
-    """All of an answer as one piece."""
-    return AnswerPiece(
-        "".join(piece.text for piece in pieces),
-        tuple(entry for piece in pieces for entry in piece.logprobs),
-        tuple(offset for piece in pieces for offset in piece.offsets),
-        is_stopped=any(piece.is_stopped for piece in pieces),
-    )
 
 
 def finish_text(reason: FinishReason, last: AnswerPiece) -> FinishText:
@@ -68,15 +56,15 @@ class Answer:
     def push(self, batch: TokenBatch) -> AnswerPiece:
         """Token by token, so that what follows a stop string in the same batch does not count."""
         texts: list[str] = []
-        logprobs: list[TokenLogprob] = []
+        logprobs = None if batch.logprobs is None else TokenLogprobs(self._tokenizer.token_bytes)
         offsets: list[int] = []
         found = StopResult("", is_stopped=False)
         for position, token_id in enumerate(batch.ids):
             self.num_tokens += 1
             if token_id in self._end_ids:
                 continue
-            if batch.logprobs is not None:
-                logprobs.append(self._logprob(token_id, batch.logprobs[position]))
+            if batch.logprobs is not None and logprobs is not None:
+                logprobs.append(token_id, batch.logprobs[position])
                 offsets.append(self._num_chars)
             text = self._detokenizer.push(token_id)
             self._num_chars += len(text)
@@ -87,24 +75,13 @@ class Answer:
             texts.append(found.text)
             if found.is_stopped:
                 break
-        return AnswerPiece("".join(texts), tuple(logprobs), tuple(offsets), found.is_stopped)
+        return AnswerPiece("".join(texts), logprobs, tuple(offsets), found.is_stopped)
 
     def finish(self) -> AnswerPiece:
         """What was held back, once the worker has finished."""
         found = self._matcher.push(self._detokenizer.flush())
         rest = "" if found.is_stopped else self._matcher.flush()
-        return AnswerPiece(found.text + rest, (), (), found.is_stopped)
-
-    def _logprob(self, token_id: int, entry: Logprob) -> TokenLogprob:
-        chosen = self._alternative(token_id, entry.logprob)
-        top = [self._alternative(other, logprob) for other, logprob in entry.top]
-        return TokenLogprob(**chosen.model_dump(), top_logprobs=top)
-
-    def _alternative(self, token_id: int, logprob: float) -> Alternative:
-        data = self._tokenizer.token_bytes(token_id)
-        # A part of a character appears as its bytes, as with OpenAI: \xe2\x82.
-        text = data.decode(errors="backslashreplace")
-        return Alternative(token=text, logprob=max(logprob, _MIN_LOGPROB), bytes=list(data))
+        return AnswerPiece(found.text + rest, None, (), found.is_stopped)
 
 
 def total_usage(answers: Sequence[Answer]) -> Usage:

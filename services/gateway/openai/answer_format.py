@@ -1,6 +1,6 @@
 """What one of the completion APIs makes of answers: its JSON, whole or in chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +15,11 @@ class WholeAnswer:
 
 
 class AnswerFormat(Protocol):
-    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> JsonAnswer:
-        """The response with all answers."""
+    @property
+    def has_logprobs(self) -> bool: ...
+
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> Iterator[bytes]:
+        """The response with all answers, in parts: log-probabilities are many."""
 
     def chunk(
         self, index: int, piece: AnswerPiece, reason: FinishText | None, *, is_first: bool

@@ -1,11 +1,12 @@
 """The JSON of `POST /v1/chat/completions`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.openai.answer import AnswerPiece
 from services.gateway.openai.answer_format import WholeAnswer
+from services.gateway.openai.json_lists import filled, parts_of
 from services.gateway.openai.responses import (
     AssistantMessage,
     ChatChunk,
@@ -15,6 +16,7 @@ from services.gateway.openai.responses import (
     Delta,
     FinishText,
     Logprobs,
+    TokenLogprob,
     Usage,
 )
 
@@ -26,8 +28,8 @@ class ChatFormat:
     has_logprobs: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> ChatCompletion:
-        return ChatCompletion(
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> Iterator[bytes]:
+        completion = ChatCompletion(
             id=self.completion_id,
             object="chat.completion",
             created=self.created,
@@ -35,6 +37,8 @@ class ChatFormat:
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
             usage=usage,
         )
+        lists = [parts_of(answer.piece.logprobs or (), _entries) for answer in answers]
+        return filled(completion.encoded(), lists if self.has_logprobs else ())
 
     def chunk(
         self, index: int, piece: AnswerPiece, reason: FinishText | None, *, is_first: bool
@@ -54,7 +58,7 @@ class ChatFormat:
         return Choice(
             index=index,
             message=AssistantMessage(role="assistant", content=piece.text, refusal=None),
-            logprobs=Logprobs(content=list(piece.logprobs)) if self.has_logprobs else None,
+            logprobs=Logprobs(content=[]) if self.has_logprobs else None,  # filled in parts
             finish_reason=answer.reason,
         )
 
@@ -66,3 +70,7 @@ class ChatFormat:
             model=self.model,
             choices=choices,
         )
+
+
+def _entries(entries: Sequence[TokenLogprob]) -> bytes:
+    return b",".join(entry.encoded() for entry in entries)

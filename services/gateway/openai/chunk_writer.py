@@ -8,7 +8,7 @@ from services.gateway.openai.answer_format import AnswerFormat
 from services.gateway.openai.requests.generation_request import StreamOptions
 from services.gateway.openai.responses import FinishText, JsonAnswer, Usage
 
-_NOTHING = AnswerPiece("", (), (), is_stopped=False)
+_NOTHING = AnswerPiece("", None, (), is_stopped=False)
 
 
 @dataclass

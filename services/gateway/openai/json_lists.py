@@ -1,4 +1,4 @@
-"""Writes the long lists of a JSON answer part by part, so that none keeps the loop for long. Pure."""
+"""Writes the long lists of a JSON answer part by part: none keeps the loop for long. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +21,7 @@ def filled(body: bytes, lists: Sequence[Iterable[bytes]]) -> Iterator[bytes]:
     yield body[begin:]
 
 
-def parts_of(
-    items: Sequence[_Item], encode: Callable[[Sequence[_Item]], bytes]
-) -> Iterator[bytes]:
+def parts_of(items: Sequence[_Item], encode: Callable[[Sequence[_Item]], bytes]) -> Iterator[bytes]:
     """Of a list without its brackets. `encode` writes some items, with commas between."""
     for begin in range(0, len(items), _SLICE):
         comma = b"," if begin else b""

@@ -141,10 +141,24 @@ class Preparer:
         jobs = tuple(
             self._job(request, arrival, asked, index, ids) for index, ids in enumerate(prompts)
         )
+        self._check_logprobs(request, jobs)
         arrival.held.hold_prompt(sum(map(len, prompts)))
         tokenizer, stops = asked.text_model.tokenizer, request.stops
         answers = (Answer(tokenizer, stops, job.sampling, len(job.prompt_ids)) for job in jobs)
         return Prepared(jobs, tuple(answers))
+
+    def _check_logprobs(self, request: GenerationRequest, jobs: tuple[Job, ...]) -> None:
+        """A stream passes them on; what is not streamed collects them. Raises InvalidRequest."""
+        if request.stream or request.num_logprobs is None:
+            return
+        most = sum(job.sampling.max_tokens for job in jobs) * (1 + request.num_logprobs)
+        if most > self.limits.max_logprobs:
+            message = (
+                f"{most} log-probabilities are too many for an answer that is not streamed, the "
+                f"limit is {self.limits.max_logprobs}: stream it, or lower 'max_tokens' or the "
+                "number of alternatives"
+            )
+            raise InvalidRequest(message, code="too_many_logprobs", param="logprobs")
 
     def _job(
         self,

@@ -1,11 +1,15 @@
 """The JSON of `POST /v1/completions`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_json
 
 from services.gateway.openai.answer import AnswerPiece
 from services.gateway.openai.answer_format import WholeAnswer
+from services.gateway.openai.json_lists import filled, parts_of
 from services.gateway.openai.responses import (
     FinishText,
     TextChoice,
@@ -25,9 +29,12 @@ class TextFormat:
     has_logprobs: bool
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> TextCompletion:
-        choices = [self._choice(i, a.piece, a.reason) for i, a in enumerate(answers)]
-        return self._completion(choices).model_copy(update={"usage": usage})
+    def whole(self, answers: Sequence[WholeAnswer], usage: Usage) -> Iterator[bytes]:
+        texts = [AnswerPiece(a.piece.text, None, (), is_stopped=True) for a in answers]
+        choices = [self._choice(i, texts[i], a.reason) for i, a in enumerate(answers)]
+        body = self._completion(choices).model_copy(update={"usage": usage}).encoded()
+        lists = [parts for answer in answers for parts in _lists(answer.piece)]
+        return filled(body, lists if self.has_logprobs else ())
 
     def chunk(
         self, index: int, piece: AnswerPiece, reason: FinishText | None, *, is_first: bool
@@ -56,12 +63,29 @@ class TextFormat:
 
 
 def _logprobs(piece: AnswerPiece) -> TextLogprobs:
+    entries = list(piece.logprobs or ())
     return TextLogprobs(
-        tokens=[entry.token for entry in piece.logprobs],
-        token_logprobs=[entry.logprob for entry in piece.logprobs],
-        top_logprobs=[_top(entry) for entry in piece.logprobs],
+        tokens=[entry.token for entry in entries],
+        token_logprobs=[entry.logprob for entry in entries],
+        top_logprobs=[_top(entry) for entry in entries],
         text_offset=list(piece.offsets),
     )
+
+
+def _lists(piece: AnswerPiece) -> list[Iterator[bytes]]:
+    """Of TextLogprobs, in parts. Tokens are described anew for each of the lists."""
+    entries = piece.logprobs or ()
+    return [
+        parts_of(entries, lambda some: _json([entry.token for entry in some])),
+        parts_of(entries, lambda some: _json([entry.logprob for entry in some])),
+        parts_of(entries, lambda some: _json([_top(entry) for entry in some])),
+        parts_of(piece.offsets, lambda some: _json(list(some))),
+    ]
+
+
+def _json(items: list[Any]) -> bytes:
+    """Without the brackets."""
+    return to_json(items)[1:-1]
 
 
 def _top(entry: TokenLogprob) -> dict[str, float]:

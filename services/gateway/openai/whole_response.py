@@ -1,6 +1,9 @@
 """The HTTP response of whole answers: it runs the request itself, as that of a stream does."""
 
-from starlette.responses import Response
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.errors import ClientGone
@@ -31,11 +34,21 @@ class WholeResponse(Response):
         await response(scope, receive, send)
 
     async def _response(self, receive: Receive) -> Response:
+        """Parts are made as the client reads them."""
         async with run_all(self._dispatcher, self._prepared.jobs) as group:
             try:
                 work = collected(group, self._prepared.answers)
                 answers = await run_while_connected(receive, work)
             except ClientGone:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)
-        body = self._format.whole(answers, total_usage(self._prepared.answers))
-        return Response(body.encoded(), media_type="application/json")
+        parts = self._format.whole(answers, total_usage(self._prepared.answers))
+        if not self._format.has_logprobs:
+            return Response(b"".join(parts), media_type="application/json")
+        return StreamingResponse(_paced(parts), media_type="application/json")
+
+
+async def _paced(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Others have their turn between any two."""
+    for part in parts:
+        yield part
+        await asyncio.sleep(0)
