@@ -1,5 +1,6 @@
 """Load clients that others wrote run clean, against cold models and warm ones."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ async def models(stack: LocalStack, client: Client, sources: Path) -> AsyncItera
 async def test_vllm_bench_serve_loses_nothing_of_cold_streams_nor_of_warm_ones(
     models: Models, tmp_path: Path, api: str
 ) -> None:
-    VLLM.install()
+    await asyncio.to_thread(VLLM.install)
     reports: list[dict[str, Any]] = []
     num_cold_starts = await models.num_cold_starts()
 
@@ -95,7 +96,7 @@ async def test_vllm_bench_serve_loses_nothing_of_cold_streams_nor_of_warm_ones(
 async def test_guidellm_counts_every_request_and_every_token(
     models: Models, tmp_path: Path, api: str, is_cold: bool
 ) -> None:
-    GUIDELLM.install()
+    await asyncio.to_thread(GUIDELLM.install)
     num_cold_starts = await models.num_cold_starts()
 
     report = await run_guidellm(await models.target(api, is_cold=is_cold), tmp_path)
