@@ -64,7 +64,7 @@ async def test_a_client_may_do_without_comments() -> None:
     async with gateway_world() as world:
         world.scheduler.is_assigning = False
         writing = asyncio.create_task(writes_of(world, b"none"))
-        await eventually(lambda: len(world.scheduler.submissions) > 2)
+        await eventually(lambda: len(world.scheduler.listed) > 2)
         world.scheduler.is_assigning = True
 
         assert all(write.startswith(b"data: ") for write in await writing)
