@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 
 from libs.common.bus.bus import Bus, NatsBus
@@ -20,7 +19,6 @@ from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.observability import telemetry
 from libs.common.records.database import Database
 from libs.common.records.outbox import OutboxRelay
-from libs.common.records.tables import OutboxRow
 from services.gateway.auth import Authenticator, hash_key
 from services.gateway.context import Gateway
 from services.gateway.end_notifier import EndNotifier
@@ -42,6 +40,7 @@ from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
+from services.gateway.store.schema import require_columns
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
@@ -187,9 +186,7 @@ async def _work_on_database(
 async def _until_migrated(database: Database) -> None:
     while True:
         try:
-            async with database.transaction() as session:
-                await session.execute(select(OutboxRow.id).limit(0))
-            return
+            return await require_columns(database)
         except (DatabaseUnavailable, ProgrammingError) as exc:
             logger.warning("the database is not ready: %s", str(exc).splitlines()[0])
             await asyncio.sleep(_DATABASE_RETRY_S)

@@ -46,6 +46,12 @@ class Streams:
         while self._is_wanted:
             self.answers.append(await warm(self._client))
 
+    def last(self) -> Answer:
+        """The last one that has ended. Raises what ended them all."""
+        if self._task.done():
+            self._task.result()
+        return self.answers[-1]
+
     async def ended(self) -> list[Answer]:
         self._is_wanted = False
         await self._task
@@ -88,7 +94,8 @@ async def outage(client: Client, stack: LocalStack, *, at_least_s: float) -> flo
         await refuses(client)
         await asyncio.sleep(max(0.0, at_least_s - (time.monotonic() - began_s)))  # the outage
     ended_s = time.monotonic()
-    await accepts(client, streams.answers[-1])
+    assert starts == {name: process.num_starts for name, process in stack.processes.items()}
+    await accepts(client, streams.last())
     for answer in await streams.ended():
         assert answer.is_complete, answer
         require_same_tokens(answer.text, undisturbed.text)

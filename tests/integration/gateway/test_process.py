@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+from alembic import command
 
 from deploy.local.state.ports import free_ports
 from libs.common.bus.subjects import Service
-from libs.common.records.migrate import migrate
+from libs.common.records.database import Database
+from libs.common.records.migrate import alembic_config, migrate
 from libs.common.settings import ObjectStoreSettings
 from tests.integration.gateway.conftest import BOOTSTRAP_KEY
 from tests.integration.servers import RunningNats, TestDatabase
@@ -77,6 +79,36 @@ def children_of(pid: int) -> list[int]:
 
 def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+async def migrate_to(database: TestDatabase, revision: str) -> None:
+    store = Database.open(database.owner)
+    async with store.engine.begin() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), revision))
+    await store.close()
+
+
+async def test_it_waits_for_the_columns_that_an_earlier_version_did_not_have(
+    tmp_path: Path,
+    nats_server: RunningNats,
+    empty_database: TestDatabase,
+    read_only_object_store: ObjectStoreSettings,
+) -> None:
+    await migrate_to(empty_database, "0011")
+    port = free_ports(1)[0]
+    env = environment(tmp_path, port, nats_server, empty_database, read_only_object_store)
+    async with (
+        process(env) as gateway,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        assert gateway.stderr is not None
+        said = b""
+        async with asyncio.timeout(30):
+            while b"the database is not ready" not in (line := await gateway.stderr.readline()):
+                said += line
+                assert line, f"it waits, and does not end: {said.decode()[:6000]}"
+        await migrate(empty_database.owner)
+        await until_status(client, "/readyz", 200)
 
 
 async def test_it_waits_for_its_tables_serves_and_ends_when_told(
