@@ -22,6 +22,7 @@ from libs.common.records.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, hash_key
 from services.gateway.context import Gateway
 from services.gateway.end_notifier import EndNotifier
+from services.gateway.generation.bus_monitor import BusMonitor
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
@@ -117,7 +118,8 @@ def _assemble(
     end_notifier = EndNotifier(backends.bus, settings.gateway_id)
     journal = Journal(RequestStore(backends.database), clock, end_notifier.notify)
     waiting = WaitingRequests(backends.bus, settings.gateway_id, timing)
-    ports = Ports(backends.bus, clock, routes, cancel_retrier, waiting, timing)
+    monitor = BusMonitor(backends.bus, clock, timing)
+    ports = Ports(backends.bus, monitor, clock, routes, cancel_retrier, waiting, timing)
     gateway = Gateway(
         bus=backends.bus,
         authenticator=Authenticator(keys, clock, key_uses.note),
@@ -157,6 +159,7 @@ def _background(
         _work_on_database(settings, backends, gateway),
         gateway.journal.run(),
         gateway.waiting.run(),
+        gateway.dispatcher.monitor.run(),
         send_heartbeats(backends.bus, gateway.dispatcher, settings.gateway_id, interval_s),
         _tokenizer_preloader(settings, gateway).run(),
     ]

@@ -31,6 +31,8 @@ class Timing:
     header_s: float = 10.0  # a connection without a whole request header for so long is closed
     heartbeat_s: float = 1.0
     cancel_timeout_s: float = 30.0  # a cancellation is repeated for so long
+    bus_probe_s: float = 0.5  # between two questions whether the bus itself answers
+    bus_timeout_s: float = 1.0  # then it pauses, and nobody's silence counts
     reconnect_grace_s: float = 3.0  # others need it too, before their silence means anything
     deadline_s: float = 600.0  # of a request, from its arrival; its client may only lower it
 

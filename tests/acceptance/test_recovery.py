@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
-NUM_STREAMS = 10
+NUM_STREAMS, NUM_PROMPTS = 10, 2
 IN_FLIGHT = 60  # tokens that may still arrive of what was made before a crash
 FREEZE_S = 9.0
 POLL_S = 0.01
@@ -70,12 +71,12 @@ def slow_folder(sources: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def quick_answers(quick_folder: Path) -> tuple[ExpectedAnswer, ...]:
-    return expected_answers(quick_folder, NUM_STREAMS, 300)
+    return expected_answers(quick_folder, NUM_PROMPTS, 300)
 
 
 @pytest.fixture(scope="module")
 def slow_answers(slow_folder: Path) -> tuple[ExpectedAnswer, ...]:
-    return expected_answers(slow_folder, NUM_STREAMS, 700)
+    return expected_answers(slow_folder, NUM_PROMPTS, 700)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -132,7 +133,8 @@ class Streams:
 
     @classmethod
     def begin(cls, client: Client, target: Target) -> "Streams":
-        questions = [Question(target.name, answer, target.num_tokens) for answer in target.answers]
+        answers = islice(cycle(target.answers), NUM_STREAMS)
+        questions = [Question(target.name, answer, target.num_tokens) for answer in answers]
         results = [QuestionResult(question) for question in questions]
         asking = (ask(client, result.question, result) for result in results)
         return cls(results, asyncio.gather(*asking))

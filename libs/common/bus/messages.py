@@ -146,7 +146,10 @@ class Generate(Message):
 
 class GenerateReply(Message):
     # stale_context: it was started with a shorter context than its model has by now.
-    result: Literal["accepted", "busy", "draining", "stale_epoch", "stale_context", "refused"]
+    # ended: this attempt was here already, and is over; the next one may come.
+    result: Literal[
+        "accepted", "busy", "draining", "stale_epoch", "stale_context", "ended", "refused"
+    ]
     message: str = ""  # for refused: why this worker can never serve it
 
 

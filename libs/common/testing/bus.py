@@ -92,19 +92,34 @@ class MemorySubscription:
 
 @dataclass
 class MemoryBroker:
-    """The server. `is_down` drops what is published, as NATS does to a client that is cut off."""
+    """The server. `is_down` drops what is published, as NATS does to a client that is cut off.
+
+    Frozen, it keeps its connections and delivers nothing, not even an answer, until it thaws.
+    """
 
     subscriptions: list[MemorySubscription] = field(default_factory=list)
     published: list[tuple[str, Message]] = field(default_factory=list)  # all, for assertions
     is_down: bool = False
+    _held: list[tuple[str, "_Delivery"]] | None = None  # while it is frozen
     # Called with (subject, message); True drops that message.
     lose: Callable[[str, Message], bool] = field(default=lambda _subject, _message: False)
 
     def bus(self) -> "MemoryBus":
         return MemoryBus(self)
 
+    def freeze(self) -> None:
+        self._held = []
+
+    def thaw(self) -> None:
+        held, self._held = self._held or [], None
+        for name, delivery in held:
+            self.route(name, delivery)
+
     def route(self, name: str, delivery: _Delivery) -> int:
-        """Hand to every matching subscription; the number of them."""
+        """Hand to every matching subscription; the number of them, as far as it tells."""
+        if self._held is not None:
+            self._held.append((name, delivery))
+            return 1
         found = [s for s in self.subscriptions if _matches(s.pattern, name)]
         for subscription in found:
             subscription.put(delivery)

@@ -11,10 +11,11 @@ from libs.common.clock import Clock
 from libs.common.reasons import Reason
 from libs.common.states import FinishReason
 from services.gateway.errors import NotServed
+from services.gateway.generation.bus_monitor import BusMonitor
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.endpoint_client import EndpointClient, GenerateResult
 from services.gateway.generation.job import Job, Loss
-from services.gateway.generation.refusals import deadline_error
+from services.gateway.generation.refusals import deadline_error, refusal_error
 from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
@@ -35,6 +36,7 @@ class Ports:
     """What every request's life needs of the process."""
 
     bus: Bus
+    monitor: BusMonitor
     clock: Clock
     routes: RouteTable
     cancel_retrier: CancelRetrier
@@ -129,7 +131,7 @@ class Dispatch:
             result = await self._generate(endpoint)
             if result is GenerateResult.ACCEPTED:
                 return endpoint
-            if result is GenerateResult.REFUSED:
+            if result in (GenerateResult.REFUSED, GenerateResult.ENDED):
                 return None
             if result is GenerateResult.STALE_CONTEXT:
                 await self._await_replacement()
@@ -197,9 +199,15 @@ class Dispatch:
         if log.finish is FinishReason.ERROR:
             raise NotServed(log.error or "the worker failed", Reason.WORKER_ERROR)
         if log.finish is FinishReason.CANCELLED:
+            self._raise_if_refused()  # the scheduler ended it there, too
             if self.remaining_s() < _DEADLINE_SLACK_S:
                 raise deadline_error()  # the worker's clock was a little ahead
             raise NotServed("the worker was told to cancel this request", Reason.CANCELLED)
+
+    def _raise_if_refused(self) -> None:
+        refused = self.inbox.refused
+        if refused is not None and refused.attempt == self.attempt:
+            raise refusal_error(refused)
 
     # ------------------------------------------------------------ parts
 
@@ -232,7 +240,7 @@ class Dispatch:
             self.job,
             endpoint,
             self.inbox,
-            bus=self._ports.bus,
+            monitor=self._ports.monitor,
             routes=self._ports.routes,
             clock=self._ports.clock,
             timing=self._ports.timing,

@@ -10,6 +10,7 @@ from opentelemetry import trace
 from libs.common.errors import BusError
 from libs.common.reasons import Reason
 from services.gateway.errors import ApiError, NotServed
+from services.gateway.generation.bus_monitor import BusMonitor
 from services.gateway.generation.dispatch import Dispatch, Ports
 from services.gateway.generation.generation_stream import GenerationStream
 from services.gateway.generation.job import Job
@@ -40,6 +41,10 @@ class Dispatcher:
     @property
     def timing(self) -> Timing:
         return self._ports.timing
+
+    @property
+    def monitor(self) -> BusMonitor:
+        return self._ports.monitor
 
     @property
     def open_ids(self) -> tuple[str, ...]:

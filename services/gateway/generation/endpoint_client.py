@@ -30,6 +30,7 @@ class GenerateResult(Enum):
 
     ACCEPTED = "accepted"
     REFUSED = "refused"  # busy, draining, or another epoch: ask somebody else
+    ENDED = "ended"  # this attempt was there, and has ended: go on with the next one
     STALE_CONTEXT = "stale_context"  # shorter than its model's is now; another one will come
     ABSENT = "absent"  # nobody listens: it is not up yet, or gone
     UNANSWERED = "unanswered"  # it may have taken the request, or not
@@ -65,6 +66,8 @@ class EndpointClient:
             raise InvalidRequest(reply.message, code="request_refused", param="messages")
         if reply.result == "stale_context":
             return GenerateResult.STALE_CONTEXT
+        if reply.result == "ended":
+            return GenerateResult.ENDED
         return GenerateResult.ACCEPTED if reply.result == "accepted" else GenerateResult.REFUSED
 
     async def resend(self, request_id: str, attempt: int, from_index: int) -> Liveness:

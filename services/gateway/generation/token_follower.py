@@ -5,8 +5,8 @@ scheduler tells that the request waits again, the endpoint is asked to send agai
 ends; its answer also tells whether it still has the request at all.
 """
 
-from libs.common.bus.bus import Bus
 from libs.common.clock import Clock
+from services.gateway.generation.bus_monitor import BusMonitor
 from services.gateway.generation.endpoint_client import EndpointClient, Liveness
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import refusal_error, slow_client_error
@@ -26,17 +26,16 @@ class TokenFollower:
         endpoint: EndpointClient,
         inbox: RequestInbox,
         *,
-        bus: Bus,
+        monitor: BusMonitor,
         routes: RouteTable,
         clock: Clock,
         timing: Timing,
     ) -> None:
         self._job, self._endpoint, self._inbox = job, endpoint, inbox
-        self._bus, self._routes, self._clock, self._timing = bus, routes, clock, timing
+        self._monitor, self._routes, self._clock, self._timing = monitor, routes, clock, timing
         self._must_check_now = False  # until it answers
         self._told = inbox.progress
         self._num_silent = 0
-        self._disconnected_s: float | None = None  # when the bus was last seen cut off
 
     async def until_finished(self) -> bool:
         """False when the endpoint is lost. Raises ApiError."""
@@ -89,14 +88,14 @@ class TokenFollower:
             await self._inbox.changed.wait(left_s)
 
     async def _is_alive(self) -> bool:
-        """Ask for what is missing. Silence counts only while we are connected ourselves."""
+        """Ask for what is missing. Silence counts only while the bus itself answers."""
         log = self._inbox.log
         liveness = await self._endpoint.resend(self._job.request_id, log.attempt, log.next_index)
         if liveness is Liveness.UNKNOWN:
             return log.finish is not None  # it may have ended while we asked
         if liveness is Liveness.ALIVE:
             self._num_silent, self._must_check_now = 0, False
-        elif self._counts():
+        elif self._monitor.has_settled():
             self._num_silent += 1
         await self._pause(liveness)
         return self._num_silent < _MAX_SILENT
@@ -106,13 +105,6 @@ class TokenFollower:
         log = self._inbox.log
         if log.finish is None and (log.has_gap or liveness is Liveness.SILENT):
             await self._inbox.changed.wait(self._timing.retry_s)
-
-    def _counts(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        if not self._bus.is_connected:
-            self._disconnected_s = now_s
-        since_s = self._disconnected_s
-        return since_s is None or now_s - since_s > self._timing.reconnect_grace_s
 
     def _raise_if_refused(self) -> None:
         refused = self._inbox.refused

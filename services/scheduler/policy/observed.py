@@ -15,7 +15,7 @@ from libs.common.bus.messages import (
     WorkerObserved,
 )
 from services.scheduler.policy.cluster import Endpoint, Worker
-from services.scheduler.policy.liveness import Liveness
+from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of
 
 H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
 
@@ -54,12 +54,12 @@ class Observed:
         together says nothing about what there is."""
         return self.liveness.heard_for_s >= acquaintance_s
 
-    def is_fresh(self, node_id: str, now_s: float, stale_s: float) -> bool:
-        """Whether both services of the node were heard lately."""
-        agent, fetcher = self.agents.get(node_id), self.fetchers.get(node_id)
-        if agent is None or fetcher is None:
+    def is_fresh(self, node_id: str, stale_s: float) -> bool:
+        """Whether both services of the node were heard lately, as far as anybody was."""
+        if node_id not in self.agents or node_id not in self.fetchers:
             return False
-        return now_s - min(agent.at_s, fetcher.at_s) <= stale_s
+        speakers = (agent_of(node_id), fetcher_of(node_id))
+        return max(map(self.liveness.silence_s, speakers)) <= stale_s
 
     def worker_ids(self, node_id: str) -> tuple[str, ...]:
         """Of all that its agent spoke of last."""

@@ -20,6 +20,7 @@ from libs.common.testing.bus import MemoryBroker, MemoryBus
 from services.gateway.auth import Authenticator
 from services.gateway.context import Gateway
 from services.gateway.end_notifier import EndNotifier
+from services.gateway.generation.bus_monitor import BusMonitor
 from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
@@ -58,6 +59,8 @@ FAST = Timing(
     slow_client_s=0.3,
     heartbeat_s=0.05,
     cancel_timeout_s=1.0,
+    bus_probe_s=0.02,
+    bus_timeout_s=0.1,
     reconnect_grace_s=0.2,
 )
 
@@ -154,6 +157,7 @@ async def _gateway(
         EndNotifier(bus, "gateway-test"),
     )
     waiting = WaitingRequests(bus, "gateway-test", timing)
+    monitor = BusMonitor(bus, clock, timing)
     journal = Journal(stores.writer, clock, end_notifier.notify)
     stack.push_async_callback(cancel_retrier.close, 1.0)
     gateway = Gateway(
@@ -168,7 +172,10 @@ async def _gateway(
         routes=routes,
         preparer=Preparer("gateway-test", registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(
-            Ports(bus, clock, routes, cancel_retrier, waiting, timing), journal, metrics, limits
+            Ports(bus, monitor, clock, routes, cancel_retrier, waiting, timing),
+            journal,
+            metrics,
+            limits,
         ),
         cancel_retrier=cancel_retrier,
         waiting=waiting,
@@ -186,6 +193,7 @@ async def _gateway(
     await bus.subscribe(ROUTES, None, routes.on_published)
     stack.callback(asyncio.create_task(journal.run()).cancel)
     stack.callback(asyncio.create_task(waiting.run()).cancel)
+    stack.callback(asyncio.create_task(monitor.run()).cancel)
     return gateway
 
 

@@ -111,7 +111,7 @@ def _may_be_used(snapshot: Snapshot, node_id: str) -> bool:
     if node_id not in snapshot.nodes or not snapshot.devices[node_id]:
         return False
     stale_s = snapshot.limits.node_stale_s
-    if not snapshot.observed.is_fresh(node_id, snapshot.now_s, stale_s):
+    if not snapshot.observed.is_fresh(node_id, stale_s):
         return False
     report = snapshot.report_of(node_id)
     return not (report.is_lost or report.has_rebooted)

@@ -155,7 +155,7 @@ class Bridge:
         if spec.is_draining or self.is_closed_to_new:
             return GenerateReply(result="draining")
         if self.log.has_ended(message.request_id, message.attempt):
-            return GenerateReply(result="refused", message="this attempt has already ended here")
+            return GenerateReply(result="ended")
         if len(message.prompt_ids) + message.sampling.max_tokens > spec.max_context_tokens:
             return GenerateReply(result="stale_context")  # else the answer would be cut short
         if self._num_others(message.request_id) >= spec.max_slots + MAX_WAITING:

@@ -173,7 +173,7 @@ async def test_a_newer_attempt_cancels_the_older_one(stage: Stage) -> None:
     assert stage.sent[1] == CancelGeneration("request-a", 1)
     assert isinstance(stage.sent[2], GenerateTokens)
     assert stage.bridge.num_unfinished == 1
-    assert await stage.generate(generate()) == "refused"
+    assert await stage.generate(generate()) == "ended"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ async def test_tokens_are_forgotten_when_their_end_is_acknowledged_and_not_befor
 
     assert not (await stage.resend(0)).known
     assert not await stage.acknowledge()
-    assert await stage.generate(generate()) == "refused"  # a late repetition starts nothing
+    assert await stage.generate(generate()) == "ended"  # a late repetition starts nothing
 
 
 async def test_a_cancelled_request_ends_at_once_even_if_the_worker_does_not_move(
@@ -266,7 +266,7 @@ async def test_a_cancelled_request_ends_at_once_even_if_the_worker_does_not_move
 
 async def test_a_cancel_that_overtakes_its_generate_still_counts(stage: Stage) -> None:
     assert not await stage.cancel()
-    assert await stage.generate(generate()) == "refused"
+    assert await stage.generate(generate()) == "ended"
     assert stage.sent == []
 
 
