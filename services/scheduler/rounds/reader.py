@@ -25,11 +25,19 @@ MEMORY_OF_FAILURES_S = 900.0
 MAX_SUMMARIES = 4096  # in a snapshot, before those that nothing needs are left out
 
 
+@dataclass
+class _Versions:
+    """Of the rows that the last sweep has seen."""
+
+    by_request: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class SnapshotReader:
     limits: Limits
     mode: StartMode
     summaries: SummaryCache = field(default_factory=SummaryCache)
+    versions: _Versions = field(default_factory=_Versions)
 
     async def load(self, session: AsyncSession, now_s: float) -> Snapshot:
         """Whatever this leader, or one before it, has written. Requests and models are left to
@@ -94,8 +102,7 @@ class SnapshotReader:
     ) -> Table[OpenRequest]:
         now_s, before = snapshot.now_s, snapshot.requests
         if is_sweep:
-            found = await requests.load_open(session, now_s)
-            table = request_table(found)
+            table = await self._swept_requests(session, snapshot)
             log.models |= _models_that_differ(before, table)
             return table
         if not log.models and not log.requests:
@@ -111,6 +118,24 @@ class SnapshotReader:
         if unknown:  # warm ones, of which only their end is heard: their slots are free
             log.models.update(await requests.load_model_ids(session, unknown))
         return before.updated({**dict.fromkeys(gone), **found})
+
+    async def _swept_requests(
+        self, session: AsyncSession, snapshot: Snapshot
+    ) -> Table[OpenRequest]:
+        """Of thousands that wait few change in a second: only rows written since are read."""
+        before, now_s = snapshot.requests, snapshot.now_s
+        versions = await requests.load_versions(session)
+        known, self.versions.by_request = self.versions.by_request, versions
+        changed = {
+            id_
+            for id_, version in versions.items()
+            if not version or known.get(id_) != version or id_ not in before
+        }
+        gone = before.rows.keys() - versions.keys()
+        if len(changed) > len(versions) / 2:
+            return request_table(await requests.load_open(session, now_s))
+        found = await requests.load_open(session, now_s, model_ids=(), request_ids=changed)
+        return before.updated({**dict.fromkeys(gone | changed), **found})
 
     async def _models(
         self, session: AsyncSession, snapshot: Snapshot, log: ChangeLog, *, is_sweep: bool

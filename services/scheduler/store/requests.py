@@ -65,6 +65,14 @@ _OPEN = select(
     age_s(RequestRow.arrived_at).label("waited_s"),
     (-age_s(RequestRow.deadline_at)).label("remaining_s"),
 )
+_VERSIONS = text(
+    """
+    SELECT array_agg(id || ' ' || CASE WHEN lost IS NULL THEN open.xmin::text ELSE '' END)
+    FROM requests AS open
+    LEFT JOIN (SELECT DISTINCT request_id AS lost FROM request_losses) AS losses ON lost = id
+    WHERE state <> 'ENDED'
+    """
+)
 # Rows that a gateway holds at the moment are skipped: two that lock many rows in their own order
 # would lock each other out.
 _ASSIGN = text(
@@ -205,6 +213,13 @@ async def load_open(
         )
         for row in rows
     }
+
+
+async def load_versions(session: AsyncSession) -> dict[str, str]:
+    """Of every open request the transaction that wrote its row last, and nothing for one with
+    losses, which are other rows. One array: it costs a hundredth of the rows."""
+    texts = await session.scalar(_VERSIONS) or ()
+    return dict(text.split(" ") for text in texts)
 
 
 async def load_model_ids(session: AsyncSession, request_ids: Collection[str]) -> frozenset[str]:
