@@ -30,13 +30,13 @@ class Answer:
 
 
 class Client:
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, max_connections: int = 200) -> None:
         self.url, self.api_key = url, api_key
         self.http = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(120, connect=10),
-            limits=httpx.Limits(max_connections=200),
+            limits=httpx.Limits(max_connections=max_connections),
         )
 
     async def close(self) -> None:
