@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
-.PHONY: bench-burst bench-cold bench-cold-gpu bench-engine bench-fetch lint clean
+.PHONY: bench-burst bench-cold bench-cold-gpu bench-engine bench-fetch bench-neighbour lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -56,6 +56,9 @@ bench-cold-gpu: $(BENCH_INSTALLED) ## measure the same on a GPU, with weights of
 
 bench-engine: model $(BENCH_INSTALLED) ## measure the engine on this machine's processors
 	@$(PY) -W ignore -m benchmarks.engine $(ARGS)
+
+bench-neighbour: model $(BENCH_INSTALLED) ## measure what one tenant's load costs another
+	@$(PY) -m benchmarks.neighbour $(ARGS)
 
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .

@@ -1,0 +1,1 @@
+"""How much one tenant's load delays another tenant's warm requests."""
