@@ -22,6 +22,7 @@ class Child:
         self._command = command
         self._starting: asyncio.Task[ChildProcess] | None = None
         self._num_exchanges = 0
+        self._is_closed = False
         self.held: set[str] = set()  # what its process keeps between requests, as its user noted
 
     def renew(self) -> None:
@@ -36,7 +37,7 @@ class Child:
         try:
             return await self._exchange(request, timeout_s)
         except ChildFailed as exc:
-            if exc.is_own_fault:
+            if exc.is_own_fault or self._is_closed:
                 raise
             logger.warning("a child process had died and is asked again: %s", exc)
         return await self._exchange(request, timeout_s)
@@ -47,7 +48,8 @@ class Child:
         try:
             return await process.exchange(request, timeout_s)
         finally:
-            if not process.is_alive or self._num_exchanges >= _MAX_EXCHANGES:
+            is_worn = not process.is_alive or self._num_exchanges >= _MAX_EXCHANGES
+            if is_worn and not self._is_closed:
                 logger.info("a child process is replaced after %d requests", self._num_exchanges)
                 await process.kill()
                 self.renew()
@@ -68,6 +70,8 @@ class Child:
             raise ChildFailed(cause, is_own_fault=False) from exc
 
     async def close(self) -> None:
+        """Whoever is being answered fails."""
+        self._is_closed = True
         if self._starting is not None:
             with suppress(OSError):  # it could not be started: there is nothing to end
                 await (await self._starting).kill()

@@ -56,6 +56,18 @@ async def test_what_dies_with_its_own_request_twice_is_not_asked_a_third_time(
     assert await child.exchange(b"", 10), "the next one works"
 
 
+async def test_closing_ends_what_is_asked_and_starts_nothing_anew(child: Child) -> None:
+    pid = int(await child.exchange(b"", 10))
+    asking = asyncio.create_task(child.exchange(b"die %d" % signal.SIGCONT, 10))
+    await asyncio.sleep(0)
+
+    await child.close()
+
+    with pytest.raises(ChildFailed):
+        await asking
+    assert await child.pid() == pid
+
+
 @pytest.mark.parametrize("number", [signal.SIGXCPU, signal.SIGABRT])
 async def test_a_limit_that_a_request_ran_into_ends_it_at_once(child: Child, number: int) -> None:
     child.held.add("something")
