@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,7 +108,7 @@ class Preparer:
                 else prompt
                 for prompt in request.prompts
             ]
-        return self._prepared(request, arrival, asked, tuple(prompts))
+        return self._prepared(request, arrival, asked, prompts)
 
     @asynccontextmanager
     async def _tokenizing(self, request: GenerationRequest, asked: _Asked) -> AsyncIterator[None]:
@@ -136,7 +136,7 @@ class Preparer:
         request: GenerationRequest,
         arrival: Arrival,
         asked: _Asked,
-        prompts: tuple[tuple[int, ...], ...],
+        prompts: Sequence[Sequence[int]],
     ) -> Prepared:
         jobs = tuple(
             self._job(request, arrival, asked, index, ids) for index, ids in enumerate(prompts)
@@ -166,7 +166,7 @@ class Preparer:
         arrival: Arrival,
         asked: _Asked,
         index: int,
-        prompt_ids: tuple[int, ...],
+        prompt_ids: Sequence[int],
     ) -> Job:
         """The first one has the HTTP request's own id."""
         entry = asked.entry

@@ -1,5 +1,6 @@
 """Renders a conversation to the prompt that its model was trained on, and tokenizes it."""
 
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ async def tokenize_chat(
     messages: tuple[ChatMessage, ...],
     tenant: str,
     context_tokens: int,
-) -> tuple[int, ...]:
+) -> "array[int]":
     """The prompt's ids. Special tokens come from the template alone: in a message they are text.
 
     Raises what `render_prompt` does, and TokenizerFailed.

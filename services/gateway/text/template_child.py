@@ -98,8 +98,22 @@ def render(request: dict[str, Any], max_chars: int) -> str:
 
 def answer(request: bytes) -> bytes:
     """Templates may write halves of surrogate pairs."""
-    reply = rendered(json.loads(request))
-    return json.dumps(reply, ensure_ascii=False).encode(errors="surrogatepass")
+    header, _, contents = request.partition(b"\n")
+    values = json.loads(header)
+    put_contents(values["variables"].get("messages", []), contents.decode(errors="surrogatepass"))
+    reply = rendered(values)
+    text: str = reply.pop("text", "")
+    encoded: bytes = text.encode(errors="surrogatepass")
+    return json.dumps(reply).encode() + b"\n" + encoded
+
+
+def put_contents(messages: list[dict[str, Any]], contents: str) -> None:
+    """Large texts come without JSON's quotes: each message says how many characters are its."""
+    begin = 0
+    for message in messages:
+        end = begin + message["content"]
+        message["content"] = contents[begin:end]
+        begin = end
 
 
 def rendered(request: dict[str, Any]) -> dict[str, Any]:

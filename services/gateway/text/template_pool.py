@@ -70,28 +70,33 @@ class TemplatePool:
         Raises PromptTooLong past `limit`, MessagesRefused, or TemplateFailed with a cause that
         the client may see.
         """
-        request = {
-            "template": template,
-            "variables": variables,
-            "specials": list(specials),
-            "limit": None if limit is None else [limit.max_chars, limit.uncounted],
-        }
-        data = json.dumps(request, ensure_ascii=False).encode(errors="surrogatepass")
+        limits = None if limit is None else [limit.max_chars, limit.uncounted]
+        data = _request(template, variables, {"specials": list(specials), "limit": limits})
         try:
             async with self._children.child(tenant) as child:
-                return _prompt(json.loads(await child.exchange(data, RENDER_TIMEOUT_S)))
+                return _prompt(await child.exchange(data, RENDER_TIMEOUT_S))
         except ChildFailed as exc:
             raise TemplateFailed(str(exc)) from exc
 
 
-def _prompt(reply: dict[str, Any]) -> RenderedPrompt:
+def _request(template: str, variables: dict[str, Any], options: dict[str, Any]) -> bytes:
+    """A line of JSON, and the contents of the messages as they are: quoting 8 MB for JSON takes
+    ten milliseconds of every stream."""
+    messages = variables.get("messages", [])
+    sizes = [{**message, "content": len(message["content"])} for message in messages]
+    header = {"template": template, "variables": {**variables, "messages": sizes}, **options}
+    contents = "".join(message["content"] for message in messages)
+    return json.dumps(header).encode() + b"\n" + contents.encode(errors="surrogatepass")
+
+
+def _prompt(data: bytes) -> RenderedPrompt:
+    header, _, text = data.partition(b"\n")
+    reply = json.loads(header)
     if reply.get("is_too_long"):
         raise PromptTooLong
     if "unquotable" in reply:
         raise MessagesRefused(reply["unquotable"])
-    if "text" not in reply:
+    if "guard" not in reply:
         raise TemplateFailed(reply.get("cause", "it gave no answer"))
-    guard = reply["guard"]
-    return RenderedPrompt(
-        reply["text"], None if guard is None else ControlTokenGuard.of_values(guard)
-    )
+    guard = None if reply["guard"] is None else ControlTokenGuard.of_values(reply["guard"])
+    return RenderedPrompt(text.decode(errors="surrogatepass"), guard)

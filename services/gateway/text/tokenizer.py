@@ -1,5 +1,6 @@
 """One model's tokenizer: text to ids in a child process, ids to text at once."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,9 +36,7 @@ class Tokenizer:
         """None where nobody can tell from a text's size that it is too long."""
         return self.facts.bound
 
-    async def encode(
-        self, text: str, guard: ControlTokenGuard | None, tenant: str
-    ) -> tuple[int, ...]:
+    async def encode(self, text: str, guard: ControlTokenGuard | None, tenant: str) -> "array[int]":
         """Raises TokenizerFailed, NotServed."""
         is_vetted = self.facts.is_vetted
         return await self.service.encode(

@@ -62,7 +62,7 @@ class TokenizerService(Protocol):
         *,
         tenant: str,
         is_vetted: bool,
-    ) -> tuple[int, ...]:
+    ) -> "array[int]":
         """Raises TokenizerFailed, NotServed."""
 
 
@@ -111,7 +111,7 @@ class TokenizerPool:
         *,
         tenant: str,
         is_vetted: bool,
-    ) -> tuple[int, ...]:
+    ) -> "array[int]":
         request = encode_request(source.key, text, guard)
         pool = self._vetted if is_vetted else self._others
         async with pool.child(tenant, lambda child: source.key in child.held) as child:
@@ -181,10 +181,11 @@ def facts_of(reply: Reply, *, is_vetted: bool) -> TokenizerFacts:
     )
 
 
-def ids_of(reply: Reply) -> tuple[int, ...]:
+def ids_of(reply: Reply) -> "array[int]":
+    """Four bytes each: millions of Python's numbers would take a tenth of a second."""
     ids = array("I")
     ids.frombytes(reply.body)
-    return tuple(ids)
+    return ids
 
 
 async def _load_in(child: Child, source: TokenizerSource) -> Reply:

@@ -1,5 +1,7 @@
 """The child's own code, run in this process."""
 
+from array import array
+
 from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.tokenizer_child import TokenizerServer
 from services.gateway.text.tokenizer_pool import (
@@ -31,5 +33,5 @@ class InProcessTokenizers:
         *,
         tenant: str,
         is_vetted: bool,
-    ) -> tuple[int, ...]:
+    ) -> "array[int]":
         return ids_of(Reply.parse(self._server.answer(encode_request(source.key, text, guard))))
