@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from services.scheduler.store import accounts
 from services.scheduler.store.accounts import UNREPORTED_S
+from services.scheduler.store.fenced_transactions import Lane
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -19,13 +20,16 @@ async def test_a_waiting_request_ends_at_its_deadline_and_names_the_models_troub
         " ('old', 'tenant-1', :model, 1, 'FAILED', 'no such library', 1, 1, now())",
         model=model_id,
     )
-    await world.gateway.submit(model_id, request_id="request-1", remaining_ms=60_000)
+    world.timing = replace(world.timing, reconcile_interval_s=0.0)  # each round looks at all
+    await world.restart_leader()
 
-    await world.execute("UPDATE requests SET deadline_at = now()")
+    # A round before the deadline would find that no node can be used, and name that.
+    async with world.leader.controller.submissions.fenced.transaction(Lane.DECISIONS):
+        await world.gateway.submit(model_id, request_id="request-1", remaining_ms=60_000)
+        await world.execute("UPDATE requests SET deadline_at = now()")
 
     await eventually(lambda: "request-1" in world.gateway.refused)
-    # A round that came before the deadline has found that no node can be used.
-    assert world.gateway.refused["request-1"].code in ("deadline_exceeded", "node_fault")
+    assert world.gateway.refused["request-1"].code == "deadline_exceeded"
     assert "no such library" in world.gateway.refused["request-1"].message
     assert await world.value("SELECT outcome FROM requests") == "deadline"
 
