@@ -47,12 +47,14 @@ def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint
 
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
-    """Indexed by model, by endpoint once assigned, and by gateway."""
+    """Indexed by model, by endpoint once assigned, and by gateway; by model once more where they
+    are queued, and where engines have crashed under them."""
     keys: dict[str, Any] = {
         "model": lambda request: (request.model_id,),
         "endpoint": lambda request: () if request.is_queued else (request.endpoint_id,),
         "gateway": lambda request: (request.gateway_id,),
         "queue": lambda request: (request.model_id,) if request.is_queued else (),
+        "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
     }
     return Table[OpenRequest](keys).updated(rows or {})
 

@@ -1,4 +1,5 @@
-"""Tells the gateways which endpoints serve: on change, and regularly because messages get lost."""
+"""Tells the gateways which endpoints they may send new requests to: on change, and regularly
+because messages get lost."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
 from libs.common.bus.subjects import ROUTES
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.failures.isolation import all_endpoints_taken
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.outgoing import Outgoing
@@ -14,10 +16,13 @@ Table = dict[str, tuple[Route, ...]]
 
 
 def routes_of(snapshot: Snapshot) -> Table:
-    """By model; endpoints that a gateway could not reach are left out until seen again."""
+    """By model. Endpoints that a gateway could not reach are left out until seen again, and those
+    on which a request must be alone until it is not any more."""
     table: defaultdict[str, list[Route]] = defaultdict(list)
+    taken = all_endpoints_taken(snapshot)
     for endpoint in snapshot.endpoints:
-        if endpoint.state.is_serving and not snapshot.has_unconfirmed_loss(endpoint.id):
+        is_closed = snapshot.has_unconfirmed_loss(endpoint.id) or endpoint.id in taken
+        if endpoint.state.is_serving and not is_closed:
             route = Route(
                 endpoint_id=endpoint.id,
                 epoch=endpoint.epoch,
@@ -54,7 +59,12 @@ class RoutePublisher:
     def due(self, snapshot: Snapshot) -> list[Outgoing]:
         """The route table, if it has changed or is to be repeated."""
         is_recent = self._last is not None and snapshot.now_s - self._sent_at_s < self.interval_s
-        of = (snapshot.endpoints, dict(snapshot.losses), dict(snapshot.echoes_since_s))
+        of = (
+            snapshot.endpoints,
+            dict(snapshot.losses),
+            dict(snapshot.echoes_since_s),
+            all_endpoints_taken(snapshot),
+        )
         if is_recent and of[0] is self._of[0] and of[1:] == self._of[1:]:
             return []
         table = routes_of(snapshot)

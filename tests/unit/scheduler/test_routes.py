@@ -3,12 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
-from libs.common.bus.messages import EngineLoad, RoutesPublished
+from libs.common.bus.messages import EngineLoad, GatewayHeartbeat, RoutesPublished
 from libs.common.states import WorkerState
+from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.routes import RoutePublisher, routes_of
-from tests.unit.scheduler.values import endpoint, observed, snapshot, worker
+from tests.unit.scheduler.values import (
+    endpoint,
+    heard_now,
+    observed,
+    open_request,
+    snapshot,
+    worker,
+)
 
 STAGES = (worker(), worker(id="worker-2", stage_index=1))
 
@@ -55,3 +63,26 @@ def test_a_load_alone_waits_for_the_next_repetition() -> None:
     (route,) = repeated.message.routes["model-1"]
     assert route.load is not None and route.load.step_us == 3
     assert due(15.1, max_slots=5)
+
+
+def test_no_route_leads_to_where_a_request_is_alone_until_its_next_token_is_out() -> None:
+    """Gateways send new requests by routes: the scheduler, which keeps others away, has no say."""
+    alone = open_request(num_engine_crashes=2, attempt=3, endpoint_id="endpoint-1")
+    publisher = RoutePublisher(leader_epoch=1, interval_s=5.0)
+
+    def routed(now_s: float, *running: OpenRequest, progressed: int = 2) -> list[set[str]]:
+        beat = GatewayHeartbeat(
+            gateway_id=alone.gateway_id, request_ids=(), progressed={alone.id: progressed}
+        )
+        state = snapshot(
+            endpoints=fleet, requests=running, observed=heard_now(gateways=[beat]), now_s=now_s
+        )
+        messages = [outgoing.message for outgoing in publisher.due(state)]
+        return [set(m.routes) for m in messages if isinstance(m, RoutesPublished)]
+
+    fleet = (endpoint(),)
+    assert routed(10.0) == [{"model-1"}]
+    assert routed(10.1, alone) == [set()]
+    assert routed(10.2, replace(alone, num_engine_crashes=1)) == [{"model-1"}]
+    assert routed(10.3, alone) == [set()]
+    assert routed(10.4, alone, progressed=3) == [{"model-1"}]

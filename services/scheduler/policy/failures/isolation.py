@@ -30,12 +30,18 @@ def queued_in_order(snapshot: Snapshot, model_id: str) -> list[OpenRequest]:
 
 def endpoints_taken(snapshot: Snapshot, model_id: str) -> Iterator[str]:
     """Endpoints on which a request is alone now: nobody else is sent there."""
-    for request in snapshot.requests.by("model", model_id):
+    for request in snapshot.requests.by("crashed", model_id):
         endpoint = snapshot.endpoints.get(request.endpoint_id)
         if endpoint is None or endpoint.state.is_finished:
             continue
         if must_be_alone(request) and not _has_progressed(snapshot, request):
             yield endpoint.id
+
+
+def all_endpoints_taken(snapshot: Snapshot) -> frozenset[str]:
+    """Of every model."""
+    model_ids = snapshot.requests.keys_of("crashed")
+    return frozenset(id_ for model_id in model_ids for id_ in endpoints_taken(snapshot, model_id))
 
 
 def _has_progressed(snapshot: Snapshot, request: OpenRequest) -> bool:
