@@ -13,6 +13,7 @@ from libs.common.clock import SystemClock
 from services.gateway.allocator import return_large_blocks
 from services.gateway.bootstrap import open_backends, open_gateway
 from services.gateway.context import Gateway
+from services.gateway.garbage_collection import full_collections_when_quiet
 from services.gateway.http.app import create_app
 from services.gateway.http.connection import ConnectionConfig
 from services.gateway.http.connection_limiter import ConnectionLimiter
@@ -43,7 +44,8 @@ async def serve(settings: GatewaySettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with open_backends(settings) as backends, open_gateway(settings, backends) as gateway:
         app = create_app(gateway, settings.limits.max_body_bytes, settings.allowed_origins)
-        await run_until(stop, make_server(app, settings), gateway, settings.drain_timeout_s)
+        async with full_collections_when_quiet(lambda: len(gateway.dispatcher.open_ids)):
+            await run_until(stop, make_server(app, settings), gateway, settings.drain_timeout_s)
 
 
 def make_server(app: FastAPI, settings: GatewaySettings) -> Server:
