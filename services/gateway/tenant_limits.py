@@ -1,8 +1,8 @@
 """Limits what each tenant's requests hold in this gateway: open requests, and bytes that wait.
 
 A request with a body is open from the check of its key to its end, whatever it waits for
-meanwhile. Its bytes are those of its body, as they arrive, and of its tokens: memory holds them
-until it has ended.
+meanwhile. Its bytes are those of its body, as they arrive, and once that is tokenized those of its
+tokens: memory holds them until it has ended.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from libs.common.tenant_shares import TenantShares
 from services.gateway.errors import ApiError, NotServed, TenantLimited
 
 RETRY_AFTER_S = 1
-TOKEN_BYTES = 40  # of a prompt: a Python number and its place in a tuple
+TOKEN_BYTES = 4  # of a prompt, as it waits
 
 
 @dataclass
@@ -68,8 +68,9 @@ class HeldByRequest:
             self._hold(more)
 
     def hold_prompt(self, num_tokens: int) -> None:
-        """Beside the body: the context bounds it, so it is counted and not refused."""
-        self._hold(num_tokens * TOKEN_BYTES)
+        """Instead of the body, of which nobody holds anything any more: the context bounds the
+        prompt, so it is counted and not refused."""
+        self._hold(num_tokens * TOKEN_BYTES - self.num_bytes)
 
     def _hold(self, more: int) -> None:
         self._limits.waiting_bytes.add(self._tenant, more)

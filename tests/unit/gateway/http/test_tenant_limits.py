@@ -66,21 +66,21 @@ async def test_each_prompt_of_a_completion_counts_as_a_request() -> None:
         assert [response.status_code for response in enough] == [200] * 3
 
 
-async def test_one_tenants_bodies_leave_memory_for_others() -> None:
+async def test_one_tenants_prompts_leave_memory_for_others() -> None:
     limits = Limits(max_waiting_bytes=4_000, num_template_processes=1)
     async with two_tenants(limits) as world:
         world.scheduler.is_assigning = False
-        large = asyncio.create_task(world.chat(user="u" * 1_500))
+        large = asyncio.create_task(world.chat("x" * 600))
         await eventually(lambda: len(world.gateway.dispatcher.open_ids) == 1)
 
-        refused = await world.chat(user="u" * 1_500)
+        refused = await world.chat("x" * 600)
         world.scheduler.is_assigning = True
         served = await ask_as_other(world)
         await large
 
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "tenant_limit")
         assert served.status_code == 200
-        assert (await world.chat(user="u" * 1_500)).status_code == 200
+        assert (await world.chat("x" * 600)).status_code == 200
 
 
 async def test_a_body_of_unknown_length_counts_as_it_comes() -> None:
