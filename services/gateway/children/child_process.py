@@ -11,6 +11,15 @@ from pathlib import Path
 from services.gateway.errors import ChildFailed
 
 _EXIT_TIMEOUT_S = 1.0
+# Isolated, Python looks neither into the working folder nor where PYTHONPATH says; in an image the
+# project is not installed.
+_PROJECT = Path(__file__).parents[3]
+_RUN = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 # What a child brings upon itself: its limit of CPU time, and libraries that abort without memory.
 _OWN_FAULTS = (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)
 
@@ -37,7 +46,8 @@ class ChildProcess:
         """No environment but the command's, no working folder of ours, isolated from Python's
         settings. Raises OSError."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", str(command.script), *command.arguments,
+            sys.executable, "-I", "-c", _RUN, str(_PROJECT), str(command.script),
+            *command.arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -84,3 +84,14 @@ async def test_one_that_does_not_answer_in_time_is_killed(child: Child) -> None:
         await child.exchange(b"die %d" % signal.SIGCONT, 0.2)
 
     assert await asyncio.wait_for(child.exchange(b"", 10), 20)
+
+
+async def test_a_child_finds_this_projects_code_where_it_is_not_installed(tmp_path: Path) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(SCRIPT.replace("str(os.getpid())", "f'{sys.path[0]} {sys.argv[1:]}'"))
+    child = Child(ChildCommand(script, arguments=("1", "x")))
+
+    reply = (await child.exchange(b"", 10)).decode()
+    await child.close()
+
+    assert reply == f"{Path(__file__).parents[4]} ['1', 'x']"
