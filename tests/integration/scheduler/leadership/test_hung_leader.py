@@ -51,7 +51,7 @@ async def test_a_leader_without_a_sign_of_life_is_deposed_and_learns_it_when_it_
 
     next_ = await standby_takes_over(database)
 
-    assert next_.epoch == hung.epoch + 1
+    assert next_.epoch > hung.epoch
     with pytest.raises(LeadershipLost, match="in doubt"):
         await asyncio.wait_for(hung.watch(0.01), 10)
     await hung.release()
