@@ -219,7 +219,7 @@ async def load_versions(session: AsyncSession) -> dict[str, str]:
     """Of every open request the transaction that wrote its row last, and nothing for one with
     losses, which are other rows. One array: it costs a hundredth of the rows."""
     texts = await session.scalar(_VERSIONS) or ()
-    return dict(text.split(" ") for text in texts)
+    return dict(text.rsplit(" ", 1) for text in texts)
 
 
 async def load_model_ids(session: AsyncSession, request_ids: Collection[str]) -> frozenset[str]:

@@ -77,3 +77,21 @@ async def eventually_equal(read: Callable[[], Awaitable[object]], expected: obje
         return bool(await read() == expected)
 
     await eventually(is_equal, what=f"{expected}")
+
+
+async def test_a_request_whose_id_no_message_could_have_stops_nobody_elses_rounds(
+    world: World,
+) -> None:
+    await world.add_node("node-1")
+    model_id, other = await world.add_model(), await world.add_model("other")
+    await world.execute(
+        "INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state,"
+        " num_prompt_tokens, max_tokens, deadline_at)"
+        " VALUES ('a b', 't', :other, 'gateway-1', 1, 'QUEUED', 1, 1, now() + interval '1 hour')",
+        other=other,
+    )
+    await world.restart_leader()
+
+    await world.gateway.submit(model_id, request_id="request-1")
+
+    await world.assigned("request-1")
