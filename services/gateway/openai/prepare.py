@@ -6,19 +6,15 @@ from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from math import ceil
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.clock import Clock
-from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
-from libs.common.states import ModelState
 from services.gateway.auth import Caller
-from services.gateway.errors import InvalidRequest, NotServed, PromptTooLong, TokenizerOverrun
-from services.gateway.feasibility import check_kv_cache
+from services.gateway.errors import InvalidRequest, PromptTooLong, TokenizerOverrun
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.generation.refusals import deadline_error
+from services.gateway.model_readiness import ready_summary
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.requests.chat_request import ChatRequest
@@ -32,8 +28,6 @@ from services.gateway.text.plain_text import tokenize_text
 from services.gateway.text.prompt_limits import context_error, overrun_error, too_long_error
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModel, TextModelCache
-
-_MAX_IMPORT_WAIT_S = 300.0  # its speed may change
 
 
 @dataclass(frozen=True)
@@ -182,42 +176,6 @@ class Preparer:
             arrived_s=arrival.arrived_s,
             deadline_s=asked.deadline_s,
         )
-
-
-def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
-    """Of a model that can be asked, or is imported again: what lives of it serves meanwhile, and
-    where nothing does the scheduler says so.
-
-    Raises NotServed, saying how far the import is or why it failed.
-    """
-    if entry.summary is not None and entry.can_be_asked:
-        _check_feasible(entry)
-        return entry.summary
-    if entry.state is ModelState.FAILED:
-        message = f"the model {entry.name!r} could not be imported: {entry.cause}"
-        raise NotServed(message, Reason.MODEL_FAILED)
-    done, total = entry.bytes_done, entry.bytes_total
-    how_far = f"{done} of {total} bytes are done" if total else "no byte is done yet"
-    message = f"the model {entry.name!r} is being imported, {how_far}"
-    wait_s = _import_wait_s(entry, now)
-    raise NotServed(message, Reason.MODEL_NOT_READY, retry_after_s=wait_s)
-
-
-def _import_wait_s(entry: ModelEntry, now: datetime) -> int | None:
-    """What is left of the import at its speed until now; None while nobody can tell."""
-    if not 0 < entry.bytes_done < entry.bytes_total:
-        return None
-    taken_s = (now - entry.created_at).total_seconds()
-    left_s = taken_s * (entry.bytes_total - entry.bytes_done) / entry.bytes_done
-    return ceil(min(max(1.0, left_s), _MAX_IMPORT_WAIT_S))
-
-
-def _check_feasible(entry: ModelEntry) -> None:
-    """It was registered before anybody knew what its tokens take. Raises NotServed."""
-    try:
-        check_kv_cache(entry)
-    except InvalidRequest as exc:
-        raise NotServed(exc.message, Reason.MODEL_FAILED) from exc
 
 
 def sampling_parameters(
