@@ -19,6 +19,7 @@ from services.gateway.generation.refusals import shutdown_error
 from services.gateway.generation.request_inbox import RequestInbox
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.token_log import TokenLog
+from services.gateway.generation.turns import Turns
 from services.gateway.journal import Journal
 from services.gateway.metrics import Metrics
 from services.gateway.settings import Limits, Timing
@@ -36,6 +37,7 @@ class Dispatcher:
         self._open: dict[str, GenerationStream] = {}
         self._ended = Signal()
         self.progressed = Signal()  # a request that was lost before has a token again
+        self.closing = Turns()  # of streams whose clients have gone
         self.is_draining = False
 
     @property

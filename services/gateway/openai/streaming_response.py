@@ -67,6 +67,8 @@ class StreamingAnswer(Response):
             await asyncio.wait(tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if breaking.done() and not watching.done():
                 await asyncio.wait((sending, watching), timeout=_LAST_FRAME_S)
+            if watching.done() and not sending.done():
+                await self._dispatcher.closing.take()
             if sending.done():
                 return sending.result()
             if not watching.done() and not breaking.done():
