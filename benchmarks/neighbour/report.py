@@ -21,7 +21,7 @@ from benchmarks.report import OUT, print_summary, write_report
 
 BOUND = 2.0  # of both ratios
 PACKAGES = ("torch", "nats-py", "uvloop", "uvicorn", "sqlalchemy", "asyncpg", "tokenizers")
-_COMPARED = (Kind.CONTROL, Kind.OPENING, Kind.DISTURBED)
+_COMPARED = (Kind.CONTROL, Kind.OPENING, Kind.DISTURBED, Kind.CLOSING)
 _Ratios = Mapping[str, Mapping[Kind, Interval]]
 
 
@@ -54,7 +54,7 @@ def _summary(measured: Measured, ratios: _Ratios) -> dict[str, object]:
     for metric in (GAP_P99, TTFT_P95):
         found = ratios[metric.name]
         summary[f"{metric.name}_ratio"] = found[Kind.DISTURBED].value
-        for kind in (Kind.CONTROL, Kind.OPENING):
+        for kind in (Kind.CONTROL, Kind.OPENING, Kind.CLOSING):
             summary[f"{metric.name}_ratio_{kind.value}"] = found[kind].value
         calm = level(measured, Kind.UNDISTURBED, metric)
         summary[f"{metric.name}_undisturbed_s"] = calm.value

@@ -18,7 +18,7 @@ _OPEN_TIMEOUT_S = 300.0
 _END_TIMEOUT_S = 60.0
 _MAX_OWN = 50  # of the measured tenant
 _WITHOUT_PAUSE = (0.0, 0.0)
-_SETTLE_S = 3.0  # after a disturbance, until what it left behind is gone
+_SETTLE_S = 10.0  # after a disturbance, until what it left behind is gone
 
 
 class Kind(Enum):
@@ -28,6 +28,7 @@ class Kind(Enum):
     CONTROL = "control"  # as much load as before goes to a server that only reads and refuses
     OPENING = "opening"  # the disturbing tenant's streams are being opened
     DISTURBED = "disturbed"  # they are held, and large prompts come without pause
+    CLOSING = "closing"  # they were closed all at once
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ async def _disturbed(measured: Measured, cycle: int, plan: Plan, scene: Scene) -
     arguments = (str(scene.port), scene.keys[DISTURBING], DISTURBING)
     held_s = await _loaded(measured, Kind.DISTURBED, cycle, plan, arguments, _WITHOUT_PAUSE)
     measured.windows.append(Window(Kind.OPENING, cycle, began_s, held_s))
+    ended_s = time.monotonic()
     await _until_released(scene)
+    await asyncio.sleep(_SETTLE_S)
+    measured.windows.append(Window(Kind.CLOSING, cycle, ended_s, time.monotonic()))
 
 
 async def _control(measured: Measured, cycle: int, plan: Plan, port: str) -> None:
@@ -91,6 +95,7 @@ async def _control(measured: Measured, cycle: int, plan: Plan, port: str) -> Non
     counts = [sum(statuses.values()) for statuses in sent.values()]
     intervals_s = [plan.window_s / max(1, count) for count in counts]
     await _loaded(measured, Kind.CONTROL, cycle, plan, (port, "-", "-"), intervals_s)
+    await asyncio.sleep(_SETTLE_S)
 
 
 async def _loaded(
@@ -113,7 +118,6 @@ async def _loaded(
         counts = json.loads(await _line(load, _END_TIMEOUT_S))
     measured.loads.append({"kind": kind.value, "cycle": cycle, **counts})
     print(f"{kind.value:12} {counts}", flush=True)
-    await asyncio.sleep(_SETTLE_S)
     return held_s
 
 
