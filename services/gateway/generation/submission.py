@@ -58,7 +58,13 @@ class Submission:
 
     async def until_assigned(self) -> RequestAssigned:
         """Raises ApiError when refused, or when no scheduler answers one not accepted yet."""
+        return await self.assigned_after(0.0)
+
+    async def assigned_after(self, timeout_s: float) -> RequestAssigned:
+        """The assignment a little later: the scheduler may have found another endpoint since."""
         try:
+            if timeout_s > 0:
+                await self._step(timeout_s)
             while (assigned := self._assigned()) is None:
                 await self._step(_MAX_WAIT_S)
                 self._note_acceptance()
@@ -80,11 +86,6 @@ class Submission:
 
     def not_answered(self) -> None:
         self._inbox.is_submission_unanswered = True
-
-    async def assigned_after(self, timeout_s: float) -> RequestAssigned:
-        """The assignment a little later: the scheduler may have found another endpoint since."""
-        await self._step(timeout_s)
-        return await self.until_assigned()
 
     async def _step(self, timeout_s: float) -> None:
         """Ask when it is time to, else wait for a message."""

@@ -9,6 +9,7 @@ from libs.common.bus.messages import (
     ListWaiting,
     RequestAssigned,
     RequestProgressed,
+    RequestRefused,
     SubmitAccepted,
     SubmitRefused,
     SubmitReply,
@@ -19,9 +20,11 @@ from libs.common.bus.subjects import (
     REQUEST_ASSIGNED,
     REQUEST_CANCEL,
     REQUEST_PROGRESS,
+    REQUEST_REFUSED,
     REQUEST_SUBMIT,
     REQUESTS_WAITING,
 )
+from libs.common.reasons import Reason
 
 
 @dataclass
@@ -33,6 +36,7 @@ class FakeScheduler:
     refusal: SubmitRefused | None = None
     is_assigning: bool = True
     is_answering: bool = True  # False: each reply is lost, what was done is done
+    refuses_queued: bool = False  # by a message that comes before its reply
     loses_assigned: bool = False  # the message; and its first reply came before it
     submissions: list[SubmitRequest] = field(default_factory=list)
     listed: list[ListWaiting] = field(default_factory=list)
@@ -55,6 +59,9 @@ class FakeScheduler:
                 return SubmitReply(result=SubmitAccepted(queue_position=0))
         if not self.is_answering:
             return None
+        if self.refuses_queued:
+            await self._refuse(message)
+            return SubmitReply(result=SubmitAccepted(queue_position=0))
         return SubmitReply(result=SubmitAccepted(queue_position=0, assigned=self.assigned.get(key)))
 
     async def _on_waiting(self, message: ListWaiting) -> WaitingListed | None:
@@ -79,6 +86,15 @@ class FakeScheduler:
         if self.loses_assigned:
             return
         await self.bus.publish(REQUEST_ASSIGNED, message.request_id, assigned)
+
+    async def _refuse(self, message: SubmitRequest) -> None:
+        refused = RequestRefused(
+            request_id=message.request_id,
+            attempt=message.attempt,
+            code=Reason.MODEL_FAILED,
+            message="its model failed",
+        )
+        await self.bus.publish(REQUEST_REFUSED, message.request_id, refused)
 
     async def tell_progress(self) -> None:
         """To everybody who has submitted."""

@@ -80,3 +80,17 @@ async def test_nobody_who_waits_is_listed_any_more_once_assigned_or_gone() -> No
         await asyncio.sleep(3 * world.gateway.dispatcher.timing.repeat_s)
 
         assert len(world.scheduler.listed) == num_listed
+
+
+async def test_one_that_is_refused_while_it_asks_again_is_not_listed_any_more() -> None:
+    """Its endpoint does not listen, and the scheduler's refusal overtakes its reply."""
+    async with gateway_world() as world:
+        await world.worker.die()
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: len(world.scheduler.submissions) == 1)
+        world.scheduler.refuses_queued = True
+
+        response = await asking
+
+        assert response.json()["error"]["code"] == "model_failed"
+        assert world.gateway.waiting._entries == {}
