@@ -18,6 +18,7 @@ from benchmarks.neighbour.load_client import HOST
 NUM_TOKENS = 200
 PROBE_INTERVAL_S = 0.5  # mean
 PROBE_TOKENS = 2
+PATIENCE_S = 30.0  # what is not whole by then has failed
 SEED = 7
 
 
@@ -76,7 +77,8 @@ async def stream(target: Target, max_tokens: int, name: str) -> None:
 
 async def guarded(target: Target, max_tokens: int, name: str) -> None:
     try:
-        await stream(target, max_tokens, name)
+        async with asyncio.timeout(PATIENCE_S):
+            await stream(target, max_tokens, name)
     except (OSError, asyncio.IncompleteReadError) as exc:
         tell(f"{name}_failed", type(exc).__name__)
         await asyncio.sleep(0.1)
