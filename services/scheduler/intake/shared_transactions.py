@@ -47,8 +47,11 @@ class SharedTransactions:
         return await result
 
     async def close(self) -> None:
+        """Whoever still waits gets no answer from this leader."""
         if self._running is not None:
             await cancel_all([self._running])
+        for asked in self._take(len(self._waiting)):
+            _fail(asked, LeadershipLost(self.fenced.epoch, "this scheduler leads no longer"))
 
     async def _run_all(self) -> None:
         while self._waiting:
@@ -62,14 +65,19 @@ class SharedTransactions:
                 taken = self._take(MAX_TOGETHER)
                 readings = QueueReadings(session)
                 results = [await asked.work(session, readings) for asked in taken]
+        except asyncio.CancelledError:
+            self._waiting = [*taken, *self._waiting]
+            raise
         except (DatabaseUnavailable, LeadershipLost) as exc:
             for asked in taken or self._take(len(self._waiting)):
                 _fail(asked, exc)
         except Exception as exc:
-            if len(taken) == 1:
-                return _fail(taken[0], exc)
-            for asked in taken:
-                await self._run_alone(asked)
+            if len(taken) > 1:
+                for asked in taken:
+                    await self._run_alone(asked)
+            else:  # none when no transaction could be opened
+                for asked in taken or self._take(len(self._waiting)):
+                    _fail(asked, exc)
         else:
             for asked, result in zip(taken, results, strict=True):
                 _answer(asked, result)

@@ -8,6 +8,7 @@ from sqlalchemy import event
 
 from libs.common.bus.messages import SubmitAccepted
 from libs.common.errors import BusTimeout
+from services.scheduler.errors import LeadershipLost
 from services.scheduler.store.fenced_transactions import Lane
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -70,6 +71,22 @@ async def test_a_submission_that_cannot_be_stored_costs_the_others_nothing(world
     assert all(isinstance(reply.result, SubmitAccepted) for reply in replies)
     with pytest.raises(BusTimeout):
         await bad
+
+
+async def test_whoever_waits_for_a_transaction_is_let_go_with_the_leader(world: World) -> None:
+    shared = world.leader.controller.submissions.shared
+
+    async def never_ends(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    asking = [asyncio.create_task(shared.run(never_ends)) for _ in range(2)]
+    await eventually(lambda: not shared._waiting, what="one that runs")
+    asking.append(asyncio.create_task(shared.run(never_ends)))
+    await eventually(lambda: bool(shared._waiting), what="one that waits")
+    await world.leader.kill()
+
+    ended, _ = await asyncio.wait(asking, timeout=5)
+    assert [type(task.exception()) for task in ended] == 3 * [LeadershipLost]
 
 
 async def eventually_equal(read: Callable[[], Awaitable[object]], expected: object) -> None:
