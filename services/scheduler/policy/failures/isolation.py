@@ -23,9 +23,13 @@ def must_be_alone(request: OpenRequest) -> bool:
 
 def queued_in_order(snapshot: Snapshot, model_id: str) -> list[OpenRequest]:
     """Those that must go on alone: whose attempts crashed without a token come first, for whoever
-    has been let into company since would be there at the next crash."""
+    has been let into company since would be there at the next crash. Of those that were there at
+    a third one, too, who was let in last comes first: it crashed soon after."""
     waiting = [request for request in snapshot.queued(model_id) if must_be_alone(request)]
-    return sorted(waiting, key=lambda request: -_num_crashes_without_token(request))
+    again = [request for request in waiting if request.num_engine_crashes > ALONE_AFTER_CRASHES]
+    others = [request for request in waiting if request.num_engine_crashes <= ALONE_AFTER_CRASHES]
+    in_order = (*reversed(again), *others)
+    return sorted(in_order, key=lambda request: -_num_crashes_without_token(request))
 
 
 def endpoints_taken(snapshot: Snapshot, model_id: str) -> Iterator[str]:

@@ -122,7 +122,7 @@ async def test_nodes_follow_the_leader_of_a_database_that_was_restored_from_an_o
     await eventually(lambda: node.agent.accepted and node.fetcher.accepted)
     before = world.leader.leadership.epoch
     await world.leader.kill()
-    await world.execute("UPDATE leadership SET epoch = 1")
+    await world.execute("UPDATE leadership SET epoch = 0")
 
     leader = await world.restart_leader()
 

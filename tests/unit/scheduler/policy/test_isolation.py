@@ -175,11 +175,13 @@ def test_who_crashed_its_engine_without_a_token_is_the_first_to_go_alone() -> No
     assert given(state_of(requests)) == [("request-1", "endpoint-1")]
 
 
-def test_a_request_that_crashes_every_engine_ends_before_the_others_do() -> None:
-    """Ten requests, of which one crashes its engine whenever it computes: as rounds decide."""
-    names = [f"request-{i}" for i in range(10)]
-    crashes, culprit = dict.fromkeys(names, 0), "request-7"
-    silent: dict[str, int] = dict.fromkeys(names, 0)
+NAMES = [f"request-{i}" for i in range(10)]
+
+
+def crashes_of_all(culprit: str, *, has_token: bool) -> dict[str, int]:
+    """Ten requests, of which one crashes its engine whenever it computes, before its next token or
+    just after it: as rounds decide, until it has ended."""
+    crashes, silent = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     running: set[str] = set()
     for _ in range(100):
         if crashes[culprit] >= 4:
@@ -193,18 +195,26 @@ def test_a_request_that_crashes_every_engine_ends_before_the_others_do() -> None
                     loss(f"old-{i}", has_progressed=i >= silent[name]) for i in range(crashes[name])
                 ),
             )
-            for name in names
+            for name in NAMES
         ]
         progressed = {name: crashes[name] + 1 for name in running}
         new = {name for name, _ in given(state_of(waiting, progressed=progressed))}
         assert new, "somebody goes on"
+        running |= new
         if culprit in new:
-            for name in running | new:
+            for name in running:
                 crashes[name] += 1
-                silent[name] += name in new
+                silent[name] += name in new and not has_token
             running = set()
-        else:
-            running |= new
+    return crashes
+
+
+@pytest.mark.parametrize("has_token", [False, True], ids=["before its token", "after it"])
+@pytest.mark.parametrize("culprit", ["request-0", "request-7", "request-9"])
+def test_a_request_that_crashes_every_engine_ends_before_the_others_do(
+    culprit: str, has_token: bool
+) -> None:
+    crashes = crashes_of_all(culprit, has_token=has_token)
 
     assert crashes.pop(culprit) == 4
     assert max(crashes.values()) <= 3, "nobody else ends with it"
