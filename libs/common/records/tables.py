@@ -32,8 +32,8 @@ class Base(DeclarativeBase):
 
 
 class LeadershipRow(Base):
-    """One row. Its epoch grows whenever a scheduler becomes leader, to the seconds since 1970 at
-    least, so that a restored database takes none anew; every scheduler transaction reads it
+    """One row. Its epoch grows whenever a scheduler becomes leader, to the milliseconds since 1970
+    at least, so that a restored database takes none anew; every scheduler transaction reads it
     FOR SHARE and ends if it is not its own (fencing)."""
 
     __tablename__ = "leadership"

@@ -29,11 +29,11 @@ _NOT_NOW = (
 )
 
 _TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
-# Seconds since 1970, so that it grows in a database restored from an older state, too: nodes and
-# gateways, which refuse what is lower, may have seen later epochs than that state.
+# Milliseconds since 1970, so that it grows in a database restored from an older state, too: nodes
+# and gateways, which refuse what is lower, may have seen later epochs than that state.
 _TAKE_EPOCH = """
 INSERT INTO leadership (id, epoch, scheduler_id, taken_at)
-VALUES (1, extract(epoch FROM clock_timestamp())::bigint, $1, now())
+VALUES (1, (1000 * extract(epoch FROM clock_timestamp()))::bigint, $1, now())
 ON CONFLICT (id) DO UPDATE
 SET epoch = greatest(leadership.epoch + 1, excluded.epoch), scheduler_id = excluded.scheduler_id,
     taken_at = now()
