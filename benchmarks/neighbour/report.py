@@ -1,5 +1,6 @@
 """Writes what was found: JSON, a picture with intervals, lines on the screen."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.neighbour.figures import (
     level,
     ratio,
 )
+from benchmarks.neighbour.load_client import LARGE_BYTES
 from benchmarks.neighbour.measured_client import SEED as PROBE_SEED
 from benchmarks.neighbour.scene import MODEL_SEED
 from benchmarks.neighbour.windows import Kind, Measured, Plan
@@ -59,8 +61,11 @@ def _summary(measured: Measured, ratios: _Ratios) -> dict[str, object]:
         calm = level(measured, Kind.UNDISTURBED, metric)
         summary[f"{metric.name}_undisturbed_s"] = calm.value
     summary["num_failed"] = len(failures(measured))
-    held = [load["held"] for load in measured.loads if load["kind"] == Kind.DISTURBED.value]
-    summary["num_held"] = min(statuses.get("200", 0) for statuses in held)
+    loads = [load for load in measured.loads if load["kind"] == Kind.DISTURBED.value]
+    summary["num_held"] = min(load["held"].get("200", 0) for load in loads)
+    for size in LARGE_BYTES:
+        statuses = sum((Counter(load["sent"][str(size)]) for load in loads), Counter[str]())
+        summary[f"statuses_of_{size}_bytes"] = dict(statuses)
     return summary
 
 
