@@ -40,6 +40,7 @@ class ChildProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, max_reply_bytes: int) -> None:
         self._process, self._max_reply_bytes = process, max_reply_bytes
+        self._is_killed = False
 
     @classmethod
     async def start(cls, command: ChildCommand) -> "ChildProcess":
@@ -59,7 +60,8 @@ class ChildProcess:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.returncode is None
+        """Once killed it is not, whether its status is known or not."""
+        return self._process.returncode is None and not self._is_killed
 
     @property
     def pid(self) -> int:
@@ -103,6 +105,7 @@ class ChildProcess:
         return ChildFailed(cause, is_own_fault=is_own_fault)
 
     async def kill(self) -> None:
+        self._is_killed = True
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()

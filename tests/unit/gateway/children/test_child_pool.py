@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from services.gateway.children.child_pool import Child
-from services.gateway.children.child_process import ChildCommand
+from services.gateway.children.child_process import ChildCommand, ChildProcess
 from services.gateway.errors import ChildFailed
 
 # Answers with its process id, or ends as it is told.
@@ -95,3 +95,18 @@ async def test_a_child_finds_this_projects_code_where_it_is_not_installed(tmp_pa
     await child.close()
 
     assert reply == f"{Path(__file__).parents[4]} ['1', 'x']"
+
+
+async def test_one_whose_killer_was_cancelled_is_never_asked_again(tmp_path: Path) -> None:
+    """Its answer may have come meanwhile, and would be taken for the next request's."""
+    (tmp_path / "child.py").write_text(SCRIPT)
+    process = await ChildProcess.start(ChildCommand(tmp_path / "child.py"))
+    asking = asyncio.create_task(process.exchange(b"die %d" % signal.SIGCONT, 10))
+    await asyncio.sleep(0)
+    for _ in range(2):  # the second time while it waits for the end of the process
+        asking.cancel()
+        await asyncio.sleep(0)
+
+    assert not process.is_alive
+
+    await process.kill()
