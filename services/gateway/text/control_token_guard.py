@@ -57,6 +57,9 @@ class ControlTokenGuard:
         """A client's text as the template shall see it."""
         return re.sub(self._any_special, lambda match: self.opening + match[0] + self.closing, text)
 
+    def num_marks(self, text: str) -> int:
+        return text.count(self.opening) + text.count(self.closing)
+
     def pieces(self, prompt: str) -> Iterator[PromptPiece]:
         """Of the rendered prompt, in order. A template may have torn a mark from its pair; the
         other one still quotes."""

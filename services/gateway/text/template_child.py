@@ -80,14 +80,14 @@ def compiled(source: str) -> Template:
     return environment.from_string(source)
 
 
-def render(request: dict[str, Any], max_chars: int) -> str:
+def render(request: dict[str, Any], guard: ControlTokenGuard | None, max_chars: int) -> str:
     """Past `limit` of the request, and so longer than any context, it is PromptTooLong."""
     limit, uncounted = request["limit"] or (math.inf, "")
     pieces: list[str] = []
     num_chars = num_limited = 0
     for piece in compiled(request["template"]).generate(**request["variables"]):
         pieces.append(piece)
-        num_limited += num_counted(piece, uncounted)
+        num_limited += num_counted(piece, uncounted) - (guard.num_marks(piece) if guard else 0)
         if num_limited > limit:
             raise PromptTooLong
         num_chars += len(piece)
@@ -137,7 +137,7 @@ def prompt_of(
     request: dict[str, Any], guard: ControlTokenGuard | None, max_chars: int
 ) -> dict[str, Any]:
     try:
-        text = render(request, max_chars)
+        text = render(request, guard, max_chars)
         return {"text": text, "guard": None if guard is None else guard.as_values()}
     except PromptTooLong:
         return {"is_too_long": True}

@@ -151,6 +151,20 @@ async def test_what_no_context_could_hold_is_not_rendered_to_its_end(pool: Templ
     assert (await pool.render(SMOLLM2, VARIABLES, TENANT, limit=LENIENT)).text
 
 
+async def test_what_quotes_a_clients_special_tokens_does_not_count(pool: TemplatePool) -> None:
+    """It is taken away before the prompt is tokenized."""
+    variables = {"messages": [{"role": "user", "content": "<s>" * 30}]}
+    template = "{{ messages[0].content }}"
+
+    prompt = await pool.render(
+        template, variables, TENANT, specials=("<s>",), limit=PromptLimit(90, "")
+    )
+
+    assert len(prompt.text) == 150
+    with pytest.raises(PromptTooLong):
+        await pool.render(template, variables, TENANT, specials=("<s>",), limit=PromptLimit(89, ""))
+
+
 async def test_more_requests_of_a_tenant_than_any_queue_of_ours_are_all_rendered(
     pool: TemplatePool,
 ) -> None:
