@@ -17,6 +17,7 @@ MAX_DECODED_GROWTH = 16
 MAX_TOKEN_ID = 2**22
 MAX_ADDED_TOKENS = 2**15
 MAX_ADDED_CHARS = 2**20  # of all added tokens
+MAX_TOKEN_CHARS = 2**12  # of one: a stream writes it at once, as often as the model says it
 _MAX_COMPONENTS = 64
 _MAX_WORD_CHARS = 1_000  # WordPiece tries every part of a word
 
@@ -153,6 +154,8 @@ def _refuse_harmful_tokens(values: Mapping[str, Any]) -> None:
         raise TokenizerRefused(f"it has {len(added)} added tokens, the limit is {MAX_ADDED_TOKENS}")
     if sum(_length(token.get("content")) for token in added) > MAX_ADDED_CHARS:
         raise TokenizerRefused(f"its added tokens have more than {MAX_ADDED_CHARS} characters")
+    if any(len(piece) > MAX_TOKEN_CHARS for piece in _pieces(values, added)):
+        raise TokenizerRefused(f"it has a token of more than {MAX_TOKEN_CHARS} characters")
     if any(token_id > MAX_TOKEN_ID for token_id in _token_ids(values, added)):
         raise TokenizerRefused(f"it has a token id above {MAX_TOKEN_ID}")
 
@@ -163,3 +166,14 @@ def _token_ids(values: Mapping[str, Any], added: list[Any]) -> Iterator[int]:
     ids = list(vocab.values()) if isinstance(vocab, dict) else []  # a list's are its positions
     yield from (token_id for token_id in ids if isinstance(token_id, int))
     yield from (token["id"] for token in added if isinstance(token.get("id"), int))
+
+
+def _pieces(values: Mapping[str, Any], added: list[Any]) -> Iterator[str]:
+    model = values.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, dict):
+        yield from vocab
+    for entry in vocab if isinstance(vocab, list) else ():  # with its score
+        if isinstance(entry, list) and entry and isinstance(entry[0], str):
+            yield entry[0]
+    yield from (token["content"] for token in added if isinstance(token.get("content"), str))
