@@ -52,7 +52,7 @@ def test_characters_that_the_vocabulary_lacks_do_not_count() -> None:
     bound = prompt_bound(values)
 
     assert bound is not None and bound.uncounted == "\x04!"
-    assert num_counted("a!\x04!é", bound.uncounted) == 2
+    assert num_counted("a!\x04!é🦙\ud800", bound.uncounted) == 4
 
 
 def test_without_a_byte_that_characters_consist_of_there_is_no_bound() -> None:
