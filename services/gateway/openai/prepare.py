@@ -109,21 +109,30 @@ class Preparer:
         """Raises what the client is told of a prompt that is too large or waits too long."""
         context_tokens, param = asked.entry.context_tokens, request.prompt_param
         try:
-            async with asyncio.timeout(asked.deadline_s - self.clock.monotonic_s()):
+            async with self._until(asked.deadline_s):
                 yield
-        except TimeoutError as exc:
-            raise deadline_error() from exc
         except PromptTooLong as exc:
             raise too_long_error(context_tokens, param) from exc
         except TokenizerOverrun as exc:
             raise overrun_error(context_tokens, param, str(exc)) from exc
 
+    @asynccontextmanager
+    async def _until(self, deadline_s: float) -> AsyncIterator[None]:
+        """Raises NotServed when the deadline passes."""
+        try:
+            async with asyncio.timeout(deadline_s - self.clock.monotonic_s()):
+                yield
+        except TimeoutError as exc:
+            raise deadline_error() from exc
+
     async def _find(self, request: GenerationRequest, arrival: Arrival) -> _Asked:
         timeout_s = parse_timeout_s(arrival.timeout_header, self.timing.deadline_s)
         entry = await self.registry.find(arrival.caller.tenant, request.model)
         summary = ready_summary(entry, self.clock.now())
-        text_model = (await self.texts.get(summary)).with_template(entry.chat_template)
-        return _Asked(entry, summary, text_model, arrival.arrived_s + timeout_s)
+        deadline_s = arrival.arrived_s + timeout_s
+        async with self._until(deadline_s):
+            text_model = (await self.texts.get(summary)).with_template(entry.chat_template)
+        return _Asked(entry, summary, text_model, deadline_s)
 
     def _prepared(
         self,
