@@ -10,6 +10,7 @@ So is a reply: a vocabulary, or token ids.
 import json
 import os
 import sys
+import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from libs.common.tokenizers.prompt_bound import prompt_bound
 from libs.common.tokenizers.vetting import is_vetted, refuse_harmful
 from services.gateway.children.serving import limit_process, serve
 from services.gateway.text.control_token_guard import ControlTokenGuard
+from services.gateway.text.vocabulary import NO_PIECE
 
 _CPU_S = 3  # per request, and
 _CPU_S_PER_MIB = 2
@@ -93,12 +95,13 @@ class TokenizerServer:
         loaded = self._kept.get(call["key"])
         if loaded is None:
             return _reply({"is_loaded": False})
+        began_s = time.process_time()
         self._kept.move_to_end(call["key"])
         guard = None if call["guard"] is None else ControlTokenGuard.of_values(call["guard"])
         ids = array("I")
         for part in _encoded(loaded.library, body.decode(), guard):
             ids.extend(part)
-        return _reply({}, ids.tobytes())
+        return _reply({"cpu_s": time.process_time() - began_s}, ids.tobytes())
 
 
 def _encoded(
@@ -123,12 +126,13 @@ def _batch(library: LibraryTokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def _vocabulary(library: LibraryTokenizer, facts: dict[str, Any]) -> bytes:
-    """All pieces by their ids: the ends of each in bytes, then the pieces."""
+    """All pieces by their ids: the ends of each in bytes, then the pieces. Ids may be missing."""
     added = library.get_added_tokens_decoder()
     num_ids = 1 + max(library.get_vocab(with_added_tokens=True).values(), default=-1)
     ends, pieces = array("I"), bytearray()
     for token_id in range(num_ids):
-        pieces += (library.id_to_token(token_id) or "").encode()
+        piece = library.id_to_token(token_id)
+        pieces += NO_PIECE if piece is None else piece.encode()
         ends.append(len(pieces))
     specials = {
         token_id: token.content
@@ -148,9 +152,12 @@ def _vocabulary(library: LibraryTokenizer, facts: dict[str, Any]) -> bytes:
 def _prefix_ids(library: LibraryTokenizer) -> list[int]:
     """What comes before any text: most put one token there, or none. What they put after it would
     be an end, which a prompt has not reached."""
-    plain, whole = (
-        library.encode("a", add_special_tokens=special).ids for special in (False, True)
-    )
+    try:
+        plain, whole = (
+            library.encode("a", add_special_tokens=special).ids for special in (False, True)
+        )
+    except Exception:  # it has no token for this letter: then nobody can tell
+        return []
     starts = range(len(whole) - len(plain) + 1)
     found = next((at for at in starts if whole[at : at + len(plain)] == plain), 0)
     return whole[:found]

@@ -2,6 +2,8 @@
 
 import json
 from array import array
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,8 @@ from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.vocabulary import Vocabulary
 
+LONG_CHARS = 2**16  # of a text whose tokenizing may take long, and
+LONG_CPU_S = 0.25  # what a shorter one takes only of a tokenizer that is made to be slow
 CALL_TIMEOUT_S = 60.0  # wall time; the child's CPU limit usually comes first
 _LOADING = ""  # instead of a tenant: whoever asks first loads for all
 _MAX_REPLY_BYTES = 2**28
@@ -68,11 +72,16 @@ class TokenizerService(Protocol):
 
 class TokenizerPool:
     """Tokenizers of known kinds share some processes, all others one: what somebody's own regular
-    expression takes of time, only others of the kind wait for."""
+    expression takes of time, only others of the kind wait for.
+
+    What takes long leaves one of the shared processes to what does not, where there are several.
+    """
 
     def __init__(self, num_processes: int, max_kept_bytes: int) -> None:
         self._vetted = _pool(num_processes, max_kept_bytes, vetted_only=True)
         self._others = _pool(1, max_kept_bytes, vetted_only=False)  # started when needed
+        self._long_turns = _semaphore(max(1, num_processes - 1))
+        self._slow: set[str] = set()  # tokenizers that took long for a short text
 
     async def __aenter__(self) -> Self:
         self._vetted.start()
@@ -114,12 +123,31 @@ class TokenizerPool:
     ) -> "array[int]":
         request = encode_request(source.key, text, guard)
         pool = self._vetted if is_vetted else self._others
-        async with pool.child(tenant, lambda child: source.key in child.held) as child:
-            reply = await _ask(child, request)
-            if reply.header.get("is_loaded") is False:
-                await _load_in(child, source)
-                reply = await _ask(child, request)
+        is_short = len(text) < LONG_CHARS
+        is_quick = not is_vetted or (is_short and source.key not in self._slow)
+        try:
+            async with (
+                nullcontext() if is_quick else self._long_turn(tenant),
+                pool.child(tenant, lambda child: source.key in child.held) as child,
+            ):
+                reply = await _encoded_in(child, source, request)
+        except TokenizerOverrun:
+            self._note_slow(source, is_short)
+            raise
+        self._note_slow(source, is_short and reply.header["cpu_s"] > LONG_CPU_S)
         return ids_of(reply)
+
+    def _note_slow(self, source: TokenizerSource, is_slow: bool) -> None:
+        if is_slow:
+            self._slow.add(source.key)
+
+    @asynccontextmanager
+    async def _long_turn(self, tenant: str) -> AsyncIterator[None]:
+        await self._long_turns.acquire(tenant)
+        try:
+            yield
+        finally:
+            self._long_turns.release()
 
 
 def _pool(num_processes: int, max_kept_bytes: int, *, vetted_only: bool) -> ChildPool:
@@ -130,14 +158,17 @@ def _pool(num_processes: int, max_kept_bytes: int, *, vetted_only: bool) -> Chil
         environment=_ENVIRONMENT,
         max_reply_bytes=_MAX_REPLY_BYTES,
     )
-    semaphore = FairSemaphore(
-        num_processes,
+    return ChildPool(command, num_processes, _semaphore(num_processes))
+
+
+def _semaphore(num_permits: int) -> FairSemaphore:
+    return FairSemaphore(
+        num_permits,
         what="prompts are tokenized",
         reason=Reason.TOKENIZER_BUSY,
         max_wait_s=None,
         max_waiting=None,
     )
-    return ChildPool(command, num_processes, semaphore)
 
 
 @dataclass(frozen=True)
@@ -191,6 +222,14 @@ def ids_of(reply: Reply) -> "array[int]":
 async def _load_in(child: Child, source: TokenizerSource) -> Reply:
     reply = await _ask(child, load_request(source))
     child.held.add(source.key)
+    return reply
+
+
+async def _encoded_in(child: Child, source: TokenizerSource, request: bytes) -> Reply:
+    reply = await _ask(child, request)
+    if reply.header.get("is_loaded") is False:
+        await _load_in(child, source)
+        reply = await _ask(child, request)
     return reply
 
 

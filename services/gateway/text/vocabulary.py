@@ -20,6 +20,9 @@ _NO_TOKENIZER: dict[str, Any] = {
 }  # fmt: skip
 
 
+NO_PIECE = b"\xff"  # of an id that the vocabulary lacks; a piece may be empty
+
+
 class Vocabulary:
     """Decodes as the tokenizers' library does."""
 
@@ -39,24 +42,26 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Without special tokens."""
-        return self._joined([self._piece(i) for i in ids if i not in self._special_ids])
+        pieces = (self._piece(i) for i in ids if i not in self._special_ids)
+        return self._joined([piece for piece in pieces if piece is not None])
 
     def token_bytes(self, token_id: int) -> bytes:
         """One token alone, special ones too; perhaps a part of a character."""
         piece = self._piece(token_id)
+        if piece is None:
+            return b""
         text = self._joined([piece])
         return token_bytes(piece, text, is_byte_level=self._is_byte_level)
 
-    def _piece(self, token_id: int) -> str:
+    def _piece(self, token_id: int) -> str | None:
         if not 0 <= token_id < len(self._ends):
-            return ""
+            return None
         begin = self._ends[token_id - 1] if token_id else 0
-        return self._pieces[begin : self._ends[token_id]].decode()
+        piece = self._pieces[begin : self._ends[token_id]]
+        return None if piece == NO_PIECE else piece.decode()
 
     def _joined(self, pieces: list[str]) -> str:
-        """Ids that the vocabulary lacks have no piece."""
-        known = [piece for piece in pieces if piece]
-        return " ".join(known) if self._decoder is None else self._decoder.decode(known)
+        return " ".join(pieces) if self._decoder is None else self._decoder.decode(pieces)
 
 
 def _decoder(values: Any) -> Decoder | None:

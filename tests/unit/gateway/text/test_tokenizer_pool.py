@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as LibraryTokenizer
+from tokenizers import decoders, models
 
 from services.gateway.errors import TokenizerFailed, TokenizerOverrun
 from services.gateway.text import tokenizer_pool
@@ -26,6 +28,40 @@ from tests.unit.gateway.tiny import TENANT
 from tests.unit.gateway.tokenizers import InProcessTokenizers
 
 KINDS = {"byte level": byte_level(), "byte fallback": byte_fallback(), "words": words()}
+PIECES = (
+    *(
+        "<unk>",
+        "<s>",
+        "\u2581the",
+        "cat",
+        "s",
+        "\u2581",
+        "\u2581\u2581",
+        "\u65e5",
+        "\U0001f999",
+        ".",
+    ),
+    *(".", " ", "  x", "n't", "##ing", "b</w>", "\u0120", "\u0120a", "\u00e9", "\u010a", ""),
+)
+VOCABULARY = {piece: n for n, piece in enumerate((*PIECES, *(f"<0x{n:02X}>" for n in range(256))))}
+MODELS: dict[str, models.Model] = {
+    "BPE": models.BPE(vocab=VOCABULARY, merges=[], unk_token="<unk>", byte_fallback=True),
+    "Unigram": models.Unigram([(p, -1.0) for p in VOCABULARY if p], unk_id=0, byte_fallback=True),
+    "WordLevel": models.WordLevel(VOCABULARY, unk_token="<unk>"),
+    "WordPiece": models.WordPiece(VOCABULARY, unk_token="<unk>"),
+}
+FALLBACK = (decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse())
+DECODERS: dict[str, decoders.Decoder | None] = {
+    "none": None,
+    "byte level, as GPT-2, Llama 3, Falcon": decoders.ByteLevel(),
+    "byte fallback, as Llama 2": decoders.Sequence([*FALLBACK, decoders.Strip(" ", 1, 0)]),
+    "byte fallback, as Gemma": decoders.Sequence([*FALLBACK]),
+    "Metaspace": decoders.Metaspace(),
+    "Metaspace without a first space": decoders.Metaspace(prepend_scheme="never"),
+    "WordPiece with its clean-up": decoders.WordPiece(),
+    "ends of words": decoders.BPEDecoder("</w>"),
+    "CTC": decoders.CTC(pad_token="<unk>", word_delimiter_token="\u2581"),
+}
 # Every split of a run of letters is tried before the last one fails.
 ENDLESS = byte_level(pre_tokenizer=split("(a+)+b"))
 
@@ -37,6 +73,23 @@ def source_of(values: dict[str, Any]) -> TokenizerSource:
 
 def library_of(values: dict[str, Any]) -> LibraryTokenizer:
     return LibraryTokenizer.from_str(json.dumps(values))
+
+
+def with_added_tokens(model: models.Model, decoder: decoders.Decoder | None) -> LibraryTokenizer:
+    """Special ones and others, new ones and such as the model has."""
+    library = LibraryTokenizer(model)
+    if decoder is not None:
+        library.decoder = decoder
+    library.add_special_tokens(["<s>", "<|im_end|>"])
+    library.add_tokens(["\u2581two words", "\u65e5\u672c x", "  ", "cat", "<tool>"])
+    return LibraryTokenizer.from_str(library.to_str())
+
+
+@cache
+def library_and_ours(model: str, decoder: str) -> tuple[LibraryTokenizer, Tokenizer]:
+    library = with_added_tokens(MODELS[model], DECODERS[decoder])
+    source = source_of(json.loads(library.to_str()))
+    return library, asyncio.run(Tokenizer.load(source, InProcessTokenizers()))
 
 
 def ids_of(values: dict[str, Any], text: str) -> tuple[int, ...]:
@@ -70,12 +123,13 @@ async def test_what_is_quoted_is_no_special_token(pool: TokenizerPool) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("model", MODELS)
 @given(data=st.data())
-def test_texts_are_those_of_the_library(kind: str, data: st.DataObject) -> None:
-    library = library_of(KINDS[kind])
-    tokenizer = asyncio.run(Tokenizer.load(source_of(KINDS[kind]), InProcessTokenizers()))
-    ids = data.draw(st.lists(st.integers(0, library.get_vocab_size() + 1), max_size=8))
+def test_texts_are_those_of_the_library(model: str, decoder: str, data: st.DataObject) -> None:
+    library, tokenizer = library_and_ours(model, decoder)
+    frequent, num_ids = st.integers(0, len(PIECES)), library.get_vocab_size()
+    ids = data.draw(st.lists(frequent | st.integers(0, num_ids + 1), max_size=8))
 
     assert tokenizer.decode(ids) == library.decode(ids)
 
@@ -109,6 +163,44 @@ async def test_one_that_never_ends_is_ended_apart_from_tokenizers_of_known_kinds
 
     assert known.facts.is_vetted and not endless.facts.is_vetted
     assert await pool.pids() == [pid]
+
+
+# Every letter is tried as the beginning of a match, and the end is looked for from each.
+SQUARE = byte_level(pre_tokenizer=split("a+b"))
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "why"),
+    [
+        (byte_level(), "hello " * 2**18, "the text is long"),
+        (SQUARE, "a" * 30_000, "the tokenizer is slow, as its first text showed"),
+    ],
+)
+async def test_what_takes_long_leaves_a_process_to_what_does_not(
+    values: dict[str, Any], text: str, why: str
+) -> None:
+    async with TokenizerPool(2, 2**20) as pool:
+        await pool.pids()
+        quick = await Tokenizer.load(source_of(byte_level()), pool)
+        long = await Tokenizer.load(source_of(values), pool)
+        assert long.facts.is_vetted
+        if len(text) < tokenizer_pool.LONG_CHARS:
+            await long.encode(text, None, "other")
+        running = [asyncio.create_task(long.encode(text, None, "other")) for _ in range(2)]
+        await asyncio.sleep(0.05)
+
+        await quick.encode("hello", None, TENANT)
+
+        assert not any(task.done() for task in running), why
+        await asyncio.gather(*running)
+
+
+async def test_one_without_a_common_letter_is_loaded_all_the_same(pool: TokenizerPool) -> None:
+    lacking = words(model={"type": "WordLevel", "vocab": {"he": 0}, "unk_token": "[UNK]"})
+
+    tokenizer = await Tokenizer.load(source_of(lacking), pool)
+
+    assert tuple(await tokenizer.encode("he", None, TENANT)) == (0,)
 
 
 async def test_a_prompt_that_takes_more_memory_than_there_is_is_the_requests_fault(
