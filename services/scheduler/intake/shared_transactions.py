@@ -25,23 +25,29 @@ Work = Callable[[AsyncSession, QueueReadings], Awaitable[Result]]
 
 @dataclass(frozen=True, eq=False)
 class _Asked(Generic[Result]):
+    request_id: str
     work: Work[Result]
     result: "asyncio.Future[Result]"
 
 
 @dataclass
 class SharedTransactions:
-    """Those who come while a transaction runs share the next one, in order of arrival."""
+    """Those who come while a transaction runs share the next one, in the order of their ids.
+
+    Gateways, too, lock the rows of many requests in that order: in another one the two would lock
+    each other out.
+    """
 
     fenced: FencedTransactions
     _waiting: list[_Asked[Any]] = field(default_factory=list)
     _running: "asyncio.Task[None] | None" = None
 
-    async def run(self, work: Work[Result]) -> Result:
-        """What `work` returns, once committed; it may run twice. Raises DatabaseUnavailable,
+    async def run(self, request_id: str, work: Work[Result]) -> Result:
+        """What `work` returns, once committed; it locks no row but the request's, and may run
+        twice. Raises DatabaseUnavailable,
         LeadershipLost, and what `work` raises."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(work, result))
+        self._waiting.append(_Asked(request_id, work, result))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run_all())
         return await result
@@ -93,7 +99,7 @@ class SharedTransactions:
 
     def _take(self, count: int) -> list[_Asked[Any]]:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return taken
+        return sorted(taken, key=lambda asked: asked.request_id)
 
 
 def _answer(asked: _Asked[Any], result: object) -> None:

@@ -65,7 +65,9 @@ class Submissions:
             place = await self.repeats.place(message)
             if place is not None:
                 return SubmitReply(result=SubmitAccepted(queue_position=place))
-            result = await self.shared.run(partial(self._place, message=message))
+            result = await self.shared.run(
+                message.request_id, partial(self._place, message=message)
+            )
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
             return None
@@ -86,7 +88,9 @@ class Submissions:
     async def cancel(self, message: CancelRequest) -> Acknowledged | None:
         """Of a request that waits; one that runs is cancelled at its endpoint by the gateway."""
         try:
-            is_known = await self.shared.run(partial(self._cancel, message=message))
+            is_known = await self.shared.run(
+                message.request_id, partial(self._cancel, message=message)
+            )
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("cancelling %s was not answered: %s", message.request_id, exc)
             return None

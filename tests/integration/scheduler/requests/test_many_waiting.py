@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from libs.common.bus.messages import SubmitAccepted
 from libs.common.errors import BusTimeout
@@ -74,14 +74,15 @@ async def test_a_submission_that_cannot_be_stored_costs_the_others_nothing(world
 
 
 async def test_whoever_waits_for_a_transaction_is_let_go_with_the_leader(world: World) -> None:
-    shared = world.leader.controller.submissions.shared
+    shared, has_begun = world.leader.controller.submissions.shared, asyncio.Event()
 
     async def never_ends(*_: object) -> None:
+        has_begun.set()
         await asyncio.Event().wait()
 
-    asking = [asyncio.create_task(shared.run(never_ends)) for _ in range(2)]
-    await eventually(lambda: not shared._waiting, what="one that runs")
-    asking.append(asyncio.create_task(shared.run(never_ends)))
+    asking = [asyncio.create_task(shared.run("request-1", never_ends)) for _ in range(2)]
+    await eventually(has_begun.is_set, what="one that runs")
+    asking.append(asyncio.create_task(shared.run("request-1", never_ends)))
     await eventually(lambda: bool(shared._waiting), what="one that waits")
     await world.leader.kill()
 
@@ -89,11 +90,34 @@ async def test_whoever_waits_for_a_transaction_is_let_go_with_the_leader(world: 
     assert [type(task.exception()) for task in ended] == 3 * [LeadershipLost]
 
 
-async def eventually_equal(read: Callable[[], Awaitable[object]], expected: object) -> None:
-    async def is_equal() -> bool:
-        return bool(await read() == expected)
+WAITING_FOR_LOCKS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
-    await eventually(is_equal, what=f"{expected}")
+
+async def test_a_shared_transaction_and_a_gateways_batch_do_not_lock_each_other_out(
+    world: World,
+) -> None:
+    """Clients go away together: their gateway cancels at the scheduler, and writes the ends."""
+    model_id = await world.add_model()
+    for request_id in ("a", "b"):
+        await world.gateway.submit(model_id, request_id=request_id)
+    lock = text("SELECT id FROM requests WHERE id = :id FOR UPDATE")
+
+    async with world.database.transaction() as gateway:
+        await gateway.execute(lock, {"id": "a"})
+        async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
+            shared = world.leader.controller.submissions.shared
+            asking = [asyncio.create_task(world.gateway.cancel("b"))]
+            await eventually(lambda: len(shared._waiting) == 1)
+            asking.append(asyncio.create_task(world.gateway.cancel("a")))
+            await eventually(lambda: len(shared._waiting) == 2)
+        await world.until(WAITING_FOR_LOCKS, 1)
+        await gateway.execute(lock, {"id": "b"})
+
+    await asyncio.gather(*asking)
+    await world.until("SELECT count(*) FROM requests WHERE outcome = 'cancelled'", 2)
 
 
 async def test_a_request_whose_id_no_message_could_have_stops_nobody_elses_rounds(
@@ -112,3 +136,10 @@ async def test_a_request_whose_id_no_message_could_have_stops_nobody_elses_round
     await world.gateway.submit(model_id, request_id="request-1")
 
     await world.assigned("request-1")
+
+
+async def eventually_equal(read: Callable[[], Awaitable[object]], expected: object) -> None:
+    async def is_equal() -> bool:
+        return bool(await read() == expected)
+
+    await eventually(is_equal, what=f"{expected}")
