@@ -123,14 +123,13 @@ def read_deadline_s(env: Environment) -> float:
 
 def _limits(env: Environment) -> Limits:
     defaults = Limits()
+    max_body_bytes = env.size_bytes("GATEWAY_MAX_BODY", str(defaults.max_body_bytes))
     return Limits(
-        max_body_bytes=env.size_bytes("GATEWAY_MAX_BODY", str(defaults.max_body_bytes)),
+        max_body_bytes=max_body_bytes,
         max_open_requests=env.integer(
             "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
         ),
-        max_waiting_bytes=env.size_bytes(
-            "GATEWAY_MAX_WAITING_BYTES", str(defaults.max_waiting_bytes)
-        ),
+        max_waiting_bytes=_max_waiting_bytes(env, defaults, max_body_bytes),
         max_logprobs=env.integer("GATEWAY_MAX_LOGPROBS", defaults.max_logprobs, minimum=1),
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_processes=env.integer(
@@ -143,6 +142,15 @@ def _limits(env: Environment) -> Limits:
             "GATEWAY_TEMPLATE_PROCESSES", defaults.num_template_processes, minimum=1
         ),
     )
+
+
+def _max_waiting_bytes(env: Environment, defaults: Limits, max_body_bytes: int) -> int:
+    key = "GATEWAY_MAX_WAITING_BYTES"
+    found = env.size_bytes(key, str(max(defaults.max_waiting_bytes, max_body_bytes)))
+    if found < max_body_bytes:
+        expected = f"room for one body, {max_body_bytes} bytes"
+        raise SettingsError(env.prefix + key, str(found), expected)
+    return found
 
 
 def _optional_secret(env: Environment, key: str) -> str | None:

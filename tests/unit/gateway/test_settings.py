@@ -53,3 +53,23 @@ def test_a_bad_setting_names_its_key_and_value() -> None:
         GatewaySettings.read(environment(GATEWAY_PORT="abc"))
     with pytest.raises(SettingsError, match="HYDRA_GATEWAY_ID is 'Not An Id'"):
         GatewaySettings.read(environment(GATEWAY_ID="Not An Id"))
+
+
+STORES = {
+    "DATABASE_URL": "postgresql://h/d", "DATABASE_PASSWORD_FILE": __file__,
+    "S3_ENDPOINT": "http://h", "S3_ACCESS_KEY_FILE": __file__,
+    "S3_SECRET_KEY_FILE": __file__, "NATS_PASSWORD_FILE": __file__,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "waiting"), [("8Mi", "0"), ("8Mi", "8000000"), ("1Gi", "512Mi")])
+def test_waiting_bytes_without_room_for_a_body_end_the_start(body: str, waiting: str) -> None:
+    sizes = {"GATEWAY_MAX_BODY": body, "GATEWAY_MAX_WAITING_BYTES": waiting}
+    with pytest.raises(SettingsError, match="GATEWAY_MAX_WAITING_BYTES"):
+        GatewaySettings.read(environment(**STORES, **sizes))
+
+
+def test_a_larger_body_has_room_unless_operators_say_otherwise() -> None:
+    limits = GatewaySettings.read(environment(**STORES, GATEWAY_MAX_BODY="1Gi")).limits
+
+    assert limits.max_waiting_bytes == limits.max_body_bytes
