@@ -97,7 +97,8 @@ class ChildProcess:
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_TIMEOUT_S):
                 await self._process.wait()
-        is_own_fault = self.is_alive or -(self._process.returncode or 0) in _OWN_FAULTS
+        status = self._process.returncode or 0  # positive: Python itself ended for lack of memory
+        is_own_fault = self.is_alive or status > 0 or -status in _OWN_FAULTS
         await self.kill()
         if self._process.returncode == -signal.SIGXCPU:
             return ChildFailed("it used more CPU time than it may", is_own_fault=True)

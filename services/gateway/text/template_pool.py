@@ -9,7 +9,13 @@ from typing import Any, Self
 from libs.common.reasons import Reason
 from services.gateway.children.child_pool import ChildPool
 from services.gateway.children.child_process import ChildCommand
-from services.gateway.errors import ChildFailed, MessagesRefused, PromptTooLong, TemplateFailed
+from services.gateway.errors import (
+    ChildFailed,
+    MessagesRefused,
+    NotServed,
+    PromptTooLong,
+    TemplateFailed,
+)
 from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.control_token_guard import ControlTokenGuard
 
@@ -67,8 +73,8 @@ class TemplatePool:
     ) -> RenderedPrompt:
         """`specials` are texts that in a message stay text.
 
-        Raises PromptTooLong past `limit`, MessagesRefused, or TemplateFailed with a cause that
-        the client may see.
+        Raises PromptTooLong past `limit`, MessagesRefused, TemplateFailed with a cause that the
+        client may see, or NotServed where its process is killed or cannot start.
         """
         limits = None if limit is None else [limit.max_chars, limit.uncounted]
         data = _request(template, variables, {"specials": list(specials), "limit": limits})
@@ -76,7 +82,10 @@ class TemplatePool:
             async with self._children.child(tenant) as child:
                 return _prompt(await child.exchange(data, RENDER_TIMEOUT_S))
         except ChildFailed as exc:
-            raise TemplateFailed(str(exc)) from exc
+            if exc.is_own_fault:
+                raise TemplateFailed(str(exc)) from exc
+            message = f"chat templates cannot be rendered now: {exc}"
+            raise NotServed(message, Reason.TEMPLATE_BUSY) from exc
 
 
 def _request(template: str, variables: dict[str, Any], options: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from libs.common.reasons import Reason
 from libs.common.tokenizers.prompt_bound import PromptBound
 from services.gateway.children.child_pool import Child, ChildPool
 from services.gateway.children.child_process import ChildCommand
-from services.gateway.errors import ChildFailed, TokenizerFailed, TokenizerOverrun
+from services.gateway.errors import ChildFailed, NotServed, TokenizerFailed, TokenizerOverrun
 from services.gateway.fair_semaphore import FairSemaphore
 from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.vocabulary import Vocabulary
@@ -237,5 +237,7 @@ async def _ask(child: Child, request: bytes) -> Reply:
     try:
         return Reply.parse(await child.exchange(request, CALL_TIMEOUT_S))
     except ChildFailed as exc:
-        kind = TokenizerOverrun if exc.is_own_fault else TokenizerFailed
-        raise kind(f"the tokenizer failed: {exc}") from exc
+        if exc.is_own_fault:
+            raise TokenizerOverrun(f"the tokenizer failed: {exc}") from exc
+        message = f"prompts cannot be tokenized now: {exc}"
+        raise NotServed(message, Reason.TOKENIZER_BUSY) from exc

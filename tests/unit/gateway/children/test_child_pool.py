@@ -79,6 +79,13 @@ async def test_a_limit_that_a_request_ran_into_ends_it_at_once(child: Child, num
     assert not child.held, "what the process kept is gone with it"
 
 
+async def test_what_python_itself_ends_at_is_not_asked_again(child: Child) -> None:
+    with pytest.raises(ChildFailed) as caught:
+        await child.exchange(b"die of an exception", 10)
+
+    assert caught.value.is_own_fault
+
+
 async def test_one_that_does_not_answer_in_time_is_killed(child: Child) -> None:
     with pytest.raises(ChildFailed, match=r"longer than 0\.2 s"):
         await child.exchange(b"die %d" % signal.SIGCONT, 0.2)

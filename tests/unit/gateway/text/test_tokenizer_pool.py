@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as LibraryTokenizer
 from tokenizers import decoders, models
 
+from libs.common.reasons import Reason
 from services.gateway.errors import TokenizerFailed, TokenizerOverrun
 from services.gateway.text import tokenizer_pool
 from services.gateway.text.control_token_guard import ControlTokenGuard
 from services.gateway.text.tokenizer import Tokenizer
 from services.gateway.text.tokenizer_pool import TokenizerPool, TokenizerSource
 from tests.unit.common.tokenizers.files import byte_fallback, byte_level, replace, split, words
+from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import TENANT
 from tests.unit.gateway.tokenizers import InProcessTokenizers
 
@@ -267,3 +269,23 @@ async def test_a_harmful_or_broken_file_fails_with_its_cause(
         await pool.load(TokenizerSource("bad", data))
 
     assert await pool.load(source_of(byte_level())), "the next one is loaded"
+
+
+async def test_where_its_process_is_killed_again_and_again_the_client_is_to_come_again() -> None:
+    """As the system does without memory. It is neither the prompt's fault nor the tokenizer's."""
+    async with TokenizerPool(1, 2**20) as pool:
+        tokenizer = await Tokenizer.load(source_of(byte_level()), pool)
+        killing = asyncio.create_task(kill_all(pool))
+
+        with not_served(Reason.TOKENIZER_BUSY, match="cannot be tokenized now"):
+            await tokenizer.encode("hello " * 2**18, None, TENANT)
+
+        killing.cancel()
+
+
+async def kill_all(pool: TokenizerPool) -> None:
+    while True:
+        for pid in await pool.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.02)
