@@ -32,8 +32,8 @@ class TextModelCache:
     """An LRU cache. Concurrent requests for one model share one loading."""
 
     def __init__(self, files: FileStore, service: TokenizerService, max_bytes: int) -> None:
-        """`max_bytes` bounds the files of all that are cached; the last one asked for stays,
-        whatever its size."""
+        """`max_bytes` bounds the files or the vocabularies, whichever are larger, of all that are
+        cached; the last one asked for stays, whatever its size."""
         self._files, self._service, self._max_bytes = files, service, max_bytes
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
         self._sizes: dict[Files, int] = {}
@@ -51,6 +51,12 @@ class TextModelCache:
         self._make_room()
         return await asyncio.shield(task)
 
+    def _note_size(self, key: Files, vocabulary_bytes: int) -> None:
+        """Ids far apart make a large vocabulary of a small file."""
+        if key in self._sizes:
+            self._sizes[key] = max(self._sizes[key], vocabulary_bytes)
+        self._make_room()
+
     def _make_room(self) -> None:
         while len(self._loading) > 1 and sum(self._sizes.values()) > self._max_bytes:
             key, _ = self._loading.popitem(last=False)
@@ -59,6 +65,7 @@ class TextModelCache:
     async def _load(self, summary: ModelSummary) -> TextModel:
         files = await self._read(summary)
         tokenizer = await Tokenizer.load(files.tokenizer_json, self._service)
+        self._note_size(files_of(summary), tokenizer.facts.vocabulary.size_bytes)
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
 
     async def _read(self, summary: ModelSummary) -> TokenizerFiles:

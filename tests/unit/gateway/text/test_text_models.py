@@ -54,6 +54,20 @@ async def test_those_asked_for_last_are_kept_within_a_number_of_bytes(
     assert (await models.get(summary_of(first)) is model) == is_kept
 
 
+async def test_a_small_file_counts_with_what_its_vocabulary_takes() -> None:
+    values = json.loads(tokenizer_files()["tokenizer.json"])
+    values["model"]["vocab"]["far"] = 2**18  # and so many ends of pieces before it
+    far = tokenizer_files("{{ 1 }}") | {"tokenizer.json": json.dumps(values).encode()}
+    other = tokenizer_files("{{ 2 }}")
+    objects = await objects_with({**far, "other": other["tokenizer.json"], "2": b"{{ 2 }}"})
+    models = models_over(objects, max_bytes=2**20)
+    model = await models.get(summary_of(far))
+
+    await models.get(summary_of(other))
+
+    assert await models.get(summary_of(far)) is not model
+
+
 async def test_one_that_is_larger_than_the_cache_is_loaded_all_the_same() -> None:
     files = tokenizer_files()
     models = models_over(await objects_with(files), max_bytes=1)
