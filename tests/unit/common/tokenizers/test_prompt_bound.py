@@ -68,7 +68,30 @@ TEXTS = st.lists(
 SPLIT = sequence(split(r"\s+|\w+"), name="pretokenizers")
 LACKING = byte_level()
 del LACKING["model"]["vocab"]["!"]
+UNIGRAM = {
+    "type": "Unigram",
+    "unk_id": 0,
+    "vocab": [[piece, -1.0] for piece in byte_fallback()["model"]["vocab"]],
+    "byte_fallback": True,
+}
+METASPACE = {
+    "type": "Metaspace",
+    "replacement": "\u2581",
+    "prepend_scheme": "always",
+    "split": True,
+}
+FALCON = sequence(
+    {"type": "Punctuation", "behavior": "Contiguous"},
+    {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    {"type": "Digits", "individual_digits": False},
+    split("[0-9][0-9][0-9]"),
+    name="pretokenizers",
+)
 BOUNDED = [
+    byte_fallback(model=UNIGRAM),
+    byte_fallback(model=UNIGRAM, normalizer=None, pre_tokenizer=METASPACE),
+    byte_fallback(normalizer=replace(" ", "\u2581")),
+    byte_level(pre_tokenizer=FALCON),
     LACKING,
     byte_level(),
     byte_level(normalizer=sequence({"type": "NFKC"}, {"type": "Lowercase"})),
