@@ -34,6 +34,7 @@ class TokenFollower:
         self._job, self._endpoint, self._inbox = job, endpoint, inbox
         self._monitor, self._routes, self._clock, self._timing = monitor, routes, clock, timing
         self._must_check_now = False  # until it answers
+        self._is_queued_again = False  # as the scheduler says
         self._told = inbox.progress
         self._num_silent = 0
 
@@ -75,7 +76,8 @@ class TokenFollower:
         told = self._inbox.progress
         if told is not self._told:
             self._told = told
-            self._must_check_now |= told is not None and told.phase == "queued"
+            self._is_queued_again = told is not None and told.phase == "queued"
+            self._must_check_now |= self._is_queued_again
         return self._must_check_now
 
     async def _until_read(self) -> None:
@@ -88,14 +90,15 @@ class TokenFollower:
             await self._inbox.changed.wait(left_s)
 
     async def _is_alive(self) -> bool:
-        """Ask for what is missing. Silence counts only while the bus itself answers."""
+        """Ask for what is missing. Silence counts only while the bus itself answers, or where the
+        scheduler has given the endpoint up: an overloaded gateway hears the bus late."""
         log = self._inbox.log
         liveness = await self._endpoint.resend(self._job.request_id, log.attempt, log.next_index)
         if liveness is Liveness.UNKNOWN:
             return log.finish is not None  # it may have ended while we asked
         if liveness is Liveness.ALIVE:
-            self._num_silent, self._must_check_now = 0, False
-        elif self._monitor.has_settled():
+            self._num_silent, self._must_check_now, self._is_queued_again = 0, False, False
+        elif self._is_queued_again or self._monitor.has_settled():
             self._num_silent += 1
         await self._pause(liveness)
         return self._num_silent < _MAX_SILENT

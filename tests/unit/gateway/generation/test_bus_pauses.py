@@ -1,6 +1,7 @@
 """A bus that is silent is a pause: the same endpoint goes on with the same attempt."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,24 @@ async def test_an_endpoint_that_died_while_the_bus_froze_is_lost_afterwards() ->
         await eventually(lambda: 3 in world.worker._made.values())
         await world.worker.die()
         await freeze(world)
+
+        assert text_of(await asking) == ANSWER
+        assert world.scheduler.submissions[-1].lost_endpoint_id == "ep-1"
+
+
+async def test_an_endpoint_that_the_scheduler_gave_up_is_lost_at_once() -> None:
+    """A gateway with too much to do hears the bus late, again and again."""
+    never_settled = replace(FAST, reconnect_grace_s=3600.0)
+    async with gateway_world(never_settled) as world:
+        world.worker.pause_after = 3
+        world.scheduler.endpoint_ids = ["ep-1", "ep-2"]
+        await worker_for(world, "ep-2")
+
+        asking = asyncio.create_task(world.chat())
+        await eventually(lambda: 3 in world.worker._made.values())
+        await world.worker.die()
+        await freeze(world)
+        await world.scheduler.tell_progress()
 
         assert text_of(await asking) == ANSWER
         assert world.scheduler.submissions[-1].lost_endpoint_id == "ep-1"
