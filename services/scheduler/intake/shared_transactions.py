@@ -40,12 +40,12 @@ class SharedTransactions:
 
     fenced: FencedTransactions
     _waiting: list[_Asked[Any]] = field(default_factory=list)
+    _taken: list[_Asked[Any]] = field(default_factory=list)  # of the waiting, by what runs
     _running: "asyncio.Task[None] | None" = None
 
     async def run(self, request_id: str, work: Work[Result]) -> Result:
         """What `work` returns, once committed; it locks no row but the request's, and may run
-        twice. Raises DatabaseUnavailable,
-        LeadershipLost, and what `work` raises."""
+        twice. Raises DatabaseUnavailable, LeadershipLost, and what `work` raises."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(request_id, work, result))
         if self._running is None or self._running.done():
@@ -53,40 +53,40 @@ class SharedTransactions:
         return await result
 
     async def close(self) -> None:
-        """Whoever still waits gets no answer from this leader."""
+        """Whoever still waits, in a transaction or for one, gets no answer from this leader."""
         if self._running is not None:
             await cancel_all([self._running])
-        for asked in self._take(len(self._waiting)):
+        for asked in [*self._taken, *self._take(len(self._waiting))]:
             _fail(asked, LeadershipLost(self.fenced.epoch, "this scheduler leads no longer"))
 
     async def _run_all(self) -> None:
         while self._waiting:
             await self._run_together()
+            self._taken = []
 
     async def _run_together(self) -> None:
         """What fails alone, by bad data or a bug, must not cost the others their answer."""
-        taken: list[_Asked[Any]] = []
         try:
             async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                taken = self._take(MAX_TOGETHER)
+                self._taken = self._take(MAX_TOGETHER)
                 readings = QueueReadings(session)
-                results = [await asked.work(session, readings) for asked in taken]
-        except asyncio.CancelledError:
-            self._waiting = [*taken, *self._waiting]
-            raise
+                results = [await asked.work(session, readings) for asked in self._taken]
         except (DatabaseUnavailable, LeadershipLost) as exc:
-            for asked in taken or self._take(len(self._waiting)):
-                _fail(asked, exc)
+            self._fail_all(exc)
         except Exception as exc:
-            if len(taken) > 1:
-                for asked in taken:
+            if len(self._taken) > 1:
+                for asked in self._taken:
                     await self._run_alone(asked)
-            else:  # none when no transaction could be opened
-                for asked in taken or self._take(len(self._waiting)):
-                    _fail(asked, exc)
+            else:
+                self._fail_all(exc)
         else:
-            for asked, result in zip(taken, results, strict=True):
+            for asked, result in zip(self._taken, results, strict=True):
                 _answer(asked, result)
+
+    def _fail_all(self, exc: Exception) -> None:
+        """Whoever the transaction was for; when none could be opened, whoever waits."""
+        for asked in self._taken or self._take(len(self._waiting)):
+            _fail(asked, exc)
 
     async def _run_alone(self, asked: _Asked[Any]) -> None:
         try:
@@ -97,8 +97,8 @@ class SharedTransactions:
         else:
             _answer(asked, result)
 
-    def _take(self, count: int) -> list[_Asked[Any]]:
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+    def _take(self, at_most: int) -> list[_Asked[Any]]:
+        taken, self._waiting = self._waiting[:at_most], self._waiting[at_most:]
         return sorted(taken, key=lambda asked: asked.request_id)
 
 
