@@ -1,8 +1,8 @@
 """A semaphore that is fair between tenants, with bounded queues. No threads, no I/O."""
 
 import asyncio
-from collections import OrderedDict, deque
 
+from libs.common.fair_queue import FairQueue
 from libs.common.reasons import Reason
 from services.gateway.errors import NotServed
 
@@ -31,8 +31,7 @@ class FairSemaphore:
         assert num_permits >= 1
         self._num_free, self._max_waiting = num_permits, max_waiting
         self._what, self._reason, self._max_wait_s = what, reason, max_wait_s
-        # The tenant that comes next is first.
-        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._waiting: FairQueue[_Waiter] = FairQueue()
 
     async def acquire(self, tenant: str) -> None:
         """Raises NotServed when too many wait already, or after `max_wait_s`."""
@@ -41,7 +40,7 @@ class FairSemaphore:
             return
         self._bound_queues(tenant)
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(waiter)
+        self._waiting.put(tenant, waiter)
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await waiter
@@ -55,12 +54,7 @@ class FairSemaphore:
     def release(self) -> None:
         """The next caller that waits has the permit from now on."""
         while self._waiting:
-            tenant, queue = next(iter(self._waiting.items()))
-            waiter = queue.popleft()
-            if queue:
-                self._waiting.move_to_end(tenant)
-            else:
-                del self._waiting[tenant]
+            waiter = self._waiting.take()
             if not waiter.done():  # else the caller has just given up
                 waiter.set_result(None)
                 return
@@ -71,15 +65,15 @@ class FairSemaphore:
         longest queue is refused for it."""
         if self._max_waiting is None:
             return
-        num_own = len(self._waiting.get(tenant, ()))
+        num_own = self._waiting.num_of(tenant)
         if num_own >= MAX_WAITING_EACH:
             raise self._overloaded()
-        if sum(map(len, self._waiting.values())) < self._max_waiting:
+        if len(self._waiting) < self._max_waiting:
             return
-        longest = max(self._waiting.values(), key=len)
-        if len(longest) <= num_own + 1:
+        longest, num_longest = self._waiting.longest()
+        if num_longest <= num_own + 1:
             raise self._overloaded()
-        last = longest.pop()
+        last = self._waiting.take_last(longest)
         if not last.done():
             last.set_exception(self._overloaded())
 
@@ -88,11 +82,7 @@ class FairSemaphore:
             if waiter.exception() is None:  # it was given at this very moment
                 self.release()
             return
-        queue = self._waiting.get(tenant)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._waiting[tenant]
+        self._waiting.remove(tenant, waiter)
 
     def _overloaded(self) -> NotServed:
         message = f"too many {self._what} at this moment, try again"

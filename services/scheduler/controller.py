@@ -44,7 +44,9 @@ from services.scheduler.store.text import storable
 
 logger = logging.getLogger(__name__)
 
-SUBMIT_CONCURRENCY = 256  # they share transactions
+# They share transactions, where tenants take turns; in front of it is first come, first served. So
+# it is more than several gateways have open, and only bounds what a fault could pile up.
+SUBMIT_CONCURRENCY = 32_768
 MIN_PAUSE_S = 0.02
 PAUSE_SHARE = 0.25  # of what the work took: under load, too, there is time for other things
 

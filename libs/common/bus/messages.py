@@ -54,6 +54,7 @@ class SubmitRequest(Message):
     """Gateway → leading scheduler, idempotent by (request_id, attempt), repeated until answered."""
 
     request_id: Id
+    tenant: str  # who asks: tenants are answered in turn
     gateway_id: Id
     model_id: Id
     attempt: int = Field(ge=1)
@@ -198,6 +199,7 @@ class CancelRequest(Message):
 
     request_id: Id
     attempt: int
+    tenant: str = ""  # to the scheduler: as in the submission, which it must not overtake
     unread_ms: int | None = Field(default=None, ge=0)
 
 

@@ -39,9 +39,9 @@ class CancelRetrier:
 
         self._repeat(tell, may_be_gone=True)
 
-    def cancel_waiting(self, request_id: str, attempt: int) -> None:
+    def cancel_waiting(self, tenant: str, request_id: str, attempt: int) -> None:
         """To the scheduler: it needs no endpoint any more."""
-        message = CancelRequest(request_id=request_id, attempt=attempt)
+        message = CancelRequest(request_id=request_id, attempt=attempt, tenant=tenant)
         timeout_s = self._timing.call_timeout_s
 
         async def tell() -> None:

@@ -141,7 +141,7 @@ class Dispatcher:
         if endpoint is not None:
             cancel_retrier.cancel(endpoint, request_id, log.attempt)
         if dispatch.is_submitted and log.next_index == 0:
-            cancel_retrier.cancel_waiting(request_id, log.attempt)
+            cancel_retrier.cancel_waiting(dispatch.job.caller.tenant, request_id, log.attempt)
 
 
 async def _settled(task: "asyncio.Task[None]", inbox: RequestInbox) -> None:

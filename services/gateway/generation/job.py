@@ -52,6 +52,7 @@ class Job:
     def submission(self, attempt: int, loss: Loss | None, now_s: float) -> SubmitRequest:
         return SubmitRequest(
             request_id=self.request_id,
+            tenant=self.caller.tenant,
             gateway_id=self.gateway_id,
             model_id=self.model_id,
             attempt=attempt,

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.cancellation import cancel_all
 from libs.common.errors import DatabaseUnavailable
+from libs.common.fair_queue import FairQueue
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.queue_readings import QueueReadings
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
@@ -32,22 +33,23 @@ class _Asked(Generic[Result]):
 
 @dataclass
 class SharedTransactions:
-    """Those who come while a transaction runs share the next one, in the order of their ids.
+    """Those who come while a transaction runs share the next one: of many, tenants in turn, each
+    tenant's in order of arrival. So what one request asks for is done in that order, too.
 
-    Gateways, too, lock the rows of many requests in that order: in another one the two would lock
-    each other out.
+    Within one they are in the order of their requests' ids. Gateways, too, lock the rows of many
+    requests in that order: in another one the two would lock each other out.
     """
 
     fenced: FencedTransactions
-    _waiting: list[_Asked[Any]] = field(default_factory=list)
+    _waiting: FairQueue[_Asked[Any]] = field(default_factory=FairQueue)
     _taken: list[_Asked[Any]] = field(default_factory=list)  # of the waiting, by what runs
     _running: "asyncio.Task[None] | None" = None
 
-    async def run(self, request_id: str, work: Work[Result]) -> Result:
+    async def run(self, tenant: str, request_id: str, work: Work[Result]) -> Result:
         """What `work` returns, once committed; it locks no row but the request's, and may run
         twice. Raises DatabaseUnavailable, LeadershipLost, and what `work` raises."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(request_id, work, result))
+        self._waiting.put(tenant, _Asked(request_id, work, result))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run_all())
         return await result
@@ -98,7 +100,7 @@ class SharedTransactions:
             _answer(asked, result)
 
     def _take(self, at_most: int) -> list[_Asked[Any]]:
-        taken, self._waiting = self._waiting[:at_most], self._waiting[at_most:]
+        taken = [self._waiting.take() for _ in range(min(at_most, len(self._waiting)))]
         return sorted(taken, key=lambda asked: asked.request_id)
 
 

@@ -66,7 +66,7 @@ class Submissions:
             if place is not None:
                 return SubmitReply(result=SubmitAccepted(queue_position=place))
             result = await self.shared.run(
-                message.request_id, partial(self._place, message=message)
+                message.tenant, message.request_id, partial(self._place, message=message)
             )
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
@@ -89,7 +89,7 @@ class Submissions:
         """Of a request that waits; one that runs is cancelled at its endpoint by the gateway."""
         try:
             is_known = await self.shared.run(
-                message.request_id, partial(self._cancel, message=message)
+                message.tenant, message.request_id, partial(self._cancel, message=message)
             )
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("cancelling %s was not answered: %s", message.request_id, exc)

@@ -319,6 +319,7 @@ class SimulatedGateway:
         timeout_s = float(str(changes.pop("timeout_s", 5)))
         message = SubmitRequest(
             request_id=request_id,
+            tenant="default",
             gateway_id=self.gateway_id,
             model_id=model_id,
             attempt=1,
@@ -361,7 +362,7 @@ class SimulatedGateway:
         )
 
     async def cancel(self, request_id: str) -> None:
-        message = CancelRequest(request_id=request_id, attempt=1)
+        message = CancelRequest(request_id=request_id, attempt=1, tenant="default")
         await self.bus.request(REQUEST_CANCEL, None, message, timeout_s=5)
         self.open_ids.discard(request_id)
 

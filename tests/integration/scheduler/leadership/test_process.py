@@ -92,6 +92,7 @@ async def asked(gateway: NatsBus) -> SubmitRefused:
     """The answer of whoever leads, as soon as somebody does."""
     message = SubmitRequest(
         request_id="request-1",
+        tenant="default",
         gateway_id="gateway-1",
         model_id="model-1",
         attempt=1,

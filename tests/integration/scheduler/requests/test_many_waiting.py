@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import event, text
 
-from libs.common.bus.messages import SubmitAccepted
+from libs.common.bus.messages import SubmitAccepted, SubmitReply
 from libs.common.errors import BusTimeout
 from services.scheduler.errors import LeadershipLost
+from services.scheduler.intake.shared_transactions import MAX_TOGETHER
 from services.scheduler.store.fenced_transactions import Lane
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -59,6 +60,26 @@ async def test_many_submissions_at_once_share_transactions_and_keep_the_limit(
     assert len(begun) < 10, "rounds have some, too"
 
 
+async def test_one_submission_goes_before_another_tenants_many(world: World) -> None:
+    model_id = await world.add_model(max_queue=1000)
+    asking: list[asyncio.Task[SubmitReply]] = []
+
+    def ask(tenant: str) -> None:
+        asking.append(asyncio.create_task(world.gateway.submit(model_id, tenant=tenant)))
+
+    async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
+        shared = world.leader.controller.submissions.shared
+        for _ in range(300):  # more than the handlers that there were for all
+            ask("acme")
+        await eventually(lambda: len(shared._waiting) == 300)
+        ask("other")
+        await eventually(lambda: len(shared._waiting) == 301)
+    reply, *_ = await asyncio.gather(asking[-1], *asking)
+
+    assert isinstance(reply.result, SubmitAccepted)
+    assert reply.result.queue_position < MAX_TOGETHER
+
+
 async def test_a_submission_that_cannot_be_stored_costs_the_others_nothing(world: World) -> None:
     model_id = await world.add_model()
     async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
@@ -80,9 +101,9 @@ async def test_whoever_waits_for_a_transaction_is_let_go_with_the_leader(world: 
         has_begun.set()
         await asyncio.Event().wait()
 
-    asking = [asyncio.create_task(shared.run("request-1", never_ends)) for _ in range(2)]
+    asking = [asyncio.create_task(shared.run("t", "request-1", never_ends)) for _ in range(2)]
     await eventually(has_begun.is_set, what="one that runs")
-    asking.append(asyncio.create_task(shared.run("request-1", never_ends)))
+    asking.append(asyncio.create_task(shared.run("t", "request-1", never_ends)))
     await eventually(lambda: bool(shared._waiting), what="one that waits")
     await world.leader.kill()
 

@@ -44,10 +44,11 @@ async def test_an_endpoint_that_only_reconnects_still_receives_it() -> None:
 async def test_a_cancellation_to_the_scheduler_is_repeated_until_there_is_a_leader() -> None:
     broker, heard = MemoryBroker(), asyncio.Event()
     cancel_retrier = CancelRetrier(broker.bus(), SystemClock(), TIMING)
-    cancel_retrier.cancel_waiting("request-1", 1)
+    cancel_retrier.cancel_waiting("acme", "request-1", 1)
     await eventually(lambda: len(broker.published) > 3, what="more than two tries")
 
-    async def hear(_message: CancelRequest) -> Acknowledged:
+    async def hear(message: CancelRequest) -> Acknowledged:
+        assert message.tenant == "acme", "whose turn it is"
         heard.set()
         return Acknowledged(known=True)
 
