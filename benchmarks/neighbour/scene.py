@@ -21,6 +21,7 @@ NODE = {"nic": "1G", "memory": "4Gi", "host_cache": "512Mi", "cores": 1}
 KV_CACHE_BYTES = 9 * 2**28
 MEASURED, DISTURBING = "measured", "disturbing"  # tenants, and their models
 MODEL_SEED = 1
+CONTEXT_TOKENS = 131_072  # of the disturbing model: a prompt of 100 kB fits, a token per byte
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ async def open_scene() -> AsyncIterator[Scene]:
         demo = await asyncio.to_thread(ensure_demo_model, StateFolder.from_environment().sources)
         (sources / MEASURED).mkdir(parents=True)
         (sources / MEASURED / demo.name).write_bytes(demo.read_bytes())
-        make_tiny_llama(sources / DISTURBING / "tiny", seed=MODEL_SEED, max_context_tokens=32_768)
+        make_tiny_llama(
+            sources / DISTURBING / "tiny", seed=MODEL_SEED, max_context_tokens=CONTEXT_TOKENS
+        )
         options = StackOptions(
             state=StateFolder(Path(folder) / "state"),
             nodes=equal_nodes(1, NODE),
