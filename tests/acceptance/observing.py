@@ -84,6 +84,17 @@ async def live_endpoints(client: Client, model: str) -> list[Json]:
     return [endpoint for endpoint in found if endpoint["model"] == model]
 
 
+async def routed(client: Client, model: str) -> None:
+    """Its gateway knows the route to every endpoint of the model: from now on requests are warm."""
+
+    async def is_routed() -> bool:
+        text = (await client.http.get("/metrics")).text
+        known = [f'endpoint="{e["id"]}"' in text for e in await live_endpoints(client, model)]
+        return bool(known) and all(known)
+
+    await eventually(is_routed, timeout_s=30, what=f"a route to {model}")
+
+
 async def settled(stack: LocalStack, client: Client, *, timeout_s: float = 30) -> None:
     """Nothing is held: no worker process, no reserved device memory."""
 

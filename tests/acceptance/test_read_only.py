@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from deploy.local.stack import LocalStack
 from tests.acceptance.client import Answer, Client
-from tests.acceptance.observing import settled
+from tests.acceptance.observing import routed, settled
 from tests.support.failures import require_same_tokens
 from tests.support.readonlypostgres import read_only
 from tests.support.waiting import eventually
@@ -87,6 +87,7 @@ async def outage(client: Client, stack: LocalStack, *, at_least_s: float) -> flo
     """When it ended; all is well when this returns."""
     undisturbed = await warm(client)
     assert undisturbed.is_complete, undisturbed
+    await routed(client, "warm")
     starts = {name: process.num_starts for name, process in stack.processes.items()}
     streams = Streams(client)
     async with read_only(stack.servers.postgres):
