@@ -28,6 +28,7 @@ from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.heartbeat import send_heartbeats, touch_health_file
+from services.gateway.http.body_pace import BodyPace
 from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
@@ -123,6 +124,7 @@ def _assemble(
     gateway = Gateway(
         bus=backends.bus,
         authenticator=Authenticator(keys, clock, key_uses.note),
+        body_pace=BodyPace(limits.tenant_body_bytes_per_s, clock),
         tenant_limits=TenantLimits(
             settings.tenant_shares,
             # Each takes a connection; else one tenant's could be all that there may be.

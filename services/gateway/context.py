@@ -15,6 +15,7 @@ from services.gateway.generation.cancel_retrier import CancelRetrier
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.job import TIMEOUT_HEADER
 from services.gateway.generation.waiting_requests import WaitingRequests
+from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
@@ -35,6 +36,7 @@ class Gateway:
     bus: Bus
     authenticator: Authenticator
     tenant_limits: TenantLimits
+    body_pace: BodyPace
     registry: ModelRegistry
     routes: RouteTable
     preparer: Preparer

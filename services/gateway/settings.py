@@ -47,6 +47,7 @@ class Limits:
     max_unread_bytes: int = 2**20
     max_open_requests: int = 8_192
     max_waiting_bytes: int = 256 * 2**20  # of bodies and prompts of open requests
+    tenant_body_bytes_per_s: int = 16_000_000  # read of each tenant's bodies; 0: no limit
     max_connections: int = 16_384  # lower where the system allows fewer descriptors
     num_tokenizer_processes: int = 2
     max_cached_tokenizer_bytes: int = 128 * 2**20  # of files, here and in each of the processes
@@ -130,6 +131,9 @@ def _limits(env: Environment) -> Limits:
             "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
         ),
         max_waiting_bytes=_max_waiting_bytes(env, defaults, max_body_bytes),
+        tenant_body_bytes_per_s=env.size_bytes(
+            "GATEWAY_TENANT_BODY_BYTES_PER_S", str(defaults.tenant_body_bytes_per_s)
+        ),
         max_logprobs=env.integer("GATEWAY_MAX_LOGPROBS", defaults.max_logprobs, minimum=1),
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_processes=env.integer(

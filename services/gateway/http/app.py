@@ -29,6 +29,7 @@ def create_app(
         RequestGuard,
         authenticator=gateway.authenticator,
         tenant_limits=gateway.tenant_limits,
+        body_pace=gateway.body_pace,
         max_body_bytes=max_body_bytes,
     )
     app.add_middleware(HeadAsGet)

@@ -15,6 +15,7 @@ from services.gateway.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from services.gateway.http.body_pace import BodyPace
 from services.gateway.http.json_cost import COST_OF_NAME, COST_OF_OBJECT, JsonCost
 from services.gateway.openai.errors import error_response
 from services.gateway.tenant_limits import HeldByRequest, TenantLimits
@@ -38,10 +39,12 @@ class RequestGuard:
         app: ASGIApp,
         authenticator: CallerCheck,
         tenant_limits: TenantLimits,
+        body_pace: BodyPace,
         max_body_bytes: int,
     ) -> None:
         self._app, self._authenticator = app, authenticator
-        self._tenant_limits, self._max_body_bytes = tenant_limits, max_body_bytes
+        self._tenant_limits, self._body_pace = tenant_limits, body_pace
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
@@ -65,10 +68,10 @@ class RequestGuard:
             return receive
         held = open_request.enter_context(self._tenant_limits.admitted(caller.tenant))
         scope["state"]["held"] = held
-        return await self._checked_body(headers, receive, held)
+        return await self._checked_body(headers, receive, held, caller.tenant)
 
     async def _checked_body(
-        self, headers: Headers, receive: Receive, held: HeldByRequest
+        self, headers: Headers, receive: Receive, held: HeldByRequest, tenant: str
     ) -> Receive:
         """The body, read whole and bounded, to be received again. Raises ApiError."""
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
@@ -80,12 +83,12 @@ class RequestGuard:
         held.hold_body(int(declared) if declared.isdigit() else 0)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                return _replayed(await self._read(receive, held), receive)
+                return _replayed(await self._read(receive, held, tenant), receive)
         except TimeoutError as exc:
             message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
             raise RequestTimeout(message, code="request_timeout") from exc
 
-    async def _read(self, receive: Receive, held: HeldByRequest) -> bytes:
+    async def _read(self, receive: Receive, held: HeldByRequest, tenant: str) -> bytes:
         body, cost = bytearray(), JsonCost()
         while True:
             part = await receive()
@@ -97,6 +100,7 @@ class RequestGuard:
                 raise self._too_large()
             _check_cost(cost)
             held.hold_body(len(body))
+            await self._body_pace.read(tenant, len(part.get("body", b"")))
             if not part.get("more_body", False):
                 return bytes(body)
 

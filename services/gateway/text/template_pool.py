@@ -17,6 +17,7 @@ from services.gateway.errors import (
     TemplateFailed,
 )
 from services.gateway.fair_semaphore import FairSemaphore
+from services.gateway.http.body_pace import pause_for_others
 from services.gateway.text.control_token_guard import ControlTokenGuard
 
 RENDER_TIMEOUT_S = 20.0  # wall time; the child's CPU limit usually comes first
@@ -77,7 +78,9 @@ class TemplatePool:
         client may see, or NotServed where its process is killed or cannot start.
         """
         limits = None if limit is None else [limit.max_chars, limit.uncounted]
+        await pause_for_others(_num_chars(variables))
         data = _request(template, variables, {"specials": list(specials), "limit": limits})
+        await pause_for_others(len(data))
         try:
             async with self._children.child(tenant) as child:
                 return _prompt(await child.exchange(data, RENDER_TIMEOUT_S))
@@ -86,6 +89,10 @@ class TemplatePool:
                 raise TemplateFailed(str(exc)) from exc
             message = f"chat templates cannot be rendered now: {exc}"
             raise NotServed(message, Reason.TEMPLATE_BUSY) from exc
+
+
+def _num_chars(variables: dict[str, Any]) -> int:
+    return sum(len(message["content"]) for message in variables.get("messages", []))
 
 
 def _request(template: str, variables: dict[str, Any], options: dict[str, Any]) -> bytes:

@@ -10,6 +10,8 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 def _whole(value: str) -> str:
     """JSON can escape halves of surrogate pairs, which no encoding can hold."""
+    if value.isascii():  # which takes no time at all
+        return value
     try:
         value.encode()  # much faster than to search for them
     except UnicodeEncodeError:

@@ -26,6 +26,7 @@ from services.gateway.generation.dispatch import Ports
 from services.gateway.generation.dispatcher import Dispatcher
 from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.http.app import create_app
+from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
@@ -163,6 +164,7 @@ async def _gateway(
     gateway = Gateway(
         bus=bus,
         authenticator=Authenticator(stores.keys, clock),
+        body_pace=BodyPace(limits.tenant_body_bytes_per_s, clock),
         tenant_limits=TenantLimits(
             TenantShares(),
             max_open_requests=limits.max_open_requests,

@@ -1,0 +1,39 @@
+"""How fast each tenant's bodies are read: to parse and check them takes the loop from all streams.
+
+A tenant that sends large bodies without pause is read at a bounded rate, whatever its number of
+connections; its clients feel it as a slower network. What others send is read as it comes.
+"""
+
+import asyncio
+
+from libs.common.clock import Clock
+from libs.common.network.token_bucket import BURST_S, TokenBucket
+
+LARGE_BYTES = 2**20
+_PAUSE_S = 0.005  # some tokens of every stream come through
+
+
+class BodyPace:
+    def __init__(self, rate_bytes_per_s: int, clock: Clock) -> None:
+        """`rate_bytes_per_s` is of each tenant; 0 is no limit."""
+        self._rate_bytes_per_s, self._clock = rate_bytes_per_s, clock
+        self._buckets: dict[str, TokenBucket] = {}  # by tenant
+
+    async def read(self, tenant: str, num_bytes: int) -> None:
+        """So many bytes were read: returns once more may be."""
+        self._buckets[tenant] = self._bucket(tenant).take(num_bytes)
+        wait_s = self._bucket(tenant).wait_s()
+        while wait_s > 0:
+            await asyncio.sleep(wait_s)
+            wait_s = self._bucket(tenant).wait_s()  # others have read meanwhile
+
+    def _bucket(self, tenant: str) -> TokenBucket:
+        now_s, rate = self._clock.monotonic_s(), self._rate_bytes_per_s
+        unused = TokenBucket(rate, BURST_S * rate, now_s)
+        return self._buckets.get(tenant, unused).at(now_s)
+
+
+async def pause_for_others(num_bytes: int) -> None:
+    """Between two steps of work on a large body, each of which takes milliseconds of the loop."""
+    if num_bytes >= LARGE_BYTES:
+        await asyncio.sleep(_PAUSE_S)
