@@ -6,6 +6,7 @@ this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt fro
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from libs.common.bus.messages import ModelSummary
@@ -134,16 +135,18 @@ class Snapshot:
 
     def demand(self, model_id: str) -> Demand:
         """What the model's waiting requests ask for now. Those of a lost gateway are nobody's."""
-        gateways, waited_s = self.gateways, 0.0
+        # Requests are many, gateways few.
+        is_heard, is_lost = cache(self.gateways.is_heard), cache(self.gateways.is_lost)
+        waited_s = 0.0
         num_queued = num_orphaned = num_unheard = 0
         for request in self.requests.by("model", model_id):
             if not request.is_queued and not self.is_orphaned(request):
                 continue
-            if gateways.is_heard(request.gateway_id):
+            if is_heard(request.gateway_id):
                 num_queued += request.is_queued
                 num_orphaned += not request.is_queued
                 waited_s = max(waited_s, self.now_s - request.arrived_at_s)
-            elif not gateways.is_lost(request.gateway_id):
+            elif not is_lost(request.gateway_id):
                 num_unheard += 1
         return Demand(num_queued, num_orphaned, num_unheard, waited_s)
 
