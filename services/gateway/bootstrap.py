@@ -124,7 +124,7 @@ def _assemble(
     gateway = Gateway(
         bus=backends.bus,
         authenticator=Authenticator(keys, clock, key_uses.note),
-        body_pace=BodyPace(limits.tenant_body_bytes_per_s, clock),
+        body_pace=BodyPace(limits.tenant_body_bytes_per_s, limits.max_body_bytes, clock),
         tenant_limits=TenantLimits(
             settings.tenant_shares,
             # Each takes a connection; else one tenant's could be all that there may be.

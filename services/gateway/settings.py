@@ -47,7 +47,7 @@ class Limits:
     max_unread_bytes: int = 2**20
     max_open_requests: int = 8_192
     max_waiting_bytes: int = 256 * 2**20  # of bodies and prompts of open requests
-    tenant_body_bytes_per_s: int = 16_000_000  # read of each tenant's bodies; 0: no limit
+    tenant_body_bytes_per_s: int = 1_000_000  # of each tenant's bodies, after one; 0: no limit
     max_connections: int = 16_384  # lower where the system allows fewer descriptors
     num_tokenizer_processes: int = 2
     max_cached_tokenizer_bytes: int = 128 * 2**20  # of files, here and in each of the processes

@@ -7,7 +7,7 @@ after; so a grant never waits for its whole size to build up, and the average st
 from dataclasses import dataclass, replace
 from typing import Final
 
-BURST_S: Final = 0.02  # unused budget is kept this long
+BURST_S: Final = 0.02  # unused budget is kept this long, unless said otherwise
 SHORTEST_WAIT_S: Final = 0.0005
 
 
@@ -18,11 +18,12 @@ class TokenBucket:
     rate_bytes_per_s: int
     level_bytes: float
     filled_at_s: float
+    burst_s: float = BURST_S
 
     def at(self, now_s: float) -> "TokenBucket":
         """With what was earned since; a clock that went back earns nothing."""
         earned = max(0.0, now_s - self.filled_at_s) * self.rate_bytes_per_s
-        level = min(self.level_bytes + earned, BURST_S * self.rate_bytes_per_s)
+        level = min(self.level_bytes + earned, self.burst_s * self.rate_bytes_per_s)
         return replace(self, level_bytes=level, filled_at_s=now_s)
 
     def wait_s(self, credit_s: float = 0.0) -> float:

@@ -7,16 +7,21 @@ connections; its clients feel it as a slower network. What others send is read a
 import asyncio
 
 from libs.common.clock import Clock
-from libs.common.network.token_bucket import BURST_S, TokenBucket
+from libs.common.network.token_bucket import TokenBucket
 
 LARGE_BYTES = 2**20
 _PAUSE_S = 0.005  # some tokens of every stream come through
 
 
 class BodyPace:
-    def __init__(self, rate_bytes_per_s: int, clock: Clock) -> None:
-        """`rate_bytes_per_s` is of each tenant; 0 is no limit."""
-        self._rate_bytes_per_s, self._clock = rate_bytes_per_s, clock
+    def __init__(self, rate_bytes_per_s: int, burst_bytes: int, clock: Clock) -> None:
+        """`rate_bytes_per_s` is of each tenant, 0 is no limit; who has read less lately may have
+        `burst_bytes` at once."""
+        self._rate_bytes_per_s, self._burst_bytes, self._clock = (
+            rate_bytes_per_s,
+            burst_bytes,
+            clock,
+        )
         self._buckets: dict[str, TokenBucket] = {}  # by tenant
 
     async def read(self, tenant: str, num_bytes: int) -> None:
@@ -29,7 +34,9 @@ class BodyPace:
 
     def _bucket(self, tenant: str) -> TokenBucket:
         now_s, rate = self._clock.monotonic_s(), self._rate_bytes_per_s
-        unused = TokenBucket(rate, BURST_S * rate, now_s)
+        burst_bytes = self._burst_bytes
+        burst_s = burst_bytes / rate if rate else 0.0
+        unused = TokenBucket(rate, burst_bytes, now_s, burst_s)
         return self._buckets.get(tenant, unused).at(now_s)
 
 

@@ -1,7 +1,8 @@
 """Checks a request before any route sees it: its key, its tenant's limits, its type and size."""
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -82,16 +83,20 @@ class RequestGuard:
             raise self._too_large()
         held.hold_body(int(declared) if declared.isdigit() else 0)
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                return _replayed(await self._read(receive, held, tenant), receive)
+            return _replayed(await self._read(receive, held, tenant), receive)
         except TimeoutError as exc:
             message = f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
             raise RequestTimeout(message, code="request_timeout") from exc
 
     async def _read(self, receive: Receive, held: HeldByRequest, tenant: str) -> bytes:
-        body, cost = bytearray(), JsonCost()
+        """Its client has BODY_TIMEOUT_S to send it; that we read slowly is not the client's time.
+
+        Raises TimeoutError, ApiError.
+        """
+        body, cost, timer = bytearray(), JsonCost(), _Timer(BODY_TIMEOUT_S)
         while True:
-            part = await receive()
+            async with timer.running():
+                part = await receive()
             if part["type"] == "http.disconnect":
                 raise InvalidRequest("the body ended early", code="invalid_json")
             body += part.get("body", b"")
@@ -107,6 +112,21 @@ class RequestGuard:
     def _too_large(self) -> ApiError:
         message = f"the body is larger than {self._max_body_bytes} bytes"
         return PayloadTooLarge(message, code="payload_too_large")
+
+
+class _Timer:
+    """A timeout for several waits together, which counts while it is running."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._left_s = timeout_s
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Raises TimeoutError."""
+        began_s = asyncio.get_running_loop().time()
+        async with asyncio.timeout(self._left_s):
+            yield
+        self._left_s -= asyncio.get_running_loop().time() - began_s
 
 
 def _check_cost(cost: JsonCost) -> None:

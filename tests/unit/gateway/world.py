@@ -164,7 +164,7 @@ async def _gateway(
     gateway = Gateway(
         bus=bus,
         authenticator=Authenticator(stores.keys, clock),
-        body_pace=BodyPace(limits.tenant_body_bytes_per_s, clock),
+        body_pace=BodyPace(limits.tenant_body_bytes_per_s, limits.max_body_bytes, clock),
         tenant_limits=TenantLimits(
             TenantShares(),
             max_open_requests=limits.max_open_requests,

@@ -14,7 +14,7 @@ SLOW = 2 * PART_BYTES  # per second
 
 async def test_what_a_tenant_reads_takes_as_long_as_its_rate_says() -> None:
     clock = SystemClock()
-    pace, began_s = BodyPace(100 * PART_BYTES, clock), clock.monotonic_s()
+    pace, began_s = BodyPace(100 * PART_BYTES, PART_BYTES, clock), clock.monotonic_s()
 
     for _ in range(10):
         await pace.read("busy", PART_BYTES)
@@ -24,7 +24,7 @@ async def test_what_a_tenant_reads_takes_as_long_as_its_rate_says() -> None:
 
 async def test_connections_of_a_tenant_share_its_rate() -> None:
     clock = SystemClock()
-    pace, began_s = BodyPace(100 * PART_BYTES, clock), clock.monotonic_s()
+    pace, began_s = BodyPace(100 * PART_BYTES, PART_BYTES, clock), clock.monotonic_s()
 
     await asyncio.gather(*(pace.read("busy", PART_BYTES) for _ in range(10)))
 
@@ -32,7 +32,7 @@ async def test_connections_of_a_tenant_share_its_rate() -> None:
 
 
 async def test_no_other_tenant_waits() -> None:
-    pace = BodyPace(SLOW, SystemClock())
+    pace = BodyPace(SLOW, PART_BYTES, SystemClock())
     busy = asyncio.create_task(pace.read("busy", 100 * PART_BYTES))
     await asyncio.sleep(0)  # it has begun
 
@@ -42,8 +42,15 @@ async def test_no_other_tenant_waits() -> None:
     busy.cancel()
 
 
+async def test_who_has_read_nothing_lately_reads_one_body_at_once() -> None:
+    pace = BodyPace(1, 8 * PART_BYTES, SystemClock())
+    async with asyncio.timeout(1):
+        for _ in range(7):
+            await pace.read("quiet", PART_BYTES)
+
+
 async def test_without_a_rate_nobody_waits() -> None:
-    pace = BodyPace(0, SystemClock())
+    pace = BodyPace(0, PART_BYTES, SystemClock())
     async with asyncio.timeout(1):
         await pace.read("busy", 2**40)
 
