@@ -45,6 +45,7 @@ async def test_large_prompts_leave_nothing_behind(
     await _put_files(object_store)
     port = free_ports(1)[0]
     env = environment(tmp_path, port, nats_server, database, read_only_object_store)
+    env["HYDRA_GATEWAY_TENANT_BODY_BYTES_PER_S"] = "0"  # as fast as they come
     async with _refusing_scheduler(nats_server), process(env) as gateway, _client(port) as client:
         await until_status(client, "/readyz", 200)
         await _register(client, database)
