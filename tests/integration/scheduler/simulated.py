@@ -22,6 +22,7 @@ from libs.common.bus.messages import (
     RequestRefused,
     RequestsEnded,
     RoutesPublished,
+    SubmitAccepted,
     SubmitReply,
     SubmitRequest,
     UnacknowledgedEnd,
@@ -330,6 +331,9 @@ class SimulatedGateway:
         self.open_ids.add(request_id)
         reply = await self.bus.request(REQUEST_SUBMIT, None, message, timeout_s=timeout_s)
         assert isinstance(reply, SubmitReply)
+        accepted = reply.result
+        if isinstance(accepted, SubmitAccepted) and accepted.assigned is not None:
+            await self._hear_assigned(accepted.assigned)
         return reply
 
     async def list_waiting(self, *request_ids: str, attempt: int = 1) -> dict[str, int] | None:
