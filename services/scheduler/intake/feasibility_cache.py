@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Cluster, Deployable, Device, DeviceSize
+from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.plans import NoRoom, Plan
@@ -49,14 +50,16 @@ class _Reading:
     at_s: float
     sizes: tuple[DeviceSize, ...]
     cluster: Cluster
+    observed: Observed
     answers: dict[_Ask, Feasibility] = field(default_factory=dict)
 
     def feasibility(self, deployable: Deployable) -> Feasibility:
         ask = _Ask.of(deployable)
         if ask not in self.answers:
-            self.answers[ask] = Feasibility(
-                shortage(deployable, self.sizes), planner.plan(self.cluster, deployable)
-            )
+            cached = self.observed.cached(deployable.unit_digests)
+            wanted = replace(deployable, cached=cached)
+            best = planner.plan(self.cluster, wanted)
+            self.answers[ask] = Feasibility(shortage(wanted, self.sizes), best)
         return self.answers[ask]
 
 
@@ -74,11 +77,12 @@ class FeasibilityCache:
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
             known = await sizes.load_sizes(session)
-            cluster = _idle(self.log, await nodes.load_devices(session))
-            reading = self._reading = _Reading(now_s, known, cluster)
+            devices, observed = await nodes.load_devices(session), self.log.snapshot()
+            reading = _Reading(now_s, known, _idle(observed, devices), observed)
+            self._reading = reading
         return reading.feasibility(deployable)
 
 
-def _idle(log: HeartbeatLog, devices: tuple[Device, ...]) -> Cluster:
+def _idle(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
     free = by_node(replace(device, reserved_bytes=0) for device in devices)
-    return idle_cluster(log.snapshot(), free)
+    return idle_cluster(observed, free)

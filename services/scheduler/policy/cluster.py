@@ -241,7 +241,6 @@ class Node:
     devices: tuple[Device, ...]
     nic_bytes_per_s: int  # 0: no cap is known
     num_fetches: int  # that are running now and share the NIC
-    cached_units: frozenset[str]
     is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
     cache_bytes: int | None = None  # host cache; None: not known
     cache_pins: tuple[CachePin, ...] = ()
@@ -292,6 +291,12 @@ class Deployable:
     model: Model
     manifest_digest: str
     summary: ModelSummary
+    # By node: which of its units the host cache holds. Only nodes that hold any.
+    cached: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def unit_digests(self) -> frozenset[str]:
+        return frozenset(unit.digest for unit in self.summary.units)
 
 
 @dataclass(frozen=True)

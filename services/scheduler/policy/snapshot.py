@@ -196,4 +196,5 @@ class Snapshot:
         if self.mode.max_stages is not None:
             num_stages = min(model.max_pipeline_size, self.mode.max_stages)
             model = replace(model, max_pipeline_size=num_stages)
-        return Deployable(model, manifest_digest=digest, summary=summary)
+        found = Deployable(model, manifest_digest=digest, summary=summary)
+        return replace(found, cached=self.observed.cached(found.unit_digests))

@@ -95,8 +95,14 @@ def summary(*, unit_sizes: tuple[int, ...] = (100, 200, 200, 10), **changes: Any
     return ModelSummary(**{**values, **changes})
 
 
-def deployable(model_: Model | None = None, summary_: ModelSummary | None = None) -> Deployable:
-    return Deployable(model_ or model(), DIGEST, summary_ or summary())
+def deployable(
+    model_: Model | None = None,
+    summary_: ModelSummary | None = None,
+    cached: Mapping[str, Iterable[str]] | None = None,
+) -> Deployable:
+    """`cached`: by node, which units its host cache holds."""
+    held = {node_id: frozenset(digests) for node_id, digests in (cached or {}).items() if digests}
+    return Deployable(model_ or model(), DIGEST, summary_ or summary(), held)
 
 
 def device(
@@ -115,11 +121,10 @@ def node(
     *devices: Device,
     nic: int = 1000,
     num_fetches: int = 0,
-    cached: frozenset[str] = frozenset(),
     num_standbys: int = 0,
 ) -> Node:
     node_id = devices[0].node_id
-    return Node(node_id, devices, nic, num_fetches, cached, num_standbys=num_standbys)
+    return Node(node_id, devices, nic, num_fetches, num_standbys=num_standbys)
 
 
 def cluster(*nodes: Node) -> Cluster:

@@ -8,12 +8,13 @@ from math import inf
 from typing import NamedTuple
 
 from libs.common.bus.messages import ModelSummary, UnitSummary
-from services.scheduler.policy.cluster import Cluster, Device, Node
+from services.scheduler.policy.cluster import Cluster, Deployable, Device, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.split import Place
 
 SAME_S = 0.05  # what ends within this time of each other ends at the same time
 UNCAPPED_BYTES_PER_S = 1.25e9  # assumed of a NIC without a configured cap: 10 Gbit/s
+NOTHING_CACHED: frozenset[str] = frozenset()
 
 
 class Offer(NamedTuple):
@@ -23,7 +24,8 @@ class Offer(NamedTuple):
     device: Device
     free_bytes: int  # for weights and KV cache of one worker
     rate_bytes_per_s: float  # the node's share of its network for one more fetch
-    cached_bytes: int  # of the model's weights, in the node's host cache
+    cached: frozenset[str]  # digests of the model's units in the node's host cache
+    cached_bytes: int  # of its weights
     cache_free_bytes: float  # of the host cache: free, or evictable for this model
     room_bytes: float  # the scarcer of the two
 
@@ -52,23 +54,22 @@ def ready_s(fetch_s: float, launch_s: float) -> float:
     return max(fetch_s, launch_s)
 
 
-def survey(cluster: Cluster, summary: ModelSummary) -> list[Offer]:
+def survey(cluster: Cluster, deployable: Deployable) -> list[Offer]:
     """One offer per device that computes the model's type and has room for a process."""
+    summary = deployable.summary
     sizes = {unit.digest: unit.size_bytes for unit in summary.units}
-    digests = frozenset(sizes)
     offers = []
     for node in cluster.nodes:
         rate = (node.nic_bytes_per_s or UNCAPPED_BYTES_PER_S) / (node.num_fetches + 1)
-        cached = 0
-        if node.cached_units and not digests.isdisjoint(node.cached_units):
-            cached = sum(sizes[digest] for digest in digests & node.cached_units)
+        cached = deployable.cached.get(node.id, NOTHING_CACHED)
+        cached_bytes = sum(sizes[digest] for digest in cached)
         cache_free = inf if node.cache_bytes is None else node.cache_bytes - node.held_bytes
         for device in node.devices:
             free = device.room_bytes
             if free <= 0 or not device.computes(summary.dtype):
                 continue
             room = free if free < cache_free else cache_free
-            offers.append(Offer(node, device, free, rate, cached, cache_free, room))
+            offers.append(Offer(node, device, free, rate, cached, cached_bytes, cache_free, room))
     return offers
 
 
@@ -139,7 +140,7 @@ def in_stage_order(offers: Sequence[Offer], summary: ModelSummary) -> list[Offer
 
 def _layer_rank(offers: Sequence[Offer], summary: ModelSummary) -> Callable[[Offer], float]:
     layers = {u.digest: u.layer for u in summary.units if u.layer is not None}
-    held = {id(o): [layers[d] for d in layers.keys() & o.node.cached_units] for o in offers}
+    held = {id(o): [layers[d] for d in layers.keys() & o.cached] for o in offers}
     known = {layer for numbers in held.values() for layer in numbers}
     gap = [layer for layer in layers.values() if layer not in known] or [0]
 
@@ -165,7 +166,7 @@ def _place(
     place = Place(
         free_bytes=offer.free_bytes,
         rate_bytes_per_s=offer.rate_bytes_per_s / num_sharing,
-        missing_layer_bytes=_missing_layers(layers, offer.node.cached_units),
+        missing_layer_bytes=_missing_layers(layers, offer.cached),
         missing_end_bytes=_missing(ends, offer),
     )
     cache_free_bytes = offer.cache_free_bytes / num_sharing
@@ -195,5 +196,4 @@ def sorted_layers(summary: ModelSummary) -> list[UnitSummary]:
 
 
 def _missing(units: Sequence[UnitSummary], offer: Offer) -> int:
-    cached = offer.node.cached_units
-    return sum(unit.size_bytes for unit in units if unit.digest not in cached)
+    return sum(unit.size_bytes for unit in units if unit.digest not in offer.cached)

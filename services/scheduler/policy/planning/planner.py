@@ -59,7 +59,7 @@ def choose(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGE
     no_room = NoRoom(needed, max(free_bytes, default=0))
     if sum(nlargest(num_stages, free_bytes)) < needed:
         return Choice(no_room)  # at once: most questions of what could give way end here
-    offers = survey(cluster, deployable.summary)
+    offers = survey(cluster, deployable)
     trusted = [offer for offer in offers if not offer.node.is_suspect]
     best = _best_plan(trusted, deployable, max_stages)
     if best is None and len(trusted) < len(offers):

@@ -75,7 +75,7 @@ def plan_stage(
     model, summary, device = deployable.model, deployable.summary, offer.device
     units = [unit for unit in summary.units if _is_of(unit, index, layers)]
     weight_bytes = sum(unit.size_bytes for unit in units)
-    cached = [unit.size_bytes for unit in units if unit.digest in offer.node.cached_units]
+    cached = [unit.size_bytes for unit in units if unit.digest in offer.cached]
     kv_bytes = stage_kv_bytes(model, summary, layers.last_layer - layers.first_layer)
     share = (weight_bytes + kv_bytes) / device.memory_bytes
     return StagePlan(

@@ -40,7 +40,6 @@ def _empty_node(sizes: list[DeviceSize]) -> Node:
         ),
         nic_bytes_per_s=first.nic_bytes_per_s,
         num_fetches=0,
-        cached_units=frozenset(),
         cache_bytes=first.cache_bytes,
     )
 

@@ -94,7 +94,6 @@ def base_node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> 
         devices=devices,
         nic_bytes_per_s=heartbeat.nic_bytes_per_s,
         num_fetches=sum(fetch.state in _IS_RUNNING for fetch in heartbeat.fetches),
-        cached_units=frozenset(heartbeat.cached_units),
         cache_bytes=heartbeat.cache_capacity_bytes,
         num_standbys=agent.heartbeat.num_standbys if agent is not None else 0,
     )

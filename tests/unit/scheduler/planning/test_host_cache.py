@@ -6,7 +6,17 @@ from services.scheduler.policy.planning.memory import file_bytes, files_bytes
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans
-from tests.unit.scheduler.values import cluster, deployable, device, model, summary
+from tests.unit.scheduler.values import (
+    cluster,
+    deployable,
+    device,
+    fetcher_heartbeat,
+    heard_now,
+    model,
+    snapshot,
+    summary,
+    unit_digest,
+)
 
 SUMMARY = summary(unit_sizes=(100_000, 200_000, 200_000, 200_000, 200_000, 10_000))
 WHOLE = files_bytes(SUMMARY)
@@ -19,7 +29,7 @@ def caching(
 ) -> Node:
     there = device(name, memory=memory)
     cache_pins = (CachePin(f"worker-{name}", held),) if held else ()
-    return Node(name, (there,), 1000, 0, frozenset(), False, capacity, cache_pins)
+    return Node(name, (there,), 1000, 0, False, capacity, cache_pins)
 
 
 def stages(found: Plan | NoRoom) -> list[str]:
@@ -67,7 +77,7 @@ def test_each_stage_fits_the_host_cache_of_its_own_node() -> None:
 
 def test_two_stages_on_one_node_share_its_host_cache() -> None:
     devices = (device("a", memory=500_000), device("a", memory=500_000, index=1))
-    cramped = Node("a", devices, 1000, 0, frozenset(), False, WHOLE // 2)
+    cramped = Node("a", devices, 1000, 0, False, WHOLE // 2)
 
     assert isinstance(plan(cluster(cramped), PIPELINE), NoRoom)
 
@@ -106,3 +116,15 @@ def test_the_device_with_the_memory_is_found_although_another_has_the_larger_cac
 
     assert fits_in([DeviceSize("a", 0, 6_000_000, WHOLE), other], heavy)
     assert not fits_in([DeviceSize("a", 0, 6_000_000, WHOLE - 1), other], heavy)
+
+
+def test_the_planner_is_told_which_of_the_models_units_each_node_holds() -> None:
+    beats = [
+        fetcher_heartbeat(node_id="a", cached_units=(unit_digest(1), unit_digest(99))),
+        fetcher_heartbeat(node_id="b", cached_units=(unit_digest(98),)),
+    ]
+    before = snapshot(observed=heard_now(fetchers=beats))
+
+    told = before.deployable(before.models["model-1"])
+
+    assert told is not None and told.cached == {"a": {unit_digest(1)}}

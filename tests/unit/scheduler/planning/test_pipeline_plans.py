@@ -1,3 +1,5 @@
+from collections.abc import Iterable, Mapping
+
 import pytest
 
 from services.scheduler.policy.cluster import Device, DeviceSize, Node
@@ -17,8 +19,8 @@ def equal_nodes(count: int, memory: int = 5000) -> tuple[Node, ...]:
     return tuple(node(device(f"node-{i}", memory=memory)) for i in range(count))
 
 
-def planned(*nodes: Node) -> Plan:
-    chosen = plan(cluster(*nodes), WANTED)
+def planned(*nodes: Node, cached: Mapping[str, Iterable[str]] | None = None) -> Plan:
+    chosen = plan(cluster(*nodes), deployable(WANTED.model, SUMMARY, cached))
     assert isinstance(chosen, Plan)
     return chosen
 
@@ -33,10 +35,11 @@ def test_stages_lie_on_different_nodes_and_hold_every_unit_once() -> None:
 
 
 def test_one_node_that_has_everything_serves_alone() -> None:
-    cached = frozenset(unit.digest for unit in SUMMARY.units)
-    there = node(device("has-it", memory=5000), cached=cached)
+    there = node(device("has-it", memory=5000))
 
-    assert [stage.node_id for stage in planned(*equal_nodes(4), there).stages] == ["has-it"]
+    chosen = planned(*equal_nodes(4), there, cached={"has-it": WANTED.unit_digests})
+
+    assert [stage.node_id for stage in chosen.stages] == ["has-it"]
 
 
 @pytest.mark.parametrize(
@@ -50,12 +53,12 @@ def test_one_node_that_has_everything_serves_alone() -> None:
 def test_who_has_everything_but_no_standby_serves_alone_if_nobody_is_sooner(
     nic: int, num_standbys: int, num_stages: int, reason: str
 ) -> None:
-    cached = frozenset(unit.digest for unit in SUMMARY.units)
     others = [
         node(device(f"node-{i}", memory=5000), nic=nic, num_standbys=num_standbys) for i in range(4)
     ]
 
-    chosen = planned(*others, node(device("has-it", memory=5000), cached=cached))
+    has_it = node(device("has-it", memory=5000))
+    chosen = planned(*others, has_it, cached={"has-it": WANTED.unit_digests})
 
     assert len(chosen.stages) == num_stages, reason
 
@@ -97,12 +100,9 @@ def test_two_devices_of_one_node_are_used_when_nodes_are_too_few() -> None:
 
 def test_a_restart_gives_every_node_the_stage_it_had() -> None:
     first = planned(*equal_nodes(4))
-    again = [
-        node(device(stage.node_id, memory=5000), cached=frozenset(stage.unit_digests))
-        for stage in first.stages
-    ]
+    cached = {stage.node_id: stage.unit_digests for stage in first.stages}
 
-    second = planned(*reversed(again))
+    second = planned(*reversed(equal_nodes(4)), cached=cached)
 
     assert second.fetch_s == 0
     assert {s.node_id: s.layers for s in second.stages} == {

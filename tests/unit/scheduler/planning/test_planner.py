@@ -27,6 +27,11 @@ NEEDED = 2558
 A = device("a", memory=9999)
 
 
+def stages_of(found: Plan | NoRoom) -> list[str]:
+    assert isinstance(found, Plan)
+    return [stage.node_id for stage in found.stages]
+
+
 @pytest.mark.parametrize(
     ("nodes", "expected", "reason"),
     [
@@ -35,14 +40,6 @@ A = device("a", memory=9999)
             (node(device("a", memory=NEEDED, reserved=1)), node(device("b", memory=NEEDED))),
             "b",
             "one byte is reserved on the other",
-        ),
-        (
-            (
-                node(device("a", memory=9999)),
-                node(device("b", memory=9999), cached=frozenset({unit_digest(1)})),
-            ),
-            "b",
-            "part of the weights is there",
         ),
         (
             (node(device("a", memory=9999)), node(device("b", memory=9999), nic=2000)),
@@ -85,19 +82,6 @@ A = device("a", memory=9999)
             "imports end before the bytes are there: the network decides",
         ),
         (
-            (
-                node(device("a", memory=9999), nic=10_000),
-                node(
-                    device("b", memory=9999),
-                    nic=10,
-                    num_fetches=5,
-                    cached=frozenset(unit_digest(i) for i in range(4)),
-                ),
-            ),
-            "b",
-            "nothing has to be fetched at all",
-        ),
-        (
             (node(device("a", memory=9000)), node(device("b", memory=9999))),
             "b",
             "equal otherwise: the emptier device",
@@ -121,6 +105,28 @@ def test_the_node_that_has_the_bytes_soonest_among_those_with_memory(
 
     assert isinstance(chosen, Plan), reason
     assert [stage.node_id for stage in chosen.stages] == [expected], reason
+
+
+@pytest.mark.parametrize(
+    ("b", "num_cached"),
+    [
+        pytest.param(node(device("b", memory=9000)), 1, id="part of the weights is there"),
+        pytest.param(
+            node(device("b", memory=9000), nic=10, num_fetches=5), 4, id="nothing is to be fetched"
+        ),
+    ],
+)
+def test_the_node_whose_host_cache_makes_it_the_soonest(b: Node, num_cached: int) -> None:
+    nodes = cluster(node(device("a", memory=9999)), b)
+    held = [unit_digest(i) for i in range(num_cached)]
+
+    chosen = plan(nodes, deployable(cached={"b": held}))
+
+    assert isinstance(chosen, Plan) and [stage.node_id for stage in chosen.stages] == ["b"]
+    assert chosen.stages[0].cached_bytes == sum(
+        summary().units[i].size_bytes for i in range(num_cached)
+    )
+    assert stages_of(plan(nodes, deployable())) == ["a"]
 
 
 def test_no_room_names_what_is_needed_and_the_largest_free_piece() -> None:
@@ -159,11 +165,9 @@ def test_an_empty_cluster_has_no_room() -> None:
 
 
 def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() -> None:
-    there = cluster(
-        node(device("a", memory=2 * NEEDED, cores=8), cached=frozenset({unit_digest(0)}))
-    )
+    there = cluster(node(device("a", memory=2 * NEEDED, cores=8)))
 
-    chosen = plan(there, deployable())
+    chosen = plan(there, deployable(cached={"a": [unit_digest(0)]}))
 
     assert isinstance(chosen, Plan)
     (stage,) = chosen.stages

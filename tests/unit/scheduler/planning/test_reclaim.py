@@ -111,7 +111,7 @@ def test_nothing_goes_when_it_would_not_help() -> None:
 
 def _caching(node_id: str, capacity: int, *cache_pins: CachePin) -> Node:
     there = device(node_id, memory=10_000)
-    return Node(there.node_id, (there,), 1000, 0, frozenset(), False, capacity, cache_pins)
+    return Node(there.node_id, (there,), 1000, 0, False, capacity, cache_pins)
 
 
 def test_what_an_idle_endpoint_holds_of_the_host_cache_is_room_too() -> None:
