@@ -37,6 +37,7 @@ from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.observation.queue_speed import QueueSpeed
+from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.retention import Retention
@@ -73,7 +74,7 @@ def build_controller(
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
     timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
-    queue_speed = QueueSpeed()
+    queue_speed, queued = QueueSpeed(), QueuedRequests()
     rounds = RoundLoop(
         fenced=fenced,
         bus=bus,
@@ -88,6 +89,7 @@ def build_controller(
         routes=RoutePublisher(epoch, timing.routes_interval_s),
         progress=ProgressReporter(timing.progress_interval_s),
         queue_speed=queue_speed,
+        queued=queued,
         sweep_interval_s=timing.reconcile_interval_s,
     )
     feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s)
@@ -108,7 +110,7 @@ def build_controller(
         changes=changes,
         submissions=Submissions(
             fenced,
-            SharedTransactions(fenced),
+            SharedTransactions(fenced, queued),
             admission,
             RepeatBatcher(fenced),
             QueuePositions(lambda: rounds.snapshot),
@@ -187,9 +189,7 @@ async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> N
         stack.push_async_callback(database.close)
         workqueue = NatsWorkQueue(bus.client)
         controller = build_controller(
-            *(database, leadership.epoch, bus, workqueue, clock),
-            timing=settings.timing,
-            health=health,
+            *(database, leadership.epoch, bus, workqueue, clock, settings.timing, health),
             mode=settings.start_mode,
         )
         await _watched(controller, leadership, settings.timing.lease_check_s)

@@ -142,6 +142,7 @@ class Controller:
 
     async def _hear_ends(self, message: RequestsEnded) -> None:
         """Slots are free: whoever is queued need not wait for the next round."""
+        self.submissions.shared.queued.leave(message.request_ids)
         self.changes.requests.update(message.request_ids)
         self.wake.set()
 

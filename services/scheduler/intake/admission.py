@@ -12,13 +12,13 @@ from libs.common.tenant_shares import TenantShares
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.queue_speed import QueueSpeed
+from services.scheduler.observation.queued_requests import NumQueued
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import endpoints
-from services.scheduler.store.queue import NumQueued
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,25 @@
 """What submissions that share a transaction read once: their models, and how many wait."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.scheduler.observation.queued_requests import NumQueued, Queue, QueuedRequests
 from services.scheduler.policy.cluster import Model
 from services.scheduler.store import models, queue
-from services.scheduler.store.queue import NumQueued, QueueCounts
 
 
 @dataclass
 class QueueReadings:
-    """As of the transaction, and of what those before in it have done."""
+    """As of the transaction, and of what those before in it have done. `queued` learns of it by
+    `committed`."""
 
     session: AsyncSession
+    queued: QueuedRequests
     _models: dict[str, Model | None] = field(default_factory=dict)
-    _counts: QueueCounts | None = None
+    _entered: dict[str, Queue] = field(default_factory=dict)  # by request
+    _left: dict[str, Queue] = field(default_factory=dict)
 
     async def model(self, model_id: str, now_s: float) -> Model | None:
         if model_id not in self._models:
@@ -23,15 +27,45 @@ class QueueReadings:
         return self._models[model_id]
 
     async def num_queued(self, model_id: str, tenant: str) -> NumQueued:
-        if self._counts is None:
-            self._counts = await queue.load_counts(self.session)
-        return self._counts.num_queued(model_id, tenant)
+        if not self.queued.is_known:
+            self.queued.load(await queue.load_queues(self.session))
+        asked = Queue(model_id, tenant)
+        known, change = self.queued.num_queued(asked), self._change()
+        return NumQueued(
+            known.of_model + change.of_models[model_id],
+            known.of_tenant + change.of_tenants[tenant],
+            known.of_all + change.of_models.total(),
+        )
 
-    def queued(self, model: Model) -> None:
-        """One request of the model more."""
-        if self._counts is not None:
-            self._counts.add(model.id, model.tenant)
+    def enter(self, request_id: str, model_id: str, tenant: str) -> None:
+        """It waits for the model from now on, if it did not before."""
+        self._left.pop(request_id, None)
+        if request_id not in self.queued:
+            self._entered[request_id] = Queue(model_id, tenant)
 
-    def changed(self) -> None:
-        """Somebody may have left a queue, or come back to it."""
-        self._counts = None
+    def leave(self, request_id: str) -> None:
+        self._entered.pop(request_id, None)
+        known = self.queued.find(request_id)
+        if known is not None:
+            self._left[request_id] = known
+
+    def committed(self) -> None:
+        for request_id, waits_in in self._entered.items():
+            self.queued.enter(request_id, waits_in)
+        self.queued.leave(self._left)
+
+    def _change(self) -> "_Change":
+        change = _Change()
+        for sign, queues in ((1, self._entered), (-1, self._left)):
+            for own in queues.values():
+                change.of_models[own.model_id] += sign
+                change.of_tenants[own.tenant] += sign
+        return change
+
+
+@dataclass
+class _Change:
+    """Since the transaction began, by at most as many requests as share it."""
+
+    of_models: Counter[str] = field(default_factory=Counter)
+    of_tenants: Counter[str] = field(default_factory=Counter)

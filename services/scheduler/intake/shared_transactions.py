@@ -16,6 +16,7 @@ from libs.common.errors import DatabaseUnavailable
 from libs.common.fair_queue import FairQueue
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.queue_readings import QueueReadings
+from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 
 MAX_TOGETHER = 64  # so that those who come meanwhile wait for a fraction of a second
@@ -41,6 +42,7 @@ class SharedTransactions:
     """
 
     fenced: FencedTransactions
+    queued: QueuedRequests
     _waiting: FairQueue[_Asked[Any]] = field(default_factory=FairQueue)
     _taken: list[_Asked[Any]] = field(default_factory=list)  # of the waiting, by what runs
     _running: "asyncio.Task[None] | None" = None
@@ -71,9 +73,10 @@ class SharedTransactions:
         try:
             async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
                 self._taken = self._take(MAX_TOGETHER)
-                readings = QueueReadings(session)
+                readings = QueueReadings(session, self.queued)
                 results = [await asked.work(session, readings) for asked in self._taken]
         except (DatabaseUnavailable, LeadershipLost) as exc:
+            self.queued.forget()  # whether it committed is not known
             self._fail_all(exc)
         except Exception as exc:
             if len(self._taken) > 1:
@@ -82,6 +85,7 @@ class SharedTransactions:
             else:
                 self._fail_all(exc)
         else:
+            readings.committed()
             for asked, result in zip(self._taken, results, strict=True):
                 _answer(asked, result)
 
@@ -93,10 +97,14 @@ class SharedTransactions:
     async def _run_alone(self, asked: _Asked[Any]) -> None:
         try:
             async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                result = await asked.work(session, QueueReadings(session))
+                readings = QueueReadings(session, self.queued)
+                result = await asked.work(session, readings)
         except Exception as exc:
+            if isinstance(exc, DatabaseUnavailable):
+                self.queued.forget()
             _fail(asked, exc)
         else:
+            readings.committed()
             _answer(asked, result)
 
     def _take(self, at_most: int) -> list[_Asked[Any]]:

@@ -105,7 +105,7 @@ class Submissions:
         request = await requests.find_locked(session, message.request_id)
         if request is not None:
             await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)
-            readings.changed()
+            readings.leave(request.id)
         return request is not None
 
     async def _place(
@@ -118,8 +118,7 @@ class Submissions:
                 return placed
             request = await requests.find_locked(session, message.request_id)
             assert request is not None, "its insertion met this row"
-        readings.changed()
-        return await self._place_known(session, message, request)
+        return await self._place_known(session, readings, message, request)
 
     async def _place_new(
         self, session: AsyncSession, readings: QueueReadings, message: SubmitRequest
@@ -137,11 +136,15 @@ class Submissions:
         if not await requests.add(session, message, model):
             return None
         await self._note_loss(session, message)
-        readings.queued(model)
+        readings.enter(message.request_id, model.id, model.tenant)
         return SubmitAccepted(queue_position=num_queued.of_model)
 
     async def _place_known(
-        self, session: AsyncSession, message: SubmitRequest, request: Request
+        self,
+        session: AsyncSession,
+        readings: QueueReadings,
+        message: SubmitRequest,
+        request: Request,
     ) -> SubmitAccepted | SubmitRefused:
         if request.state is RequestState.ENDED:
             return await self._ended(session, request)
@@ -149,30 +152,35 @@ class Submissions:
             reason = f"attempt {message.attempt} is over, {request.attempt} is the latest"
             return SubmitRefused(code=Reason.ENDED, message=reason)
         if message.attempt > request.attempt:
-            return await self._place_again(session, message, request)
-        return await self._repeat(session, request)
+            return await self._place_again(session, readings, message, request)
+        return await self._repeat(session, readings, request)
 
     async def _place_again(
-        self, session: AsyncSession, message: SubmitRequest, request: Request
+        self,
+        session: AsyncSession,
+        readings: QueueReadings,
+        message: SubmitRequest,
+        request: Request,
     ) -> SubmitAccepted | SubmitRefused:
         model = await models.find(session, request.model_id, self.clock.monotonic_s())
         refusal = await self.admission.state_refusal(session, model)
         if refusal is not None:
             outcome = refusal.reason.row.outcome
             await requests.end(session, [request.id], outcome, refusal.message)
+            readings.leave(request.id)
             return submit_refused(refusal)
         await self._note_loss(session, message)
-        await requests.queue_again(session, request.id, message.attempt)
-        return await self._queued(session, request.id)
+        return await self._queue_again(session, readings, request, message.attempt)
 
-    async def _repeat(self, session: AsyncSession, request: Request) -> SubmitAccepted:
+    async def _repeat(
+        self, session: AsyncSession, readings: QueueReadings, request: Request
+    ) -> SubmitAccepted:
         """The same attempt again: its gateway does not know yet what it was given, if anything."""
         if request.endpoint_id is None:
             return await self._queued(session, request.id)
         endpoint = await endpoints.find_past(session, request.endpoint_id)
         if endpoint is None or not endpoint.state.can_take_requests:
-            await requests.queue_again(session, request.id, request.attempt)
-            return await self._queued(session, request.id)
+            return await self._queue_again(session, readings, request, request.attempt)
         assigned = RequestAssigned(
             request_id=request.id,
             attempt=request.attempt,
@@ -180,6 +188,13 @@ class Submissions:
             epoch=endpoint.epoch,
         )
         return SubmitAccepted(queue_position=0, assigned=assigned)
+
+    async def _queue_again(
+        self, session: AsyncSession, readings: QueueReadings, request: Request, attempt: int
+    ) -> SubmitAccepted:
+        await requests.queue_again(session, request.id, attempt)
+        readings.enter(request.id, request.model_id, request.tenant)
+        return await self._queued(session, request.id)
 
     async def _queued(self, session: AsyncSession, request_id: str) -> SubmitAccepted:
         return SubmitAccepted(queue_position=await queue.queue_position(session, request_id))

@@ -19,6 +19,7 @@ from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords, Recorded
 from services.scheduler.observation.queue_speed import QueueSpeed
+from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
@@ -62,6 +63,7 @@ class RoundLoop:
     routes: RoutePublisher
     progress: ProgressReporter
     queue_speed: QueueSpeed
+    queued: QueuedRequests
     sweep_interval_s: float
     accounting: Accounting = field(default_factory=Accounting)
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
@@ -98,6 +100,8 @@ class RoundLoop:
         """The transaction's part of a round."""
         now_s = self.clock.monotonic_s()
         is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
+        if is_sweep:
+            self.queued.begin_sweep()
         snapshot = self.snapshot or await self._load(session, now_s)
         recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
         taken.nodes |= recorded.changed_nodes
@@ -127,8 +131,10 @@ class RoundLoop:
         self.snapshot, self._before_unknown_commit = done.written, None
         if done.applied.is_out_of_date:
             self._before_unknown_commit, self.snapshot = done.written, None
+        self.queued.follow(done.applied.decisions)
         if done.is_sweep:
             self._swept_at_s = done.written.now_s
+            self.queued.end_sweep(done.written)
         self.changes.is_continued |= done.is_unfinished
         self.changes.models |= done.applied.dropped_models
         for remember in done.after_commit:

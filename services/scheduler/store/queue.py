@@ -1,25 +1,19 @@
 """The queue of every model: who waits, in which order, and for what. Reads rows of `requests`."""
 
-from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import RequestRow
+from services.scheduler.observation.queued_requests import Queue
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.requests import IS_QUEUED
 
 _FIRST_COME = (RequestRow.arrived_at, RequestRow.id)
 
-
-_COUNTS = (
-    select(RequestRow.model_id, RequestRow.tenant, func.count())
-    .where(IS_QUEUED)
-    .group_by(RequestRow.model_id, RequestRow.tenant)
-)
+_QUEUES = select(RequestRow.id, RequestRow.model_id, RequestRow.tenant).where(IS_QUEUED)
 _OWN = (
     select(RequestRow.model_id, RequestRow.arrived_at)
     .where(RequestRow.id == bindparam("request_id"))
@@ -31,33 +25,11 @@ _NUM_BEFORE = select(func.count()).where(
 )
 
 
-@dataclass(frozen=True)
-class NumQueued:
-    """Requests that wait, in all gateways together."""
-
-    of_model: int
-    of_tenant: int
-    of_all: int
-
-
-@dataclass
-class QueueCounts:
-    of_models: Counter[str]
-    of_tenants: Counter[str]
-
-    def num_queued(self, model_id: str, tenant: str) -> NumQueued:
-        return NumQueued(self.of_models[model_id], self.of_tenants[tenant], self.of_tenants.total())
-
-    def add(self, model_id: str, tenant: str, count: int = 1) -> None:
-        self.of_models[model_id] += count
-        self.of_tenants[tenant] += count
-
-
-async def load_counts(session: AsyncSession) -> QueueCounts:
-    counts = QueueCounts(Counter(), Counter())
-    for model_id, tenant, count in await session.execute(_COUNTS):
-        counts.add(model_id, tenant, count)
-    return counts
+async def load_queues(session: AsyncSession) -> dict[str, Queue]:
+    """Where each request waits that does: for whoever counts them from then on."""
+    return {
+        id_: Queue(model_id, tenant) for id_, model_id, tenant in await session.execute(_QUEUES)
+    }
 
 
 async def queue_position(session: AsyncSession, request_id: str) -> int:

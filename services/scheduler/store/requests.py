@@ -33,6 +33,7 @@ IS_QUEUED = and_(IS_OPEN, RequestRow.state == RequestState.QUEUED.value)
 IS_ASSIGNED = and_(IS_OPEN, RequestRow.state == RequestState.ASSIGNED.value)
 _COLUMNS = (
     RequestRow.id,
+    RequestRow.tenant,
     RequestRow.model_id,
     RequestRow.gateway_id,
     RequestRow.attempt,
@@ -100,6 +101,7 @@ _ASSIGN = text(
 @dataclass(frozen=True)
 class Request:
     id: str
+    tenant: str
     model_id: str
     gateway_id: str
     attempt: int

@@ -8,6 +8,7 @@ from typing import cast
 
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.shared_transactions import MAX_TOGETHER, SharedTransactions
+from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 
 Work = Callable[..., Awaitable[str]]
@@ -34,7 +35,7 @@ class Transactions:
 
 
 def shared_by(transactions: Transactions) -> SharedTransactions:
-    return SharedTransactions(cast("FencedTransactions", transactions))
+    return SharedTransactions(cast("FencedTransactions", transactions), QueuedRequests())
 
 
 async def test_one_of_another_tenant_is_in_the_next_transaction_behind_2500() -> None:

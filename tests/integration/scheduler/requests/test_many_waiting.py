@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
@@ -10,6 +11,7 @@ from libs.common.bus.messages import SubmitAccepted, SubmitReply
 from libs.common.errors import BusTimeout
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.shared_transactions import MAX_TOGETHER
+from services.scheduler.observation.queued_requests import Queue
 from services.scheduler.store.fenced_transactions import Lane
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
@@ -164,3 +166,36 @@ async def eventually_equal(read: Callable[[], Awaitable[object]], expected: obje
         return bool(await read() == expected)
 
     await eventually(is_equal, what=f"{expected}")
+
+
+async def test_a_submission_reads_nothing_of_those_that_wait(world: World) -> None:
+    """A new leader counts them once in the rows, and then from what it does itself."""
+    world.timing = replace(world.timing, reconcile_interval_s=60.0)
+    models = [await world.add_model(f"model-{i}", max_queue=12) for i in range(4)]
+    waiting = [(models[i % 4], f"r-{i:02}") for i in range(40)]
+    await asyncio.gather(*(world.gateway.submit(m, request_id=id_) for m, id_ in waiting))
+    await world.restart_leader()
+    counts: list[str] = []
+
+    def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+        if "count(*)" in statement or "row_number" in statement or "requests.tenant" in statement:
+            counts.append(statement)
+
+    event.listen(world.database.engine.sync_engine, "before_cursor_execute", note)
+    places = []
+    for i in range(10):
+        reply = await world.gateway.submit(models[0], request_id=f"new-{i}")
+        places.append(getattr(reply.result, "queue_position", None))
+        if i % 3 == 2:
+            await world.gateway.cancel(f"r-{4 * i:02}")
+
+    assert places == [10, 11, None, 11, None, None, 11, None, None, 11]
+    by_id = [statement for statement in counts if "requests.id = " in statement]
+    assert len(counts) - len(by_id) <= 1
+    queued = world.leader.controller.rounds.queued
+    rows = await world.rows(
+        "SELECT model_id, count(*) FROM requests WHERE state = 'QUEUED' GROUP BY 1"
+    )
+    assert {m: queued.num_queued(Queue(m, "tenant-1")).of_model for m in models} == dict(
+        tuple(row) for row in rows
+    )
