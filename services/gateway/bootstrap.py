@@ -35,7 +35,8 @@ from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
-from services.gateway.route_table import RouteTable
+from services.gateway.routing.route_loader import RouteLoader
+from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
@@ -162,6 +163,7 @@ def _background(
         gateway.journal.run(),
         gateway.waiting.run(),
         gateway.dispatcher.monitor.run(),
+        RouteLoader(backends.bus, gateway.routes, settings.timing).run(),
         send_heartbeats(backends.bus, gateway.dispatcher, settings.gateway_id, interval_s),
         _tokenizer_preloader(settings, gateway).run(),
     ]

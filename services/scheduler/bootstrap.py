@@ -47,7 +47,7 @@ from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
-from services.scheduler.rounds.routes import RoutePublisher
+from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.settings import SchedulerSettings, Timing
 from services.scheduler.store.fenced_transactions import FencedTransactions

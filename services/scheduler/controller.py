@@ -25,6 +25,7 @@ from libs.common.bus.subjects import (
     REQUEST_SUBMIT,
     REQUESTS_ENDED,
     REQUESTS_WAITING,
+    ROUTES_LIST,
 )
 from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
@@ -113,6 +114,7 @@ class Controller:
             await subscribe(REQUESTS_ENDED, None, self._hear_ends),
             await subscribe(IMPORT_PROGRESS, None, self._hear_import),
             await subscribe(MODELS_CHANGED, None, self._hear_models),
+            await subscribe(ROUTES_LIST, None, self.rounds.list_routes),
         ]
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:

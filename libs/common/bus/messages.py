@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 from libs.common.causes import Cause
@@ -483,11 +484,35 @@ class Route(Message):
     load: EngineLoad | None = None  # for people's eyes, up to 5 s old; None: not heard of yet
 
 
+class RoutesPart(Message):
+    """Some of all models: those whose hash gives this remainder (`route_parts.py`)."""
+
+    part: int = Field(ge=0)
+    num_parts: int = Field(ge=1, le=2**20)  # a power of two
+
+    @model_validator(mode="after")
+    def _check(self) -> "RoutesPart":
+        if self.num_parts & (self.num_parts - 1) or self.part >= self.num_parts:
+            raise ValueError("there is no such part")
+        return self
+
+
 class RoutesPublished(Message):
-    """Leader → gateways, on change and every 5 s: all serving endpoints. A hint, no promise."""
+    """Leader → gateways: all serving endpoints of some models. A hint, no promise.
+
+    On change of the models that changed; an empty list says that a model has no route any more.
+    Every 5 s of all models, in parts: models of the part that are not named have no route.
+    """
 
     leader_epoch: int
     routes: dict[str, tuple[Route, ...]]  # by model_id
+    part: RoutesPart | None = None  # None: it says nothing of models that it does not name
+
+
+class ListRoutes(Message):
+    """Gateway → leader, at its start: the routes of a part, or of a smaller one within it."""
+
+    part: RoutesPart
 
 
 class ModelsChanged(Message):

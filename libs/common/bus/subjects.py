@@ -92,6 +92,7 @@ REQUESTS_ENDED = _row("event.gateway.{}.ended", m.RequestsEnded, G, S)
 IMPORT_REQUESTED = _row("import.requested.{}", m.ImportModel, S, F)
 IMPORT_PROGRESS = _row("event.import.{}.progress", m.ImportProgressed, F, S)
 ROUTES = _row("routes", m.RoutesPublished, S, G)
+ROUTES_LIST = _row("routes.list", m.ListRoutes, G, S, m.RoutesPublished)
 MODELS_CHANGED = _row("event.models.changed", m.ModelsChanged, frozenset({G, S}), frozenset({G, S}))
 
 TABLE: tuple[Subject, ...] = tuple(row for row in list(globals().values()) if type(row) is Subject)

@@ -21,7 +21,7 @@ from services.gateway.generation.signal import Signal
 from services.gateway.generation.submission import Submission
 from services.gateway.generation.token_follower import TokenFollower
 from services.gateway.generation.waiting_requests import WaitingRequests
-from services.gateway.route_table import RouteTable
+from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)

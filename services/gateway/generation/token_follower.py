@@ -11,7 +11,7 @@ from services.gateway.generation.endpoint_client import EndpointClient, Liveness
 from services.gateway.generation.job import Job
 from services.gateway.generation.refusals import refusal_error, slow_client_error
 from services.gateway.generation.request_inbox import RequestInbox
-from services.gateway.route_table import RouteTable
+from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import Timing
 
 _MAX_SILENT = 2  # questions without an answer, before the endpoint counts as lost

@@ -8,12 +8,13 @@ whole when it begins and again after a round whose commit is in doubt.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.bus import Bus
-from libs.common.bus.messages import NodeDesired
+from libs.common.bus.messages import ListRoutes, NodeDesired, RoutesPublished
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
@@ -37,7 +38,7 @@ from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
-from services.scheduler.rounds.routes import RoutePublisher
+from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.store import desired, nodes
 from services.scheduler.store.fenced_transactions import FencedTransactions
 
@@ -153,6 +154,7 @@ class RoundLoop:
         await self._publish(done.written, done.applied)
 
     async def _load(self, session: AsyncSession, now_s: float) -> Snapshot:
+        self.routes.forget()
         snapshot, before = await self.reader.load(session, now_s), self._before_unknown_commit
         return snapshot if before is None else snapshot.remembering(before)
 
@@ -190,7 +192,8 @@ class RoundLoop:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""
         for outgoing in applied.outgoing:
             await self._publish_one(outgoing)
-        for due in (self.routes.due, self.progress.due):
+        models = {decision.model_id for decision in applied.decisions}
+        for due in (partial(self.routes.due, changed_models=models), self.progress.due):
             try:
                 hints = due(snapshot)
             except Exception:  # a bug in what is only told must not undo what was decided
@@ -198,6 +201,10 @@ class RoundLoop:
                 continue
             for outgoing in hints:
                 await self._publish_one(outgoing)
+
+    async def list_routes(self, message: ListRoutes) -> RoutesPublished | None:
+        """A handler of ROUTES_LIST; while a commit is in doubt nobody is answered."""
+        return None if self.snapshot is None else self.routes.listed(self.snapshot, message)
 
     async def _publish_one(self, outgoing: Outgoing) -> None:
         try:

@@ -1,36 +1,39 @@
-"""Tells the gateways which endpoints they may send new requests to: on change, and regularly
-because messages get lost."""
+"""Which endpoints gateways may send new requests to, as a snapshot says. Pure."""
 
-from collections import defaultdict
-from dataclasses import dataclass
-
-from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
-from libs.common.bus.subjects import ROUTES
+from libs.common.bus.messages import EngineLoad, Route
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.failures.isolation import all_endpoints_taken
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.rounds.outgoing import Outgoing
-
-Table = dict[str, tuple[Route, ...]]
 
 
-def routes_of(snapshot: Snapshot) -> Table:
-    """By model. Endpoints that a gateway could not reach are left out until seen again, and those
-    on which a request must be alone until it is not any more."""
-    table: defaultdict[str, list[Route]] = defaultdict(list)
-    taken = all_endpoints_taken(snapshot)
-    for endpoint in snapshot.endpoints:
-        is_closed = snapshot.has_unconfirmed_loss(endpoint.id) or endpoint.id in taken
-        if endpoint.state.is_serving and not is_closed:
-            route = Route(
-                endpoint_id=endpoint.id,
-                epoch=endpoint.epoch,
-                max_slots=endpoint.max_slots,
-                load=_load(snapshot.observed, endpoint),
-            )
-            table[endpoint.model_id].append(route)
-    return {model_id: tuple(routes) for model_id, routes in table.items()}
+def closed_endpoints(snapshot: Snapshot) -> frozenset[str]:
+    """Those that a gateway could not reach, until they are seen again, and those on which a request
+    must be alone, until it is not any more."""
+    lost = (*snapshot.losses, *snapshot.echoes_since_s)
+    return all_endpoints_taken(snapshot).union(lost)
+
+
+def routes_of(
+    snapshot: Snapshot, model_id: str, closed: frozenset[str], max_routes: int | None = None
+) -> tuple[Route, ...]:
+    """Without what their engines do."""
+    open_ones = (
+        endpoint
+        for endpoint in snapshot.endpoints.by("model", model_id)
+        if endpoint.state.is_serving and endpoint.id not in closed
+    )
+    routes = (Route(endpoint_id=e.id, epoch=e.epoch, max_slots=e.max_slots) for e in open_ones)
+    return tuple(routes)[:max_routes]
+
+
+def with_loads(snapshot: Snapshot, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """With what the entry worker of each said of its engine."""
+    return tuple(
+        route.model_copy(update={"load": _load(snapshot.observed, endpoint)})
+        for route in routes
+        if (endpoint := snapshot.endpoints.get(route.endpoint_id)) is not None
+    )
 
 
 def _load(observed: Observed, endpoint: Endpoint) -> EngineLoad | None:
@@ -44,41 +47,3 @@ def _load(observed: Observed, endpoint: Endpoint) -> EngineLoad | None:
         kv_capacity_bytes=entry.kv_capacity_bytes,
         step_us=entry.step_us,
     )
-
-
-@dataclass
-class RoutePublisher:
-    """Loads change all the time: they go with the routes, and are no reason to publish them."""
-
-    leader_epoch: int
-    interval_s: float
-    _last: Table | None = None
-    _of: tuple[object, ...] = ()  # what the last table was made of
-    _sent_at_s: float = 0.0
-
-    def due(self, snapshot: Snapshot) -> list[Outgoing]:
-        """The route table, if it has changed or is to be repeated."""
-        is_recent = self._last is not None and snapshot.now_s - self._sent_at_s < self.interval_s
-        of = (
-            snapshot.endpoints,
-            dict(snapshot.losses),
-            dict(snapshot.echoes_since_s),
-            all_endpoints_taken(snapshot),
-        )
-        if is_recent and of[0] is self._of[0] and of[1:] == self._of[1:]:
-            return []
-        table = routes_of(snapshot)
-        bare = _without_loads(table)
-        self._of = of
-        if is_recent and bare == self._last:
-            return []
-        self._last, self._sent_at_s = bare, snapshot.now_s
-        message = RoutesPublished(leader_epoch=self.leader_epoch, routes=table)
-        return [Outgoing(ROUTES, None, message)]
-
-
-def _without_loads(table: Table) -> Table:
-    return {
-        model_id: tuple(route.model_copy(update={"load": None}) for route in routes)
-        for model_id, routes in table.items()
-    }

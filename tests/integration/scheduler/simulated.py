@@ -30,6 +30,7 @@ from libs.common.bus.messages import (
     WorkerObserved,
     WorkerSpec,
 )
+from libs.common.bus.route_parts import covers
 from libs.common.bus.subjects import (
     GATEWAY_HEARTBEAT,
     NODE_AGENT_HEARTBEAT,
@@ -381,7 +382,12 @@ class SimulatedGateway:
         self.progressed.append(message)
 
     async def _hear_routes(self, message: RoutesPublished) -> None:
-        self.routes = message
+        """`routes` is what is known of all models."""
+        known = {} if self.routes is None else self.routes.routes
+        part = message.part
+        kept = {id_: r for id_, r in known.items() if part is None or not covers(part, id_)}
+        table = {id_: r for id_, r in {**kept, **message.routes}.items() if r}
+        self.routes = message.model_copy(update={"routes": table})
 
     async def _beat_for_ever(self) -> None:
         while True:

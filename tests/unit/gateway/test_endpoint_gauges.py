@@ -24,7 +24,9 @@ async def test_loads_are_shown_per_endpoint_and_vanish_with_the_route() -> None:
             'hydra_endpoint_step_seconds{model="model-a",endpoint="ep-1"} 0.0015',
         }
 
-        await world.gateway.routes.on_published(RoutesPublished(leader_epoch=1, routes={}))
+        await world.gateway.routes.on_published(
+            RoutesPublished(leader_epoch=1, routes={"model-a": ()})
+        )
         assert _samples(world.gateway.metrics.render()) == set()
 
 

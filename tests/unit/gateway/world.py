@@ -32,7 +32,7 @@ from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
 from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
-from services.gateway.route_table import RouteTable
+from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import GatewaySettings, Limits, Timing
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore

@@ -1,7 +1,11 @@
 """From a request for a cold model to an endpoint that serves, and back to nothing."""
 
 from libs.common.bus.messages import SubmitAccepted, SubmitRefused
+from libs.common.clock import SystemClock
 from libs.common.states import FetchClass, FetchPurpose
+from services.gateway.routing.route_loader import RouteLoader
+from services.gateway.routing.route_table import RouteTable
+from services.gateway.settings import Timing
 from tests.integration.scheduler.world import KV_BYTES, MODEL_BYTES, WEIGHT_BYTES, World
 from tests.support.waiting import eventually
 
@@ -25,6 +29,20 @@ async def test_a_request_for_a_cold_model_is_accepted_assigned_and_its_endpoint_
     (route,) = world.gateway.routes.routes[model_id]
     assert route.endpoint_id == assigned.endpoint_id
     assert await world.value("SELECT state FROM endpoints") == "STANDALONE"
+
+
+async def test_a_gateway_that_starts_is_told_the_routes_when_it_asks(world: World) -> None:
+    await world.add_node("node-1")
+    model_id = await world.add_model()
+    await world.gateway.submit(model_id)
+    await eventually(lambda: world.gateway.routes and model_id in world.gateway.routes.routes)
+
+    routes = RouteTable(SystemClock())
+    await RouteLoader(world.gateway.bus, routes, Timing()).run()
+
+    assert [r.endpoint_id for r in routes.candidates(model_id)] == [
+        await world.value("SELECT id FROM endpoints")
+    ]
 
 
 async def test_an_idle_endpoint_drains_after_keep_alive_and_leaves_no_reservation(

@@ -15,7 +15,7 @@ from services.scheduler.policy.failures.failure_attribution import RootCause, fi
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.rounds.routes import routes_of
+from services.scheduler.rounds.routes import closed_endpoints
 from tests.unit.scheduler.values import endpoint, observed, open_request, snapshot, worker
 
 RING = tuple(worker(id=f"w-{i}", stage_index=i, node_id=f"node-{i}") for i in range(4))
@@ -193,7 +193,7 @@ def test_while_a_root_is_awaited_the_endpoint_is_given_nothing_and_has_no_route(
 
     assert d.AwaitRootCause("model-1", "endpoint-1") in round_.decisions
     assert not [x for x in round_.decisions if isinstance(x, d.AssignRequest)]
-    assert not routes_of(round_.snapshot)
+    assert closed_endpoints(round_.snapshot) == {"endpoint-1"}
 
 
 AT = ("worker-1", "node-1")

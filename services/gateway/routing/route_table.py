@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from libs.common.bus.messages import EngineLoad, Route, RoutesPublished
+from libs.common.bus.route_parts import ModelBuckets
 from libs.common.clock import Clock
 
 _REFUSED_S = 0.5  # an endpoint that refused is not asked again for so long
+_MAX_REFUSED = 4_096  # remembered; a refusal may come when its route has gone
 
 
 class RouteTable:
@@ -20,20 +22,41 @@ class RouteTable:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._published = RoutesPublished(leader_epoch=0, routes={})
+        self._leader_epoch = 0
+        self._routes: dict[str, tuple[Route, ...]] = {}  # by model; none is empty
+        self._models = ModelBuckets()  # those of `_routes`
         self._num_running: Counter[str] = Counter()
         self._refused_at_s: dict[str, float] = {}
         self._watchers: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
 
     async def on_published(self, message: RoutesPublished) -> None:
-        """A handler of ROUTES. A deposed leader's routes are older than what we have."""
-        known = self._published
-        if message.leader_epoch >= known.leader_epoch:
-            self._published = message
-            self._refused_at_s.clear()
-            for endpoint_id in _endpoint_ids(known) - _endpoint_ids(message):
-                for withdrawn in self._watchers.get(endpoint_id, ()):
-                    withdrawn()
+        """A handler of ROUTES. A deposed leader's routes are older than what we have; those that it
+        told before stand until its successor has spoken of their part."""
+        if message.leader_epoch < self._leader_epoch:
+            return
+        self._leader_epoch = message.leader_epoch
+        if message.part is not None:
+            known = tuple(self._models.of(message.part))
+            for model_id in known:
+                if model_id not in message.routes:
+                    self._replace(model_id, ())
+        for model_id, routes in message.routes.items():
+            self._replace(model_id, routes)
+
+    def _replace(self, model_id: str, routes: tuple[Route, ...]) -> None:
+        """The model has these routes and no others. Whoever refused may be asked again."""
+        before = _endpoint_ids(self._routes.pop(model_id, ()))
+        if routes:
+            self._routes[model_id] = routes
+            self._models.add(model_id)
+        else:
+            self._models.discard(model_id)
+        now = _endpoint_ids(routes)
+        for endpoint_id in before | now:
+            self._refused_at_s.pop(endpoint_id, None)
+        for endpoint_id in before - now:
+            for withdrawn in tuple(self._watchers.get(endpoint_id, ())):
+                withdrawn()
 
     @contextmanager
     def watching(self, endpoint_id: str, withdrawn: Callable[[], None]) -> Iterator[None]:
@@ -49,7 +72,7 @@ class RouteTable:
 
     def candidates(self, model_id: str) -> tuple[Route, ...]:
         """Endpoints that may have a free slot, emptiest first, equal ones in random order."""
-        routes = self._published.routes.get(model_id, ())
+        routes = self._routes.get(model_id, ())
         free = [route for route in routes if self._has_free_slot(route)]
         random.shuffle(free)
         return tuple(sorted(free, key=lambda route: self._num_running[route.endpoint_id]))
@@ -59,12 +82,15 @@ class RouteTable:
         """What was last said of the engines, by model and endpoint."""
         return {
             (model_id, route.endpoint_id): route.load
-            for model_id, routes in self._published.routes.items()
+            for model_id, routes in self._routes.items()
             for route in routes
             if route.load is not None
         }
 
     def mark_refused(self, endpoint_id: str) -> None:
+        """It is not asked for a moment, or until its model's routes are told again."""
+        if len(self._refused_at_s) >= _MAX_REFUSED:
+            self._refused_at_s.clear()
         self._refused_at_s[endpoint_id] = self._clock.monotonic_s()
 
     def count_started(self, endpoint_id: str) -> None:
@@ -85,5 +111,5 @@ class RouteTable:
         return self._clock.monotonic_s() - moment_s
 
 
-def _endpoint_ids(message: RoutesPublished) -> set[str]:
-    return {route.endpoint_id for routes in message.routes.values() for route in routes}
+def _endpoint_ids(routes: tuple[Route, ...]) -> set[str]:
+    return {route.endpoint_id for route in routes}

@@ -1,0 +1,1 @@
+"""Which endpoints serve a model, as the leading scheduler tells."""
