@@ -100,6 +100,7 @@ class Endpoint:
     """
 
     id: str
+    tenant: str
     model_id: str
     epoch: int
     state: EndpointState

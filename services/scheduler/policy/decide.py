@@ -108,8 +108,8 @@ def _endpoints(snapshot: Snapshot, changed: Changed) -> tuple[str, ...]:
 def _waiting_models(snapshot: Snapshot) -> set[str]:
     """Whose requests are queued, or were given to an endpoint that failed."""
     found = set(snapshot.requests.keys_of("queue"))
-    for endpoint_id in snapshot.failures:
-        found.update(r.model_id for r in snapshot.requests.by("endpoint", endpoint_id))
+    for failure in snapshot.failures:
+        found.update(r.model_id for r in snapshot.requests.by("endpoint", failure.endpoint_id))
     return found
 
 

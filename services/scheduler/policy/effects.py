@@ -21,6 +21,7 @@ from services.scheduler.policy.cluster import (
 from services.scheduler.policy.failures.damaged_objects import damaged_object, reimport_words
 from services.scheduler.policy.failures.node_faults import after_fault
 from services.scheduler.policy.failures.request_losses import counted
+from services.scheduler.policy.persistent import drop, put
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
@@ -113,10 +114,12 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             since_s = snapshot.now_s - idle_s
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=since_s))
         case d.AwaitRootCause():
-            echoes = {endpoint.id: snapshot.now_s, **snapshot.echoes_since_s}
+            if endpoint.id in snapshot.echoes_since_s:
+                return snapshot
+            echoes = put(snapshot.echoes_since_s, endpoint.id, snapshot.now_s)
             return snapshot.changed(echoes_since_s=echoes)
         case d.RecordStartActivity(activity=activity):
-            activities = {**snapshot.start_activities, endpoint.id: activity}
+            activities = put(snapshot.start_activities, endpoint.id, activity)
             return snapshot.changed(start_activities=activities)
     raise AssertionError(f"no effect is known of {decision}")
 
@@ -150,6 +153,7 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
     )
     return Endpoint(
         id=decision.endpoint_id,
+        tenant=model.tenant,
         model_id=model.id,
         epoch=FIRST_EPOCH,
         state=EndpointState.STARTING,
@@ -196,9 +200,9 @@ def _serving(snapshot: Snapshot, decision: d.ServeEndpoint) -> Snapshot:
     )
     model = snapshot.models[decision.model_id]
     forgiven = replace(model, num_failed_starts=0, backoff_until_s=None)
-    others = {id_: s for id_, s in snapshot.node_faults.items() if id_ != model.id}
     return _with_endpoint(snapshot, serving).changed(
-        models={**snapshot.models, model.id: forgiven}, node_faults=others
+        models=put(snapshot.models, model.id, forgiven),
+        node_faults=drop(snapshot.node_faults, model.id),
     )
 
 
@@ -216,7 +220,7 @@ def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
         decision.cause.fault,
         endpoint.has_been_ready,
     )
-    changed: dict[str, Any] = {"failures": {**snapshot.failures, endpoint.id: failure}}
+    changed: dict[str, Any] = {"failures": snapshot.failures.updated({endpoint.id: failure})}
     model = snapshot.models.get(decision.model_id)
     if decision.backoff is not None and model is not None:
         backing_off = replace(
@@ -224,29 +228,29 @@ def _failed(snapshot: Snapshot, decision: d.FailEndpoint) -> Snapshot:
             num_failed_starts=decision.backoff.num_failed_starts,
             backoff_until_s=snapshot.now_s + decision.backoff.delay_s,
         )
-        changed["models"] = {**snapshot.models, model.id: backing_off}
+        changed["models"] = put(snapshot.models, model.id, backing_off)
         model = backing_off
     key = damaged_object(decision.cause)
     if key is not None and model is not None and model.state is ModelState.READY:
         again = replace(model, state=ModelState.IMPORTING, cause=reimport_words(key))
-        changed["models"] = {**snapshot.models, model.id: again}
+        changed["models"] = put(snapshot.models, model.id, again)
     fault = decision.node_fault
     if fault is not None:
         before = snapshot.node_faults.get(fault.model_id)
         series = after_fault(before, fault, snapshot.now_s)
-        changed["node_faults"] = {**snapshot.node_faults, fault.model_id: series}
+        changed["node_faults"] = put(snapshot.node_faults, fault.model_id, series)
     return _with_endpoint(snapshot, failed).changed(**changed)
 
 
 def _unlisted(snapshot: Snapshot, decisions: list[d.NoteUnlisted]) -> Snapshot:
     if not decisions:
         return snapshot
-    since_s = dict(snapshot.unlisted_since_s)
+    since_s = snapshot.unlisted_since_s
     for decision in decisions:
         if decision.is_listed:
-            since_s.pop(decision.request_id, None)
-        else:
-            since_s.setdefault(decision.request_id, snapshot.now_s)
+            since_s = drop(since_s, decision.request_id)
+        elif decision.request_id not in since_s:
+            since_s = put(since_s, decision.request_id, snapshot.now_s)
     return snapshot.changed(unlisted_since_s=since_s)
 
 
@@ -271,7 +275,7 @@ def _with_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
         return snapshot.changed(endpoints=changed)
     return snapshot.changed(
         endpoints=changed,
-        echoes_since_s={k: v for k, v in snapshot.echoes_since_s.items() if k != endpoint.id},
-        start_activities={k: v for k, v in snapshot.start_activities.items() if k != endpoint.id},
-        losses={k: v for k, v in snapshot.losses.items() if k != endpoint.id},
+        echoes_since_s=drop(snapshot.echoes_since_s, endpoint.id),
+        start_activities=drop(snapshot.start_activities, endpoint.id),
+        losses=drop(snapshot.losses, endpoint.id),
     )

@@ -32,32 +32,46 @@ from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import agent_of, fetcher_of
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_queue import StartQueue
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.table import Schema, Table
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.
 ORPHAN_S = 30.0
 
 
-def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
-    """Indexed by model and by the nodes of all workers."""
-    keys: dict[str, Any] = {
+_ENDPOINTS = Schema[Endpoint](
+    {
         "model": lambda endpoint: (endpoint.model_id,),
         "node": lambda endpoint: (worker.node_id for worker in endpoint.workers),
+        "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
     }
-    return Table[Endpoint](keys).updated(rows or {})
+)
+_REQUESTS = Schema[OpenRequest](
+    {
+        "model": lambda request: (request.model_id,),
+        "endpoint": lambda request: () if request.is_queued else (request.endpoint_id or "",),
+        "gateway": lambda request: (request.gateway_id,),
+        "queue": lambda request: (request.model_id,) if request.is_queued else (),
+        "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
+    },
+    {"queue": lambda request: request.arrived_at_s},
+)
+_FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,)})
+
+
+def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
+    """Indexed by model, by the nodes of all workers, and by tenant while they live."""
+    return Table(_ENDPOINTS).updated(rows or {})
 
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
     """Indexed by model, by endpoint once assigned, and by gateway; by model once more where they
-    are queued, and where engines have crashed under them."""
-    keys: dict[str, Any] = {
-        "model": lambda request: (request.model_id,),
-        "endpoint": lambda request: () if request.is_queued else (request.endpoint_id,),
-        "gateway": lambda request: (request.gateway_id,),
-        "queue": lambda request: (request.model_id,) if request.is_queued else (),
-        "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
-    }
-    return Table[OpenRequest](keys).updated(rows or {})
+    are queued, whoever came first in front, and where engines have crashed under them."""
+    return Table(_REQUESTS).updated(rows or {})
+
+
+def failure_table(rows: Mapping[str, EndpointFailure] | None = None) -> Table[EndpointFailure]:
+    """By endpoint; indexed by model."""
+    return Table(_FAILURES).updated(rows or {})
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class Snapshot:
     sizes: tuple[DeviceSize, ...] = ()  # of every device of nodes heard of lately
     endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
     requests: Table[OpenRequest] = field(default_factory=request_table)
-    failures: Mapping[str, EndpointFailure] = field(default_factory=dict)  # by endpoint
+    failures: Table[EndpointFailure] = field(default_factory=failure_table)  # by endpoint
     # What this leader remembers.
     losses: Mapping[str, float] = field(default_factory=dict)  # unconfirmed, by endpoint
     echoes_since_s: Mapping[str, float] = field(default_factory=dict)  # by endpoint
@@ -163,13 +177,12 @@ class Snapshot:
         """Queued, or given to an endpoint that failed."""
         return request.is_queued or request.endpoint_id in self.failures
 
-    def queued(self, model_id: str) -> list[OpenRequest]:
+    def queued(self, model_id: str) -> tuple[OpenRequest, ...]:
         """First come, first served."""
-        found = self.requests.by("queue", model_id)
-        return sorted(found, key=lambda request: (request.arrived_at_s, request.id))
+        return self.requests.by("queue", model_id)
 
     def last_failure(self, model_id: str) -> EndpointFailure | None:
-        failed = [f for f in self.failures.values() if f.model_id == model_id]
+        failed = self.failures.by("model", model_id)
         return max(failed, key=lambda failure: failure.at_s, default=None)
 
     def waits_for(self, model_id: str) -> Reason | None:
@@ -180,12 +193,12 @@ class Snapshot:
 
     def suspect_nodes(self, model_id: str) -> frozenset[str]:
         """Nodes with whose workers a failure of the model's endpoints began lately."""
-        found: set[str] = set()
-        for failure in self.failures.values():
-            is_late = self.now_s - failure.at_s < self.limits.suspect_s
-            if failure.model_id == model_id and is_late:
-                found |= failure.suspect_nodes
-        return frozenset(found)
+        return frozenset(
+            node_id
+            for failure in self.failures.by("model", model_id)
+            if self.now_s - failure.at_s < self.limits.suspect_s
+            for node_id in failure.suspect_nodes
+        )
 
     def deployable(self, model: Model) -> Deployable | None:
         """What the planner is given of a READY model; None while its manifest is not known."""

@@ -100,8 +100,8 @@ def _waiting_for_starts(snapshot: Snapshot) -> Iterator[_Waiting]:
             start = progress_of(snapshot, endpoint)
             for request in snapshot.requests.by("endpoint", endpoint.id):
                 yield _Waiting(request, start)
-    for endpoint_id in snapshot.failures:
-        for request in snapshot.requests.by("endpoint", endpoint_id):
+    for failure in snapshot.failures:
+        for request in snapshot.requests.by("endpoint", failure.endpoint_id):
             if snapshot.is_orphaned(request):
                 yield _Waiting(request, _QUEUED)
 

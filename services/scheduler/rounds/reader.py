@@ -13,8 +13,14 @@ from services.scheduler.policy.cluster import EndpointFailure, Model, OpenReques
 from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.persistent import as_map, drop
 from services.scheduler.policy.planning.usable_cluster import by_node
-from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
+from services.scheduler.policy.snapshot import (
+    Snapshot,
+    endpoint_table,
+    failure_table,
+    request_table,
+)
 from services.scheduler.policy.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.summary_cache import SummaryCache
@@ -53,7 +59,7 @@ class SnapshotReader:
             nodes=await nodes.load(session),
             devices=by_node(replace(device, reserved_bytes=0) for device in devices),
             endpoints=endpoint_table({endpoint.id: endpoint for endpoint in endpoints}),
-            failures={failure.endpoint_id: failure for failure in failures},
+            failures=failure_table({failure.endpoint_id: failure for failure in failures}),
             summaries=await self.summaries.of(session, held),
         )
 
@@ -92,9 +98,7 @@ class SnapshotReader:
             losses=unconfirmed(losses, snapshot.endpoints, observed),
             failures=_remembered(snapshot),
             node_faults={id_: s for id_, s in snapshot.node_faults.items() if not s.is_over(now_s)},
-            unlisted_since_s={
-                id_: since_s for id_, since_s in snapshot.unlisted_since_s.items() if id_ in table
-            },
+            unlisted_since_s=_of_open(snapshot.unlisted_since_s, table),
         )
 
     async def _requests(
@@ -131,7 +135,7 @@ class SnapshotReader:
             for id_, version in versions.items()
             if not version or known.get(id_) != version or id_ not in before
         }
-        gone = before.rows.keys() - versions.keys()
+        gone = set(before.rows) - versions.keys()
         if len(changed) > len(versions) / 2:
             return request_table(await requests.load_open(session, now_s))
         found = await requests.load_open(session, now_s, model_ids=(), request_ids=changed)
@@ -145,7 +149,7 @@ class SnapshotReader:
                 *snapshot.endpoints.keys_of("model"),
                 *snapshot.requests.keys_of("model"),
             }
-            return await models.load(session, wanted, snapshot.now_s)
+            return as_map(await models.load(session, wanted, snapshot.now_s))
         is_wanted = {
             id_
             for id_ in log.models
@@ -154,16 +158,20 @@ class SnapshotReader:
         if not is_wanted:
             return snapshot.models
         found = await models.load(session, is_wanted, snapshot.now_s)
-        kept = {id_: m for id_, m in snapshot.models.items() if id_ not in is_wanted}
-        return {**kept, **found}
+        known = as_map(snapshot.models).mutate()
+        for id_ in is_wanted - found.keys():
+            known.pop(id_, None)
+        known.update(found)
+        return known.finish()
 
 
 def _models_that_differ(before: Table[OpenRequest], after: Table[OpenRequest]) -> set[str]:
     """Of requests that came, went, or moved on."""
-    differing = before.rows.keys() ^ after.rows.keys()
+    old, new = set(before.rows), set(after.rows)
+    differing = old ^ new
     differing |= {
         id_
-        for id_ in before.rows.keys() & after.rows.keys()
+        for id_ in old & new
         if (before[id_].attempt, before[id_].endpoint_id)
         != (after[id_].attempt, after[id_].endpoint_id)
     }
@@ -185,11 +193,19 @@ def _held_digests(snapshot: Snapshot) -> set[str]:
     return {worker.manifest_digest for e in snapshot.endpoints for worker in e.workers}
 
 
-def _remembered(snapshot: Snapshot) -> Mapping[str, EndpointFailure]:
+def _remembered(snapshot: Snapshot) -> Table[EndpointFailure]:
     """Without those that failed long ago and of which no request is left."""
-    return {
-        id_: failure
-        for id_, failure in snapshot.failures.items()
-        if snapshot.now_s - failure.at_s < MEMORY_OF_FAILURES_S
-        or snapshot.requests.count("endpoint", id_)
-    }
+    forgotten = [
+        failure.endpoint_id
+        for failure in snapshot.failures
+        if snapshot.now_s - failure.at_s >= MEMORY_OF_FAILURES_S
+        and not snapshot.requests.count("endpoint", failure.endpoint_id)
+    ]
+    return snapshot.failures.updated(dict.fromkeys(forgotten))
+
+
+def _of_open(since_s: Mapping[str, float], requests: Table[OpenRequest]) -> Mapping[str, float]:
+    """Of requests that have not ended meanwhile."""
+    for id_ in [id_ for id_ in since_s if id_ not in requests]:
+        since_s = drop(since_s, id_)
+    return since_s

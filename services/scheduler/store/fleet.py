@@ -31,6 +31,7 @@ _IN_FLEET = union(
 _ENDPOINTS = (
     select(
         EndpointRow.id,
+        EndpointRow.tenant,
         EndpointRow.model_id,
         EndpointRow.epoch,
         EndpointRow.state,
@@ -108,6 +109,7 @@ def _endpoint(row: Any, members: list[Any], workers: list[Any], now_s: float) ->
     """Raises ValueError for words that this version does not know."""
     return Endpoint(
         id=row.id,
+        tenant=row.tenant,
         model_id=row.model_id,
         epoch=row.epoch,
         state=EndpointState(row.state),

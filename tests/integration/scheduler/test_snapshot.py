@@ -37,8 +37,8 @@ async def _is_the_same(world: World) -> bool:
         _endpoints(known) == _endpoints(rows)
         and dict(known.nodes) == dict(rows.nodes)
         and dict(known.devices) == dict(rows.devices)
-        and {f.endpoint_id: f.cause for f in known.failures.values()}
-        == {f.endpoint_id: f.cause for f in rows.failures.values()}
+        and {f.endpoint_id: f.cause for f in known.failures}
+        == {f.endpoint_id: f.cause for f in rows.failures}
     )
 
 

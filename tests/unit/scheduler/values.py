@@ -163,6 +163,7 @@ def endpoint(**changes: Any) -> Endpoint:
     is_alone = len(workers) == 1
     values: dict[str, Any] = {
         "id": "endpoint-1",
+        "tenant": "tenant-1",
         "model_id": "model-1",
         "epoch": 1,
         "state": EndpointState.STANDALONE,

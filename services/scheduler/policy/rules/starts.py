@@ -4,7 +4,6 @@ Tenants take turns (`start_order.py`). Room that is being made for one model is 
 behind it, who may take what else there is.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -83,7 +82,9 @@ def _in_order(builder: DecisionBuilder, candidates: Iterable[str]) -> list[str]:
     waiting = [model for model in answers if model is not None]
     if len({model.tenant for model in waiting}) < 2:
         return start_order(waiting, {})
-    return start_order(waiting, _live_by_tenant(builder.snapshot))
+    endpoints = builder.snapshot.endpoints
+    tenants = {model.tenant for model in waiting}
+    return start_order(waiting, {id_: endpoints.count("live of tenant", id_) for id_ in tenants})
 
 
 def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
@@ -95,13 +96,6 @@ def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
         num_live=len(_live(snapshot, model_id)),
         waited_s=snapshot.demand(model_id).waited_s,
     )
-
-
-def _live_by_tenant(snapshot: Snapshot) -> Counter[str]:
-    """Endpoints of each tenant."""
-    live = (endpoint for endpoint in snapshot.endpoints if endpoint.state.can_take_requests)
-    models = (snapshot.models.get(endpoint.model_id) for endpoint in live)
-    return Counter(model.tenant for model in models if model is not None)
 
 
 def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:

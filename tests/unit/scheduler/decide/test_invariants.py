@@ -107,7 +107,7 @@ def _check_requests(snapshot: Snapshot, decided: Decided) -> None:
         x.request_id for x in decided.decisions if isinstance(x, d.AssignRequest | d.EndRequest)
     )
     assert set(moved.values()) <= {1}
-    assert moved.keys() <= snapshot.requests.rows.keys()
+    assert moved.keys() <= set(snapshot.requests.rows)
     for endpoint in decided.snapshot.endpoints:
         before = snapshot.num_assigned(endpoint.id)
         now = decided.snapshot.num_assigned(endpoint.id)

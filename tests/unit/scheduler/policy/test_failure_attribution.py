@@ -176,7 +176,7 @@ def test_a_wait_for_a_root_is_forgotten_with_its_endpoint() -> None:
         [d.FinishEndpoint("model-1", "endpoint"), d.EndWorker("model-1", "endpoint", *AT, None)],
     )
 
-    assert gone.echoes_since_s == {"other": 11.0}
+    assert dict(gone.echoes_since_s) == {"other": 11.0}
 
 
 def test_while_a_root_is_awaited_the_endpoint_is_given_nothing_and_has_no_route() -> None:
@@ -219,4 +219,4 @@ def decided(
     has_failed = any(isinstance(decision, d.FailEndpoint) for decision in round_.decisions)
     has_waited = d.AwaitRootCause("model-1", endpoint_id) in round_.decisions
     assert has_failed != has_waited
-    return round_.snapshot.echoes_since_s if has_waited else None
+    return dict(round_.snapshot.echoes_since_s) if has_waited else None
