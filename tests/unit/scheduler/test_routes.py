@@ -141,7 +141,7 @@ class Counted(Table[Endpoint]):
 
 def counted(table: Table[Endpoint]) -> Counted:
     Counted.asked.clear()
-    return Counted(table.keys, table.rows, table._indexes)
+    return Counted(table.schema, table.rows, table._places, table._indexes)
 
 
 def test_a_change_costs_and_tells_what_has_changed_however_many_there_are() -> None:
