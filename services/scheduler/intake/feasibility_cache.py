@@ -6,13 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
-from services.scheduler.policy.cluster import Cluster, Deployable, Device, DeviceSize
+from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.usable_cluster import by_node, idle_cluster
-from services.scheduler.store import nodes, sizes
+from services.scheduler.store import devices
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,8 @@ class FeasibilityCache:
     async def of(self, session: AsyncSession, deployable: Deployable) -> Feasibility:
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
-            known = await sizes.load_sizes(session)
-            devices, observed = await nodes.load_devices(session), self.log.snapshot()
-            reading = _Reading(now_s, known, _idle(observed, devices), observed)
-            self._reading = reading
+            known = await devices.load_sizes(session)
+            offered, observed = await devices.load_devices(session), self.log.snapshot()
+            idle = idle_cluster(observed, by_node(offered))
+            reading = self._reading = _Reading(now_s, known, idle, observed)
         return reading.feasibility(deployable)
-
-
-def _idle(observed: Observed, devices: tuple[Device, ...]) -> Cluster:
-    free = by_node(replace(device, reserved_bytes=0) for device in devices)
-    return idle_cluster(observed, free)

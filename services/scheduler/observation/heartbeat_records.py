@@ -2,61 +2,34 @@
 second costs few statements. What one node's heartbeat breaks costs that node alone."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Generic
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import (
     AgentHeartbeat,
-    DeviceObserved,
-    EngineObserved,
     FetcherHeartbeat,
 )
 from libs.common.records.database import is_conflict, is_unavailability
+from services.scheduler.observation.hardware_records import HardwareRecords
+from services.scheduler.observation.written_heartbeats import (
+    Unwritten,
+    WrittenHeartbeats,
+    agents_unlike_rows,
+    written_agents,
+    written_fetchers,
+)
 from services.scheduler.policy.cluster import Device, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import gateway_of
-from services.scheduler.policy.observed import H, Heard, NodeProcess, Observed
+from services.scheduler.policy.observed import NodeProcess, Observed
 from services.scheduler.store import heartbeats, nodes
 
 logger = logging.getLogger(__name__)
 
-WRITE_INTERVAL_S = 2.0  # of rows whose only news is that the node was heard
-
-
-@dataclass(frozen=True)
-class _Written:
-    boot_id: str
-    accepted_version: int
-    at_s: float
-
-
-@dataclass
-class _Log(Generic[H]):
-    """Which heartbeats of one process kind the rows show already."""
-
-    _written: dict[str, _Written] = field(default_factory=dict)
-
-    def unwritten(self, heard: Mapping[str, Heard[H]]) -> list[H]:
-        """What must be written in this round."""
-        return [
-            latest.heartbeat for node_id, latest in heard.items() if self._is_due(node_id, latest)
-        ]
-
-    def remember(self, heard: Mapping[str, Heard[H]], node_ids: Iterable[str]) -> None:
-        """They were written, and the transaction has committed."""
-        for node_id in node_ids:
-            beat, at_s = heard[node_id].heartbeat, heard[node_id].at_s
-            self._written[node_id] = _Written(beat.boot_id, beat.accepted_version, at_s)
-
-    def _is_due(self, node_id: str, latest: Heard[H]) -> bool:
-        old, beat = self._written.get(node_id), latest.heartbeat
-        if old is None or latest.at_s - old.at_s >= WRITE_INTERVAL_S:
-            return True
-        return (old.boot_id, old.accepted_version) != (beat.boot_id, beat.accepted_version)
+GATEWAYS_INTERVAL_S = 2.0
 
 
 @dataclass
@@ -78,10 +51,9 @@ class Recorded:
 @dataclass
 class HeartbeatRecords:
     limits: Limits
-    _agents: _Log[AgentHeartbeat] = field(default_factory=_Log)
-    _fetchers: _Log[FetcherHeartbeat] = field(default_factory=_Log)
-    _devices: dict[str, tuple[DeviceObserved, ...]] = field(default_factory=dict)
-    _engines: dict[str, tuple[EngineObserved, ...]] = field(default_factory=dict)
+    _agents: WrittenHeartbeats[AgentHeartbeat] = field(default_factory=written_agents)
+    _fetchers: WrittenHeartbeats[FetcherHeartbeat] = field(default_factory=written_fetchers)
+    _hardware: HardwareRecords = field(default_factory=HardwareRecords)
     _cached: dict[str, frozenset[str]] = field(default_factory=dict)
     _invalid: Mapping[NodeProcess, str] = field(default_factory=dict)
     _gateways_at_s: float = -inf
@@ -92,30 +64,65 @@ class HeartbeatRecords:
         observed: Observed,
         records: Mapping[str, NodeRecord],
         now_s: float,
+        node_ids: Set[str] | None = None,
     ) -> Recorded:
-        """`records`: the nodes' rows as they are; one that has none gets one."""
-        created = await self._created(session, observed, records)
-        known = {**records, **created}
-        agents = self._agents.unwritten(observed.agents)
-        fetchers = self._fetchers.unwritten(observed.fetchers)
+        """Of these nodes, or of all. `records`: their rows as they are; one that has none gets
+        one."""
+        heard = _heard(observed) if node_ids is None else node_ids
+        created = await self._created(session, observed, heard - records.keys())
+        known = {**records, **created} if created else records
+        self._agents.forget(agents_unlike_rows(observed, known, heard))
+        agents = self._agents.unwritten(observed.agents, heard)
+        fetchers = self._fetchers.unwritten(observed.fetchers, heard)
         recorded = Recorded(dict(created))
-        tried = await self._try(session, observed, known, agents, fetchers)
-        if tried is not None:
-            recorded.merge(tried)
-        else:
-            logger.warning("heartbeats are recorded node by node")
-            for node_id in _node_ids(agents, fetchers):
-                tried = await self._try(
-                    session,
-                    observed,
-                    known,
-                    [beat for beat in agents if beat.node_id == node_id],
-                    [beat for beat in fetchers if beat.node_id == node_id],
-                )
-                recorded.merge(tried or Recorded())
+        recorded.merge(await self._record(session, observed, known, agents.news, fetchers.news))
+        await self._touch(session, observed, agents, fetchers, recorded)
         await self._write_invalid(session, observed, recorded)
         await self._write_gateways(session, observed, now_s)
         return recorded
+
+    async def _record(
+        self,
+        session: AsyncSession,
+        observed: Observed,
+        known: Mapping[str, NodeRecord],
+        agents: Sequence[AgentHeartbeat],
+        fetchers: Sequence[FetcherHeartbeat],
+    ) -> Recorded:
+        """All together. If that fails, one half and then the other: what is wrong with one node
+        costs the others a few statements, however many they are."""
+        tried = await self._try(session, observed, known, agents, fetchers)
+        node_ids = _node_ids(agents, fetchers)
+        if tried is not None or len(node_ids) < 2:
+            return tried or Recorded()
+        recorded, half = Recorded(), len(node_ids) // 2
+        for part in (set(node_ids[:half]), set(node_ids[half:])):
+            recorded.merge(
+                await self._record(
+                    session,
+                    observed,
+                    known,
+                    [beat for beat in agents if beat.node_id in part],
+                    [beat for beat in fetchers if beat.node_id in part],
+                )
+            )
+        return recorded
+
+    async def _touch(
+        self,
+        session: AsyncSession,
+        observed: Observed,
+        agents: Unwritten[AgentHeartbeat],
+        fetchers: Unwritten[FetcherHeartbeat],
+        recorded: Recorded,
+    ) -> None:
+        """Rows of which nothing else is to be said."""
+        await heartbeats.touch_agents(session, agents.still_heard)
+        await heartbeats.touch_fetchers(session, fetchers.still_heard)
+        recorded.after_commit += [
+            lambda: self._agents.remember(observed.agents, agents.still_heard),
+            lambda: self._fetchers.remember(observed.fetchers, fetchers.still_heard),
+        ]
 
     async def _try(
         self,
@@ -147,14 +154,13 @@ class HeartbeatRecords:
         return recorded
 
     async def _created(
-        self, session: AsyncSession, observed: Observed, records: Mapping[str, NodeRecord]
+        self, session: AsyncSession, observed: Observed, new: Collection[str]
     ) -> dict[str, NodeRecord]:
-        invalid = {process.node_id for process in observed.invalid}
-        new = (observed.agents.keys() | observed.fetchers.keys() | invalid) - records.keys()
-        if not new:
+        spoke = [id_ for id_ in new if id_ in _heard(observed)] if new else []
+        if not spoke:
             return {}
-        await nodes.create(session, new)
-        return {id_: r for id_, r in (await nodes.load(session)).items() if id_ in new}
+        await nodes.create(session, spoke)
+        return await nodes.load(session, spoke)
 
     async def _write_all(
         self,
@@ -165,8 +171,10 @@ class HeartbeatRecords:
         fetchers: Sequence[FetcherHeartbeat],
     ) -> None:
         await heartbeats.record_agents(session, agents)
-        for agent in agents:
-            await self._agent_facts(session, recorded, known[agent.node_id], agent)
+        await self._agent_facts(session, recorded, known, agents)
+        hardware = await self._hardware.write(session, agents)
+        recorded.devices |= hardware.devices
+        recorded.after_commit += hardware.after_commit
         await heartbeats.record_fetchers(session, fetchers)
         for fetcher in fetchers:
             await self._cached_units(session, recorded, fetcher)
@@ -175,36 +183,23 @@ class HeartbeatRecords:
         self,
         session: AsyncSession,
         recorded: Recorded,
-        record: NodeRecord,
-        beat: AgentHeartbeat,
+        known: Mapping[str, NodeRecord],
+        agents: Sequence[AgentHeartbeat],
     ) -> None:
-        version = record.desired_version
-        if beat.boot_id != record.agent_boot_id:
-            recorded.changed_nodes.add(record.id)
-        if beat.accepted_version > version:
-            await nodes.raise_desired(session, record.id, beat.accepted_version)
-            version = beat.accepted_version + 1
-        recorded.nodes[record.id] = replace(
-            record, agent_boot_id=beat.boot_id, desired_version=version
-        )
-        await self._hardware(session, recorded, beat)
-
-    async def _hardware(
-        self, session: AsyncSession, recorded: Recorded, beat: AgentHeartbeat
-    ) -> None:
-        """Devices, and what the engines take of them."""
-        node_id, devices, engines = beat.node_id, beat.devices, beat.engines
-        has_devices = self._devices.get(node_id) != devices
-        has_engines = self._engines.get(node_id, ()) != engines
-        if has_devices:
-            await nodes.record_devices(session, node_id, devices)
-            recorded.after_commit.append(lambda: self._devices.update({node_id: devices}))
-        if has_engines:
-            await nodes.record_engines(session, node_id, engines)
-            recorded.after_commit.append(lambda: self._engines.update({node_id: engines}))
-        if has_devices or has_engines:
-            rows = await nodes.load_devices(session, [node_id])
-            recorded.devices[node_id] = tuple(replace(row, reserved_bytes=0) for row in rows)
+        raised = {}
+        for beat in agents:
+            record = known[beat.node_id]
+            version = record.desired_version
+            if beat.boot_id != record.agent_boot_id:
+                recorded.changed_nodes.add(record.id)
+            if beat.accepted_version > version:
+                raised[record.id] = beat.accepted_version
+                version = beat.accepted_version + 1
+            if (beat.boot_id, version) != (record.agent_boot_id, record.desired_version):
+                recorded.nodes[record.id] = replace(
+                    record, agent_boot_id=beat.boot_id, desired_version=version
+                )
+        await nodes.raise_desired(session, raised)
 
     async def _cached_units(
         self, session: AsyncSession, recorded: Recorded, beat: FetcherHeartbeat
@@ -234,7 +229,7 @@ class HeartbeatRecords:
     async def _write_gateways(
         self, session: AsyncSession, observed: Observed, now_s: float
     ) -> None:
-        if now_s - self._gateways_at_s < WRITE_INTERVAL_S:
+        if now_s - self._gateways_at_s < GATEWAYS_INTERVAL_S:
             return
         self._gateways_at_s = now_s
         liveness, limit_s = observed.liveness, self.limits.gateway_lost_s
@@ -246,3 +241,9 @@ class HeartbeatRecords:
 
 def _node_ids(agents: Sequence[AgentHeartbeat], fetchers: Sequence[FetcherHeartbeat]) -> list[str]:
     return sorted({beat.node_id for beat in agents} | {beat.node_id for beat in fetchers})
+
+
+def _heard(observed: Observed) -> Set[str]:
+    """Nodes of which anything was heard, also what cannot be taken in."""
+    invalid = {process.node_id for process in observed.invalid}
+    return observed.agents.keys() | observed.fetchers.keys() | invalid

@@ -24,9 +24,9 @@ from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.start import StartTrigger, begin_start
 from services.scheduler.store import (
     coldstarts,
+    devices,
     endpoints,
     models,
-    nodes,
     peers,
     queue,
     request_losses,
@@ -156,8 +156,8 @@ class Batch:
         if not decisions:
             return
         node_ids = {stage.node_id for start in decisions for stage in start.plan.stages}
-        devices = await nodes.load_devices(self.session, node_ids, is_locked=True)
-        free_bytes = {(device.node_id, device.index): device.free_bytes for device in devices}
+        locked = await devices.lock_devices(self.session, node_ids)
+        free_bytes = {(device.node_id, device.index): device.free_bytes for device in locked}
         for start in decisions:
             after_it = dict(free_bytes)
             places = [(stage.node_id, stage.device_index) for stage in start.plan.stages]

@@ -104,7 +104,9 @@ class RoundLoop:
         if is_sweep:
             self.queued.begin_sweep()
         snapshot = self.snapshot or await self._load(session, now_s)
-        recorded = await self.records.write(session, observed, snapshot.nodes, now_s)
+        recorded = await self.records.write(
+            session, observed, snapshot.nodes, now_s, None if is_sweep else taken.nodes
+        )
         taken.nodes |= recorded.changed_nodes
         snapshot = _with_new_nodes(snapshot, recorded)
         snapshot = await self.reader.refresh(

@@ -1,7 +1,7 @@
 """Rows and heartbeats to a snapshot: all of it when a leader begins, then only what has changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,7 +24,7 @@ from services.scheduler.policy.snapshot import (
 from services.scheduler.policy.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.summary_cache import SummaryCache
-from services.scheduler.store import fleet, models, nodes, requests, sizes
+from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
 MEMORY_OF_FAILURES_S = 900.0
@@ -50,14 +50,14 @@ class SnapshotReader:
         `refresh`, with a sweep."""
         endpoints = await fleet.load_fleet(session, now_s)
         failures = await fleet.load_failures(session, now_s, MEMORY_OF_FAILURES_S)
-        devices = await nodes.load_devices(session)
+        offered = await devices.load_devices(session)
         held = {worker.manifest_digest for e in endpoints for worker in e.workers} - {""}
         return Snapshot(
             now_s=now_s,
             limits=self.limits,
             mode=self.mode,
             nodes=await nodes.load(session),
-            devices=by_node(replace(device, reserved_bytes=0) for device in devices),
+            devices=by_node(offered),
             endpoints=endpoint_table({endpoint.id: endpoint for endpoint in endpoints}),
             failures=failure_table({failure.endpoint_id: failure for failure in failures}),
             summaries=await self.summaries.of(session, held),
@@ -90,7 +90,7 @@ class SnapshotReader:
         if not is_waited_for:
             snapshot = snapshot.changed(sizes=())  # what nobody needs is not kept until it is old
         elif is_sweep or has_new_devices or not snapshot.sizes:
-            snapshot = snapshot.changed(sizes=await sizes.load_sizes(session))
+            snapshot = snapshot.changed(sizes=await devices.load_sizes(session))
         losses = {**log.losses, **snapshot.losses}
         return snapshot.changed(
             models=known,

@@ -1,6 +1,6 @@
 """What heartbeats say of a node itself, in its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, func, update
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.records.tables import NodeRow
 from services.scheduler.policy.observed import NodeProcess
+from services.scheduler.store.arrays import is_one_of
 
 _NODES = cast(Table, NodeRow.__table__)
 
@@ -59,6 +60,20 @@ async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHea
         for item in heartbeats
     ]
     await _update_many(session, values, rows)
+
+
+async def touch_agents(session: AsyncSession, node_ids: Collection[str]) -> None:
+    """They were heard, and what their rows have is as it was."""
+    await _touch(session, node_ids, agent_heard_at=func.now(), agent_invalid=None)
+
+
+async def touch_fetchers(session: AsyncSession, node_ids: Collection[str]) -> None:
+    await _touch(session, node_ids, fetcher_heard_at=func.now(), fetcher_invalid=None)
+
+
+async def _touch(session: AsyncSession, node_ids: Collection[str], **values: Any) -> None:
+    if node_ids:
+        await session.execute(update(_NODES).where(is_one_of(_NODES.c.id, node_ids)).values(values))
 
 
 async def record_invalid(session: AsyncSession, complaints: Mapping[NodeProcess, str]) -> None:

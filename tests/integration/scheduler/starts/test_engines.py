@@ -5,8 +5,7 @@ import pytest
 from libs.common.bus.messages import EngineObserved
 from libs.common.engines import PRIORS
 from libs.common.states import EngineChoice, EngineKind
-from services.scheduler.store import nodes
-from services.scheduler.store.sizes import load_sizes
+from services.scheduler.store.devices import load_sizes, lock_devices
 from tests.integration.scheduler.world import World
 
 
@@ -57,7 +56,7 @@ async def test_devices_offer_what_their_nodes_have_measured_and_otherwise_the_pr
     await world.execute("UPDATE gpus SET kind = 'cuda'")
 
     async with world.database.transaction() as session:
-        offered = await nodes.load_devices(session, is_locked=True)
+        offered = await lock_devices(session, list(world.nodes))
         sizes = await load_sizes(session)
 
     prior = PRIORS[EngineKind.STAGE]

@@ -14,7 +14,7 @@ from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.rounds.summary_cache import SummaryCache
-from services.scheduler.store import heartbeats, models, nodes
+from services.scheduler.store import devices, heartbeats, models, nodes
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.integration.servers import TestDatabase
 
@@ -56,7 +56,7 @@ class Intake:
             await nodes.create(session, [node_id])
             await heartbeats.record_agents(session, [agent])
             await heartbeats.record_fetchers(session, [fetcher])
-            await nodes.record_devices(session, node_id, offered)
+            await devices.record_devices(session, {node_id: offered})
 
     async def ask(self, model_id: str) -> Feasibility:
         async with self.world.database.transaction() as session:
