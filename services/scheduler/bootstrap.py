@@ -92,7 +92,7 @@ def build_controller(
         queued=queued,
         sweep_interval_s=timing.reconcile_interval_s,
     )
-    feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s)
+    feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s, lambda: rounds.snapshot)
     admission = Admission(
         summaries,
         log,

@@ -1,17 +1,20 @@
-"""What the cluster could do for a model if it were empty: read now and then, asked by many."""
+"""What the cluster could do for a model if it were empty: asked by many."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
-from services.scheduler.policy.cluster import Cluster, Deployable, DeviceSize
+from services.scheduler.policy.cluster import Cluster, Deployable, Device, DeviceSize
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import shortage
+from services.scheduler.policy.planning.idle_nodes import IdleNodes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
-from services.scheduler.policy.planning.usable_cluster import by_node, idle_cluster
+from services.scheduler.policy.planning.usable_cluster import by_node
+from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import devices
 
 
@@ -22,62 +25,95 @@ class Feasibility:
 
 
 @dataclass(frozen=True)
-class _Ask:
-    """All that the answer depends on, of a model; its name is in the answer."""
+class _Shape:
+    """All that a plan on an empty cluster depends on, of a model: many are equal in it."""
 
-    name: str
-    manifest_digest: str
-    max_pipeline_size: int
-    max_slots: int
-    max_context_tokens: int | None
-    kv_cache_bytes: int | None
+    dtype: str
+    num_layers: int
+    max_context_tokens: int
+    kv_bytes_per_token: int
+    weight_bytes: int
+    units: tuple[tuple[str, int | None, int], ...]  # kind, layer and size
+    settings: tuple[int | None, ...]
+    cached_digest: str  # of the manifest, where a node holds a part of it
 
     @classmethod
-    def of(cls, deployable: Deployable) -> "_Ask":
-        model = deployable.model
+    def of(cls, deployable: Deployable) -> "_Shape":
+        model, summary = deployable.model, deployable.summary
         return cls(
-            model.name,
-            deployable.manifest_digest,
-            model.max_pipeline_size,
-            model.max_slots,
-            model.max_context_tokens,
-            model.kv_cache_bytes,
+            summary.dtype,
+            summary.num_layers,
+            summary.max_context_tokens,
+            summary.kv_bytes_per_token,
+            summary.weight_bytes,
+            tuple((unit.kind, unit.layer, unit.size_bytes) for unit in summary.units),
+            (
+                model.max_pipeline_size,
+                model.max_slots,
+                model.max_context_tokens,
+                model.kv_cache_bytes,
+            ),
+            deployable.manifest_digest if deployable.cached else "",
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reading:
     at_s: float
-    sizes: tuple[DeviceSize, ...]
     cluster: Cluster
     observed: Observed
-    answers: dict[_Ask, Feasibility] = field(default_factory=dict)
+    sizes: tuple[DeviceSize, ...] | None = None  # None: nobody has needed them
+    plans: dict[_Shape, Plan | NoRoom] = field(default_factory=dict)
+    answers: dict[tuple[_Shape, str], Feasibility] = field(default_factory=dict)  # and by name
 
-    def feasibility(self, deployable: Deployable) -> Feasibility:
-        ask = _Ask.of(deployable)
-        if ask not in self.answers:
-            cached = self.observed.cached(deployable.unit_digests)
-            wanted = replace(deployable, cached=cached)
-            best = planner.plan(self.cluster, wanted)
-            self.answers[ask] = Feasibility(shortage(wanted, self.sizes), best)
-        return self.answers[ask]
+    def best(self, deployable: Deployable, shape: _Shape) -> Plan | NoRoom:
+        if shape not in self.plans:
+            self.plans[shape] = planner.plan(self.cluster, deployable)
+        return self.plans[shape]
 
 
 @dataclass
 class FeasibilityCache:
-    """A thousand requests that come at once are answered from one reading: both it and a plan cost
-    more the larger the cluster is."""
+    """A thousand requests that come at once are answered from one reading, and models of equal
+    shape by one plan. What the leader's rounds know of the nodes is taken from them; rows are read
+    where no round has been yet, and for whoever finds no plan."""
 
     log: HeartbeatLog
     clock: Clock
     max_age_s: float
+    latest: Callable[[], Snapshot | None]  # of the rounds
+    _idle: IdleNodes = field(default_factory=IdleNodes)
     _reading: _Reading | None = None
 
     async def of(self, session: AsyncSession, deployable: Deployable) -> Feasibility:
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
-            known = await devices.load_sizes(session)
-            offered, observed = await devices.load_devices(session), self.log.snapshot()
-            idle = idle_cluster(observed, by_node(offered))
-            reading = self._reading = _Reading(now_s, known, idle, observed)
-        return reading.feasibility(deployable)
+            reading = self._reading = await self._read(session, now_s)
+        asked = replace(deployable, cached=reading.observed.cached(deployable.unit_digests))
+        shape = _Shape.of(asked)
+        key = (shape, asked.model.name)
+        if key not in reading.answers:
+            reading.answers[key] = await _answer(session, reading, asked, shape)
+        return reading.answers[key]
+
+    async def _read(self, session: AsyncSession, now_s: float) -> _Reading:
+        snapshot, observed = self.latest(), self.log.snapshot()
+        offered = await _offered(session) if snapshot is None else snapshot.devices
+        known = snapshot.sizes if snapshot is not None and snapshot.sizes else None
+        return _Reading(now_s, self._idle.cluster(observed, offered), observed, known)
+
+
+async def _answer(
+    session: AsyncSession, reading: _Reading, asked: Deployable, shape: _Shape
+) -> Feasibility:
+    """What can be planned lacks nothing."""
+    best = reading.best(asked, shape)
+    if isinstance(best, Plan):
+        return Feasibility(None, best)
+    if reading.sizes is None:
+        reading.sizes = await devices.load_sizes(session)
+    return Feasibility(shortage(asked, reading.sizes), best)
+
+
+async def _offered(session: AsyncSession) -> dict[str, tuple[Device, ...]]:
+    return by_node(await devices.load_devices(session))

@@ -14,11 +14,10 @@ from libs.common.engines import PRIORS
 from libs.common.records.tables import GpuRow, NodeEngineRow, NodeRow, ReservationRow
 from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import Device, DeviceSize
+from services.scheduler.policy.planning.idle_nodes import MEMORY_OF_NODES_S
 from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
 from services.scheduler.store.arrays import is_one_of
-
-MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
 
 # To a device's row: what was measured on its node of the engine that plans reckon with.
 _IS_OF_STAGE_ENGINE = and_(

@@ -1,7 +1,7 @@
 """The cluster as the planner may use it: nodes heard lately, without workers unknown to rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from libs.common.states import FetchState, WorkerState
@@ -73,17 +73,6 @@ class NodeMemo:
 
 def usable_cluster(snapshot: Snapshot, memo: NodeMemo | None = None) -> Cluster:
     return (memo or NodeMemo()).cluster(snapshot)
-
-
-def idle_cluster(observed: Observed, devices: Mapping[str, tuple[Device, ...]]) -> Cluster:
-    """As if nothing ran on any node that was ever heard: no start can have more than that."""
-    return Cluster(
-        tuple(
-            replace(base_node(observed, node_id, devices[node_id]), num_fetches=0)
-            for node_id in sorted(devices)
-            if node_id in observed.fetchers
-        )
-    )
 
 
 def base_node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest_asyncio
+from sqlalchemy import event
 
 from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
 from libs.common.states import ModelState
@@ -13,6 +14,8 @@ from services.scheduler.intake.feasibility_cache import Feasibility, Feasibility
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
+from services.scheduler.policy.planning.usable_cluster import by_node
+from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.store import devices, heartbeats, models, nodes
 from tests.integration.scheduler.world import MODEL_BYTES, World
@@ -28,9 +31,10 @@ class Intake:
     world: World
     clock: FakeClock = field(default_factory=FakeClock)
     log: HeartbeatLog = field(default_factory=lambda: HeartbeatLog(LivenessLog(0.0, 2.0)))
+    snapshot: Snapshot | None = None  # of the last round
 
     def __post_init__(self) -> None:
-        self.feasibility = FeasibilityCache(self.log, self.clock, MAX_AGE_S)
+        self.feasibility = FeasibilityCache(self.log, self.clock, MAX_AGE_S, lambda: self.snapshot)
 
     async def add_node(self, node_id: str, *, memory_bytes: int) -> None:
         offered = (DeviceObserved(index=0, kind="cpu", memory_bytes=memory_bytes, cores=2),)
@@ -95,3 +99,34 @@ async def test_a_model_that_was_changed_is_asked_for_anew(intake: Intake) -> Non
     await intake.world.execute("UPDATE models SET kv_cache_bytes = :size", size=MODEL_BYTES)
 
     assert (await intake.ask(model_id)).shortage is not None
+
+
+async def test_models_of_equal_shape_share_a_plan_of_what_the_rounds_know(intake: Intake) -> None:
+    """No row of a device is read, and the answers are those that the rows give."""
+    for i in range(3):
+        await intake.add_node(f"node-{i}", memory_bytes=MODEL_BYTES)
+    ids = [
+        await intake.world.add_model(f"model-{i}", max_pipeline_size=1 + i % 2) for i in range(8)
+    ]
+    from_rows = [await intake.ask(id_) for id_ in ids]
+    intake.clock.advance(MAX_AGE_S)
+    async with intake.world.database.transaction() as session:
+        offered = by_node(await devices.load_devices(session))
+    intake.snapshot = Snapshot(0.0, devices=offered)
+    read: list[str] = []
+
+    def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+        if "gpus" in statement:
+            read.append(statement)
+
+    event.listen(intake.world.database.engine.sync_engine, "before_cursor_execute", note)
+    answers = [await intake.ask(id_) for id_ in ids]
+
+    assert read == []
+    assert len({id(answer.best) for answer in answers}) == 2
+    assert list(map(figures, answers)) == list(map(figures, from_rows))
+
+
+def figures(answer: Feasibility) -> tuple[str | None, float, int]:
+    assert isinstance(answer.best, Plan)
+    return answer.shortage, answer.best.fetch_s, len(answer.best.stages)
