@@ -4,7 +4,7 @@ What the classes of `messages.py` cannot refuse is looked for here: field by fie
 """
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime
 from math import isfinite
 
@@ -33,22 +33,69 @@ _PUBLIC_KEY = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85
 
 
 def invalid_field(message: Message) -> str | None:
-    """The first field that is out of its limits, with what is wrong; None for a valid message."""
-    return next(_complaints(message), None)
+    """The first field that is out of its limits, with what is wrong; None for a valid message.
+
+    Two thousand heartbeats a second come this way: a field that is in order costs one comparison.
+    """
+    found = _first_of(message)
+    if found is None and isinstance(message, AgentHeartbeat):
+        return next(_agent_complaints(message), None)
+    if found is None and isinstance(message, FetcherHeartbeat):
+        return next(_once("fetches", [fetch.fetch_id for fetch in message.fetches]), None)
+    return found
 
 
-def _complaints(message: Message) -> Iterator[str]:
-    yield from _fields(message, "")
-    if isinstance(message, AgentHeartbeat):
-        yield from _agent_complaints(message)
-    elif isinstance(message, FetcherHeartbeat):
-        yield from _once("fetches", (fetch.fetch_id for fetch in message.fetches))
+def _first_of(message: Message) -> str | None:
+    """The first complaint, with the path of its field from this message on."""
+    for name, value in message.__dict__.items():
+        kind = type(value)
+        if kind is int:
+            if not 0 <= value <= _MAX_VALUES.get(name, MAX_INTEGER):
+                return f"{name} is not between 0 and {_MAX_VALUES.get(name, MAX_INTEGER)}"
+        elif kind is str:
+            if "\x00" in value:
+                return f"{name} has a NUL, which no column holds"
+        elif kind is not bool and value is not None:
+            found = _first_of_value(name, value)
+            if found is not None:
+                return found
+    return None
+
+
+def _first_of_value(name: str, value: object) -> str | None:
+    if isinstance(value, tuple):
+        return _first_of_entries(name, value) if value else None
+    if isinstance(value, float):
+        return None if isfinite(value) and 0 <= value < 1e18 else f"{name} is out of range"
+    if isinstance(value, datetime):
+        return None if value.year in _YEARS else f"{name} is no date of ours"
+    if isinstance(value, Message):
+        found = _first_of(value)
+        return None if found is None else f"{name}.{found}"
+    if isinstance(value, str) and "\x00" in value:  # of a class of its own
+        return f"{name} has a NUL, which no column holds"
+    return None
+
+
+def _first_of_entries(name: str, values: tuple[object, ...]) -> str | None:
+    """They are of one class: of ids, digests and numbers that class has the limits."""
+    limit = _MAX_COUNTS.get(name)
+    if limit is not None and len(values) > limit:
+        return f"{name} are {len(values)}, more than {limit}"
+    if not isinstance(values[0], Message):
+        return None
+    for value in values:
+        assert isinstance(value, Message), f"{name} are messages"
+        found = _first_of(value)
+        if found is not None:
+            return f"{name}.{found}"
+    return None
 
 
 def _agent_complaints(heartbeat: AgentHeartbeat) -> Iterator[str]:
-    yield from _once("devices", (device.index for device in heartbeat.devices))
-    yield from _once("engines", (engine.engine for engine in heartbeat.engines))
-    yield from _once("workers", (worker.worker_id for worker in heartbeat.workers))
+    yield from _once("devices", [device.index for device in heartbeat.devices])
+    yield from _once("engines", [engine.engine for engine in heartbeat.engines])
+    yield from _once("workers", [worker.worker_id for worker in heartbeat.workers])
     for device in heartbeat.devices:
         if device.cores < 1:
             yield f"devices.cores is {device.cores}, not 1 or more"
@@ -59,42 +106,6 @@ def _agent_complaints(heartbeat: AgentHeartbeat) -> Iterator[str]:
             yield "workers.public_key is no key"
 
 
-def _fields(message: Message, path: str) -> Iterator[str]:
-    for name in type(message).model_fields:
-        yield from _value(getattr(message, name), f"{path}{name}", name)
-
-
-def _value(value: object, path: str, name: str) -> Iterator[str]:
-    if type(value) is int:
-        limit = _MAX_VALUES.get(name, MAX_INTEGER)
-        if not 0 <= value <= limit:
-            yield f"{path} is not between 0 and {limit}"
-    elif isinstance(value, float):
-        if not (isfinite(value) and 0 <= value < 1e18):
-            yield f"{path} is out of range"
-    elif isinstance(value, str):
-        if "\x00" in value:
-            yield f"{path} has a NUL, which no column holds"
-    elif isinstance(value, datetime):
-        if value.year not in _YEARS:
-            yield f"{path} is no date of ours"
-    elif isinstance(value, tuple):
-        yield from _entries(value, path, name)
-    elif isinstance(value, Message):
-        yield from _fields(value, f"{path}.")
-
-
-def _entries(values: tuple[object, ...], path: str, name: str) -> Iterator[str]:
-    limit = _MAX_COUNTS.get(name)
-    if limit is not None and len(values) > limit:
-        yield f"{path} are {len(values)}, more than {limit}"
-        return
-    for value in values:
-        if isinstance(value, Message):
-            yield from _fields(value, f"{path}.")
-
-
-def _once(name: str, ids: Iterable[Hashable]) -> Iterator[str]:
-    listed = list(ids)
-    if len(set(listed)) < len(listed):
+def _once(name: str, ids: Sequence[Hashable]) -> Iterator[str]:
+    if len(set(ids)) < len(ids):
         yield f"{name} name one id twice"

@@ -7,7 +7,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic
 
-from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, GatewayHeartbeat
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    FetcherHeartbeat,
+    GatewayHeartbeat,
+    WorkerObserved,
+)
 from services.scheduler.observation.invalid_nodes import InvalidNodes
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.liveness import agent_of, fetcher_of, gateway_of
@@ -73,7 +78,7 @@ class HeartbeatLog:
         if not self.agents.accept(heartbeat, now_s):
             return False
         self.liveness.hear(agent_of(heartbeat.node_id), now_s)
-        return before is None or _agent_facts(before.heartbeat) != _agent_facts(heartbeat)
+        return before is None or not _says_what_agents_said(heartbeat, before.heartbeat)
 
     def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
         """Whether it says anything that a decision could depend on; an invalid one does not."""
@@ -83,7 +88,7 @@ class HeartbeatLog:
         if not self.fetchers.accept(heartbeat, now_s):
             return False
         self.liveness.hear(fetcher_of(heartbeat.node_id), now_s)
-        return before is None or _fetcher_facts(before.heartbeat) != _fetcher_facts(heartbeat)
+        return before is None or not _says_what_fetchers_said(heartbeat, before.heartbeat)
 
     def accept_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> frozenset[str]:
         """Requests of which it says for the first time that their attempt has had a token."""
@@ -106,14 +111,32 @@ class HeartbeatLog:
                 del self.gateways[speaker.removeprefix(gateway_of(""))]
 
 
-def _agent_facts(heartbeat: AgentHeartbeat) -> object:
-    workers = tuple(
-        (w.worker_id, w.state, w.num_running + w.num_waiting == 0, len(w.steps))
-        for w in heartbeat.workers
+def _says_what_agents_said(heartbeat: AgentHeartbeat, before: AgentHeartbeat) -> bool:
+    """Of all that a decision could depend on."""
+    return (
+        heartbeat.boot_id == before.boot_id
+        and heartbeat.accepted_version == before.accepted_version
+        and len(heartbeat.workers) == len(before.workers)
+        # Two messages are compared field by field in Python, their fields are not.
+        and [d.__dict__ for d in heartbeat.devices] == [d.__dict__ for d in before.devices]
+        and all(map(_is_as_before, heartbeat.workers, before.workers))
     )
-    return (heartbeat.boot_id, heartbeat.accepted_version, heartbeat.devices, workers)
 
 
-def _fetcher_facts(heartbeat: FetcherHeartbeat) -> object:
-    fetches = tuple((f.fetch_id, f.state) for f in heartbeat.fetches)
-    return (heartbeat.boot_id, heartbeat.accepted_version, fetches)
+def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
+    return (
+        worker.worker_id == before.worker_id
+        and worker.state is before.state
+        and (worker.num_running + worker.num_waiting == 0)
+        is (before.num_running + before.num_waiting == 0)
+        and len(worker.steps) == len(before.steps)
+    )
+
+
+def _says_what_fetchers_said(heartbeat: FetcherHeartbeat, before: FetcherHeartbeat) -> bool:
+    return (
+        heartbeat.boot_id == before.boot_id
+        and heartbeat.accepted_version == before.accepted_version
+        and [(f.fetch_id, f.state) for f in heartbeat.fetches]
+        == [(f.fetch_id, f.state) for f in before.fetches]
+    )

@@ -24,13 +24,12 @@ class InvalidNodes:
 
     def admits(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
         """Whether everything in it is within its limits; it is remembered if not."""
-        process = NodeProcess.of(message)
         complaint = invalid_field(message)
-        if complaint is None:
-            self._complaints.pop(process, None)
-            return True
-        self.note(process, complaint)
-        return False
+        if complaint is not None:
+            self.note(NodeProcess.of(message), complaint)
+        elif self._complaints:
+            self._complaints.pop(NodeProcess.of(message), None)
+        return complaint is None
 
     def note(self, process: NodeProcess, complaint: str) -> None:
         """Also of a message that could not be read at all."""
