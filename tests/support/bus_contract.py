@@ -22,6 +22,7 @@ from libs.common.bus.subjects import (
 from libs.common.errors import BusNoResponders, BusPayloadTooLarge, BusTimeout
 from libs.common.observability import telemetry
 from libs.common.sampling import SamplingParameters
+from libs.common.token_ids import TokenIds
 from tests.support.waiting import eventually
 
 
@@ -35,7 +36,7 @@ def generate(num_prompt_tokens: int) -> Generate:
         attempt=1,
         endpoint_id="ep-1",
         epoch=1,
-        prompt_ids=tuple(range(num_prompt_tokens)),
+        prompt_ids=TokenIds(range(num_prompt_tokens)),
         sampling=SamplingParameters(max_tokens=1, seed=1),
         remaining_ms=1000,
     )

@@ -5,6 +5,7 @@ who may listen stands in `subjects.py`. Ids are `libs.common.ids` texts; duratio
 milliseconds because clocks of two nodes differ; wall times are UTC and only for people's eyes.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -13,6 +14,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     StringConstraints,
     model_validator,
 )
@@ -30,10 +33,31 @@ from libs.common.states import (
     MemberRole,
     WorkerState,
 )
+from libs.common.token_ids import TokenIds
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 TokenId = Annotated[int, Field(ge=0)]
+
+
+def _token_ids(value: object) -> TokenIds:
+    try:
+        return TokenIds.from_base64(value) if isinstance(value, str) else TokenIds(_iterable(value))
+    except (OverflowError, TypeError) as exc:
+        raise ValueError(f"these are no token ids: {exc}") from exc
+
+
+def _iterable(value: object) -> Iterable[int]:
+    if not isinstance(value, Iterable):
+        raise TypeError(f"a {type(value).__name__}")
+    return value
+
+
+PackedIds = Annotated[
+    TokenIds,
+    PlainValidator(_token_ids),
+    PlainSerializer(TokenIds.base64, return_type=str),
+]
 
 
 class Message(BaseModel):
@@ -133,24 +157,77 @@ class RequestRefused(Message):
     retry_after_s: int | None = Field(default=None, ge=1)
 
 
+class PromptSize(Message):
+    """Of what an entry worker prefills; `generated` tokens are those of earlier attempts."""
+
+    num_prompt_ids: int = Field(ge=1)
+    num_generated_ids: int = Field(ge=0)
+
+    @property
+    def num_ids(self) -> int:
+        return self.num_prompt_ids + self.num_generated_ids
+
+
 class Generate(Message):
-    """Gateway → entry worker's agent. `generated_ids` are what earlier attempts produced."""
+    """Gateway → entry worker's agent. `generated_ids` are what earlier attempts produced.
+
+    What does not fit into one message goes before it, as PromptParts: then only its size is here.
+    """
 
     request_id: Id
     attempt: int = Field(ge=1)
     endpoint_id: Id
     epoch: int
-    prompt_ids: tuple[TokenId, ...] = Field(min_length=1)
-    generated_ids: tuple[TokenId, ...] = ()
+    prompt_ids: PackedIds = TokenIds()
+    generated_ids: PackedIds = TokenIds()
+    in_parts: PromptSize | None = None
     sampling: Sampling
     remaining_ms: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Generate":
+        if bool(self.prompt_ids) == (self.in_parts is not None):
+            raise ValueError("the prompt is either here or in parts")
+        if self.in_parts is not None and self.generated_ids:
+            raise ValueError("generated tokens are in parts if the prompt is")
+        return self
+
+    @property
+    def size(self) -> PromptSize:
+        return self.in_parts or PromptSize(
+            num_prompt_ids=len(self.prompt_ids), num_generated_ids=len(self.generated_ids)
+        )
+
+
+class PromptPart(Message):
+    """Gateway → entry worker's agent, before `generate`: some of the prompt's ids and of those
+    that were generated, which follow them. In any order, each as often as it takes."""
+
+    request_id: Id
+    attempt: int = Field(ge=1)
+    endpoint_id: Id
+    epoch: int
+    size: PromptSize  # of all parts together
+    first_index: int = Field(ge=0)  # of these ids, among all
+    ids: PackedIds
 
 
 class GenerateReply(Message):
     # stale_context: it was started with a shorter context than its model has by now.
     # ended: this attempt was here already, and is over; the next one may come.
+    # To a part: kept, or no_room while other prompts come in parts. To `generate`: incomplete, when
+    # parts are missing.
     result: Literal[
-        "accepted", "busy", "draining", "stale_epoch", "stale_context", "ended", "refused"
+        "accepted",
+        "busy",
+        "draining",
+        "stale_epoch",
+        "stale_context",
+        "ended",
+        "refused",
+        "kept",
+        "no_room",
+        "incomplete",
     ]
     message: str = ""  # for refused: why this worker can never serve it
 

@@ -154,9 +154,8 @@ class Dispatch:
 
     async def _generate(self, endpoint: EndpointClient) -> GenerateResult:
         self.endpoint = endpoint
-        generated = tuple(self.inbox.log.ids)
         message = self.job.generate(
-            endpoint.endpoint_id, endpoint.epoch, self.attempt, generated, self._now_s()
+            endpoint.endpoint_id, endpoint.epoch, self.attempt, self.inbox.log.ids, self._now_s()
         )
         result = await endpoint.generate(message)
         if result is GenerateResult.ACCEPTED:

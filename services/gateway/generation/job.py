@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import Generate, SubmitRequest
 from libs.common.sampling import SamplingParameters
+from libs.common.token_ids import TokenIds
 from services.gateway.auth import Caller
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # by which a client lowers its request's deadline
@@ -65,15 +66,15 @@ class Job:
         )
 
     def generate(
-        self, endpoint_id: str, epoch: int, attempt: int, generated: tuple[int, ...], now_s: float
+        self, endpoint_id: str, epoch: int, attempt: int, generated: Sequence[int], now_s: float
     ) -> Generate:
         return Generate(
             request_id=self.request_id,
             attempt=attempt,
             endpoint_id=endpoint_id,
             epoch=epoch,
-            prompt_ids=tuple(self.prompt_ids),
-            generated_ids=generated,
+            prompt_ids=TokenIds(self.prompt_ids),
+            generated_ids=TokenIds(generated),
             sampling=self.sampling,
             remaining_ms=self.remaining_ms(now_s),
         )

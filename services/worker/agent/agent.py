@@ -35,6 +35,7 @@ from services.worker.agent.processes.launcher import Launcher
 from services.worker.agent.processes.supervised import SupervisedWorker
 from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLimits
 from services.worker.agent.requests.bridge import Bridge
+from services.worker.agent.requests.prompt_assembler import PromptMemory
 from services.worker.agent.settings import MISSING_WORKER_S, DeviceKind
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
@@ -78,6 +79,7 @@ class Agent:
         self._bridges: set[Bridge] = set()  # outlive their workers until every end is acknowledged
         self._tasks: set[asyncio.Task[None]] = set()
         self._meter = EngineMeter()
+        self._prompt_memory = PromptMemory()
         self._sequence = 0
         self._subscription: Subscription | None = None
 
@@ -153,6 +155,7 @@ class Agent:
             send=worker.send,
             load_changed=self.heartbeat_trigger.note_load,
             slot_freed=self.heartbeat_trigger.note,
+            prompt_memory=self._prompt_memory,
         )
         await bridge.open()
         worker.bridge = bridge

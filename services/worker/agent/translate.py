@@ -6,6 +6,7 @@ from pathlib import Path
 from libs.common.bus.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
 from libs.common.states import FetchClass
 from services.worker.agent.devices.device import Device
+from services.worker.agent.requests.prompt_assembler import Prompt
 from services.worker.errors import FrameError
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
@@ -63,12 +64,12 @@ def _neighbour(peer: Peer | None, stage_index: int) -> Neighbour | None:
     return Neighbour(stage_index, peer.address, peer.public_key)
 
 
-def generate_frame(message: Generate) -> GenerateTokens:
+def generate_frame(message: Generate, prompt: Prompt) -> GenerateTokens:
     return GenerateTokens(
         request_id=message.request_id,
         attempt=message.attempt,
-        prompt_ids=message.prompt_ids,
-        generated_ids=message.generated_ids,
+        prompt_ids=prompt.prompt_ids,
+        generated_ids=prompt.generated_ids,
         sampling=message.sampling,
     )
 

@@ -1,8 +1,8 @@
 """Frozen dataclasses to JSON values and back, checked against their own annotations.
 
-Understands bool, int, float, str, StrEnum, dataclasses, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`,
-unions of plain values, and `Mapping[str, X]`. What a dataclass itself refuses is no frame either.
-A reader for each class is built once. Stdlib only: the runtime imports it.
+Understands bool, int, float, str, StrEnum, TokenIds, dataclasses, `X | None`, `tuple[X, ...]`,
+`tuple[X, Y]`, unions of plain values, and `Mapping[str, X]`. What a dataclass itself refuses is no
+frame either. A reader for each class is built once. Stdlib only: the runtime imports it.
 """
 
 import types
@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cache
 
 from libs.common.strict_json import JsonFieldError
+from libs.common.token_ids import TokenIds
 
 Reader = Callable[[object, str], object]  # (JSON value, where it stands) → checked value
 _PLAIN = frozenset({bool, int, float, str, types.NoneType})
@@ -22,9 +23,11 @@ _INT = frozenset({int})
 def to_json(value: object) -> object:
     """The JSON value that stands for a dataclass instance, or for a part of one."""
     if isinstance(value, tuple):
-        if _PLAIN.issuperset(map(type, value)):  # a prompt has up to a hundred thousand numbers
+        if _PLAIN.issuperset(map(type, value)):  # there are thousands of log-probabilities
             return list(value)
         return [to_json(item) for item in value]
+    if isinstance(value, TokenIds):
+        return value.base64()
     if is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
@@ -152,9 +155,17 @@ def _float(value: object, path: str) -> object:
         raise JsonFieldError(path, "a number that a double holds") from None
 
 
+def _token_ids(value: object, path: str) -> object:
+    try:
+        return TokenIds.from_base64(typing.cast("str", value))
+    except (AttributeError, ValueError) as exc:
+        raise JsonFieldError(path, "token ids in base64") from exc
+
+
 _SCALARS: dict[object, Reader] = {
     bool: _scalar(bool, "true or false"),
     int: _scalar(int, "a whole number"),
     str: _scalar(str, "a text"),
     float: _float,
+    TokenIds: _token_ids,
 }

@@ -15,6 +15,7 @@ from libs.common.causes import Cause
 from libs.common.sampling import SamplingParameters
 from libs.common.states import EngineKind, FetchClass, FinishReason
 from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
+from libs.common.token_ids import BYTES_PER_ID, TokenIds
 from services.worker.errors import FrameError
 from services.worker.frames.codec import reader_for, to_json
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
@@ -27,7 +28,8 @@ class Origin(StrEnum):
     STANDBY = "standby"
 
 
-MAX_FRAME_BYTES = 16 * 2**20  # a prompt of 2M tokens; the bus carries 1 MB at most
+MAX_FRAME_BYTES = 64 * 2**20
+MAX_PROMPT_IDS = (MAX_FRAME_BYTES - 2**20) // 4 * 3 // BYTES_PER_ID  # 12 million, in base64
 _HEADER = struct.Struct(">I")
 HEADER_BYTES = _HEADER.size
 
@@ -73,8 +75,8 @@ class ConnectPeers:
 class GenerateTokens:
     request_id: str
     attempt: int
-    prompt_ids: tuple[int, ...]
-    generated_ids: tuple[int, ...]
+    prompt_ids: TokenIds
+    generated_ids: TokenIds
     sampling: SamplingParameters
 
 

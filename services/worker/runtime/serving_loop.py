@@ -144,9 +144,9 @@ def engine_request(frame: GenerateTokens) -> Request:
     return Request(
         request_id=frame.request_id,
         attempt=frame.attempt,
-        prompt_ids=frame.prompt_ids,
+        prompt_ids=tuple(frame.prompt_ids),
         sampling=frame.sampling,
-        generated_ids=frame.generated_ids,
+        generated_ids=tuple(frame.generated_ids),
     )
 
 

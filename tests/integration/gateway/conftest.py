@@ -46,9 +46,9 @@ class RunningGateway:
     stop: asyncio.Event
     serving: "asyncio.Task[None]"
 
-    async def make_ready(self, name: str) -> str:
+    async def make_ready(self, name: str, max_context_tokens: int = 4096) -> str:
         """What the import would do: the manifest's row, and the model READY. Its id."""
-        summary = summary_of(tokenizer_files()).model_dump(mode="json")
+        summary = summary_of(tokenizer_files(), max_context_tokens).model_dump(mode="json")
         async with self.owner.transaction() as session:
             await session.execute(insert(ManifestRow).values(digest=MANIFEST, summary=summary))
             model_id: str | None = await session.scalar(
@@ -61,12 +61,12 @@ class RunningGateway:
         assert model_id is not None
         return model_id
 
-    async def register(self, name: str = "tiny") -> str:
+    async def register(self, name: str = "tiny", max_context_tokens: int = 4096) -> str:
         response = await self.client.post(
             "/api/v1/models", json={"name": name, "source": "/models/tiny"}
         )
         assert response.status_code == 202, response.text
-        return await self.make_ready(name)
+        return await self.make_ready(name, max_context_tokens)
 
 
 @pytest_asyncio.fixture

@@ -30,6 +30,7 @@ from libs.common.bus.subjects import (
 )
 from libs.common.sampling import SamplingParameters
 from libs.common.states import MemberRole, WorkerState
+from libs.common.token_ids import TokenIds
 from tests.integration.servers import RunningNats
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 
@@ -197,7 +198,7 @@ def request_for(worker_id: str, request_id: str = "request-a", **sampling: Any) 
         attempt=1,
         endpoint_id=f"endpoint-of-{worker_id}",
         epoch=1,
-        prompt_ids=(3, 5, 7),
+        prompt_ids=TokenIds((3, 5, 7)),
         sampling=SamplingParameters(**wanted),
         remaining_ms=60_000,
     )

@@ -9,6 +9,7 @@ import torch
 from libs.common.engines import PRIORS
 from libs.common.sampling import SamplingParameters
 from libs.common.states import EngineKind
+from libs.common.token_ids import TokenIds
 from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.launcher import ProcessLauncher
@@ -137,4 +138,4 @@ def expected_tokens(model: TinyModel, prompt: tuple[int, ...], tmp_path: Path) -
 def generate(
     request_id: str, *prompt: int, sampling: SamplingParameters = GREEDY
 ) -> GenerateTokens:
-    return GenerateTokens(request_id, 1, prompt, (), sampling)
+    return GenerateTokens(request_id, 1, TokenIds(prompt), TokenIds(), sampling)

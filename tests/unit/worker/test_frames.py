@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from libs.common.causes import MAX_FACTS, Cause, CauseKind
 from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
+from libs.common.token_ids import TokenIds
 from services.worker.agent.processes.frame_connection import read_body
 from services.worker.errors import FrameError
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
@@ -77,8 +78,8 @@ TO_WORKER: list[Frame] = [
     ConnectPeers(
         Neighbour(2, "tcp://10.0.0.2:4000", "p" * 40), Neighbour(1, "tcp://10.0.0.3:4000", "n" * 40)
     ),
-    GenerateTokens("request-a", 1, (1, 2, 3), (), SAMPLING),
-    GenerateTokens("request-a", 2, (1, 2, 3), (4, 5), ADJUSTED),
+    GenerateTokens("request-a", 1, TokenIds((1, 2, 3)), TokenIds(), SAMPLING),
+    GenerateTokens("request-a", 2, TokenIds((1, 2, 3)), TokenIds((4, 5)), ADJUSTED),
     CancelGeneration("request-a", 1),
 ]
 TO_AGENT: list[Frame] = [

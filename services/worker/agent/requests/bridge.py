@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
-from libs.common.bus.bus import Bus, Subscription
+from libs.common.bus.bus import Bus
 from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
     CancelRequest,
     Generate,
     GenerateReply,
+    PromptPart,
     ResendReply,
     ResendTokens,
     TokensGenerated,
@@ -28,21 +29,22 @@ from libs.common.bus.subjects import (
     ENDPOINT_ACKNOWLEDGE,
     ENDPOINT_CANCEL,
     ENDPOINT_GENERATE,
+    ENDPOINT_PROMPT,
     ENDPOINT_RESEND,
 )
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
-from libs.common.errors import BusError
 from libs.common.states import FinishReason
+from services.worker.agent.requests.endpoint_subscriptions import EndpointSubscriptions
+from services.worker.agent.requests.prompt_assembler import PromptAssembler, PromptMemory
 from services.worker.agent.requests.publisher import TokenPublisher
+from services.worker.agent.requests.refusals import MAX_WAITING, Asked, refusal_of
 from services.worker.agent.requests.request_spans import RequestSpans
 from services.worker.agent.requests.token_log import RequestLog, TokenLog
 from services.worker.agent.translate import generate_frame, tokens_message
 from services.worker.frames.frames import CancelGeneration, TokensProduced, ToWorker
 
 logger = logging.getLogger(__name__)
-
-MAX_WAITING = 8  # requests beyond the slots that an endpoint holds before it says busy
 
 
 class Bridge:
@@ -59,53 +61,44 @@ class Bridge:
         send: Callable[[ToWorker], None],
         load_changed: Callable[[], None],
         slot_freed: Callable[[], None],
+        prompt_memory: PromptMemory,
     ) -> None:
         self.spec = spec
         self.log = TokenLog()
         self.is_closed_to_new = False  # set when the worker has gone
         self._bus, self._clock, self._send = bus, clock, send
         self._load_changed, self._slot_freed = load_changed, slot_freed
+        num_requests = spec.max_slots + MAX_WAITING
+        self._prompts = PromptAssembler(prompt_memory, num_requests * spec.max_context_tokens)
         self._publisher = TokenPublisher(bus)
         self._publishing: asyncio.Task[None] | None = None
         self._spans = RequestSpans(spec.endpoint_id, clock)
-        self._intake: Subscription | None = None
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions = EndpointSubscriptions(bus, spec.endpoint_id)
         self._idle_since_s: float | None = None  # None until it can serve, or has served
 
     async def open(self) -> None:
         """Listen for this endpoint, or for nothing at all. Raises BusError."""
         endpoint = self.spec.endpoint_id
         try:
-            await self._subscribe(endpoint)
+            await self._subscribe()
         except BaseException:
             await self.close()
             raise
         self._publishing = asyncio.create_task(self._publisher.run(), name=f"publish-{endpoint}")
 
-    async def _subscribe(self, endpoint: str) -> None:
-        subscribe, keep = self._bus.subscribe, self._subscriptions.append
-        keep(await subscribe(ENDPOINT_RESEND, endpoint, self.resend))
-        keep(await subscribe(ENDPOINT_CANCEL, endpoint, self.cancel))
-        keep(await subscribe(ENDPOINT_ACKNOWLEDGE, endpoint, self.acknowledge))
-        self._intake = await subscribe(ENDPOINT_GENERATE, endpoint, self.generate)
+    async def _subscribe(self) -> None:
+        add = self._subscriptions.add
+        await add(ENDPOINT_RESEND, self.resend)
+        await add(ENDPOINT_CANCEL, self.cancel)
+        await add(ENDPOINT_ACKNOWLEDGE, self.acknowledge)
+        await add(ENDPOINT_PROMPT, self.keep_part, is_intake=True)
+        await add(ENDPOINT_GENERATE, self.generate, is_intake=True)
 
     async def close(self) -> None:
-        await self._stop_intake()
-        while self._subscriptions:
-            await self._unsubscribe(self._subscriptions.pop())
+        self._prompts.clear()
+        await self._subscriptions.close()
         if self._publishing is not None:
             await cancel_all({self._publishing})
-
-    async def _stop_intake(self) -> None:
-        if self._intake is not None:
-            intake, self._intake = self._intake, None
-            await self._unsubscribe(intake)
-
-    async def _unsubscribe(self, subscription: Subscription) -> None:
-        try:
-            await subscription.unsubscribe()
-        except BusError as exc:  # the others have to end all the same
-            logger.warning("a subscription of %s was not ended: %s", self.spec.endpoint_id, exc)
 
     @property
     def num_unfinished(self) -> int:
@@ -132,38 +125,38 @@ class Bridge:
 
     # ------------------------------------------------------------ from the bus
 
+    async def keep_part(self, part: PromptPart) -> GenerateReply:
+        if self.log.find(part.request_id, part.attempt) is not None:
+            return GenerateReply(result="accepted")  # its `generate` came
+        refusal = self._refusal(Asked.by_part(part))
+        if refusal is not None:
+            return refusal
+        return GenerateReply(result=self._prompts.put(part, self._clock.monotonic_s()))
+
     async def generate(self, message: Generate) -> GenerateReply:
         if self.log.find(message.request_id, message.attempt) is not None:
             return GenerateReply(result="accepted")  # said twice
-        refusal = self._refusal(message)
+        refusal = self._refusal(Asked.by_generate(message))
         if refusal is not None:
             return refusal
+        prompt = self._prompts.take(message)
+        if prompt is None:
+            return GenerateReply(result="incomplete")
         self._replace_older(message)
         deadline_s = self._clock.monotonic_s() + message.remaining_ms / 1000
-        start_index = len(message.generated_ids)
+        start_index = message.size.num_generated_ids
         self.log.open(message.request_id, message.attempt, start_index, deadline_s)
         self._spans.begin(message.request_id)
-        self._send(generate_frame(message))
+        self._send(generate_frame(message, prompt))
         self._load_changed()
         return GenerateReply(result="accepted")
 
-    def _refusal(self, message: Generate) -> GenerateReply | None:
-        """Why this request is not taken, or None."""
-        spec = self.spec
-        if message.epoch != spec.endpoint_epoch:
-            return GenerateReply(result="stale_epoch")
-        if spec.is_draining or self.is_closed_to_new:
-            return GenerateReply(result="draining")
-        if self.log.has_ended(message.request_id, message.attempt):
-            return GenerateReply(result="ended")
-        if len(message.prompt_ids) + message.sampling.max_tokens > spec.max_context_tokens:
-            return GenerateReply(result="stale_context")  # else the answer would be cut short
-        if self._num_others(message.request_id) >= spec.max_slots + MAX_WAITING:
-            return GenerateReply(result="busy")
-        return None
-
-    def _num_others(self, request_id: str) -> int:
-        return sum(request.request_id != request_id for request in self.log.unfinished())
+    def _refusal(self, asked: Asked) -> GenerateReply | None:
+        """Why this request is not taken, or None. What came of its prompt is needed no more."""
+        refusal = refusal_of(asked, self.spec, self.log, is_closed_to_new=self.is_closed_to_new)
+        if refusal is not None:
+            self._prompts.drop(asked.request_id, asked.attempt)
+        return refusal
 
     def _replace_older(self, message: Generate) -> None:
         older = self.log.older_attempt(message.request_id, message.attempt)
@@ -183,6 +176,7 @@ class Bridge:
 
     async def cancel(self, message: CancelRequest) -> Acknowledged:
         request = self.log.find(message.request_id, message.attempt)
+        self._prompts.drop(message.request_id, message.attempt)
         if request is None:
             # It may have overtaken its `generate`, which then must not start anything.
             self.log.mark_ended(message.request_id, message.attempt)
@@ -233,6 +227,7 @@ class Bridge:
                 logger.info("%s: deadline passed", request.request_id)
                 self._cancel(request)
         self.log.expire(now_s)
+        self._prompts.expire(now_s)
 
     async def worker_gone(self) -> None:
         """Forget what cannot end here any more, so that the gateway asks in vain and resubmits.
@@ -240,7 +235,8 @@ class Bridge:
         Finished requests stay: their last tokens may still have to be sent again.
         """
         self.is_closed_to_new = True
-        await self._stop_intake()
+        self._prompts.clear()
+        await self._subscriptions.stop_intake()
         for request in self.log.unfinished():
             self.log.forget(request.request_id, request.attempt)
             self._spans.end(request, "the worker ended")

@@ -25,7 +25,7 @@ def texts_of(chunks: list[Any]) -> dict[int, str]:
 
 
 def prompts_given(world: GatewayWorld) -> set[tuple[int, ...]]:
-    return {message.prompt_ids for message in world.worker.generated}
+    return {tuple(message.prompt_ids) for message in world.worker.generated}
 
 
 async def test_a_text_is_continued_as_it_is_without_any_template() -> None:

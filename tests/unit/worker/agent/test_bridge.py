@@ -29,8 +29,10 @@ from libs.common.bus.subjects import (
 from libs.common.errors import BusError, BusNoResponders
 from libs.common.states import FinishReason
 from libs.common.testing.bus import FakeClock, MemoryBroker, MemoryBus, MemorySubscription
-from services.worker.agent.requests.bridge import MAX_WAITING, Bridge
+from services.worker.agent.requests.bridge import Bridge
+from services.worker.agent.requests.prompt_assembler import PromptMemory
 from services.worker.agent.requests.publisher import MAX_OUTGOING, MAX_OUTGOING_VALUES
+from services.worker.agent.requests.refusals import MAX_WAITING
 from services.worker.agent.requests.token_log import KEEP_FINISHED_S, RESEND_TOKENS
 from services.worker.frames.frames import (
     CancelGeneration,
@@ -80,6 +82,7 @@ class Stage:
     sent: list[ToWorker] = field(default_factory=list)
     tokens: "asyncio.Queue[TokensGenerated]" = field(default_factory=asyncio.Queue)
     said: list[str] = field(default_factory=list)  # to the agent
+    memory: PromptMemory = field(default_factory=PromptMemory)
 
     def __post_init__(self) -> None:
         self.gateway: MemoryBus = self.broker.bus()
@@ -90,6 +93,7 @@ class Stage:
             send=self.sent.append,
             load_changed=lambda: self.said.append("load changed"),
             slot_freed=lambda: self.said.append("slot freed"),
+            prompt_memory=self.memory,
         )
 
     async def open(self) -> None:
@@ -152,7 +156,11 @@ async def test_a_request_goes_to_the_worker_and_its_tokens_to_the_gateway(stage:
     assert await stage.generate(generate()) == "accepted"
     (frame,) = stage.sent
     assert isinstance(frame, GenerateTokens)
-    assert (frame.request_id, frame.prompt_ids, frame.sampling.seed) == ("request-a", (1, 2, 3), 7)
+    assert (frame.request_id, tuple(frame.prompt_ids), frame.sampling.seed) == (
+        "request-a",
+        (1, 2, 3),
+        7,
+    )
 
     stage.bridge.take_tokens(produced(0, 42))
 
@@ -414,7 +422,7 @@ async def test_idle_time_counts_from_readiness_and_from_the_last_end(stage: Stag
     assert stage.bridge.idle_ms == 1000
 
 
-@pytest.mark.parametrize("num_allowed", range(4))
+@pytest.mark.parametrize("num_allowed", range(5))
 async def test_a_bridge_that_cannot_listen_to_everything_listens_to_nothing(
     num_allowed: int,
 ) -> None:
@@ -427,6 +435,7 @@ async def test_a_bridge_that_cannot_listen_to_everything_listens_to_nothing(
         send=lambda _: None,
         load_changed=lambda: None,
         slot_freed=lambda: None,
+        prompt_memory=PromptMemory(),
     )
 
     with pytest.raises(BusError, match="connection closed"):

@@ -3,6 +3,7 @@
 import threading
 
 from libs.common.sampling import SamplingParameters
+from libs.common.token_ids import TokenIds
 from services.worker.frames.frames import CancelGeneration, GenerateTokens
 from services.worker.runtime.frame_queue import FrameQueue
 
@@ -10,7 +11,7 @@ SAMPLING = SamplingParameters(max_tokens=4, seed=1, temperature=1.0)
 
 
 def generate(request_id: str, attempt: int = 1) -> GenerateTokens:
-    return GenerateTokens(request_id, attempt, (1, 2), (), SAMPLING)
+    return GenerateTokens(request_id, attempt, TokenIds((1, 2)), TokenIds(), SAMPLING)
 
 
 def drained(incoming: FrameQueue) -> list[object]:
