@@ -227,49 +227,6 @@ class Device:
 
 
 @dataclass(frozen=True)
-class CachePin:
-    """What a worker keeps in its node's host cache: it cannot be evicted."""
-
-    worker_id: str
-    file_bytes: Mapping[str, int] = field(hash=False)  # by unit digest
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node that may be given work now: both of its services were heard lately."""
-
-    id: str
-    devices: tuple[Device, ...]
-    nic_bytes_per_s: int  # 0: no cap is known
-    num_fetches: int  # that are running now and share the NIC
-    is_suspect: bool = False  # the model failed there lately, or it is quiet after such a failure
-    cache_bytes: int | None = None  # host cache; None: not known
-    cache_pins: tuple[CachePin, ...] = ()
-    num_standbys: int = 0  # starts that need no import, as far as is known and planned
-
-    @cached_property
-    def held_units(self) -> Mapping[str, int]:
-        """Bytes of their files, by digest; what several workers share counts once."""
-        held: dict[str, int] = {}
-        for holding in self.cache_pins:
-            held.update(holding.file_bytes)
-        return held
-
-    @cached_property
-    def held_bytes(self) -> int:
-        return sum(self.held_units.values())
-
-
-@dataclass(frozen=True)
-class Cluster:
-    nodes: tuple[Node, ...]
-
-    @property
-    def devices(self) -> tuple[Device, ...]:
-        return tuple(device for node in self.nodes for device in node.devices)
-
-
-@dataclass(frozen=True)
 class DeviceSize:
     """What a device would offer if it, and its node's host cache, were empty.
 

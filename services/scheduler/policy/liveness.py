@@ -24,6 +24,14 @@ class Liveness:
         """Since the speaker's last message; since the start for one who never spoke."""
         return self.elapsed_s - self.heard_s.get(speaker, 0.0)
 
+    def silent(self, for_s: float) -> list[str]:
+        """Who has spoken once, and not for longer than that. Mostly nobody, which one look at the
+        oldest says."""
+        elapsed_s, heard_s = self.elapsed_s, self.heard_s
+        if elapsed_s - min(heard_s.values(), default=elapsed_s) <= for_s:
+            return []
+        return [speaker for speaker, at_s in heard_s.items() if elapsed_s - at_s > for_s]
+
 
 def agent_of(node_id: str) -> str:
     return f"agent {node_id}"

@@ -3,7 +3,7 @@
 Times are monotonic seconds of the leader.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Generic, Literal, TypeVar
@@ -67,6 +67,11 @@ class Observed:
             return False
         speakers = (agent_of(node_id), fetcher_of(node_id))
         return max(map(self.liveness.silence_s, speakers)) <= stale_s
+
+    def silent_nodes(self, for_s: float, kinds: Collection[str] = ("agent", "fetcher")) -> set[str]:
+        """Nodes of which one of these has spoken once, and then not for longer than that."""
+        speakers = (speaker.partition(" ") for speaker in self.liveness.silent(for_s))
+        return {node_id for kind, _, node_id in speakers if kind in kinds}
 
     def cached(self, digests: frozenset[str]) -> dict[str, frozenset[str]]:
         """By node: which of these units its host cache holds. Only nodes that hold any."""

@@ -77,6 +77,10 @@ class Table(Generic[V]):
         """The same object for as long as nothing that stands under the key has changed."""
         return self._group(index, key)
 
+    def versions(self, index: str) -> Mapping[str, object]:
+        """The same of all keys under which anything stands."""
+        return self._indexes.get(index, {})
+
     def keys_of(self, index: str) -> Collection[str]:
         """The keys under which anything stands."""
         return self._indexes[index] if index in self._indexes else ()

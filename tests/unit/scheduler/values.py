@@ -21,14 +21,12 @@ from libs.common.states import (
     WorkerState,
 )
 from services.scheduler.policy.cluster import (
-    Cluster,
     Deployable,
     Device,
     DeviceSize,
     Endpoint,
     Member,
     Model,
-    Node,
     NodeRecord,
     OpenRequest,
     Worker,
@@ -36,6 +34,8 @@ from services.scheduler.policy.cluster import (
 from services.scheduler.policy.failures.diagnosis import NodeReport
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of, gateway_of
 from services.scheduler.policy.observed import Heard, Observed
+from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
 
@@ -128,7 +128,7 @@ def node(
 
 
 def cluster(*nodes: Node) -> Cluster:
-    return Cluster(nodes)
+    return Cluster.of(nodes)
 
 
 def worker(**changes: Any) -> Worker:

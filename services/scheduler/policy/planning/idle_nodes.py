@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from services.scheduler.policy.cluster import Cluster, Device, Node
+from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.liveness import agent_of
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.planning.usable_cluster import base_node
+from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.planning.node_values import base_node
+from services.scheduler.policy.planning.nodes import Node
 
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
 
@@ -27,13 +29,15 @@ class IdleNodes:
 
     num_made: int = 0
     _known: dict[str, tuple[_Facts, Node]] = field(default_factory=dict)
+    _cluster: Cluster = field(default_factory=lambda: Cluster.of(()))
 
     def cluster(self, observed: Observed, devices: Mapping[str, tuple[Device, ...]]) -> Cluster:
         """Of every node that was heard of lately: no start can have more than that. `devices`: by
         node, without reservations."""
         heard = sorted(node_id for node_id in devices if _is_remembered(observed, node_id))
         self._known = {node_id: self._of(observed, node_id, devices[node_id]) for node_id in heard}
-        return Cluster(tuple(node for _, node in self._known.values()))
+        self._cluster = self._cluster.updated([node for _, node in self._known.values()])
+        return self._cluster
 
     def _of(
         self, observed: Observed, node_id: str, devices: tuple[Device, ...]

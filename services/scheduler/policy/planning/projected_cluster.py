@@ -1,20 +1,17 @@
 """The cluster as it would be: empty, without some endpoints, or with a plan carried out. Pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
-from services.scheduler.policy.cluster import (
-    CachePin,
-    Cluster,
-    Device,
-    DeviceSize,
-    Endpoint,
-    Node,
-    Worker,
-)
+from services.scheduler.policy.cluster import Device, DeviceSize, Endpoint, Worker
+from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.memory import file_bytes
+from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.planning.plans import Plan, StagePlan
+
+C = TypeVar("C")
 
 
 def empty_cluster(sizes: Iterable[DeviceSize]) -> Cluster:
@@ -22,7 +19,7 @@ def empty_cluster(sizes: Iterable[DeviceSize]) -> Cluster:
     by_node: defaultdict[str, list[DeviceSize]] = defaultdict(list)
     for size in sizes:
         by_node[size.node_id].append(size)
-    return Cluster(tuple(_empty_node(by_node[node_id]) for node_id in sorted(by_node)))
+    return Cluster.of(_empty_node(own) for own in by_node.values())
 
 
 def _empty_node(sizes: list[DeviceSize]) -> Node:
@@ -36,7 +33,7 @@ def _empty_node(sizes: list[DeviceSize]) -> Node:
                 worker_bytes=s.worker_bytes,
                 has_bfloat16=s.has_bfloat16,
             )
-            for s in sizes
+            for s in sorted(sizes, key=lambda size: size.index)
         ),
         nic_bytes_per_s=first.nic_bytes_per_s,
         num_fetches=0,
@@ -50,12 +47,7 @@ def without(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Cluster:
     for endpoint in endpoints:
         for worker in endpoint.workers:
             leaving[worker.node_id].append(worker)
-    return Cluster(
-        tuple(
-            _without(node, leaving[node.id]) if node.id in leaving else node
-            for node in cluster.nodes
-        )
-    )
+    return _changed_nodes(cluster, leaving, _without)
 
 
 def _without(node: Node, leaving: list[Worker]) -> Node:
@@ -76,22 +68,21 @@ def with_plans(cluster: Cluster, plans: Iterable[Plan]) -> Cluster:
     for plan in plans:
         for stage in plan.stages:
             stages[stage.node_id].append(stage)
-    return Cluster(
-        tuple(
-            _with_stages(node, stages[node.id]) if node.id in stages else node
-            for node in cluster.nodes
-        )
-    )
+    return _changed_nodes(cluster, stages, _with_stages)
 
 
 def with_suspects(cluster: Cluster, node_ids: Collection[str]) -> Cluster:
     """For a model that failed on these nodes lately."""
-    return Cluster(
-        tuple(
-            replace(node, is_suspect=True) if node.id in node_ids else node
-            for node in cluster.nodes
-        )
-    )
+    found = (cluster.get(node_id) for node_id in node_ids)
+    return cluster.changed({n.id: replace(n, is_suspect=True) for n in found if n is not None})
+
+
+def _changed_nodes(
+    cluster: Cluster, changes: Mapping[str, C], change: Callable[[Node, C], Node]
+) -> Cluster:
+    """Those of them that can be used."""
+    found = ((cluster.get(node_id), of_node) for node_id, of_node in changes.items())
+    return cluster.changed({n.id: change(n, of_node) for n, of_node in found if n is not None})
 
 
 def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
@@ -109,7 +100,9 @@ def _with_stages(node: Node, stages: list[StagePlan]) -> Node:
 
 def _changed(node: Node, taken: dict[int, int], cache_pins: tuple[CachePin, ...]) -> Node:
     devices = tuple(
-        replace(device, reserved_bytes=device.reserved_bytes + taken.get(device.index, 0))
+        replace(device, reserved_bytes=device.reserved_bytes + taken[device.index])
+        if device.index in taken
+        else device
         for device in node.devices
     )
     return replace(node, devices=devices, cache_pins=cache_pins)

@@ -2,146 +2,114 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from libs.common.states import FetchState, WorkerState
-from services.scheduler.policy.cluster import CachePin, Cluster, Device, Node, Worker
-from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.planning.memory import file_bytes
+from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.planning.changed_keys import changed_keys
+from services.scheduler.policy.planning.cluster import Cluster, Layout
+from services.scheduler.policy.planning.node_values import NodeInputs, NodeValue
+from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.snapshot import Snapshot
 
-_BEFORE_READY = (WorkerState.PLANNED, WorkerState.LAUNCHING, WorkerState.REGISTERED)
-_IS_RUNNING = (FetchState.QUEUED, FetchState.FETCHING)
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A node's value and what it was made of, compared by identity."""
-
-    inputs: tuple[object, ...]
-    node: Node
-    has_orphan_workers: bool
+NOTHING = Snapshot(now_s=0.0)
 
 
 @dataclass
 class NodeMemo:
-    """Node values made for earlier snapshots: of a thousand nodes few change between two rounds."""
+    """The cluster of the last snapshot: of a thousand nodes few change between two, and only those
+    are looked at. What it answers is the same as without a last one."""
 
     broken: dict[str, str] = field(default_factory=dict)  # nodes of the last cluster, with errors
-    _made: dict[str, _Made] = field(default_factory=dict)
+    num_made: int = 0  # node values, since the start
+    _last: Snapshot = NOTHING
+    _silent: frozenset[str] = frozenset()
+    _retried: set[str] = field(default_factory=set)  # whatever becomes of them, next time too
+    _values: dict[str, NodeValue] = field(default_factory=dict)
+    _cluster: Cluster = field(default_factory=lambda: Cluster.of(()))
 
     def cluster(self, snapshot: Snapshot) -> Cluster:
         """A node of which no sense can be made is left out, and named in `broken`."""
+        changed, silent = self._changed(snapshot), _silent_nodes(snapshot)
+        changed |= (silent ^ self._silent) | self._retried
+        self._cluster = self._laid_out(snapshot, changed)
+        self._last, self._silent = snapshot, silent
         self.broken.clear()
-        found = (self._usable(snapshot, node_id) for node_id in sorted(snapshot.devices))
-        return Cluster(tuple(node for node in found if node is not None))
+        self._retried.clear()
+        found = {id_: self._usable(id_) for id_ in sorted(changed) if id_ in snapshot.devices}
+        self._cluster = self._cluster.changed(
+            {id_: node for id_, node in found.items() if node is not self._cluster.get(id_)}
+        )
+        return self._cluster
 
-    def _usable(self, snapshot: Snapshot, node_id: str) -> Node | None:
+    def _changed(self, snapshot: Snapshot) -> set[str]:
+        """Nodes of which anything was said or written since."""
+        before, last = self._last.observed, self._last
+        return {
+            *changed_keys(before.agents, snapshot.observed.agents),
+            *changed_keys(before.fetchers, snapshot.observed.fetchers),
+            *changed_keys(last.devices, snapshot.devices),
+            *changed_keys(last.nodes, snapshot.nodes),
+            *changed_keys(last.endpoints.versions("node"), snapshot.endpoints.versions("node")),
+        }
+
+    def _laid_out(self, snapshot: Snapshot, changed: set[str]) -> Cluster:
+        """With a place for each device; rarely, devices come or go."""
+        layout, devices = self._cluster.layout, snapshot.devices
+        is_same = len(layout.devices) == len(devices) and all(
+            layout.fits(id_, devices[id_]) for id_ in changed if id_ in devices
+        )
+        if is_same:
+            return self._cluster
+        new = Cluster.without_nodes(Layout.of(devices))
+        self._values = {id_: v for id_, v in self._values.items() if id_ in devices}
+        kept = {node.id: node for node in self._cluster.nodes if node.id in devices}
+        return new.changed({id_: n for id_, n in kept.items() if id_ not in changed})
+
+    def _usable(self, node_id: str) -> Node | None:
+        snapshot = self._last
+        if node_id in self._silent or not snapshot.devices[node_id]:
+            return None
         try:
-            if not _may_be_used(snapshot, node_id):
-                return None
-            made = self._of(snapshot, node_id)
+            value = self._value(node_id)
         except Exception as exc:  # whatever it is: it is this node's
             self.broken[node_id] = repr(exc)
+            self._retried.add(node_id)
             return None
-        return None if made.has_orphan_workers else made.node
+        if value is None:
+            return None
+        if not value.is_settled:
+            self._retried.add(node_id)
+        return value.usable
 
-    def _of(self, snapshot: Snapshot, node_id: str) -> _Made:
-        workers = tuple(
-            worker
-            for endpoint in snapshot.endpoints.by("node", node_id)
-            for worker in endpoint.workers
-            if worker.node_id == node_id
-        )
-        observed = snapshot.observed
-        inputs = (
-            observed.agents.get(node_id),
-            observed.fetchers.get(node_id),
-            snapshot.devices[node_id],
-            *workers,
-        )
-        known = self._made.get(node_id)
-        if known is not None and len(known.inputs) == len(inputs):
-            if all(a is b for a, b in zip(known.inputs, inputs, strict=True)):
-                return known
-        made = _Made(
-            inputs, _node(snapshot, node_id, workers), _has_orphan_workers(snapshot, node_id)
-        )
-        self._made[node_id] = made
-        return made
+    def _value(self, node_id: str) -> NodeValue | None:
+        known = self._values.get(node_id)
+        inputs = NodeInputs.of(self._last, node_id, None if known is None else known.inputs)
+        if inputs is None:
+            return None
+        if known is not None and known.is_settled and known.inputs == inputs:
+            return known
+        self.num_made += 1
+        value = self._values[node_id] = NodeValue.of(self._last, inputs)
+        return value
 
 
 def usable_cluster(snapshot: Snapshot, memo: NodeMemo | None = None) -> Cluster:
     return (memo or NodeMemo()).cluster(snapshot)
 
 
-def base_node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:
-    """As its own words have it."""
-    heartbeat, agent = observed.fetchers[node_id].heartbeat, observed.agents.get(node_id)
-    return Node(
-        id=node_id,
-        devices=devices,
-        nic_bytes_per_s=heartbeat.nic_bytes_per_s,
-        num_fetches=sum(fetch.state in _IS_RUNNING for fetch in heartbeat.fetches),
-        cache_bytes=heartbeat.cache_capacity_bytes,
-        num_standbys=agent.heartbeat.num_standbys if agent is not None else 0,
-    )
-
-
 def by_node(devices: Iterable[Device]) -> dict[str, tuple[Device, ...]]:
+    """In the order of their indexes."""
     found: defaultdict[str, list[Device]] = defaultdict(list)
     for device in devices:
         found[device.node_id].append(device)
-    return {node_id: tuple(own) for node_id, own in found.items()}
-
-
-def _may_be_used(snapshot: Snapshot, node_id: str) -> bool:
-    if node_id not in snapshot.nodes or not snapshot.devices[node_id]:
-        return False
-    stale_s = snapshot.limits.node_stale_s
-    if not snapshot.observed.is_fresh(node_id, stale_s):
-        return False
-    report = snapshot.report_of(node_id)
-    return not (report.is_lost or report.has_rebooted)
-
-
-def _has_orphan_workers(snapshot: Snapshot, node_id: str) -> bool:
-    """Workers that count as dead but still run there use memory that no reservation shows."""
-    known = {
-        worker.id
-        for endpoint in snapshot.endpoints.by("node", node_id)
-        for worker in endpoint.workers
+    return {
+        node_id: tuple(sorted(own, key=lambda device: device.index))
+        for node_id, own in found.items()
     }
-    workers = snapshot.observed.agents[node_id].heartbeat.workers
-    return any(not w.state.is_finished and w.worker_id not in known for w in workers)
 
 
-def _node(snapshot: Snapshot, node_id: str, workers: tuple[Worker, ...]) -> Node:
-    observed = snapshot.observed
-    node = base_node(observed, node_id, _reserved(snapshot.devices[node_id], workers))
-    # Told to start, and not yet spoken of by their node.
-    starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
-    num_fetches = sum(observed.fetch(worker) is None for worker in starting)
-    num_launches = sum(observed.worker(worker) is None for worker in starting)
-    return replace(
-        node,
-        cache_pins=tuple(_cache_pin(snapshot, worker) for worker in workers),
-        num_fetches=node.num_fetches + num_fetches,
-        num_standbys=max(0, node.num_standbys - num_launches),  # each may take one
-    )
-
-
-def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[Device, ...]:
-    taken: defaultdict[int, int] = defaultdict(int)
-    for worker in workers:
-        taken[worker.device_index] += worker.device_bytes
-    return tuple(
-        replace(device, reserved_bytes=taken[device.index]) if device.index in taken else device
-        for device in devices
-    )
-
-
-def _cache_pin(snapshot: Snapshot, worker: Worker) -> CachePin:
-    summary = snapshot.summaries.get(worker.manifest_digest)
-    sizes = {unit.digest: file_bytes(unit) for unit in summary.units} if summary else {}
-    return CachePin(worker.id, {digest: sizes.get(digest, 0) for digest in worker.unit_digests})
+def _silent_nodes(snapshot: Snapshot) -> frozenset[str]:
+    """Nothing new is planned there: a service is silent, or its agent so long that it is lost."""
+    observed, limits = snapshot.observed, snapshot.limits
+    stale = observed.silent_nodes(limits.node_stale_s)
+    return frozenset(stale | observed.silent_nodes(limits.node_lost_s, ("agent",)))

@@ -12,10 +12,11 @@ from libs.common.reasons import Reason
 from libs.common.states import EndpointState, ModelState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
-from services.scheduler.policy.cluster import Cluster, Deployable, Endpoint
+from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.autoscaler import wanted_endpoints
+from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.feasibility import shortage, usable_sizes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
@@ -37,7 +38,7 @@ class _Planning:
 
     @property
     def cost_devices(self) -> int:
-        return max(1, len(self.cluster.devices))
+        return max(1, self.cluster.num_devices)
 
 
 def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: NodeMemo) -> bool:
@@ -156,8 +157,7 @@ def _cluster_for(snapshot: Snapshot, model_id: str, planning: _Planning) -> Clus
     suspects = snapshot.suspect_nodes(model_id)
     if suspects:
         # What felled one node may have felled others, which are only not known to be lost yet.
-        node_ids = (node.id for node in planning.cluster.nodes)
-        suspects |= {id_ for id_ in node_ids if snapshot.report_of(id_).is_quiet}
+        suspects |= snapshot.observed.silent_nodes(snapshot.limits.node_quiet_s)
     cluster = with_plans(planning.cluster, snapshot.queue.claims_before(model_id))
     return with_suspects(cluster, suspects)
 

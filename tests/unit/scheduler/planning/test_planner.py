@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from libs.common.engines import PRIORS
 from libs.common.states import EngineKind
-from services.scheduler.policy.cluster import Cluster, DeviceSize, Node
+from services.scheduler.policy.cluster import DeviceSize
+from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import full_bytes
+from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import empty_cluster, with_plans
@@ -161,7 +163,7 @@ def test_where_nothing_computes_a_models_type_it_could_never_run() -> None:
 
 
 def test_an_empty_cluster_has_no_room() -> None:
-    assert plan(Cluster(()), deployable()) == NoRoom(NEEDED, 0)
+    assert plan(Cluster.of(()), deployable()) == NoRoom(NEEDED, 0)
 
 
 def test_the_stage_holds_every_unit_in_reading_order_and_a_share_of_the_cores() -> None:

@@ -1,0 +1,21 @@
+"""Which entries of a mapping are other ones than in an earlier one, by identity. Pure."""
+
+from collections.abc import Mapping
+from itertools import compress
+from operator import is_not
+
+
+def changed_keys(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
+    """Also those that came or went. May name some whose entries are the same.
+
+    Values that nobody changed are the same objects, and mostly in the same order: then thousands
+    are compared without a step of the interpreter.
+    """
+    if before is after:
+        return set()
+    if len(before) == len(after):
+        changed = set(compress(after, map(is_not, after.values(), before.values())))
+        if all(key in before for key in changed):
+            return changed
+    changed = {key for key, value in after.items() if before.get(key) is not value}
+    return changed.union(key for key in before if key not in after)

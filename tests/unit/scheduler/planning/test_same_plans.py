@@ -1,0 +1,77 @@
+"""The planner answers what a plain one answers that looks at every device, for any cluster."""
+
+import random
+
+import pytest
+
+from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.plans import Plan
+from services.scheduler.policy.planning.projected_cluster import (
+    with_plans,
+    with_suspects,
+    without,
+)
+from tests.unit.scheduler.planning import reference_cluster, reference_planner
+from tests.unit.scheduler.planning.random_clusters import (
+    random_model,
+    random_nodes,
+    with_caches,
+    with_endpoints,
+)
+from tests.unit.scheduler.values import cluster
+
+NUM_TRIALS = 1500
+
+
+def test_the_same_plan_for_thousands_of_clusters_and_models() -> None:
+    rng, num_stages = random.Random(1), set()
+    for trial in range(2 * NUM_TRIALS):
+        wanted = random_model(rng)
+        nodes = random_nodes(rng, wanted)
+        wanted = with_caches(rng, wanted, nodes)
+
+        chosen = planner.choose(cluster(*nodes), wanted)
+
+        assert chosen == reference_planner.choose(nodes, wanted), f"trial {trial}"
+        num_stages.add(len(chosen.plan.stages) if isinstance(chosen.plan, Plan) else 0)
+    assert num_stages >= {0, 1, 2, 3, 4, 5}, "every kind of answer was compared"
+
+
+def test_the_same_plan_after_claims_suspicion_and_ends() -> None:
+    rng = random.Random(2)
+    for trial in range(NUM_TRIALS):
+        wanted, claiming = random_model(rng), random_model(rng)
+        nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted), wanted)
+        wanted = with_caches(rng, wanted, nodes)
+        claim = planner.plan(cluster(*nodes), claiming)
+        claims = [claim] if isinstance(claim, Plan) else []
+        suspects = {there.id for there in nodes if rng.random() < 0.2} | {"unknown"}
+        leaving = rng.sample(endpoints, rng.randint(0, len(endpoints)))
+
+        changed = with_plans(cluster(*nodes), claims)
+        changed = without(with_suspects(changed, suspects), leaving)
+        plain = reference_cluster.with_plans(nodes, claims)
+        plain = reference_cluster.without(reference_cluster.with_suspects(plain, suspects), leaving)
+
+        assert sorted(changed.nodes, key=lambda n: n.id) == sorted(plain, key=lambda n: n.id)
+        assert planner.choose(changed, wanted) == reference_planner.choose(plain, wanted), (
+            f"trial {trial}"
+        )
+
+
+@pytest.mark.parametrize("num_changes", [1, 5])
+def test_a_changed_cluster_has_the_columns_of_a_new_one(num_changes: int) -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        wanted = random_model(rng)
+        nodes = random_nodes(rng, wanted)
+        there = cluster(*nodes)
+        others, _ = with_endpoints(rng, nodes, wanted)
+        changes = {n.id: n for n in rng.sample(others, min(num_changes, len(others)))}
+
+        changed = there.changed(changes)
+
+        new = cluster(*(changes.get(n.id, n) for n in nodes))
+        assert changed.nodes == new.nodes
+        for name, column in vars(new.columns).items():
+            assert (getattr(changed.columns, name) == column).all(), name
