@@ -19,13 +19,14 @@ PAUSE_S = 0.2
 Delete = Callable[[AsyncSession, float, int], Awaitable[int]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Retention:
     """`work` is called now and then; with a retention of 0 everything is kept."""
 
     fenced: FencedTransactions
     retention_s: float
     pause_s: float = PAUSE_S
+    _has_looked_at_manifests: bool = False
 
     async def work(self) -> None:
         """Raises DatabaseUnavailable, LeadershipLost."""
@@ -34,10 +35,13 @@ class Retention:
         await self._delete("requests", retention.delete_requests, Lane.HISTORY)
         await self._delete("endpoints", retention.delete_endpoints, Lane.HISTORY)
         # Plans and imports, which refer to models and manifests, are made in the lane of decisions.
-        await self._delete("models", retention.delete_models, Lane.DECISIONS)
-        await self._delete("manifests", retention.delete_manifests, Lane.DECISIONS)
+        num_models = await self._delete("models", retention.delete_models, Lane.DECISIONS)
+        # All of them are looked at, so once in a leader's life, and when one may have come free.
+        if num_models or not self._has_looked_at_manifests:
+            await self._delete("manifests", retention.delete_manifests, Lane.DECISIONS)
+            self._has_looked_at_manifests = True
 
-    async def _delete(self, what: str, delete: Delete, lane: Lane) -> None:
+    async def _delete(self, what: str, delete: Delete, lane: Lane) -> int:
         total = 0
         while num_deleted := await self._delete_batch(delete, lane):
             total += num_deleted
@@ -46,6 +50,7 @@ class Retention:
             await asyncio.sleep(self.pause_s)
         if total:
             logger.info("deleted %d %s that ended long ago", total, what)
+        return total
 
     async def _delete_batch(self, delete: Delete, lane: Lane) -> int:
         async with self.fenced.transaction(lane) as session:

@@ -8,7 +8,17 @@ the texts of `states.py`.
 from datetime import date, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, func, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -83,6 +93,11 @@ class ModelRow(Base):
             unique=True,
             postgresql_where=text("state <> 'DELETING'"),
         ),
+        Index(
+            "ix_models_importing", "import_heard_at", postgresql_where=text("state = 'IMPORTING'")
+        ),
+        Index("ix_models_deleting", "updated_at", postgresql_where=text("state = 'DELETING'")),
+        Index("ix_models_manifest_digest", "manifest_digest"),
     )
 
 
@@ -91,6 +106,19 @@ class ManifestRow(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     summary: Mapped[dict[str, Any]]  # messages.ModelSummary
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        Index(
+            "ix_manifests_objects",  # by the digests of its units and tokenizer files
+            literal_column(
+                "(jsonb_path_query_array(summary, '$.units[*].digest')"
+                " || jsonb_path_query_array(summary, '$.tokenizer_files.*[0]'))"
+            ).label("digests"),
+            postgresql_using="gin",
+            postgresql_ops={"digests": "jsonb_path_ops"},
+            postgresql_with={"fastupdate": "off"},  # rows are few, and found by it at once
+        ),
+    )
 
 
 class DamagedObjectRow(Base):
@@ -192,6 +220,7 @@ class EndpointRow(Base):
         Index(
             "ix_endpoints_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")
         ),
+        Index("ix_endpoints_model_id", "model_id"),  # before a model's row may go
     )
 
 
@@ -199,7 +228,7 @@ class WorkerRow(Base):
     __tablename__ = "workers"
     id: Mapped[str] = mapped_column(primary_key=True)
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
-    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    node_id: Mapped[str]  # no foreign key: history outlives the node
     device_index: Mapped[int]
     stage_index: Mapped[int]
     engine: Mapped[str] = mapped_column(server_default=text("'stage'"))  # EngineKind
@@ -263,7 +292,7 @@ class FetchRow(Base):
 
     __tablename__ = "fetches"
     id: Mapped[str] = mapped_column(primary_key=True)
-    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    node_id: Mapped[str]  # no foreign key, as above
     endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
     worker_id: Mapped[str | None] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
     purpose: Mapped[str]  # FetchPurpose
@@ -322,6 +351,7 @@ class ColdStartRow(Base):
     __table_args__ = (
         Index("ix_cold_starts_tenant_started_at", "tenant", "started_at"),
         Index("ix_cold_starts_endpoint_id", "endpoint_id"),
+        Index("ix_cold_starts_model_id", "model_id"),
         Index(
             "ix_cold_starts_request_id",
             "request_id",

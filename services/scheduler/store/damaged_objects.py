@@ -13,13 +13,15 @@ from libs.common.states import ModelState
 from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.text import storable
 
-# Of a damaged object `d` and a manifest `m`.
-_IS_NEEDED: Final = """(
-    d.key = 'manifests/' || m.digest
-    OR m.summary @> jsonb_build_object('units',
-        jsonb_build_array(jsonb_build_object('digest', split_part(d.key, '/', 2))))
-    OR EXISTS (SELECT FROM jsonb_each(m.summary->'tokenizer_files') AS file
-        WHERE file.value->>0 = split_part(d.key, '/', 2)))"""
+# Of a damaged object `d`: the manifests `m` that name it. As the index says, so that it is used.
+_NEEDING: Final = """
+    SELECT m.digest FROM manifests AS m
+    WHERE d.key LIKE 'manifests/%' AND m.digest = split_part(d.key, '/', 2)
+    UNION ALL
+    SELECT m.digest FROM manifests AS m
+    WHERE (jsonb_path_query_array(m.summary, '$.units[*].digest')
+        || jsonb_path_query_array(m.summary, '$.tokenizer_files.*[0]'))
+        @> jsonb_build_array(split_part(d.key, '/', 2))"""
 
 _TAKE_SPOILED = text(
     f"""
@@ -28,25 +30,31 @@ _TAKE_SPOILED = text(
         WHERE NOT is_handled AND NOT is_whole RETURNING key)
     SELECT models.id AS model_id, min(d.key) AS key
     FROM taken AS d
-        JOIN manifests AS m ON {_IS_NEEDED}
-        JOIN models ON models.manifest_digest = m.digest AND models.state = 'READY'
+        CROSS JOIN LATERAL ({_NEEDING}) AS needing
+        JOIN models ON models.manifest_digest = needing.digest AND models.state = 'READY'
     GROUP BY models.id
     """
 )
 _NEEDED = text(
     f"""
-    SELECT d.key FROM damaged_objects AS d JOIN manifests AS m ON {_IS_NEEDED}
-    WHERE m.digest = :digest ORDER BY d.key
+    SELECT DISTINCT d.key FROM damaged_objects AS d
+        CROSS JOIN LATERAL ({_NEEDING}) AS needing
+    WHERE needing.digest = :digest ORDER BY d.key
     """
 )
 # Only a model that was READY has a manifest.
 _REVIVE = text(
     f"""
+    WITH healed AS (
+        SELECT DISTINCT needing.digest FROM unnest(CAST(:keys AS text[])) AS d (key)
+            CROSS JOIN LATERAL ({_NEEDING}) AS needing
+    )
     UPDATE models SET state = 'READY', cause = NULL, updated_at = now()
-    FROM manifests AS m
-    WHERE models.state = 'FAILED' AND models.manifest_digest = m.digest
-        AND EXISTS (SELECT FROM unnest(CAST(:keys AS text[])) AS d (key) WHERE {_IS_NEEDED})
-        AND NOT EXISTS (SELECT FROM damaged_objects AS d WHERE {_IS_NEEDED})
+    FROM healed
+    WHERE models.state = 'FAILED' AND models.manifest_digest = healed.digest
+        AND NOT EXISTS (
+            SELECT FROM damaged_objects AS d CROSS JOIN LATERAL ({_NEEDING}) AS needing
+            WHERE needing.digest = healed.digest)
     RETURNING models.id
     """
 )
@@ -81,7 +89,8 @@ async def forget(session: AsyncSession, keys: Collection[str]) -> list[str]:
         .returning(DamagedObjectRow.key)
         .execution_options(synchronize_session=False)
     )
-    return list(await session.scalars(_REVIVE, {"keys": list(gone)}))
+    healed = list(gone)
+    return list(await session.scalars(_REVIVE, {"keys": healed})) if healed else []
 
 
 async def forget_whole(session: AsyncSession) -> list[str]:

@@ -120,7 +120,8 @@ async def clear_backoff(session: AsyncSession, model_id: str) -> None:
 
 async def take_silent_imports(session: AsyncSession, silence_s: float) -> list[PendingImport]:
     """Imports that nobody reported on for that long; each counts as heard from now on."""
-    is_silent = or_(ModelRow.import_heard_at.is_(None), age_s(ModelRow.import_heard_at) > silence_s)
+    heard_at = ModelRow.import_heard_at
+    is_silent = or_(heard_at.is_(None), heard_at < func.now() - seconds(silence_s))
     rows = await session.execute(
         update(ModelRow)
         .where(ModelRow.state == ModelState.IMPORTING, is_silent)
