@@ -69,7 +69,7 @@ class HeartbeatRecords:
         """Of these nodes, or of all. `records`: their rows as they are; one that has none gets
         one."""
         heard = _heard(observed) if node_ids is None else node_ids
-        created = await self._created(session, observed, heard - records.keys())
+        created = await self._created(session, observed, [x for x in heard if x not in records])
         known = {**records, **created} if created else records
         self._agents.forget(agents_unlike_rows(observed, known, heard))
         agents = self._agents.unwritten(observed.agents, heard)

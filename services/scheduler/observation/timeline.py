@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,13 +12,17 @@ from libs.common.bus.messages import Step
 from libs.common.observability import telemetry
 from libs.common.observability.timeline import HOP
 from libs.common.records.database import is_conflict, is_unavailability
+from libs.common.states import EndpointState
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.table import Table
 from services.scheduler.store import coldstarts
 from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
 
 logger = logging.getLogger(__name__)
+
+TIDY_INTERVAL_S = 60.0
 
 
 def fetch_actor(fetch_id: str) -> str:
@@ -35,6 +40,9 @@ class Timeline:
     _deliveries: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by worker or fetch
     _traceparents: dict[str, str | None] = field(default_factory=dict)  # by worker or fetch
     _hops: dict[str, Step] = field(default_factory=dict)  # by the worker that they came to
+    # Endpoints of whose start nothing is told any more, nor will be while no node of it speaks.
+    _finished: set[str] = field(default_factory=set)
+    _tidied_at_s: float = -inf
 
     def delivered(self, receiver_id: str, step: Step, traceparent: str | None) -> None:
         """A node accepted a worker or a fetch; only the first time is a step of the start."""
@@ -74,25 +82,40 @@ class Timeline:
             return None
         return after_commit
 
-    def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
-        """What is known of others' workers is forgotten."""
+    def unfinished(self, endpoints: Table[Endpoint], now_s: float) -> dict[str, Endpoint]:
+        """Those of whose starts somebody may still tell, by id: of thousands few start. What is
+        known of others' workers is forgotten."""
+        if now_s - self._tidied_at_s >= TIDY_INTERVAL_S:
+            self._tidied_at_s = now_s
+            self._keep_only(endpoints)
+        return {id_: endpoints[id_] for id_ in endpoints.rows if id_ not in self._finished}
+
+    def _keep_only(self, endpoints: Table[Endpoint]) -> None:
         workers = [worker for endpoint in endpoints for worker in endpoint.workers]
         self._forget_all_but({id_ for w in workers for id_ in (w.id, w.fetch_id) if id_})
+        self._finished = {id_ for id_ in self._finished if id_ in endpoints}
 
     def _unwritten(
         self, observed: Observed, endpoint: Endpoint, after_commit: list[Callable[[], None]]
     ) -> Iterable[ActorStep]:
         if endpoint.cold_start_id is None:
+            self._finished.add(endpoint.id)
             return
         self._find_hops(observed, endpoint)
+        num_told = 0
         for worker in endpoint.workers:
             for actor, steps in self._reported(observed, worker).items():
                 if self._written.get(actor, ()) != steps:
+                    num_told += 1
                     after_commit.append(partial(self._written.update, {actor: steps}))
                     for step in steps:
                         yield ActorStep(
                             endpoint.cold_start_id, actor, worker.node_id, worker.stage_index, step
                         )
+        if num_told == 0 and _is_finished(observed, endpoint):
+            self._finished.add(endpoint.id)
+        else:
+            self._finished.discard(endpoint.id)
 
     def _find_hops(self, observed: Observed, endpoint: Endpoint) -> None:
         workers = {worker.stage_index: worker for worker in endpoint.workers}
@@ -126,6 +149,18 @@ class Timeline:
                 del known[id_]
         for actor in [a for a in self._written if a.rpartition("/")[2] not in ids]:
             del self._written[actor]
+
+
+def _is_finished(observed: Observed, endpoint: Endpoint) -> bool:
+    """It serves, or has ended, and its workers and fetches have left their steps out."""
+    is_starting = endpoint.state is EndpointState.STARTING
+    return not is_starting and not any(_tells(observed, worker) for worker in endpoint.workers)
+
+
+def _tells(observed: Observed, worker: Worker) -> bool:
+    """Any step of its start, itself or its fetch."""
+    fetch = observed.fetch(worker)
+    return bool(_told(observed, worker)) or (fetch is not None and bool(fetch.steps))
 
 
 def _told(observed: Observed, worker: Worker) -> tuple[Step, ...]:

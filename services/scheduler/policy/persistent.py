@@ -18,6 +18,10 @@ def put(mapping: Mapping[K, V], key: K, value: V) -> Map[K, V]:
     return as_map(mapping).set(key, value)
 
 
+def put_all(mapping: Mapping[K, V], changes: Mapping[K, V]) -> Mapping[K, V]:
+    return as_map(mapping).update(changes) if changes else mapping
+
+
 def drop(mapping: Mapping[K, V], key: K) -> Mapping[K, V]:
     """Without the key, which may be missing."""
     return as_map(mapping).delete(key) if key in mapping else mapping

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from libs.common.bus.bus import Bus
 from libs.common.bus.messages import (
@@ -36,8 +37,7 @@ class Role(StrEnum):
         return NODE_DESIRED_AGENT if self is Role.AGENT else NODE_DESIRED_FETCHER
 
 
-@dataclass(frozen=True)
-class NodeProcess:
+class NodeProcess(NamedTuple):  # a key that is made for all nodes, each second
     node_id: str
     role: Role
 
@@ -67,6 +67,12 @@ class DesiredSender:
         self._accepted: dict[NodeProcess, _Acceptance] = {}
         self._boots: dict[NodeProcess, str] = {}  # whose workers the rows are about
         self._tasks: dict[NodeProcess, asyncio.Task[None]] = {}
+        self._unanswered: set[str] = set()
+
+    def take_unanswered(self) -> frozenset[str]:
+        """Nodes that did not accept what they were told; whoever takes them looks at them again."""
+        found, self._unanswered = frozenset(self._unanswered), set()
+        return found
 
     def unknown(self, observed: Observed, versions: Mapping[str, int]) -> list[str]:
         """Nodes that must be told something whose content this sender does not have."""
@@ -76,7 +82,11 @@ class DesiredSender:
     def ensure(
         self, observed: Observed, desired: Iterable[NodeDesired], versions: Mapping[str, int]
     ) -> None:
-        """Start telling whoever did not follow these versions when `observed` was true."""
+        """Start telling whoever did not follow these versions when `observed` was true.
+
+        Whoever calls it needs to name only nodes whose version, boot or acceptance has changed,
+        and the unanswered ones; and all of them now and then.
+        """
         self._desired.update({item.node_id: item for item in desired})
         for process in self._behind(observed, versions):
             heard = _heard(observed, process)
@@ -84,6 +94,14 @@ class DesiredSender:
             self._boots[process] = heard.heartbeat.boot_id
             if process not in self._tasks:
                 self._start(process)
+
+    def keep_only(self, node_ids: Collection[str]) -> None:
+        """What is known of others is forgotten."""
+        for node_id in self._desired.keys() - node_ids:
+            del self._desired[node_id]
+        for known in (self._accepted, self._boots):
+            for process in [process for process in known if process.node_id not in node_ids]:
+                del known[process]
 
     async def close(self) -> None:
         await cancel_all(self._tasks.values())
@@ -94,13 +112,14 @@ class DesiredSender:
 
     def _behind(self, observed: Observed, versions: Mapping[str, int]) -> list[NodeProcess]:
         """Nobody is told anything before this leader has heard it and knows its boot."""
-        processes = [NodeProcess(node_id, role) for node_id in versions for role in Role]
-        return [
-            process
-            for process in processes
-            if (heard := _heard(observed, process)) is not None
-            and self._is_behind(process, heard, versions[process.node_id])
-        ]
+        found = []
+        for node_id, version in versions.items():
+            for role in Role:
+                process = NodeProcess(node_id, role)
+                heard = _heard(observed, process)
+                if heard is not None and self._is_behind(process, heard, version):
+                    found.append(process)
+        return found
 
     def _is_behind(self, process: NodeProcess, heard: AnyHeard, version: int) -> bool:
         accepted = self._accepted.get(process)
@@ -119,7 +138,13 @@ class DesiredSender:
     def _start(self, process: NodeProcess) -> None:
         task = asyncio.create_task(self._tell(process))
         self._tasks[process] = task
-        task.add_done_callback(lambda _: self._tasks.pop(process, None))
+        task.add_done_callback(lambda _: self._end(process))
+
+    def _end(self, process: NodeProcess) -> None:
+        self._tasks.pop(process, None)
+        accepted = self._accepted.get(process)
+        if accepted is None or accepted.version != self._version_of(process.node_id):
+            self._unanswered.add(process.node_id)
 
     async def _tell(self, process: NodeProcess) -> None:
         """Until the newest version is accepted or a try fails; the next round tries again."""

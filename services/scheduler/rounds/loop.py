@@ -6,7 +6,7 @@ whole when it begins and again after a round whose commit is in doubt.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -18,22 +18,28 @@ from libs.common.bus.messages import ListRoutes, NodeDesired, RoutesPublished
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
-from services.scheduler.observation.heartbeat_records import HeartbeatRecords, Recorded
+from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.policy.decide import Decided, decide_round
-from services.scheduler.policy.decisions import AssignRequest, SkipModel, StartEndpoint
-from services.scheduler.policy.effects import after
+from services.scheduler.policy.decide import decide_round
+from services.scheduler.policy.decisions import AssignRequest
 from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.persistent import put_all
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
 from services.scheduler.rounds.applied import Applied, RoundContext
 from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
+from services.scheduler.rounds.completed_round import (
+    CompletedRound,
+    unsettled_nodes,
+    with_new_nodes,
+    written_snapshot,
+)
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
@@ -97,7 +103,7 @@ class RoundLoop:
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed
-    ) -> "_Done":
+    ) -> CompletedRound:
         """The transaction's part of a round."""
         now_s = self.clock.monotonic_s()
         is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
@@ -108,7 +114,7 @@ class RoundLoop:
             session, observed, snapshot.nodes, now_s, None if is_sweep else taken.nodes
         )
         taken.nodes |= recorded.changed_nodes
-        snapshot = _with_new_nodes(snapshot, recorded)
+        snapshot = with_new_nodes(snapshot, recorded)
         snapshot = await self.reader.refresh(
             session,
             snapshot,
@@ -123,13 +129,19 @@ class RoundLoop:
         context = RoundContext(snapshot, self.clock.now())
         applied = await self.applier.apply(session, context, decided.decisions)
         told = await self._record_steps(session, snapshot, changed)
-        written = _written(snapshot, decided, applied, recorded)
-        written, wanted = await self._raise_versions(session, written, applied, recorded)
-        await self.accounting.close(session, observed, now_s)
+        written = written_snapshot(snapshot, decided, applied, recorded)
+        raised = applied.changed_nodes | recorded.changed_nodes
+        written = await self._raise_versions(session, written, raised)
+        versions = self._versions(written, taken.nodes | raised, is_sweep=is_sweep)
+        wanted = await self._wanted(session, written, versions)
+        if is_sweep:
+            await self.accounting.close(session, observed, now_s)
         remember = [*recorded.after_commit, *applied.after_commit, *told]
-        return _Done(observed, is_sweep, decided, applied, written, wanted, remember)
+        return CompletedRound(
+            observed, is_sweep, decided, applied, written, versions, wanted, remember
+        )
 
-    async def _follow_up(self, done: "_Done") -> None:
+    async def _follow_up(self, done: CompletedRound) -> None:
         """What follows the commit."""
         self.snapshot, self._before_unknown_commit = done.written, None
         if done.applied.is_out_of_date:
@@ -145,13 +157,9 @@ class RoundLoop:
         for decision in done.applied.decisions:
             if isinstance(decision, AssignRequest):
                 self.queue_speed.note_assigned(decision.model_id, done.written.now_s)
-        unsettled = _unsettled_nodes(done.written, done.decided, done.applied)
+        unsettled = unsettled_nodes(done.written, done.decided, done.applied)
         self.changes.nodes |= unsettled
-        versions = {
-            id_: record.desired_version
-            for id_, record in done.written.nodes.items()
-            if id_ not in unsettled
-        }
+        versions = {id_: v for id_, v in done.versions.items() if id_ not in unsettled}
         self.sender.ensure(done.observed, done.wanted, versions)
         await self._publish(done.written, done.applied)
 
@@ -164,31 +172,38 @@ class RoundLoop:
         self, session: AsyncSession, snapshot: Snapshot, changed: Changed
     ) -> list[Callable[[], None]]:
         """Of cold starts on nodes that spoke; a sweep finds the rest, and forgets the past."""
-        endpoints: dict[str, Endpoint] = {}
+        found: dict[str, Endpoint] = {}
         if changed.is_sweep:
-            endpoints = {endpoint.id: endpoint for endpoint in snapshot.endpoints}
-            self.timeline.keep_only(endpoints.values())
+            found = self.timeline.unfinished(snapshot.endpoints, snapshot.now_s)
         for node_id in changed.nodes:
-            endpoints |= {e.id: e for e in snapshot.endpoints.by("node", node_id)}
-        return await self.timeline.record(session, snapshot.observed, endpoints.values())
+            found |= {e.id: e for e in snapshot.endpoints.by("node", node_id)}
+        return await self.timeline.record(session, snapshot.observed, found.values())
 
     async def _raise_versions(
-        self, session: AsyncSession, snapshot: Snapshot, applied: Applied, recorded: Recorded
-    ) -> tuple[Snapshot, list[NodeDesired]]:
-        """New versions for nodes whose workers changed, and the content that is to be sent."""
-        changed = applied.changed_nodes | recorded.changed_nodes
-        versions = await nodes.bump_desired(session, changed)
-        bumped = {
-            id_: replace(record, desired_version=versions[id_])
-            for id_, record in snapshot.nodes.items()
-            if id_ in versions
+        self, session: AsyncSession, snapshot: Snapshot, changed: Set[str]
+    ) -> Snapshot:
+        """New versions for nodes whose workers changed."""
+        raised = {
+            node_id: replace(record, desired_version=version)
+            for node_id, version in (await nodes.bump_desired(session, changed)).items()
+            if (record := snapshot.nodes.get(node_id)) is not None
         }
-        snapshot = snapshot.changed(nodes={**snapshot.nodes, **bumped})
-        all_versions = {id_: record.desired_version for id_, record in snapshot.nodes.items()}
-        unknown = self.sender.unknown(snapshot.observed, all_versions)
-        wanted = {id_: all_versions[id_] for id_ in unknown}
+        return snapshot.changed(nodes=put_all(snapshot.nodes, raised))
+
+    async def _wanted(
+        self, session: AsyncSession, snapshot: Snapshot, versions: Mapping[str, int]
+    ) -> list[NodeDesired]:
+        """What is to be sent to those of these nodes that must be told something new."""
+        unknown = self.sender.unknown(snapshot.observed, versions)
+        wanted = {id_: versions[id_] for id_ in unknown}
         reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
-        return snapshot, await desired.load(session, wanted, self.fenced.epoch, reported)
+        return await desired.load(session, wanted, self.fenced.epoch, reported)
+
+    def _versions(self, snapshot: Snapshot, changed: Set[str], *, is_sweep: bool) -> dict[str, int]:
+        """Of the nodes that may have to be told something; a sweep looks at all."""
+        node_ids = snapshot.nodes if is_sweep else changed | self.sender.take_unanswered()
+        found = ((id_, snapshot.nodes.get(id_)) for id_ in node_ids)
+        return {id_: record.desired_version for id_, record in found if record is not None}
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""
@@ -213,68 +228,3 @@ class RoundLoop:
             await self.bus.publish(outgoing.subject, outgoing.token, outgoing.message)
         except BusError as exc:
             logger.warning("not published: %s", exc)
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What a round's transaction has done."""
-
-    observed: Observed
-    is_sweep: bool
-    decided: Decided
-    applied: Applied
-    written: Snapshot  # as the rows are now
-    wanted: list[NodeDesired]
-    after_commit: list[Callable[[], None]]
-
-    @property
-    def is_unfinished(self) -> bool:
-        has_begun = any(isinstance(x, StartEndpoint) for x in self.applied.decisions)
-        return self.decided.has_unreached or has_begun
-
-
-def _with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
-    """Nodes that had no row; what else heartbeats changed in rows holds from the next round on, so
-    that this one still sees whose agent has restarted."""
-    new = {id_: r for id_, r in recorded.nodes.items() if id_ not in snapshot.nodes}
-    return snapshot.changed(
-        nodes={**snapshot.nodes, **new},
-        devices={**snapshot.devices, **recorded.devices},
-    )
-
-
-def _written(
-    snapshot: Snapshot, decided: Decided, applied: Applied, recorded: Recorded
-) -> Snapshot:
-    """The snapshot as the rows are now.
-
-    A node whose agent has restarted keeps its old boot in memory while a model on it was left out:
-    its workers have yet to be ended, and its agent must not be told to run them again.
-    """
-    unsettled = _unsettled_nodes(snapshot, decided, applied)
-    if len(applied.decisions) == len(decided.decisions):
-        snapshot = decided.snapshot
-    else:
-        queue = decided.snapshot.queue
-        snapshot = after(snapshot, applied.decisions).changed(queue=queue)
-    heard = {
-        id_: replace(record, agent_boot_id=snapshot.nodes[id_].agent_boot_id)
-        if id_ in unsettled
-        else record
-        for id_, record in recorded.nodes.items()
-    }
-    return snapshot.changed(nodes={**snapshot.nodes, **heard})
-
-
-def _unsettled_nodes(snapshot: Snapshot, decided: Decided, applied: Applied) -> set[str]:
-    """Nodes whose agent has restarted, and on which a model was kept from being decided about in
-    this round, by a bug or by bad data."""
-    models = {x.model_id for x in decided.decisions if isinstance(x, SkipModel)}
-    models |= applied.failed_models
-    return {
-        worker.node_id
-        for model_id in models
-        for endpoint in snapshot.endpoints.by("model", model_id)
-        for worker in endpoint.workers
-        if snapshot.report_of(worker.node_id).has_rebooted
-    }

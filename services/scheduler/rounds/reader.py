@@ -1,6 +1,6 @@
 """Rows and heartbeats to a snapshot: all of it when a leader begins, then only what has changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,7 +13,7 @@ from services.scheduler.policy.cluster import EndpointFailure, Model, OpenReques
 from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.persistent import as_map, drop
+from services.scheduler.policy.persistent import as_map, drop, put_all
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import (
     Snapshot,
@@ -28,7 +28,7 @@ from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
 MEMORY_OF_FAILURES_S = 900.0
-MAX_SUMMARIES = 4096  # in a snapshot, before those that nothing needs are left out
+MAX_SUMMARIES = 4096  # more than models are known, before those that nothing needs are left out
 
 
 @dataclass
@@ -79,27 +79,26 @@ class SnapshotReader:
         table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
         snapshot = snapshot.changed(requests=table)
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)
-        missing = _digests(known) - snapshot.summaries.keys()
         summaries: Mapping[str, ModelSummary] = snapshot.summaries
-        if missing and (is_sweep or log.models):
-            summaries = {**summaries, **await self.summaries.of(session, missing)}
-        if is_sweep and len(summaries) > MAX_SUMMARIES:
-            kept = _digests(known) | _held_digests(snapshot)
-            summaries = {digest: summaries[digest] for digest in kept & summaries.keys()}
+        read = known.values() if is_sweep else [known[id_] for id_ in log.models if id_ in known]
+        missing = {digest for digest in _digests(read) if digest not in summaries}
+        if missing:
+            summaries = put_all(summaries, await self.summaries.of(session, missing))
+        if is_sweep and len(summaries) > MAX_SUMMARIES + len(known):
+            kept = _digests(known.values()) | _held_digests(snapshot)
+            summaries = {digest: summaries[digest] for digest in kept if digest in summaries}
         is_waited_for = any(True for _ in table.keys_of("queue"))
         if not is_waited_for:
             snapshot = snapshot.changed(sizes=())  # what nobody needs is not kept until it is old
         elif is_sweep or has_new_devices or not snapshot.sizes:
             snapshot = snapshot.changed(sizes=await devices.load_sizes(session))
         losses = {**log.losses, **snapshot.losses}
-        return snapshot.changed(
+        snapshot = snapshot.changed(
             models=known,
             summaries=summaries,
             losses=unconfirmed(losses, snapshot.endpoints, observed),
-            failures=_remembered(snapshot),
-            node_faults={id_: s for id_, s in snapshot.node_faults.items() if not s.is_over(now_s)},
-            unlisted_since_s=_of_open(snapshot.unlisted_since_s, table),
         )
+        return _without_the_old(snapshot) if is_sweep else snapshot
 
     async def _requests(
         self, session: AsyncSession, snapshot: Snapshot, log: ChangeLog, *, is_sweep: bool
@@ -179,11 +178,11 @@ def _models_that_differ(before: Table[OpenRequest], after: Table[OpenRequest]) -
     return {request.model_id for request in found if request is not None}
 
 
-def _digests(known: Mapping[str, Model]) -> set[str]:
+def _digests(known: Iterable[Model]) -> set[str]:
     """Manifests of models that may start."""
     return {
         model.manifest_digest
-        for model in known.values()
+        for model in known
         if model.state is ModelState.READY and model.manifest_digest is not None
     }
 
@@ -191,6 +190,16 @@ def _digests(known: Mapping[str, Model]) -> set[str]:
 def _held_digests(snapshot: Snapshot) -> set[str]:
     """Manifests of workers that hold units."""
     return {worker.manifest_digest for e in snapshot.endpoints for worker in e.workers}
+
+
+def _without_the_old(snapshot: Snapshot) -> Snapshot:
+    """What time alone makes irrelevant: no decision asks for it any more."""
+    faults = snapshot.node_faults.items()
+    return snapshot.changed(
+        failures=_remembered(snapshot),
+        node_faults={id_: s for id_, s in faults if not s.is_over(snapshot.now_s)},
+        unlisted_since_s=_of_open(snapshot.unlisted_since_s, snapshot.requests),
+    )
 
 
 def _remembered(snapshot: Snapshot) -> Table[EndpointFailure]:

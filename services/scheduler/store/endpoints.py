@@ -6,8 +6,6 @@ from typing import Any, cast
 
 from sqlalchemy import (
     Boolean,
-    Float,
-    Interval,
     Select,
     String,
     Table,
@@ -16,6 +14,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -40,6 +39,13 @@ def _first_in(states: Iterable[EndpointState]) -> Select[str]:
     return query.limit(1)
 
 
+_SET_IDLE = text(
+    """
+    UPDATE endpoints SET idle_since = now() - make_interval(secs => age_s)
+    FROM unnest(CAST(:endpoints AS text[]), CAST(:ages_s AS float8[])) AS idle (endpoint_id, age_s)
+    WHERE id = endpoint_id
+    """
+)
 _SERVING = _first_in(state for state in EndpointState if state.is_serving)
 _OPEN = _first_in(state for state in EndpointState if state.can_take_requests)
 
@@ -130,12 +136,11 @@ async def set_busy(session: AsyncSession, endpoint_ids: Collection[str]) -> None
 
 
 async def set_idle(session: AsyncSession, idle_s: Mapping[str, float]) -> None:
-    """By endpoint: for how long each has been idle."""
-    rows = [{"endpoint": id_, "idle_s": age} for id_, age in idle_s.items()]
-    since = func.now() - func.make_interval(
-        0, 0, 0, 0, 0, 0, bindparam("idle_s", type_=Float), type_=Interval
-    )
-    await _update_many(session, EndpointRow, "endpoint", {"idle_since": since}, rows)
+    """By endpoint: for how long each has been idle. One statement: a new leader may hear it of
+    thousands at once."""
+    if idle_s:
+        ids, ages_s = list(idle_s), list(idle_s.values())
+        await session.execute(_SET_IDLE, {"endpoints": ids, "ages_s": ages_s})
 
 
 async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) -> None:

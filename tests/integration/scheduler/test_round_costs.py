@@ -8,9 +8,10 @@ import pytest_asyncio
 
 from libs.common.bus.messages import DeviceObserved, EngineObserved
 from libs.common.states import EngineKind
-from tests.integration.scheduler.scale import NUM_DEVICES, QuietLeader, QuietNode, matching
+from tests.integration.scheduler.scale import DEVICES, NUM_DEVICES, QuietLeader, QuietNode, matching
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
+from tests.support.work import ExecutedLines
 
 NUM_NODES = 1000
 # No limit refuses it, and no column takes it in.
@@ -28,7 +29,8 @@ async def leader(database: TestDatabase) -> AsyncIterator[QuietLeader]:
 
 def cluster(num_nodes: int = NUM_NODES) -> list[QuietNode]:
     engines = (EngineObserved(engine=EngineKind.STAGE, launch_ms=2000, worker_bytes=2**30),)
-    return [QuietNode(f"node-{i:04}", engines=engines) for i in range(num_nodes)]
+    boot_id = f"boot-{num_nodes}"  # another cluster of the same test has other processes
+    return [QuietNode(f"node-{i:04}", boot_id, engines=engines) for i in range(num_nodes)]
 
 
 def num_beside_host_caches(statements: Counter[str]) -> int:
@@ -80,3 +82,37 @@ async def test_what_is_wrong_with_one_node_costs_the_others_a_few_statements(
     assert num_beside_host_caches(statements) < 250, statements
     heard = "SELECT count(*) FROM nodes WHERE agent_boot_id IS NOT NULL"
     assert await leader.world.value(heard) == NUM_NODES
+
+
+async def settled(leader: QuietLeader, nodes: list[QuietNode]) -> None:
+    """All nodes run what they shall, and the leader knows."""
+    leader.hear(nodes)
+    await leader.round()
+    await leader.told()
+    for _ in range(2):
+        leader.hear(nodes)
+        await leader.round(after_s=1.0)
+
+
+async def lines_of_a_round_in_which_one_node_changes(
+    leader: QuietLeader, num_nodes: int
+) -> ExecutedLines:
+    nodes = cluster(num_nodes)
+    await settled(leader, nodes)
+    nodes[0].devices = DEVICES[:-1]
+    leader.hear(nodes[:1])
+
+    with ExecutedLines("services/scheduler/") as lines:
+        statements = await leader.round(after_s=0.125)
+
+    assert matching(statements, "UPDATE gpus") == 1, "it is a round about that node"
+    return lines
+
+
+async def test_a_round_in_which_one_node_changes_costs_the_same_in_a_large_cluster(
+    leader: QuietLeader,
+) -> None:
+    few = await lines_of_a_round_in_which_one_node_changes(leader, 10)
+    many = await lines_of_a_round_in_which_one_node_changes(leader, NUM_NODES)
+
+    assert many.count < 1.1 * few.count, many.most()
