@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
+from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.idle_nodes import IdleNodes
 from services.scheduler.policy.planning.plans import NoRoom, Plan

@@ -33,9 +33,9 @@ from services.scheduler.policy.cluster import (
 )
 from services.scheduler.policy.failures.diagnosis import NodeReport
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of, gateway_of
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.observed import Heard, Observed
-from services.scheduler.policy.planning.cluster import Cluster
-from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Deployable, DeviceSize
+from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.memory import files_bytes, kv_budget_bytes
 
 

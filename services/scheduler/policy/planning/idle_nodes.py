@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.liveness import agent_of
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import Node
+from services.scheduler.policy.nodes.node_values import base_node
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.planning.cluster import Cluster
-from services.scheduler.policy.planning.node_values import base_node
-from services.scheduler.policy.planning.nodes import Node
 
 MEMORY_OF_NODES_S = 600.0  # a node silent for longer no longer says what the cluster could hold
 

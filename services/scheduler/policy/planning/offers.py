@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from libs.common.bus.messages import UnitSummary
 from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.model_shape import ModelShape
-from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.split import Place
 
 NOTHING_CACHED: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import LayerRange
 from services.scheduler.policy.cluster import Deployable, DeviceSize
-from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning.model_shape import MAX_STAGES, ModelShape
 from services.scheduler.policy.planning.pipelines import pipeline
 from services.scheduler.policy.planning.plans import NoRoom, Plan, RejectedPlan, plan_stage

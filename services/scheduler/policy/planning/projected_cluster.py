@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from services.scheduler.policy.cluster import Device, DeviceSize, Endpoint, Worker
-from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.memory import file_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.planning.plans import Plan, StagePlan
 
 C = TypeVar("C")

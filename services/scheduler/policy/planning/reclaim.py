@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import inf
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
+from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import without
 

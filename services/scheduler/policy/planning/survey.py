@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from services.scheduler.policy.planning.cluster import Bools, Cluster, Floats, Ints
+from services.scheduler.policy.nodes.cluster import Bools, Cluster, Floats, Ints
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer, files_needed
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import Device
-from services.scheduler.policy.planning.changed_keys import changed_keys
-from services.scheduler.policy.planning.cluster import Cluster, Layout
-from services.scheduler.policy.planning.node_values import NodeInputs, NodeValue
-from services.scheduler.policy.planning.nodes import Node
+from services.scheduler.policy.nodes.changed_keys import changed_keys
+from services.scheduler.policy.nodes.cluster import Cluster, Layout
+from services.scheduler.policy.nodes.node import Node
+from services.scheduler.policy.nodes.node_values import NodeInputs, NodeValue
 from services.scheduler.policy.snapshot import Snapshot
 
 NOTHING = Snapshot(now_s=0.0)

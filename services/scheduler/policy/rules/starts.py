@@ -14,9 +14,9 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
+from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.autoscaler import wanted_endpoints
-from services.scheduler.policy.planning.cluster import Cluster
 from services.scheduler.policy.planning.feasibility import shortage, usable_sizes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects

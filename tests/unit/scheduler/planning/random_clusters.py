@@ -4,8 +4,8 @@ import random
 from dataclasses import replace
 
 from services.scheduler.policy.cluster import Deployable, Device, Endpoint
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.memory import file_bytes, full_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from tests.unit.scheduler.values import (
     NOW_S,
     deployable,

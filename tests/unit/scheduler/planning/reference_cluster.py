@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.memory import file_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.planning.plans import Plan, StagePlan
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from libs.common.bus.messages import LayerRange
 from services.scheduler.policy.cluster import Deployable, Device
+from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes, full_bytes
 from services.scheduler.policy.planning.model_shape import MAX_STAGES, ModelShape
-from services.scheduler.policy.planning.nodes import UNCAPPED_BYTES_PER_S, Node
 from services.scheduler.policy.planning.offers import Offer, ready_s
 from services.scheduler.policy.planning.pipelines import cut
 from services.scheduler.policy.planning.planner import Choice

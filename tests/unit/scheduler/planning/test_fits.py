@@ -4,9 +4,9 @@ import random
 from dataclasses import replace
 
 from services.scheduler.policy.cluster import Deployable, DeviceSize
-from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.memory import files_bytes, full_bytes
-from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary

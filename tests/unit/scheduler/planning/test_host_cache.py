@@ -1,9 +1,9 @@
 """The planner and the nodes' host caches: what fits where, and what never will."""
 
 from services.scheduler.policy.cluster import DeviceSize
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans

@@ -7,10 +7,10 @@ import pytest
 from libs.common.bus.messages import FetcherHeartbeat
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.liveness import agent_of
+from services.scheduler.policy.nodes.node import Node
+from services.scheduler.policy.nodes.node_values import base_node
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.idle_nodes import MEMORY_OF_NODES_S, IdleNodes
-from services.scheduler.policy.planning.node_values import base_node
-from services.scheduler.policy.planning.nodes import Node
 from tests.unit.scheduler.values import agent_heartbeat, device, fetcher_heartbeat, heard_now
 
 NODES = tuple(f"node-{i}" for i in range(50))

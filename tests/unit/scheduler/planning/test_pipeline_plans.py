@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from services.scheduler.policy.cluster import Device, DeviceSize
-from services.scheduler.policy.planning.nodes import Node
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary

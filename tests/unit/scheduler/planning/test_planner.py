@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from libs.common.engines import PRIORS
 from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import DeviceSize
-from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import full_bytes
-from services.scheduler.policy.planning.nodes import Node
 from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import empty_cluster, with_plans

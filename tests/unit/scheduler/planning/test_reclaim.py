@@ -1,8 +1,8 @@
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Deployable, Endpoint
-from services.scheduler.policy.planning.cluster import Cluster
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.memory import files_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.planning.reclaim import Reclaim, reclaim
 from tests.unit.scheduler.values import (
     NOW_S,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.states import FetchState, WorkerState
 from services.scheduler.policy.cluster import Device, Worker
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.observed import Heard, Observed
 from services.scheduler.policy.planning.memory import file_bytes
-from services.scheduler.policy.planning.nodes import CachePin, Node
 from services.scheduler.policy.snapshot import Snapshot
 
 _BEFORE_READY = (WorkerState.PLANNED, WorkerState.LAUNCHING, WorkerState.REGISTERED)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Device
-from services.scheduler.policy.planning.nodes import Node
+from services.scheduler.policy.nodes.node import Node
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
