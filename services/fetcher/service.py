@@ -4,8 +4,8 @@ from libs.common.bus.messages import DesiredReply, FetcherHeartbeat, NodeDesired
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetching.fetches import Fetches
 from services.fetcher.fetching.governor import NicGovernor
+from services.fetcher.fetching.ports import ToldCache
 from services.fetcher.fetching.rate_meter import RateMeter
-from services.fetcher.hostcache.hostcache import HostCache
 
 
 class FetcherService:
@@ -16,7 +16,7 @@ class FetcherService:
         boot_id: str,
         desired: Desired,
         fetches: Fetches,
-        cache: HostCache,
+        cache: ToldCache,
         governor: NicGovernor,
         meter: RateMeter,
         changed: Signal,

@@ -128,12 +128,20 @@ class Fetch:
         """
         with self._changed:
             while not self.is_over:
-                claim = self._first_absent()
-                if claim is not None:
-                    claim.download.writer.begin_chunk(claim.index)
+                if (claim := self.claim_now()) is not None:
                     return claim
                 self._changed.wait(1.0)
             return None
+
+    def claim_now(self) -> ChunkClaim | None:
+        """Claim the first chunk nobody works on; None while all that is left is in other hands.
+
+        The caller holds the condition, or is the only thread there is.
+        """
+        claim = self._first_absent()
+        if claim is not None:
+            claim.download.writer.begin_chunk(claim.index)
+        return claim
 
     @property
     def is_over(self) -> bool:

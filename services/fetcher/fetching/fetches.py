@@ -23,9 +23,7 @@ from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
 from services.fetcher.fetching.failure_causes import cause_of
 from services.fetcher.fetching.fetch_steps import steps_of
 from services.fetcher.fetching.governor import NicGovernor
-from services.fetcher.fetching.manifests import Manifests
-from services.fetcher.fetching.transfer import Transfer
-from services.fetcher.hostcache.hostcache import HostCache
+from services.fetcher.fetching.ports import ManifestSource, UnitCache, UnitTransfer
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +64,9 @@ class FetchRecord:
 class FetchParts:
     """What a fetch is made with."""
 
-    manifests: Manifests
-    cache: HostCache
-    transfer: Transfer
+    manifests: ManifestSource
+    cache: UnitCache
+    transfer: UnitTransfer
     governor: NicGovernor
     clock: Clock
     room_patience_s: float  # how long a fetch waits for leases to end before it fails

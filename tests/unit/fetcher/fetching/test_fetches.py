@@ -118,7 +118,7 @@ async def test_a_fetch_that_nobody_wants_any_more_stops(
 
         await node.want()
         store.release()
-        await eventually(lambda: not node.fetches._parts.cache.pin_owners)
+        await eventually(lambda: not node.cache.pin_owners)
 
     assert store.bytes_read < model.manifest.total_bytes
 

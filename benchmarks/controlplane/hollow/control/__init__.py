@@ -1,0 +1,1 @@
+"""What a driver may ask of a running process of hollow nodes."""
