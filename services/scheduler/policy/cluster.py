@@ -6,6 +6,7 @@ Moments (`…_at_s`, `…_since_s`, `…_until_s`) are monotonic seconds of the 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.causes import Fault
@@ -264,7 +265,7 @@ class Demand:
     num_queued: int = 0
     num_orphaned: int = 0  # given to an endpoint that has ended; their gateways will come again
     num_unheard: int = 0  # of gateways that nobody has heard yet: perhaps they live, perhaps not
-    waited_s: float = 0.0  # so far, by whoever came first
+    arrived_at_s: float = inf  # of whoever came first; inf: nobody waits
 
     @property
     def num_waiting(self) -> int:

@@ -4,7 +4,7 @@ A gateway's id is its process's: its name and a part that is new at every start.
 that was started again belong to nobody, which its silence tells, and sooner its successor's voice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.common.ids import kind_of
 from services.scheduler.policy.limits import Limits
@@ -18,9 +18,17 @@ HEARTBEAT_S = 1.0  # of gateways
 class GatewayLiveness:
     observed: Observed
     limits: Limits
+    # Answers that were given already.
+    _lost: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def is_lost(self, gateway_id: str) -> bool:
         """Nobody will ever come for its requests again."""
+        known = self._lost.get(gateway_id)
+        if known is None:
+            known = self._lost[gateway_id] = self._is_lost(gateway_id)
+        return known
+
+    def _is_lost(self, gateway_id: str) -> bool:
         silence_s = self._silence_s(gateway_id)
         is_long = silence_s > self.limits.gateway_replaced_s
         has_successor = is_long and self._has_successor(gateway_id)

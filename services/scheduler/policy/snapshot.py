@@ -6,7 +6,8 @@ this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt fro
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cached_property
+from math import inf
 from typing import Any
 
 from libs.common.bus.messages import ModelSummary
@@ -31,6 +32,7 @@ from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import agent_of, fetcher_of
 from services.scheduler.policy.observed import Observed
+from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.table import Schema, Table
 
@@ -52,9 +54,16 @@ _REQUESTS = Schema[OpenRequest](
         "gateway": lambda request: (request.gateway_id,),
         "queue": lambda request: (request.model_id,) if request.is_queued else (),
         "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
+        "lossy": lambda request: (request.model_id,) if _has_losses(request) else (),
     },
     {"queue": lambda request: request.arrived_at_s},
 )
+
+
+def _has_losses(request: OpenRequest) -> bool:
+    return bool(request.losses or request.num_engine_crashes or request.num_node_losses)
+
+
 _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,)})
 
 
@@ -65,7 +74,8 @@ def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
     """Indexed by model, by endpoint once assigned, and by gateway; by model once more where they
-    are queued, whoever came first in front, and where engines have crashed under them."""
+    are queued, whoever came first in front, where engines have crashed under them, and where they
+    were lost with any endpoint."""
     return Table(_REQUESTS).updated(rows or {})
 
 
@@ -99,9 +109,13 @@ class Snapshot:
     node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
     unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
     queue: StartQueue = field(default_factory=StartQueue)
+    places: StartPlaces = field(default_factory=StartPlaces)  # only saves work
 
     def changed(self, **fields: Any) -> "Snapshot":
-        return replace(self, **fields)
+        changed = replace(self, **fields)
+        if changed.observed is self.observed and changed.limits is self.limits:
+            changed.__dict__["gateways"] = self.gateways  # it keeps what it has found out
+        return changed
 
     def remembering(self, before: "Snapshot") -> "Snapshot":
         """With what no row has, as an earlier snapshot of the same leader knew it."""
@@ -117,7 +131,7 @@ class Snapshot:
 
     # ------------------------------------------------------------------ questions
 
-    @property
+    @cached_property
     def gateways(self) -> GatewayLiveness:
         return GatewayLiveness(self.observed, self.limits)
 
@@ -149,20 +163,25 @@ class Snapshot:
 
     def demand(self, model_id: str) -> Demand:
         """What the model's waiting requests ask for now. Those of a lost gateway are nobody's."""
-        # Requests are many, gateways few.
-        is_heard, is_lost = cache(self.gateways.is_heard), cache(self.gateways.is_lost)
-        waited_s = 0.0
-        num_queued = num_orphaned = num_unheard = 0
-        for request in self.requests.by("model", model_id):
-            if not request.is_queued and not self.is_orphaned(request):
-                continue
-            if is_heard(request.gateway_id):
-                num_queued += request.is_queued
-                num_orphaned += not request.is_queued
-                waited_s = max(waited_s, self.now_s - request.arrived_at_s)
-            elif not is_lost(request.gateway_id):
-                num_unheard += 1
-        return Demand(num_queued, num_orphaned, num_unheard, waited_s)
+        gateways, queued, orphans = self.gateways, self.queued(model_id), self.orphans(model_id)
+        num_unheard = 0
+        # Requests are many, gateways few, and mostly all of them are heard.
+        if not all(map(gateways.is_heard, self.requests.keys_of("gateway"))):
+            waiting = [r for r in (*queued, *orphans) if not gateways.is_heard(r.gateway_id)]
+            num_unheard = sum(not gateways.is_lost(request.gateway_id) for request in waiting)
+            queued = tuple(r for r in queued if gateways.is_heard(r.gateway_id))
+            orphans = tuple(r for r in orphans if gateways.is_heard(r.gateway_id))
+        arrivals = (request.arrived_at_s for request in (*queued[:1], *orphans))
+        return Demand(len(queued), len(orphans), num_unheard, min(arrivals, default=inf))
+
+    def orphans(self, model_id: str) -> tuple[OpenRequest, ...]:
+        """Those of the model's requests whose endpoint failed a moment ago."""
+        return tuple(
+            request
+            for failure in self.failures.by("model", model_id)
+            if self.now_s - failure.at_s < ORPHAN_S
+            for request in self.requests.by("endpoint", failure.endpoint_id)
+        )
 
     def has_unconfirmed_loss(self, endpoint_id: str) -> bool:
         """Perhaps lost: nobody is sent there."""

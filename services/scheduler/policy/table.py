@@ -73,9 +73,9 @@ class Table(Generic[V]):
         found = self._group(index, key)
         return 0 if found is None else len(found)
 
-    def version(self, index: str, key: str) -> object:
-        """The same object for as long as nothing that stands under the key has changed."""
-        return self._group(index, key)
+    def versions(self, index: str) -> Mapping[str, object]:
+        """By key: the same object for as long as nothing that stands under the key has changed."""
+        return self._indexes.get(index, {})
 
     def versions(self, index: str) -> Mapping[str, object]:
         """The same of all keys under which anything stands."""

@@ -82,9 +82,9 @@ class IndexChanges(Generic[V]):
     def note(self, id_: str, old: V | None, new: V | None) -> None:
         self._is_anything_noted = True
         for name, keys_of in self.keys.items():
-            before = set() if old is None else set(keys_of(old))
-            after = set() if new is None else set(keys_of(new))
-            for key in before | after:
+            before = () if old is None else tuple(keys_of(old))
+            after = () if new is None else tuple(keys_of(new))
+            for key in dict.fromkeys(before if before == after else (*before, *after)):
                 change = _Change(id_, old if key in before else None, new if key in after else None)
                 self._moves[name][key].append(change)
 

@@ -8,7 +8,8 @@ Within a tenant, and at equal turns, whoever waits longest is first.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import is_
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,33 @@ class WaitingModel:
     model_id: str
     tenant: str
     num_live: int  # endpoints of it
-    waited_s: float  # by whoever came first
+    arrived_at_s: float  # of whoever came first
 
     @property
     def _own_order(self) -> tuple[int, float, str]:
-        return (self.num_live, -self.waited_s, self.model_id)
+        return (self.num_live, self.arrived_at_s, self.model_id)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What was found out of a model. It holds until a time, and while that of which it was made is
+    the same, by identity."""
+
+    waiting: WaitingModel | None  # None: it needs no endpoint, or cannot have one now
+    until_s: float
+    made_of: tuple[object, ...]
+
+    def holds(self, made_of: tuple[object, ...], now_s: float) -> bool:
+        return now_s < self.until_s and all(map(is_, self.made_of, made_of))
+
+
+@dataclass(frozen=True)
+class StartPlaces:
+    """Of the models that are asked for. `gateways`: whether each is heard, and whether it is lost;
+    then whose requests count is another."""
+
+    gateways: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+    by_model: Mapping[str, Place] = field(default_factory=dict)
 
 
 def start_order(waiting: Iterable[WaitingModel], num_live_of: Mapping[str, int]) -> list[str]:
@@ -29,7 +52,7 @@ def start_order(waiting: Iterable[WaitingModel], num_live_of: Mapping[str, int])
     for model in sorted(waiting, key=lambda model: model._own_order):
         by_tenant[model.tenant].append(model)
     turns = [
-        (model.num_live, num_live_of.get(tenant, 0) + turn, -model.waited_s, model.model_id)
+        (model.num_live, num_live_of.get(tenant, 0) + turn, model.arrived_at_s, model.model_id)
         for tenant, models in by_tenant.items()
         for turn, model in enumerate(models)
     ]

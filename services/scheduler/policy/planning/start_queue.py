@@ -7,9 +7,13 @@ once; who was not reached yet is planned for first, but never with what those ah
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from libs.common.reasons import Reason
+from services.scheduler.policy.persistent import drop, put
 from services.scheduler.policy.planning.plans import Plan
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class StartQueue:
 
     def keep_only(self, order: Sequence[str]) -> "StartQueue":
         """The queue as it is now; who left it claims nothing."""
-        ids = set(order)
+        kept, ids = tuple(order), frozenset(order)
         return replace(
             self,
-            order=tuple(order),
-            claims={id_: plan for id_, plan in self.claims.items() if id_ in ids},
-            waits={id_: reason for id_, reason in self.waits.items() if id_ in ids},
+            order=kept,
+            claims=_kept(self.claims, ids),
+            waits=_kept(self.waits, ids),
             holder=self.holder if self.holder in ids else None,
             reached=self.reached & ids,
         ).end_pass()
@@ -51,9 +55,10 @@ class StartQueue:
 
     def claim(self, model_id: str, plan: Plan | None) -> "StartQueue":
         """What the model takes once there is room; None: nothing any more."""
-        claims = {id_: claimed for id_, claimed in self.claims.items() if id_ != model_id}
-        if plan is not None:
-            claims[model_id] = plan
+        if plan is None:
+            claims = drop(self.claims, model_id)
+        else:
+            claims = put(self.claims, model_id, plan)
         holder = None if self.holder == model_id else self.holder
         return replace(self, claims=claims, holder=holder)
 
@@ -61,8 +66,9 @@ class StartQueue:
         """Why the model waits now; None: nobody can say."""
         if self.waits.get(model_id) is reason:
             return self
-        waits = {id_: known for id_, known in self.waits.items() if id_ != model_id}
-        return replace(self, waits=waits if reason is None else {**waits, model_id: reason})
+        if reason is None:
+            return replace(self, waits=drop(self.waits, model_id))
+        return replace(self, waits=put(self.waits, model_id, reason))
 
     def may_hold(self, model_id: str) -> bool:
         """One model at a time: what several hold would be useless to all others."""
@@ -72,9 +78,15 @@ class StartQueue:
         """Claim what the model takes once others have ended, whenever that is."""
         return replace(self.claim(model_id, plan), holder=None if plan is None else model_id)
 
-    def claims_before(self, model_id: str) -> Iterator[Plan]:
-        for other_id in self.order:
-            if other_id == model_id:
-                return
-            if other_id in self.claims:
-                yield self.claims[other_id]
+    def claims_between(self, first: int, last: int) -> list[Plan]:
+        """Of those at these places of the queue, the last one excluded."""
+        if not self.claims:
+            return []
+        ids = self.order[first:last]
+        return [self.claims[model_id] for model_id in ids if model_id in self.claims]
+
+
+def _kept(of: Mapping[str, V], ids: frozenset[str]) -> Mapping[str, V]:
+    for gone in [model_id for model_id in of if model_id not in ids]:
+        of = drop(of, gone)
+    return of

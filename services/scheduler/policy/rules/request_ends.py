@@ -85,7 +85,7 @@ def end_of_gone_model(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]
 
 def end_of_crashed(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
     """Whatever they delivered: a request that brings down its engine must not bring down all."""
-    for request in snapshot.requests.by("model", model_id):
+    for request in snapshot.requests.by("lossy", model_id):
         message = why_no_more_attempts(request)
         if message is not None:
             yield _end(request, Refusal(Reason.WORKER_CRASHED, message))

@@ -14,7 +14,7 @@ from services.scheduler.policy.snapshot import Snapshot
 
 
 def count_losses(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
-    for request in snapshot.requests.by("model", model_id):
+    for request in snapshot.requests.by("lossy", model_id):
         for loss in request.losses:
             kind = _kind(snapshot, request, loss) if loss.kind is None else None
             if kind is not None:

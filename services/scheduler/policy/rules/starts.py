@@ -4,26 +4,26 @@ Tenants take turns (`start_order.py`). Room that is being made for one model is 
 behind it, who may take what else there is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from libs.common.ids import derived_id
 from libs.common.reasons import Reason
-from libs.common.states import EndpointState, ModelState
+from libs.common.states import EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.autoscaler import wanted_endpoints
 from services.scheduler.policy.planning.feasibility import shortage, usable_sizes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
 from services.scheduler.policy.planning.reclaim import outlast, reclaim
-from services.scheduler.policy.planning.start_order import WaitingModel, start_order
+from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
 from services.scheduler.policy.rules.request_ends import refuse
+from services.scheduler.policy.rules.start_candidates import in_start_order
 from services.scheduler.policy.snapshot import Snapshot
 
 MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
@@ -31,32 +31,40 @@ MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
 
 @dataclass
 class _Planning:
-    """What one round has planned so far; the starts that it begins change the cluster."""
+    """What one round has planned so far: its starts have changed the cluster, which those in front
+    of the next model have what they claim of."""
 
     cluster: Cluster
     budget_devices: int
+    num_passed: int = 0  # places of the queue whose claims the cluster is without
+
+    def pass_to(self, queue: StartQueue, place: int) -> None:
+        """What those claim that are in front of that place is not for those behind."""
+        plans = queue.claims_between(self.num_passed, place)
+        self.cluster = with_plans(self.cluster, plans) if plans else self.cluster
+        self.num_passed = place
 
     @property
     def cost_devices(self) -> int:
         return max(1, self.cluster.num_devices)
 
 
-def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: NodeMemo) -> bool:
+def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: NodeMemo) -> bool:
     """At most one start for each of the models; whether some were not reached.
 
     Planning has a budget, so that a round ends in good time; the next one goes on from there.
     """
     snapshot = builder.snapshot
-    order = _in_order(builder, candidates)
+    order = in_start_order(builder, candidates)
     queue = snapshot.queue.keep_only(order)
+    builder.snapshot = builder.snapshot.changed(queue=queue)
     if not order:
-        builder.snapshot = snapshot.changed(queue=queue)
         return False
-    builder.snapshot = snapshot.changed(queue=queue)
     planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
-    reached = []
+    reached, place_of = [], {model_id: place for place, model_id in enumerate(order)}
     for model_id in list(queue.next_up()):
+        planning.pass_to(builder.snapshot.queue, place_of[model_id])
         builder.apply_rule(model_id, _start, model_id, planning)
         reached.append(model_id)
         planning.budget_devices -= planning.cost_devices
@@ -65,43 +73,6 @@ def start_missing(builder: DecisionBuilder, candidates: Iterable[str], memo: Nod
     queue = builder.snapshot.queue.has_reached(reached)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return not queue.is_all_reached
-
-
-def lacks_endpoint(snapshot: Snapshot, model_id: str) -> bool:
-    model = snapshot.models.get(model_id)
-    if model is None or model.state is not ModelState.READY or model.backs_off(snapshot.now_s):
-        return False
-    live = _live(snapshot, model_id)
-    in_flight = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
-    demand = snapshot.demand(model_id)
-    return wanted_endpoints(model, demand, in_flight, len(live)) > len(live)
-
-
-def _in_order(builder: DecisionBuilder, candidates: Iterable[str]) -> list[str]:
-    """Models that need an endpoint."""
-    answers = (builder.ask(id_, _waiting, id_) for id_ in candidates)
-    waiting = [model for model in answers if model is not None]
-    if len({model.tenant for model in waiting}) < 2:
-        return start_order(waiting, {})
-    endpoints = builder.snapshot.endpoints
-    tenants = {model.tenant for model in waiting}
-    return start_order(waiting, {id_: endpoints.count("live of tenant", id_) for id_ in tenants})
-
-
-def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
-    if not lacks_endpoint(snapshot, model_id):
-        return None
-    return WaitingModel(
-        model_id,
-        snapshot.models[model_id].tenant,
-        num_live=len(_live(snapshot, model_id)),
-        waited_s=snapshot.demand(model_id).waited_s,
-    )
-
-
-def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:
-    endpoints = snapshot.endpoints.by("model", model_id)
-    return [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
 
 
 def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d.Decision]:
@@ -133,11 +104,7 @@ def _start_of(
     def derived(kind: str, index: int = 0) -> str:
         return derived_id(kind, snapshot.nonce, f"{model_id}/{index}")
 
-    waiting = [
-        request
-        for request in snapshot.requests.by("model", model_id)
-        if request.is_queued or snapshot.is_orphaned(request)
-    ]
+    waiting = (*snapshot.queued(model_id)[:1], *snapshot.orphans(model_id))
     first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)
     return d.StartEndpoint(
         model_id,
@@ -158,8 +125,7 @@ def _cluster_for(snapshot: Snapshot, model_id: str, planning: _Planning) -> Clus
     if suspects:
         # What felled one node may have felled others, which are only not known to be lost yet.
         suspects |= snapshot.observed.silent_nodes(snapshot.limits.node_quiet_s)
-    cluster = with_plans(planning.cluster, snapshot.queue.claims_before(model_id))
-    return with_suspects(cluster, suspects)
+    return with_suspects(planning.cluster, suspects) if suspects else planning.cluster
 
 
 def _make_room(
@@ -191,7 +157,7 @@ def _claim(
     """What comes free is claimed where it will do; else it goes to those behind, who may be small
     and many: from one model that waits for long it is kept, also while more is missing."""
     model_id = deployable.model.id
-    waited_s = snapshot.demand(model_id).waited_s
+    waited_s = snapshot.now_s - snapshot.demand(model_id).arrived_at_s
     may_wait = waited_s < snapshot.limits.claim_after_s
     if plan is not None or may_wait or not snapshot.queue.may_hold(model_id):
         return d.ClaimRoom(model_id, plan)

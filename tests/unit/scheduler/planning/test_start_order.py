@@ -17,7 +17,7 @@ from tests.unit.scheduler.values import device
 
 def waiting(model_id: str, waited_s: float, num_live: int = 0) -> WaitingModel:
     """The tenant is the name's first letter."""
-    return WaitingModel(model_id, model_id[0], num_live, waited_s)
+    return WaitingModel(model_id, model_id[0], num_live, arrived_at_s=-waited_s)
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,12 @@ def test_a_table_answers_as_plain_dictionaries_do(seed: int) -> None:
 def test_a_version_is_the_same_object_until_something_under_the_key_changes() -> None:
     item = Item("a", ("red",), 0)
     table = Table(SCHEMA).updated({"a": item, "b": Item("b", ("blue",), 0)})
-    red, blue = table.version("colour", "red"), table.version("colour", "blue")
+    red, blue = table.versions("colour")["red"], table.versions("colour")["blue"]
 
     after = table.updated({"a": Item("a", ("red",), 1)})
 
-    assert after.version("colour", "red") is not red
-    assert after.version("colour", "blue") is blue
+    assert after.versions("colour")["red"] is not red
+    assert after.versions("colour")["blue"] is blue
     assert table.updated({"a": item}) is table
 
 
@@ -141,9 +141,8 @@ def _num_copied(before: Snapshot) -> int:
     builder.add([d.ServeEndpoint("model-1", "endpoint-1", 0, True)])
     after = builder.snapshot
     return sum(
-        after.endpoints.version("model", f"model-{i}")
-        is not before.endpoints.version("model", f"model-{i}")
-        for i in range(len(before.models))
+        version is not before.endpoints.versions("model")[model_id]
+        for model_id, version in after.endpoints.versions("model").items()
     )
 
 

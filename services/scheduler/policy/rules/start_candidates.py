@@ -1,0 +1,115 @@
+"""Which models need an endpoint, and in which order they get one. Pure.
+
+What is found out of a model is kept with the snapshot until something that it depends on is another
+value, or its time has come: of thousands that wait few are asked again in a round.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from math import inf
+
+from libs.common.states import ModelState
+from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.decision_builder import DecisionBuilder
+from services.scheduler.policy.persistent import as_map
+from services.scheduler.policy.planning.autoscaler import wanted_endpoints
+from services.scheduler.policy.planning.start_order import (
+    Place,
+    StartPlaces,
+    WaitingModel,
+    start_order,
+)
+from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
+
+
+def in_start_order(builder: DecisionBuilder, candidates: Collection[str]) -> list[str]:
+    """Those of the candidates that need an endpoint, first in turn first."""
+    places = _places(builder, candidates)
+    builder.snapshot = builder.snapshot.changed(places=places)
+    found = (places.by_model.get(model_id) for model_id in candidates)
+    waiting = [place.waiting for place in found if place is not None and place.waiting is not None]
+    endpoints, tenants = builder.snapshot.endpoints, {model.tenant for model in waiting}
+    return start_order(waiting, {id_: endpoints.count("live of tenant", id_) for id_ in tenants})
+
+
+def _places(builder: DecisionBuilder, candidates: Collection[str]) -> StartPlaces:
+    """As they are now; of a model that is skipped in this round there is none."""
+    snapshot = builder.snapshot
+    places = _of_now(snapshot)
+    by_model, made_of = as_map(places.by_model).mutate(), _Inputs(snapshot)
+    for model_id in candidates:
+        known = by_model.get(model_id)
+        if known is not None and known.holds(made_of.of(model_id), snapshot.now_s):
+            continue
+        place = builder.ask(model_id, _place, model_id, made_of.of(model_id))
+        if place is not None:
+            by_model[model_id] = place
+        else:
+            by_model.pop(model_id, None)
+    if len(by_model) > len(candidates):
+        known_ids = set(places.by_model)
+        for gone in known_ids.difference(candidates):
+            by_model.pop(gone, None)
+    return replace(places, by_model=by_model.finish())
+
+
+def _of_now(snapshot: Snapshot) -> StartPlaces:
+    """The places as they were, or none if a gateway is heard or lost that was not: its requests
+    count in another way. One that is new has made its models' requests other values."""
+    gateways = snapshot.gateways
+    states = {
+        id_: (gateways.is_heard(id_), gateways.is_lost(id_))
+        for id_ in snapshot.requests.keys_of("gateway")
+    }
+    known = snapshot.places.gateways
+    if any(known.get(id_, state) != state for id_, state in states.items()):
+        return StartPlaces(states)
+    return replace(snapshot.places, gateways=states)
+
+
+class _Inputs:
+    """What a model's place depends on beside time and gateways: values that are compared by
+    identity, because whoever changes one makes another."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._sources = (
+            snapshot.models.get,
+            snapshot.requests.versions("model").get,
+            snapshot.endpoints.versions("model").get,
+            snapshot.failures.versions("model").get,
+        )
+
+    def of(self, model_id: str) -> tuple[object, ...]:
+        models, requests, endpoints, failures = self._sources
+        return (models(model_id), requests(model_id), endpoints(model_id), failures(model_id))
+
+
+def _place(snapshot: Snapshot, model_id: str, made_of: tuple[object, ...]) -> Place:
+    return Place(_waiting(snapshot, model_id), _until_s(snapshot, model_id), made_of)
+
+
+def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
+    """None if it needs no endpoint, or cannot have one now."""
+    model = snapshot.models.get(model_id)
+    if model is None or model.state is not ModelState.READY or model.backs_off(snapshot.now_s):
+        return None
+    live = _live(snapshot, model_id)
+    in_flight = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
+    demand = snapshot.demand(model_id)
+    if wanted_endpoints(model, demand, in_flight, len(live)) <= len(live):
+        return None
+    return WaitingModel(model_id, model.tenant, len(live), demand.arrived_at_s)
+
+
+def _until_s(snapshot: Snapshot, model_id: str) -> float:
+    """When time alone changes it: a back-off is over, or nobody comes again for an orphan."""
+    model, now_s = snapshot.models.get(model_id), snapshot.now_s
+    moments = [failure.at_s + ORPHAN_S for failure in snapshot.failures.by("model", model_id)]
+    if model is not None and model.backoff_until_s is not None:
+        moments.append(model.backoff_until_s)
+    return min((at_s for at_s in moments if at_s > now_s), default=inf)
+
+
+def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:
+    endpoints = snapshot.endpoints.by("model", model_id)
+    return [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
