@@ -127,9 +127,9 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
 def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
     """The endpoint as its rows will say."""
     model = snapshot.models[decision.model_id]
-    deployable = snapshot.deployable(model)
-    assert deployable is not None, "only a READY model is planned for"
-    context = context_tokens(deployable.model, deployable.summary)
+    summary = snapshot.summary(model)
+    assert summary is not None, "only a READY model is planned for"
+    context = context_tokens(model, summary)
     stages, planned = decision.plan.stages, decision.workers
     members = members_of(decision)
     workers = tuple(
@@ -146,7 +146,7 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
             is_launch_due=snapshot.mode.is_launched_at_once,
             context_tokens=context,
             fetch_id=ids.fetch_id,
-            manifest_digest=deployable.manifest_digest,
+            manifest_digest=model.manifest_digest or "",
             unit_digests=stage.unit_digests,
         )
         for index, (stage, ids) in enumerate(zip(stages, planned, strict=True))

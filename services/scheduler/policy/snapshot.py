@@ -219,14 +219,19 @@ class Snapshot:
             for node_id in failure.suspect_nodes
         )
 
+    def summary(self, model: Model) -> ModelSummary | None:
+        """What a READY model's manifest says; None while that is not known."""
+        if model.state is not ModelState.READY:
+            return None
+        return self.summaries.get(model.manifest_digest or "")
+
     def deployable(self, model: Model) -> Deployable | None:
         """What the planner is given of a READY model; None while its manifest is not known."""
-        digest = model.manifest_digest or ""
-        summary = self.summaries.get(digest)
-        if model.state is not ModelState.READY or summary is None:
+        summary = self.summary(model)
+        if summary is None:
             return None
         if self.mode.max_stages is not None:
             num_stages = min(model.max_pipeline_size, self.mode.max_stages)
             model = replace(model, max_pipeline_size=num_stages)
-        found = Deployable(model, manifest_digest=digest, summary=summary)
+        found = Deployable(model, manifest_digest=model.manifest_digest or "", summary=summary)
         return replace(found, cached=self.observed.cached(found.unit_digests))

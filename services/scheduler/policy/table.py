@@ -77,10 +77,6 @@ class Table(Generic[V]):
         """By key: the same object for as long as nothing that stands under the key has changed."""
         return self._indexes.get(index, {})
 
-    def versions(self, index: str) -> Mapping[str, object]:
-        """The same of all keys under which anything stands."""
-        return self._indexes.get(index, {})
-
     def keys_of(self, index: str) -> Collection[str]:
         """The keys under which anything stands."""
         return self._indexes[index] if index in self._indexes else ()

@@ -161,10 +161,10 @@ def _situation(
 def has_stale_context(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
     """It started with a shorter context than its model has by now. Gateways promise what the
     model's row says, so it would refuse some of the requests, or cut their answers."""
-    deployable = snapshot.deployable(model)
-    if endpoint.context_tokens is None or deployable is None:
+    summary = snapshot.summary(model)
+    if endpoint.context_tokens is None or summary is None:
         return False
-    return endpoint.context_tokens < context_tokens(model, deployable.summary)
+    return endpoint.context_tokens < context_tokens(model, summary)
 
 
 def _is_idle_for_long(idle: Idleness, model: Model, demand: Demand) -> bool:
