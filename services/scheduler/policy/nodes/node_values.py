@@ -78,7 +78,7 @@ class NodeValue:
     @classmethod
     def of(cls, snapshot: Snapshot, inputs: NodeInputs) -> "NodeValue":
         digests = {worker.manifest_digest for worker in inputs.workers} - {""}
-        is_settled = digests <= snapshot.summaries.keys()
+        is_settled = all(digest in snapshot.summaries for digest in digests)
         if inputs.has_rebooted or inputs.has_orphan_workers:
             return cls(inputs, None, is_settled)
         return cls(inputs, _node(snapshot, inputs), is_settled)
