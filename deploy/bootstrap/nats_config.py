@@ -6,7 +6,7 @@ from pathlib import Path
 
 from libs.common.bus.subjects import Permissions
 
-MAX_PAYLOAD_BYTES = 8 * 2**20  # a prompt of the longest context as token ids
+MAX_PAYLOAD_BYTES = 8 * 2**20  # none needs more than the default of 1 MiB any more
 
 
 @dataclass(frozen=True)

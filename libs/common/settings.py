@@ -38,7 +38,14 @@ class Environment:
     def optional_text(self, key: str) -> str | None:
         return self.values.get(self.prefix + key) or None
 
-    def integer(self, key: str, default: int | None = None, *, minimum: int = 0) -> int:
+    def integer(
+        self,
+        key: str,
+        default: int | None = None,
+        *,
+        minimum: int = 0,
+        maximum: int | None = None,
+    ) -> int:
         text = self.text(key, None if default is None else str(default))
         try:
             value = int(text)
@@ -46,6 +53,8 @@ class Environment:
             value = minimum - 1
         if value < minimum:
             raise SettingsError(self.prefix + key, text, f"a whole number of at least {minimum}")
+        if maximum is not None and value > maximum:
+            raise SettingsError(self.prefix + key, text, f"a whole number of at most {maximum}")
         return value
 
     def seconds(self, key: str, default: float | None = None) -> float:

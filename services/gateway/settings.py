@@ -10,6 +10,7 @@ from libs.common.settings import BusSettings, DatabaseSettings, Environment, Obj
 from libs.common.tenant_shares import TenantShares
 
 DEADLINE_KEY = "REQUEST_DEADLINE_S"
+MAX_OPEN_REQUESTS = 20_000  # a heartbeat names them all, in some 600 KB
 _MAX_DEADLINE_S = 86_400.0
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
@@ -128,7 +129,9 @@ def _limits(env: Environment) -> Limits:
     return Limits(
         max_body_bytes=max_body_bytes,
         max_open_requests=env.integer(
-            "GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests, minimum=1
+            *("GATEWAY_MAX_OPEN_REQUESTS", defaults.max_open_requests),
+            minimum=1,
+            maximum=MAX_OPEN_REQUESTS,
         ),
         max_waiting_bytes=_max_waiting_bytes(env, defaults, max_body_bytes),
         tenant_body_bytes_per_s=env.size_bytes(

@@ -181,9 +181,9 @@ class NatsBus:
                     on_malformed=on_malformed,
                 )
                 if reply is not None and msg.reply:
-                    await self._send(msg.reply, encode(reply))
+                    await self._send(msg.reply, self._encode(msg.subject, reply))
             except BusError as exc:
-                logger.warning("a reply on %s was not sent: %s", subject.pattern, exc)
+                logger.error("a reply on %s was not sent: %s", subject.pattern, exc)
             finally:
                 limit.release()
 
@@ -221,6 +221,8 @@ class NatsBus:
         data = encode(message)
         limit = self.client.max_payload
         if len(data) > limit:
+            # No repetition mends it, whatever its sender makes of the error.
+            logger.error("a message of %d bytes on %s cannot be sent", len(data), name)
             raise BusPayloadTooLarge(name, len(data), limit)
         return data
 

@@ -6,7 +6,7 @@ milliseconds because clocks of two nodes differ; wall times are UTC and only for
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,10 +16,13 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
+from libs.common.bus.digest_table import with_table, without_table
 from libs.common.causes import Cause
 from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
@@ -366,6 +369,30 @@ class NodeDesired(Message):
     workers: tuple[WorkerSpec, ...] = ()
     stopped_workers: tuple[Id, ...] = ()  # named until their node does not report them any more
     fetches: tuple[FetchSpec, ...] = ()
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _packed(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Names each unit once."""
+        document: dict[str, Any] = serialize(self)
+        holders = [*document["workers"], *document["fetches"]]
+        document["unit_digests"], holders = with_table(holders)
+        num_workers = len(self.workers)
+        document["workers"], document["fetches"] = holders[:num_workers], holders[num_workers:]
+        return document
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unpacked(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "unit_digests" not in value:
+            return value
+        document = dict(value)
+        try:
+            table = document.pop("unit_digests")
+            for key in ("workers", "fetches"):
+                document[key] = without_table(table, document.get(key, ()))
+        except (AttributeError, KeyError, TypeError) as exc:
+            raise ValueError(f"its units cannot be read: {exc!r}") from exc
+        return document
 
 
 class DesiredReply(Message):

@@ -178,7 +178,9 @@ class MemoryBus:
                 on_malformed=on_malformed,
             )
             if reply is not None and delivery.reply and not delivery.reply.done():
-                delivery.reply.set_result(encode(reply))
+                data = encode(reply)
+                if len(data) <= MAX_PAYLOAD_BYTES:  # else it is lost, as NATS refuses it
+                    delivery.reply.set_result(data)
 
         pattern = concrete(subject, token)
         subscription = MemorySubscription(self._broker, pattern, handle, concurrency)

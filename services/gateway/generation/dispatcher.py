@@ -27,6 +27,7 @@ from services.gateway.store.requests import EndedRow
 
 logger = logging.getLogger(__name__)
 
+MAX_PROGRESSED = 4_096  # named in a heartbeat
 _FIRST_ALONE = 3  # attempt: after the loss of two endpoints
 
 
@@ -54,13 +55,15 @@ class Dispatcher:
 
     @property
     def progressed_attempts(self) -> dict[str, int]:
-        """By request, of those that the scheduler may have sent to an endpoint alone."""
+        """By request, of those that the scheduler may have sent to an endpoint alone; of very many
+        the latest, behind which others may still wait."""
         inboxes = {id_: generation.inbox for id_, generation in self._open.items()}
-        return {
-            id_: inbox.progressed_attempt
+        progressed = [
+            (id_, inbox.progressed_attempt)
             for id_, inbox in inboxes.items()
             if inbox.log.attempt >= _FIRST_ALONE and inbox.progressed_attempt == inbox.log.attempt
-        }
+        ]
+        return dict(progressed[-MAX_PROGRESSED:])
 
     @asynccontextmanager
     async def run(self, job: Job) -> AsyncIterator[GenerationStream]:

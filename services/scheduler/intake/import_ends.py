@@ -15,6 +15,8 @@ from services.scheduler.store import damaged_objects, models
 
 logger = logging.getLogger(__name__)
 
+MAX_ANNOUNCED = 1_000  # models in a message
+
 
 async def follow_damage(session: AsyncSession) -> None:
     """Models that need what was found damaged are imported again, and READY where others have made
@@ -50,8 +52,9 @@ async def end_import(session: AsyncSession, report: ImportProgressed) -> bool:
 
 async def announce(session: AsyncSession, model_ids: Collection[str]) -> None:
     """To gateways, and to this scheduler's own rounds."""
-    if model_ids:
-        changed = ModelsChanged(model_ids=tuple(model_ids))
+    ids = tuple(model_ids)
+    for first in range(0, len(ids), MAX_ANNOUNCED):
+        changed = ModelsChanged(model_ids=ids[first : first + MAX_ANNOUNCED])
         await enqueue(session, Service.SCHEDULER, MODELS_CHANGED, None, changed)
 
 

@@ -18,7 +18,7 @@ from libs.common.bus.messages import (
 from libs.common.bus.subjects import NODE_DESIRED_AGENT, NODE_DESIRED_FETCHER, Subject
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock
-from libs.common.errors import BusError
+from libs.common.errors import BusError, BusPayloadTooLarge
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.observed import Heard, Observed
@@ -68,6 +68,7 @@ class DesiredSender:
         self._boots: dict[NodeProcess, str] = {}  # whose workers the rows are about
         self._tasks: dict[NodeProcess, asyncio.Task[None]] = {}
         self._unanswered: set[str] = set()
+        self._unsendable: dict[NodeProcess, int] = {}  # versions that no message holds
 
     def take_unanswered(self) -> frozenset[str]:
         """Nodes that did not accept what they were told; whoever takes them looks at them again."""
@@ -99,7 +100,7 @@ class DesiredSender:
         """What is known of others is forgotten."""
         for node_id in self._desired.keys() - node_ids:
             del self._desired[node_id]
-        for known in (self._accepted, self._boots):
+        for known in (self._accepted, self._boots, self._unsendable):
             for process in [process for process in known if process.node_id not in node_ids]:
                 del known[process]
 
@@ -123,6 +124,8 @@ class DesiredSender:
 
     def _is_behind(self, process: NodeProcess, heard: AnyHeard, version: int) -> bool:
         accepted = self._accepted.get(process)
+        if self._unsendable.get(process) == version:
+            return False
         if accepted is None or accepted.boot_id != heard.heartbeat.boot_id:
             return True  # also an up-to-date node learns the new leader's epoch
         if accepted.version != version:
@@ -153,9 +156,23 @@ class DesiredSender:
             told = desired
             try:
                 await self._tell_once(process, desired)
+            except BusPayloadTooLarge as exc:
+                self._note_unsendable(process, desired, exc)
+                return
             except BusError as exc:
                 logger.warning("%s of %s was not told: %s", process.role, process.node_id, exc)
                 return
+
+    def _note_unsendable(
+        self, process: NodeProcess, desired: NodeDesired, exc: BusPayloadTooLarge
+    ) -> None:
+        """The node runs what it was told last. What it was to start fails at its deadline, by this
+        node's fault, so it is started elsewhere, and the next version is smaller."""
+        self._unsendable[process] = desired.version
+        logger.error(
+            "%s has too much to run to be told (%d workers): %s",
+            *(process.node_id, len(desired.workers), exc),
+        )
 
     async def _tell_once(self, process: NodeProcess, desired: NodeDesired) -> None:
         started_at, boot_id = self._clock.now(), self._boots[process]

@@ -27,7 +27,7 @@ from tests.unit.gateway.tiny import ids_of
 from tests.unit.worker.fakes import FakeLauncher, FakeProcess
 from tests.unit.worker.values import worker_spec
 
-CONTEXT = 2**20
+CONTEXT = 2**22
 NUM_ANSWERED = 600
 TOKENS_PER_FRAME = 20
 
@@ -128,19 +128,19 @@ async def complete(running: RunningGateway, prompt: str) -> httpx.Response:
     return await running.client.post("/v1/completions", json=body)
 
 
-async def test_a_prompt_of_six_hundred_thousand_tokens_reaches_its_worker_and_is_answered(
+async def test_a_prompt_of_three_million_tokens_reaches_its_worker_and_is_answered(
     running: RunningGateway, nodes: Nodes
 ) -> None:
     await running.register(max_context_tokens=CONTEXT)
     await nodes.start("endpoint-a")
     running.scheduler.endpoint_ids = ["endpoint-a"]
-    prompt = text_of(600_000)
+    prompt = text_of(3_000_000)
 
     response = await complete(running, prompt)
 
     assert response.status_code == 200, response.text
     assert ids_of(response.json()["choices"][0]["text"]) == answer(ids_of(prompt))
-    assert response.json()["usage"]["prompt_tokens"] == 600_000
+    assert response.json()["usage"]["prompt_tokens"] == 3_000_000
     (frame,) = nodes.taken
     assert frame.prompt_ids == ids_of(prompt)
 
