@@ -1,5 +1,6 @@
 """The gateway's HTTP API for one command. Whatever goes wrong is a CliError of one line."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from deploy.cli.target import Target
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 # A stream is never silent for so long: progress comes more often.
 _STREAM_TIMEOUT = httpx.Timeout(15.0, connect=5.0, read=60.0)
+_PAGE_ITEMS = 1000
 _View = TypeVar("_View")
 
 
@@ -62,6 +64,17 @@ class Client:
     def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Reply:
         return self._call("GET", path, params=params)
 
+    def get_list(self, path: str) -> Reply:
+        """A list that is told in pages, whole."""
+        items: list[object] = []
+        params: Mapping[str, str | int] | None = {"limit": _PAGE_ITEMS}
+        following: str | None = path
+        while following is not None:
+            response = self._response("GET", following, params=params)
+            items += Reply(response.content).view(list[object])
+            following, params = response.links.get("next", {}).get("url"), None
+        return Reply(json.dumps(items).encode())
+
     def post(self, path: str, body: Mapping[str, object]) -> Reply:
         return self._call("POST", path, body=body)
 
@@ -96,11 +109,21 @@ class Client:
         params: Mapping[str, str | int] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> Reply:
+        return Reply(self._response(method, path, params=params, body=body).content)
+
+    def _response(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> httpx.Response:
         with self._reaching():
             response = self._http.request(method, path, params=params, json=body)
         if response.is_error:
             raise _refused(response)
-        return Reply(response.content)
+        return response
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

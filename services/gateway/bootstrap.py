@@ -33,13 +33,15 @@ from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
-from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
+from services.gateway.registry.model_lists import ModelLists
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.routing.route_loader import RouteLoader
 from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import GatewaySettings
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
+from services.gateway.store.model_queries import ModelQueries
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
@@ -115,7 +117,9 @@ def _assemble(
     key_uses = KeyUses(keys)
     files = FileStore(backends.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
     texts = TextModelCache(files, tokenizers, limits.max_cached_tokenizer_bytes)
-    registry, routes, metrics = ModelRegistry(models, clock), RouteTable(clock), Metrics()
+    queries = ModelQueries(backends.database)
+    registry = ModelRegistry(queries, clock, limits.max_cached_model_bytes)
+    routes, metrics = RouteTable(clock), Metrics()
     cancel_retrier = CancelRetrier(backends.bus, clock, timing)
     end_notifier = EndNotifier(backends.bus, settings.gateway_id)
     journal = Journal(RequestStore(backends.database), clock, end_notifier.notify)
@@ -135,6 +139,7 @@ def _assemble(
             max_waiting_bytes=limits.max_waiting_bytes,
         ),
         registry=registry,
+        lists=ModelLists(queries, registry),
         routes=routes,
         preparer=Preparer(settings.gateway_id, registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(ports, journal, metrics, limits),
@@ -174,7 +179,7 @@ def _background(
 
 def _tokenizer_preloader(settings: GatewaySettings, gateway: Gateway) -> TokenizerPreloader:
     texts, limit = gateway.preparer.texts, settings.limits.max_cached_tokenizer_bytes
-    return TokenizerPreloader(gateway.registry.ready_summaries, texts, limit)
+    return TokenizerPreloader(gateway.registry.recent_facts, texts, limit)
 
 
 async def _work_on_database(

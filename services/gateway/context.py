@@ -19,8 +19,9 @@ from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
-from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Arrival, Preparer
+from services.gateway.registry.model_lists import ModelLists
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.routing.route_table import RouteTable
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
@@ -38,6 +39,7 @@ class Gateway:
     tenant_limits: TenantLimits
     body_pace: BodyPace
     registry: ModelRegistry
+    lists: ModelLists
     routes: RouteTable
     preparer: Preparer
     dispatcher: Dispatcher
@@ -52,10 +54,10 @@ class Gateway:
     nodes: NodeStore
     views: ViewStore
 
-    async def models_written(self) -> None:
+    async def model_written(self, tenant: str, name: str) -> None:
         """After a commit: tell everybody, and know it here before the client's next request."""
         self.outbox.wake()
-        await self.registry.refresh()
+        await self.registry.read_again(tenant, name)
 
     def reasons_not_ready(self) -> list[str]:
         """Empty when a new request has every chance."""

@@ -2,7 +2,7 @@
 
 from libs.common.states import EngineChoice
 from services.gateway.errors import InvalidRequest
-from services.gateway.store.models import ModelEntry
+from services.gateway.store.model_entry import ModelEntry
 
 MIN_CONTEXT_TOKENS = 16  # the least that may be set; no useful prompt is shorter
 

@@ -3,17 +3,17 @@
 from datetime import datetime
 from math import ceil
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from libs.common.reasons import Reason
 from libs.common.states import ModelState
 from services.gateway.errors import InvalidRequest, NotServed
 from services.gateway.feasibility import check_kv_cache
-from services.gateway.store.models import ModelEntry
+from services.gateway.store.model_entry import ModelEntry
 
 _MAX_IMPORT_WAIT_S = 300.0  # its speed may change
 
 
-def ready_summary(entry: ModelEntry, now: datetime) -> ModelSummary:
+def ready_summary(entry: ModelEntry, now: datetime) -> ModelFacts:
     """Of a model that can be asked, or is imported again: what lives of it serves meanwhile, and
     where nothing does the scheduler says so.
 

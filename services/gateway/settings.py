@@ -51,6 +51,7 @@ class Limits:
     tenant_body_bytes_per_s: int = 1_000_000  # of each tenant's bodies, after one; 0: no limit
     max_connections: int = 16_384  # lower where the system allows fewer descriptors
     num_tokenizer_processes: int = 2
+    max_cached_model_bytes: int = 64 * 2**20  # of models that are known without asking Postgres
     max_cached_tokenizer_bytes: int = 128 * 2**20  # of files, here and in each of the processes
     max_tokenizer_bytes: int = 64 * 2**20
     num_template_processes: int = 2
@@ -141,6 +142,9 @@ def _limits(env: Environment) -> Limits:
         max_connections=env.integer("GATEWAY_MAX_CONNECTIONS", defaults.max_connections, minimum=1),
         num_tokenizer_processes=env.integer(
             "GATEWAY_TOKENIZER_PROCESSES", defaults.num_tokenizer_processes, minimum=1
+        ),
+        max_cached_model_bytes=env.size_bytes(
+            "GATEWAY_MODEL_CACHE", str(defaults.max_cached_model_bytes)
         ),
         max_cached_tokenizer_bytes=env.size_bytes(
             "GATEWAY_TOKENIZER_CACHE", str(defaults.max_cached_tokenizer_bytes)

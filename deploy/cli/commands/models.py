@@ -95,7 +95,7 @@ def ls(context: typer.Context, as_json: JsonOption = False) -> None:
     """All models with their states."""
     terminal = Terminal()
     with connect(context) as client:
-        reply = client.get("/api/v1/models")
+        reply = client.get_list("/api/v1/models")
     if as_json:
         terminal.show_json(reply.content)
         return

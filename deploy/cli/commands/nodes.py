@@ -76,7 +76,7 @@ def _row(node: Node, now: datetime) -> tuple[str, ...]:
 
 
 def _summary(client: Client, readiness: _Readiness) -> list[tuple[str, str]]:
-    models = client.get("/api/v1/models").view(list[Model])
+    models = client.get_list("/api/v1/models").view(list[Model])
     endpoints = client.get("/api/v1/endpoints").view(list[Endpoint])
     found = client.get("/api/v1/nodes").view(list[Node])
     cached = sum(node.cache_used_bytes for node in found)
@@ -92,9 +92,8 @@ def _summary(client: Client, readiness: _Readiness) -> list[tuple[str, str]]:
 
 
 def _everything(client: Client, readiness: _Readiness) -> bytes:
-    parts = {
-        name: json.loads(client.get(f"/api/v1/{name}").content)
-        for name in ("models", "endpoints", "nodes")
+    parts = {"models": json.loads(client.get_list("/api/v1/models").content)} | {
+        name: json.loads(client.get(f"/api/v1/{name}").content) for name in ("endpoints", "nodes")
     }
     return json.dumps({"url": client.target.url, **readiness.model_dump(), **parts}).encode()
 

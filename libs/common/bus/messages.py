@@ -551,8 +551,8 @@ class UnitSummary(Message):
     size_bytes: int
 
 
-class ModelSummary(Message):
-    """What the scheduler and the gateway need of a manifest, so that neither parses it."""
+class ModelFacts(Message):
+    """What a gateway needs of a manifest: its summary without the list of units."""
 
     architecture: str
     dtype: str
@@ -563,9 +563,14 @@ class ModelSummary(Message):
     weight_bytes: int
     eos_token_ids: tuple[TokenId, ...]
     bos_token_id: TokenId | None = None
-    units: tuple[UnitSummary, ...]
     # name → (object key digest, size): tokenizer.json, tokenizer_config.json, chat_template.jinja
     tokenizer_files: dict[str, tuple[Digest, int]]
+
+
+class ModelSummary(ModelFacts):
+    """What the scheduler and the gateway need of a manifest, so that neither parses it."""
+
+    units: tuple[UnitSummary, ...]
 
 
 # ---------------------------------------------------------------------- routes

@@ -29,6 +29,7 @@ _CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+_THIS_TRANSACTION = text("pg_current_xact_id()::text::bigint")
 
 
 class Base(DeclarativeBase):
@@ -84,6 +85,8 @@ class ModelRow(Base):
     backoff_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    # The transaction that wrote it last; a trigger sets it, but for the progress of an import.
+    changed_xid: Mapped[int] = mapped_column(server_default=_THIS_TRANSACTION)
 
     __table_args__ = (
         Index(
@@ -98,6 +101,16 @@ class ModelRow(Base):
         ),
         Index("ix_models_deleting", "updated_at", postgresql_where=text("state = 'DELETING'")),
         Index("ix_models_manifest_digest", "manifest_digest"),
+        Index("ix_models_tenant_name", "tenant", "name"),  # of deleted ones, too
+        Index("ix_models_changed_xid_id", "changed_xid", "id"),
+        Index(
+            "ix_models_askable",
+            "tenant",
+            "name",
+            postgresql_where=text(
+                "state IN ('READY', 'IMPORTING') AND manifest_digest IS NOT NULL"
+            ),
+        ),
     )
 
 
@@ -217,6 +230,7 @@ class EndpointRow(Base):
             "ended_at",
             postgresql_where=text("state IN ('STOPPED', 'FAILED')"),
         ),
+        Index("ix_endpoints_tenant_created_at", "tenant", "created_at"),
         Index(
             "ix_endpoints_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")
         ),

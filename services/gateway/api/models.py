@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from libs.common.ids import new_id
 from libs.common.reasons import Reason
+from services.gateway.api.pages import PAGE, After, Limit, json_list, next_link
 from services.gateway.api.schemas import ModelChange, ModelView, NewModel
 from services.gateway.auth import Caller
 from services.gateway.context import CallerDep, Gateway, GatewayDep
@@ -18,7 +19,8 @@ _FIXED_OWNER = (
     " they are stored; delete the model and register it again"
 )
 
-router = APIRouter(prefix="/api/v1/models", tags=["models"])
+PATH = "/api/v1/models"
+router = APIRouter(prefix=PATH, tags=["models"])
 
 
 @router.post("", status_code=202)
@@ -27,13 +29,19 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
     check_engine(body.engine)
     await _check_template(body.chat_template, gateway, caller)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
-    await gateway.models_written()
+    await gateway.model_written(caller.tenant, entry.name)
     return ModelView.of(entry)
 
 
-@router.get("")
-async def list_models(gateway: GatewayDep, caller: CallerDep) -> list[ModelView]:
-    return [ModelView.of(entry) for entry in await gateway.registry.list_latest(caller.tenant)]
+@router.get("", response_model=list[ModelView], responses=PAGE)
+async def list_models(
+    gateway: GatewayDep, caller: CallerDep, after: After = "", limit: Limit = 200
+) -> Response:
+    """By name, `limit` at most. Where there are more, `Link` has the address of the next page."""
+    page = await gateway.lists.page(caller.tenant, after, limit)
+    headers = {"Link": next_link(PATH, page.items[-1].name, limit)} if page.has_more else None
+    body = await json_list(page.items, lambda entry: ModelView.of(entry).model_dump_json())
+    return Response(body, headers=headers, media_type="application/json")
 
 
 @router.get("/{name:path}")
@@ -59,7 +67,7 @@ async def change_model(
     if entry is None:
         message = f"the model {name!r} does not exist"
         raise NotServed(message, Reason.MODEL_NOT_FOUND, param="name")
-    await gateway.models_written()
+    await gateway.model_written(caller.tenant, name)
     return ModelView.of(entry)
 
 
@@ -68,7 +76,7 @@ async def delete_model(name: str, gateway: GatewayDep, caller: CallerDep) -> Non
     """Its name is free at once; its endpoints end what they run."""
     known = await gateway.registry.find(caller.tenant, name)
     await gateway.models.delete(known.model_id)
-    await gateway.models_written()
+    await gateway.model_written(caller.tenant, name)
 
 
 async def _check_template(template: str | None, gateway: Gateway, caller: Caller) -> None:

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from libs.common.states import EngineChoice, ModelState
 from services.gateway.feasibility import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
-from services.gateway.store.models import ModelEntry
+from services.gateway.store.model_entry import MODEL_NAME_PATTERN, ModelEntry
 from services.gateway.text.validity import StoredText
 
-MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 # Whether it lies under the allowed root is the importing fetcher's to say: it can see the disk.
 Source = Annotated[StoredText, StringConstraints(pattern=r"^/", max_length=4096)]

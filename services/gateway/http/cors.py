@@ -14,7 +14,7 @@ from services.gateway.errors import Forbidden
 from services.gateway.openai.errors import error_response
 
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
-_SHOWN_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After", REASON_HEADER)
+_SHOWN_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After", "Link", REASON_HEADER)
 
 
 class Cors(CORSMiddleware):

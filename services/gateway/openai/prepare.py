@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from libs.common.clock import Clock
 from libs.common.sampling import SamplingParameters
 from services.gateway.auth import Caller
@@ -15,13 +15,13 @@ from services.gateway.errors import InvalidRequest, PromptTooLong, TokenizerOver
 from services.gateway.generation.job import TIMEOUT_HEADER, Job
 from services.gateway.generation.refusals import deadline_error
 from services.gateway.model_readiness import ready_summary
-from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.answer import Answer
 from services.gateway.openai.requests.chat_request import ChatRequest
 from services.gateway.openai.requests.completion_request import CompletionRequest
 from services.gateway.openai.requests.generation_request import GenerationRequest
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.settings import Limits, Timing
-from services.gateway.store.models import ModelEntry
+from services.gateway.store.model_entry import ModelEntry
 from services.gateway.tenant_limits import HeldByRequest
 from services.gateway.text.chat_template import tokenize_chat
 from services.gateway.text.plain_text import tokenize_text
@@ -54,7 +54,7 @@ class _Asked:
     """Whom a request asks, and until when."""
 
     entry: ModelEntry
-    summary: ModelSummary
+    summary: ModelFacts
     text_model: TextModel
     deadline_s: float
 
@@ -188,7 +188,7 @@ class Preparer:
 
 
 def sampling_parameters(
-    request: GenerationRequest, entry: ModelEntry, summary: ModelSummary, num_prompt_tokens: int
+    request: GenerationRequest, entry: ModelEntry, summary: ModelFacts, num_prompt_tokens: int
 ) -> SamplingParameters:
     """Raises InvalidRequest for what fits neither the context nor the vocabulary."""
     return request.sampling(

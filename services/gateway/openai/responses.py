@@ -141,3 +141,4 @@ class Model(JsonAnswer):
 class ModelList(JsonAnswer):
     object: Literal["list"]
     data: list[Model]
+    has_more: bool

@@ -43,7 +43,8 @@ class ViewStore:
         """The newest first."""
         query = _cold_starts(tenant).order_by(ColdStartRow.started_at.desc()).limit(limit)
         if model is not None:
-            query = query.where(ModelRow.name == model)
+            its = select(ModelRow.id).where(ModelRow.tenant == tenant, ModelRow.name == model)
+            query = query.where(ColdStartRow.model_id.in_(its))
         async with self.database.transaction() as session:
             rows = (await session.execute(query)).all()
         return tuple(view_of(ColdStartView, row, **more) for row, more in map(_parts, rows))

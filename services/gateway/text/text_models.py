@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from libs.common.errors import ObjectStoreError
 from libs.common.reasons import Reason
 from services.gateway.errors import NotServed
@@ -38,7 +38,7 @@ class TextModelCache:
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
         self._sizes: dict[Files, int] = {}
 
-    async def get(self, summary: ModelSummary) -> TextModel:
+    async def get(self, summary: ModelFacts) -> TextModel:
         """Raises TokenizerFailed, or NotServed when its turn does not come or the object store
         does not answer."""
         key = files_of(summary)
@@ -62,13 +62,13 @@ class TextModelCache:
             key, _ = self._loading.popitem(last=False)
             del self._sizes[key]
 
-    async def _load(self, summary: ModelSummary) -> TextModel:
+    async def _load(self, summary: ModelFacts) -> TextModel:
         files = await self._read(summary)
         tokenizer = await Tokenizer.load(files.tokenizer_json, self._service)
         self._note_size(files_of(summary), tokenizer.facts.vocabulary.size_bytes)
         return TextModel(tokenizer, files.chat_template, files.special_tokens)
 
-    async def _read(self, summary: ModelSummary) -> TokenizerFiles:
+    async def _read(self, summary: ModelFacts) -> TokenizerFiles:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 return await self._files.read(summary)
@@ -84,12 +84,12 @@ def _unreadable(cause: str) -> NotServed:
     return NotServed(message, Reason.OBJECT_STORE_UNAVAILABLE)
 
 
-def files_of(summary: ModelSummary) -> Files:
+def files_of(summary: ModelFacts) -> Files:
     """What makes a tokenizer that of a model; models may share one."""
     return tuple(sorted((name, digest) for name, (digest, _) in summary.tokenizer_files.items()))
 
 
-def size_bytes_of(summary: ModelSummary) -> int:
+def size_bytes_of(summary: ModelFacts) -> int:
     """Of its files; in memory a model takes about as much, its vocabulary included."""
     return sum(size_bytes for _, size_bytes in summary.tokenizer_files.values())
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from libs.common.ids import new_id
 from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.weights.manifest import tokenizer_key
@@ -39,7 +39,7 @@ class FileStore:
     folder: Path | None  # None: nothing is kept on disk
     max_bytes: int
 
-    async def read(self, summary: ModelSummary) -> TokenizerFiles:
+    async def read(self, summary: ModelFacts) -> TokenizerFiles:
         """Raises TokenizerFailed for what the model lacks or does not match; ObjectStoreError."""
         data = await self._data(summary, "tokenizer.json")
         if data is None:
@@ -53,14 +53,14 @@ class FileStore:
             special_tokens=_special_tokens(config),
         )
 
-    async def _text(self, summary: ModelSummary, name: str) -> str | None:
+    async def _text(self, summary: ModelFacts, name: str) -> str | None:
         data = await self._data(summary, name)
         try:
             return None if data is None else data.decode()
         except UnicodeDecodeError as exc:
             raise TokenizerFailed(f"{name} is not UTF-8") from exc
 
-    async def _data(self, summary: ModelSummary, name: str) -> bytes | None:
+    async def _data(self, summary: ModelFacts, name: str) -> bytes | None:
         entry = summary.tokenizer_files.get(name)
         if entry is None:
             return None

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from services.gateway.errors import GatewayError
 from services.gateway.text.text_models import Files, TextModelCache, files_of, size_bytes_of
 
@@ -18,7 +18,7 @@ class TokenizerPreloader:
     asks for a model whose tokenizer was not loaded tries again."""
 
     def __init__(
-        self, ready: Callable[[], Iterable[ModelSummary]], texts: TextModelCache, max_bytes: int
+        self, ready: Callable[[], Iterable[ModelFacts]], texts: TextModelCache, max_bytes: int
     ) -> None:
         self._ready, self._texts, self._max_bytes = ready, texts, max_bytes
         self._tried: dict[Files, int] = {}  # and the bytes of its files

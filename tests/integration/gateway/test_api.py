@@ -113,7 +113,7 @@ async def test_a_model_that_is_imported_again_keeps_its_name_and_its_chat_templa
 
     await running.gateway.registry.refresh()
 
-    (entry,) = running.gateway.registry.list_models("default")
+    (entry,) = running.gateway.registry.known_of("default")
     assert entry.can_be_asked and entry.chat_template == TEMPLATE
     assert [model["id"] for model in (await client.get("/v1/models")).json()["data"]] == ["tiny"]
     shown = (await client.get("/api/v1/models/tiny")).json()

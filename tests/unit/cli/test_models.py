@@ -29,6 +29,18 @@ def test_json_is_what_the_api_sent() -> None:
     assert "\x1b" not in result.stdout, "no colours in a pipe"
 
 
+def test_a_list_is_read_page_by_page() -> None:
+    first = [MODEL | {"name": f"m{i}"} for i in range(3)]
+    link = '</api/v1/models?after=m2&limit=3>; rel="next"'
+    pages = [httpx.Response(200, json=first, headers={"Link": link}), [MODEL | {"name": "m3"}]]
+    server = Server({"GET /api/v1/models": pages})
+
+    result = run("models ls --json", server)
+
+    assert [model["name"] for model in json.loads(result.stdout)] == ["m0", "m1", "m2", "m3"]
+    assert [dict(r.url.params).get("after") for r in server.requests] == [None, "m2"]
+
+
 def test_a_model_is_added_and_followed_until_it_is_ready() -> None:
     importing = MODEL | {"state": "IMPORTING", "bytes_done": 100}
     server = Server(

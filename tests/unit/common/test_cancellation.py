@@ -14,7 +14,7 @@ from libs.common.clock import SystemClock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.testing.bus import MemoryBroker
 from services.fetcher.desired import Signal
-from services.gateway.model_registry import ModelRegistry
+from services.gateway.registry.model_registry import ModelRegistry
 from tests.support.waiting import eventually
 from tests.unit.gateway.stores import FakeModels
 
@@ -139,9 +139,10 @@ async def test_a_request_that_is_cancelled_just_as_it_is_answered_is_cancelled()
 
 @pytest.mark.parametrize("num_ticks", TICKS)
 async def test_the_registry_ends_when_it_is_cancelled_just_as_it_wakes(num_ticks: int) -> None:
-    broker, models = MemoryBroker(), FakeModels([])
-    running = asyncio.create_task(ModelRegistry(models, SystemClock()).run(broker.bus()))
-    await eventually(lambda: models.num_reads == 1)
+    broker = MemoryBroker()
+    registry = ModelRegistry(FakeModels([]), SystemClock(), 2**20)
+    running = asyncio.create_task(registry.run(broker.bus()))
+    await eventually(lambda: registry.is_loaded)
     await broker.bus().publish(MODELS_CHANGED, None, ModelsChanged(model_ids=()))
 
     await cancelled_after(running, num_ticks)

@@ -11,7 +11,7 @@ from libs.common.bus.messages import ModelSummary
 from libs.common.states import EngineChoice, ModelState
 from libs.common.testing.objectstore import MemoryObjectStore
 from libs.common.weights.manifest import tokenizer_key
-from services.gateway.store.models import ModelEntry
+from services.gateway.store.model_entry import ModelEntry
 
 TENANT = "acme"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -30,13 +30,15 @@ from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
 from services.gateway.metrics import Metrics
-from services.gateway.model_registry import ModelRegistry
 from services.gateway.openai.prepare import Preparer
+from services.gateway.registry.model_lists import ModelLists
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.routing.route_table import RouteTable
 from services.gateway.settings import GatewaySettings, Limits, Timing
 from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
-from services.gateway.store.models import ModelEntry, ModelStore
+from services.gateway.store.model_entry import ModelEntry
+from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
@@ -152,7 +154,8 @@ async def _gateway(
     """As bootstrap assembles it, running."""
     clock, database = SystemClock(), Database.open(unused_settings(timing, limits).database)
     stack.push_async_callback(database.close)
-    registry, routes, metrics = ModelRegistry(stores.models, clock), RouteTable(clock), Metrics()
+    registry = ModelRegistry(stores.models, clock, limits.max_cached_model_bytes)
+    routes, metrics = RouteTable(clock), Metrics()
     cancel_retrier, end_notifier = (
         CancelRetrier(bus, clock, timing),
         EndNotifier(bus, "gateway-test"),
@@ -171,6 +174,7 @@ async def _gateway(
             max_waiting_bytes=limits.max_waiting_bytes,
         ),
         registry=registry,
+        lists=ModelLists(stores.models, registry),
         routes=routes,
         preparer=Preparer("gateway-test", registry, texts, templates, clock, timing, limits),
         dispatcher=Dispatcher(

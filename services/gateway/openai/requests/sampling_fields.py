@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from libs.common.bus.messages import ModelSummary
+from libs.common.bus.messages import ModelFacts
 from libs.common.sampling import MAX_BIASES, SamplingParameters
 from services.gateway.errors import InvalidRequest
 
@@ -95,7 +95,7 @@ class SamplingFields(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
     def sampling(
-        self, summary: ModelSummary, *, max_tokens: int, seed: int, num_logprobs: int | None
+        self, summary: ModelFacts, *, max_tokens: int, seed: int, num_logprobs: int | None
     ) -> SamplingParameters:
         """Raises InvalidRequest for what does not fit this model or this answer."""
         self._check_min_tokens(max_tokens)

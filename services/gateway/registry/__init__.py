@@ -1,0 +1,1 @@
+"""The models that a gateway knows, read from Postgres as they are asked for and as they change."""
