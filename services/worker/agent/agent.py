@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Coroutine, Mapping
+from itertools import chain
 from pathlib import Path
 
 from libs.common.bus.bus import Bus, Subscription
@@ -197,11 +197,16 @@ class Agent:
                 *self._refused.values(),
                 *self._parted.values(),
             ),
-            unacknowledged=tuple(islice(self._unacknowledged(), MAX_UNACKNOWLEDGED)),
+            unacknowledged=self._unacknowledged(),
         )
 
-    def _unacknowledged(self) -> Iterator[UnacknowledgedEnd]:
-        return chain.from_iterable(bridge.unacknowledged() for bridge in self._bridges)
+    def _unacknowledged(self) -> tuple[UnacknowledgedEnd, ...]:
+        """Of more than a heartbeat holds the next ones in each, for they stay for a minute."""
+        ends = tuple(chain.from_iterable(bridge.unacknowledged() for bridge in self._bridges))
+        if len(ends) <= MAX_UNACKNOWLEDGED:
+            return ends
+        first = self._sequence * MAX_UNACKNOWLEDGED % len(ends)
+        return (ends + ends)[first : first + MAX_UNACKNOWLEDGED]
 
     @property
     def is_quiet(self) -> bool:
