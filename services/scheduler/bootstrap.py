@@ -33,6 +33,7 @@ from services.scheduler.intake.shared_transactions import SharedTransactions
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.leadership.lock_holder import session_name
+from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.liveness import LivenessLog
@@ -92,11 +93,10 @@ def build_controller(
         queued=queued,
         sweep_interval_s=timing.reconcile_interval_s,
     )
-    feasibility = FeasibilityCache(log, clock, timing.reconcile_interval_s, lambda: rounds.snapshot)
     admission = Admission(
         summaries,
         log,
-        feasibility,
+        FeasibilityCache(log, clock, timing.reconcile_interval_s, lambda: rounds.snapshot),
         queue_speed,
         clock,
         QueueLimits(timing.max_queued_requests, timing.tenant_shares),
@@ -128,6 +128,7 @@ def build_controller(
             ImportWatch(log.liveness, timing.import_lost_s),
         ),
         retention=Retention(fenced, timing.retention_s),
+        node_retention=NodeRetention(rounds, timing.node_retention_s),
         relay=OutboxRelay(database, bus, Service.SCHEDULER),
         health=health,
         wake=wake,

@@ -35,6 +35,7 @@ from services.scheduler.errors import LeadershipLost
 from services.scheduler.health import Health
 from services.scheduler.intake.imports import Imports
 from services.scheduler.intake.submissions import Submissions
+from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.observed import NodeProcess
@@ -62,6 +63,7 @@ class Controller:
     rounds: RoundLoop
     imports: Imports
     retention: Retention
+    node_retention: NodeRetention
     relay: OutboxRelay
     health: Health
     wake: asyncio.Event
@@ -181,7 +183,11 @@ class Controller:
         self.relay.wake()
 
     async def _forget_the_old(self) -> None:
-        await self._repeat(self.retention.work, asyncio.Event(), self.retention_interval_s)
+        async def work() -> None:
+            await self.retention.work()
+            await self.node_retention.work()
+
+        await self._repeat(work, asyncio.Event(), self.retention_interval_s)
 
     async def _repeat(
         self,

@@ -30,6 +30,7 @@ class Timing(Limits):
     max_queued_requests: int = 20_000  # of all models together
     tenant_shares: TenantShares = field(default_factory=TenantShares)  # of those
     retention_s: float = 30 * DAY_S  # of what has ended; 0: for ever
+    node_retention_s: float = 7 * DAY_S  # of nodes that are silent; 0: for ever
     retention_interval_s: float = 60.0  # between looks for what has ended long ago
 
     @classmethod
@@ -63,6 +64,7 @@ class Timing(Limits):
             ),
             tenant_shares=TenantShares.read(env),
             retention_s=env.integer("RETENTION_DAYS", 30) * DAY_S,
+            node_retention_s=env.integer("NODE_RETENTION_DAYS", 7) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
             planning_budget_devices=env.integer(

@@ -1,6 +1,6 @@
 """Takes the devices and engines that agents tell of into their rows, all nodes' together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,6 +42,12 @@ class HardwareRecords:
             {node_id: found.get(node_id, ()) for node_id in changed},
             (lambda: self._devices.update(offered), lambda: self._engines.update(measured)),
         )
+
+    def forget(self, node_ids: Iterable[str]) -> None:
+        """Their rows are gone."""
+        for node_id in node_ids:
+            self._devices.pop(node_id, None)
+            self._engines.pop(node_id, None)
 
     def keep_only(self, node_ids: set[str]) -> None:
         for known in (self._devices, self._engines):

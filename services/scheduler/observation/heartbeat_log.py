@@ -4,6 +4,7 @@ Times are monotonic seconds, given by the caller.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -47,6 +48,10 @@ class NodeHeartbeats(Generic[H]):
 
     def snapshot(self) -> dict[str, Heard[H]]:
         return dict(self._newest)
+
+    def forget(self, node_id: str) -> None:
+        self._newest.pop(node_id, None)
+        self._retired.pop(node_id, None)
 
     def _retire(self, node_id: str, boot_id: str) -> None:
         self._retired.setdefault(node_id, deque(maxlen=RETIRED_BOOTS)).append(boot_id)
@@ -102,6 +107,21 @@ class HeartbeatLog:
     def knows_all_nodes(self, acquaintance_s: float) -> bool:
         """Whether every node that lives has had the time to be heard."""
         return self.liveness.heard_for_s >= acquaintance_s
+
+    def node_silence_s(self, node_id: str) -> float:
+        """Of both its processes, also where they say what cannot be taken in."""
+        if self.invalid.has_heard(node_id):
+            return 0.0
+        speakers = (agent_of(node_id), fetcher_of(node_id))
+        return min(map(self.liveness.silence_s, speakers))
+
+    def forget_nodes(self, node_ids: Iterable[str]) -> None:
+        """Whoever of them speaks again is a new node."""
+        for node_id in node_ids:
+            self.agents.forget(node_id)
+            self.fetchers.forget(node_id)
+            self.liveness.forget(agent_of(node_id))
+            self.liveness.forget(fetcher_of(node_id))
 
     def _forget_gateways(self) -> None:
         """Each start of a gateway is another one."""

@@ -81,6 +81,17 @@ class HeartbeatRecords:
         await self._write_gateways(session, observed, now_s)
         return recorded
 
+    def forget(self, node_ids: Collection[str]) -> None:
+        """Their rows are gone: whoever speaks again is written anew."""
+        self._agents.forget(node_ids)
+        self._fetchers.forget(node_ids)
+        self._hardware.forget(node_ids)
+        self.forget_host_caches(node_ids)
+
+    def forget_host_caches(self, node_ids: Collection[str]) -> None:
+        for node_id in node_ids:
+            self._cached.pop(node_id, None)
+
     async def _record(
         self,
         session: AsyncSession,

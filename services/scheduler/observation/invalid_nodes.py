@@ -40,5 +40,9 @@ class InvalidNodes:
             logger.error("%s of node %s is invalid: %s", process.kind, process.node_id, complaint)
         self._complaints[process] = complaint
 
+    def has_heard(self, node_id: str) -> bool:
+        """Of one of its processes what cannot be taken in, last."""
+        return any(process.node_id == node_id for process in self._complaints)
+
     def snapshot(self) -> dict[NodeProcess, str]:
         return dict(self._complaints)

@@ -6,7 +6,7 @@ whole when it begins and again after a round whose commit is in doubt.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -27,7 +27,7 @@ from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.decisions import AssignRequest
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.persistent import put_all
+from services.scheduler.policy.persistent import drop, put_all
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
@@ -77,6 +77,18 @@ class RoundLoop:
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
+
+    def forget_nodes(self, node_ids: Collection[str]) -> None:
+        """Their rows go, in a transaction between two rounds."""
+        self.log.forget_nodes(node_ids)
+        self.records.forget(node_ids)
+        if self.snapshot is None:
+            return
+        nodes, devices = self.snapshot.nodes, self.snapshot.devices
+        for node_id in node_ids:
+            nodes, devices = drop(nodes, node_id), drop(devices, node_id)
+        self.snapshot = self.snapshot.changed(nodes=nodes, devices=devices)
+        self.sender.keep_only(nodes.keys())
 
     async def run_rounds(self) -> None:
         """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""

@@ -1,9 +1,11 @@
-"""Deletion of rows that ended longer ago than the retention; what is referred to stays.
+"""Deletion of rows that ended longer ago than the retention, and of nodes that are silent for long;
+what is referred to stays.
 
 Each statement deletes up to `max_rows` rows, oldest first, and returns how many it did.
 `usage`, by which tenants are billed, is kept for ever.
 """
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, TextClause, text
@@ -55,6 +57,38 @@ _MANIFESTS = text(
         ORDER BY old.created_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
     """
 )
+# Of a node `n`: the later of its two processes. Of one that never said anything valid no moment is
+# known, but for how long this leader has listened.
+_IS_SILENT = """
+    coalesce(
+        greatest(n.agent_heard_at, n.fetcher_heard_at),
+        now() - make_interval(secs => :listened_s)
+    ) < now() - make_interval(secs => :silence_s)"""
+_SILENT_NODES = text(
+    f"""
+    SELECT n.id, EXISTS (SELECT FROM host_cache AS c WHERE c.node_id = n.id) AS has_cached_units
+    FROM nodes AS n WHERE {_IS_SILENT} ORDER BY n.id
+    """
+)
+# Devices and engines go with it. What ran there has ended when the node was lost, and its rows,
+# which are history, do not need the node's.
+_NODES = text(
+    f"""
+    DELETE FROM nodes AS n
+    WHERE n.id = ANY(CAST(:node_ids AS text[])) AND {_IS_SILENT}
+        AND NOT EXISTS (SELECT FROM reservations AS r WHERE r.node_id = n.id)
+        AND NOT EXISTS (SELECT FROM workers AS w WHERE w.node_id = n.id AND w.is_desired)
+        AND NOT EXISTS (SELECT FROM fetches AS f WHERE f.node_id = n.id AND f.is_desired)
+        AND NOT EXISTS (SELECT FROM host_cache AS c WHERE c.node_id = n.id)
+    RETURNING n.id
+    """
+)
+_CACHED_UNITS = text(
+    """
+    DELETE FROM host_cache WHERE node_id = :node_id AND unit_digest IN (
+        SELECT unit_digest FROM host_cache WHERE node_id = :node_id LIMIT :max_rows)
+    """
+)
 
 
 async def delete_requests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
@@ -73,6 +107,29 @@ async def delete_models(session: AsyncSession, retention_s: float, max_rows: int
 async def delete_manifests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
     """Those of no model."""
     return await _delete(session, _MANIFESTS, retention_s, max_rows)
+
+
+async def load_silent_nodes(
+    session: AsyncSession, silence_s: float, listened_s: float
+) -> dict[str, bool]:
+    """Nodes that are silent for that long, and whether they have rows of cached units."""
+    rows = await session.execute(_SILENT_NODES, {"silence_s": silence_s, "listened_s": listened_s})
+    return {row.id: row.has_cached_units for row in rows}
+
+
+async def delete_cached_units(session: AsyncSession, node_id: str, max_rows: int) -> int:
+    """Some of its rows; how many."""
+    values = {"node_id": node_id, "max_rows": max_rows}
+    found = cast(CursorResult[Any], await session.execute(_CACHED_UNITS, values))
+    return found.rowcount
+
+
+async def delete_nodes(
+    session: AsyncSession, node_ids: Collection[str], silence_s: float, listened_s: float
+) -> frozenset[str]:
+    """Those of them that nothing needs any more; a node that comes back is a new one."""
+    values = {"node_ids": list(node_ids), "silence_s": silence_s, "listened_s": listened_s}
+    return frozenset(await session.scalars(_NODES, values))
 
 
 async def _delete(

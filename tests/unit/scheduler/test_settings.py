@@ -34,6 +34,7 @@ def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
         "HYDRA_NODE_LOST_S": "3",
         "HYDRA_ABANDON_BELOW_PERCENT": "0",
         "HYDRA_RETENTION_DAYS": "2",
+        "HYDRA_NODE_RETENTION_DAYS": "3",
     }
 
     settings = SchedulerSettings.read({**environ, **given})
@@ -41,6 +42,7 @@ def test_every_timing_can_be_set(environ: dict[str, str]) -> None:
     assert settings.timing.node_lost_s == 3
     assert settings.timing.abandon_below_fraction == 0
     assert settings.timing.retention_s == 2 * 86_400
+    assert settings.timing.node_retention_s == 3 * 86_400
     assert settings.timing.longest_gap_s == 0.6
 
 
