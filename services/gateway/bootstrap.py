@@ -32,7 +32,7 @@ from services.gateway.http.body_pace import BodyPace
 from services.gateway.http.descriptors import connections_within_limit
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
-from services.gateway.metrics import Metrics
+from services.gateway.metrics.metrics import Metrics
 from services.gateway.openai.prepare import Preparer
 from services.gateway.registry.model_lists import ModelLists
 from services.gateway.registry.model_registry import ModelRegistry
@@ -119,7 +119,7 @@ def _assemble(
     texts = TextModelCache(files, tokenizers, limits.max_cached_tokenizer_bytes)
     queries = ModelQueries(backends.database)
     registry = ModelRegistry(queries, clock, limits.max_cached_model_bytes)
-    routes, metrics = RouteTable(clock), Metrics()
+    routes, metrics = RouteTable(clock), Metrics(clock)
     cancel_retrier = CancelRetrier(backends.bus, clock, timing)
     end_notifier = EndNotifier(backends.bus, settings.gateway_id)
     journal = Journal(RequestStore(backends.database), clock, end_notifier.notify)

@@ -1,6 +1,5 @@
 """What the routes need of the process: built once by bootstrap, found on the app's state."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -8,7 +7,6 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from libs.common.bus.bus import Bus
-from libs.common.bus.messages import EngineLoad
 from libs.common.records.outbox import OutboxRelay
 from services.gateway.auth import Authenticator, Caller
 from services.gateway.generation.cancel_retrier import CancelRetrier
@@ -18,7 +16,8 @@ from services.gateway.generation.waiting_requests import WaitingRequests
 from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
-from services.gateway.metrics import Metrics
+from services.gateway.metrics.endpoint_gauges import endpoint_gauges
+from services.gateway.metrics.metrics import Metrics
 from services.gateway.openai.prepare import Arrival, Preparer
 from services.gateway.registry.model_lists import ModelLists
 from services.gateway.registry.model_registry import ModelRegistry
@@ -90,22 +89,7 @@ class Gateway:
             "1 while NATS is connected",
             lambda: int(self.bus.is_connected),
         )
-        self._watch_loads()
-
-    def _watch_loads(self) -> None:
-        """Of each endpoint that has a route, by its entry stage."""
-
-        def watch(name: str, help_text: str, value: Callable[[EngineLoad], float]) -> None:
-            self.metrics.watch_each(
-                *(name, help_text, ("model", "endpoint")),
-                lambda: {labels: value(load) for labels, load in self.routes.loads.items()},
-            )
-
-        watch("hydra_endpoint_running", "Requests being executed", lambda x: x.num_running)
-        watch("hydra_endpoint_waiting", "Requests that wait for a slot", lambda x: x.num_waiting)
-        watch("hydra_endpoint_kv_used_bytes", "KV cache in use", lambda x: x.kv_used_bytes)
-        watch("hydra_endpoint_kv_capacity_bytes", "KV cache", lambda x: x.kv_capacity_bytes)
-        watch("hydra_endpoint_step_seconds", "Mean time of a step", lambda x: x.step_us / 1e6)
+        self.metrics.watch_all(endpoint_gauges(lambda: self.routes.loads))
 
 
 async def gateway_of(request: Request) -> Gateway:

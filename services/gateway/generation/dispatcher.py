@@ -21,7 +21,7 @@ from services.gateway.generation.signal import Signal
 from services.gateway.generation.token_log import TokenLog
 from services.gateway.generation.turns import Turns
 from services.gateway.journal import Journal
-from services.gateway.metrics import Metrics
+from services.gateway.metrics.metrics import Metrics
 from services.gateway.settings import Limits, Timing
 from services.gateway.store.requests import EndedRow
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.ids import new_id
 from libs.common.observability import telemetry
 from services.gateway.errors import ApiError
-from services.gateway.metrics import Metrics
+from services.gateway.metrics.metrics import Metrics
 from services.gateway.openai.errors import as_api_error, error_response
 
 logger = logging.getLogger(__name__)

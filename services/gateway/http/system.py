@@ -40,4 +40,4 @@ async def version() -> dict[str, str]:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(gateway: GatewayDep) -> Response:
-    return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4")
+    return Response(await gateway.metrics.render(), media_type="text/plain; version=0.0.4")

@@ -16,7 +16,7 @@ async def test_loads_are_shown_per_endpoint_and_vanish_with_the_route() -> None:
             RoutesPublished(leader_epoch=1, routes={"model-a": (loaded, unheard)})
         )
 
-        assert _samples(world.gateway.metrics.render()) == {
+        assert _samples(await world.gateway.metrics.render()) == {
             'hydra_endpoint_running{model="model-a",endpoint="ep-1"} 2',
             'hydra_endpoint_waiting{model="model-a",endpoint="ep-1"} 1',
             'hydra_endpoint_kv_used_bytes{model="model-a",endpoint="ep-1"} 10',
@@ -27,7 +27,7 @@ async def test_loads_are_shown_per_endpoint_and_vanish_with_the_route() -> None:
         await world.gateway.routes.on_published(
             RoutesPublished(leader_epoch=1, routes={"model-a": ()})
         )
-        assert _samples(world.gateway.metrics.render()) == set()
+        assert _samples(await world.gateway.metrics.render()) == set()
 
 
 def _samples(text: str) -> set[str]:

@@ -29,7 +29,7 @@ from services.gateway.http.app import create_app
 from services.gateway.http.body_pace import BodyPace
 from services.gateway.journal import Journal
 from services.gateway.key_uses import KeyUses
-from services.gateway.metrics import Metrics
+from services.gateway.metrics.metrics import Metrics
 from services.gateway.openai.prepare import Preparer
 from services.gateway.registry.model_lists import ModelLists
 from services.gateway.registry.model_registry import ModelRegistry
@@ -155,7 +155,7 @@ async def _gateway(
     clock, database = SystemClock(), Database.open(unused_settings(timing, limits).database)
     stack.push_async_callback(database.close)
     registry = ModelRegistry(stores.models, clock, limits.max_cached_model_bytes)
-    routes, metrics = RouteTable(clock), Metrics()
+    routes, metrics = RouteTable(clock), Metrics(clock)
     cancel_retrier, end_notifier = (
         CancelRetrier(bus, clock, timing),
         EndNotifier(bus, "gateway-test"),

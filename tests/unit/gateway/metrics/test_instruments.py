@@ -1,6 +1,6 @@
 """Metrics in the Prometheus text format."""
 
-from services.gateway.metrics import Counter, Histogram
+from services.gateway.metrics.instruments import Counter, Histogram
 
 
 def test_metrics_are_written_as_prometheus_reads_them() -> None:
@@ -24,3 +24,20 @@ def test_metrics_are_written_as_prometheus_reads_them() -> None:
         "h_seconds_sum 12",
         "h_seconds_count 4",
     ]
+
+
+def test_series_that_were_forgotten_begin_again() -> None:
+    counter, histogram = Counter("c", "C", ("name", "kind")), Histogram("h", "H", ("name",), (1,))
+    for name in ("a", "b"):
+        counter.add((name, "x"), 2)
+        counter.add((name, "y"), 2)
+        histogram.observe((name,), 1)
+
+    counter.forget("a")
+    histogram.forget(("a",))
+    counter.add(("a", "x"))
+
+    assert list(counter.lines())[2:] == [
+        'c{name="a",kind="x"} 1', 'c{name="b",kind="x"} 2', 'c{name="b",kind="y"} 2',
+    ]  # fmt: skip
+    assert not any('"a"' in line for line in histogram.lines())
