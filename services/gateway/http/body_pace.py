@@ -5,6 +5,7 @@ connections; its clients feel it as a slower network. What others send is read a
 """
 
 import asyncio
+from collections import OrderedDict
 
 from libs.common.clock import Clock
 from libs.common.network.token_bucket import TokenBucket
@@ -22,11 +23,18 @@ class BodyPace:
             burst_bytes,
             clock,
         )
-        self._buckets: dict[str, TokenBucket] = {}  # by tenant
+        # By tenant, whoever was read longest ago first; a full one is not kept.
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    @property
+    def num_tenants(self) -> int:
+        return len(self._buckets)
 
     async def read(self, tenant: str, num_bytes: int) -> None:
         """So many bytes were read: returns once more may be."""
         self._buckets[tenant] = self._bucket(tenant).take(num_bytes)
+        self._buckets.move_to_end(tenant)
+        self._forget_full()
         wait_s = self._bucket(tenant).wait_s()
         while wait_s > 0:
             await asyncio.sleep(wait_s)
@@ -38,6 +46,15 @@ class BodyPace:
         burst_s = burst_bytes / rate if rate else 0.0
         unused = TokenBucket(rate, burst_bytes, now_s, burst_s)
         return self._buckets.get(tenant, unused).at(now_s)
+
+    def _forget_full(self) -> None:
+        """Of those read longest ago: a bucket that is full is as one that was never used."""
+        while self._buckets:
+            tenant = next(iter(self._buckets))
+            missing_bytes = self._burst_bytes - self._bucket(tenant).level_bytes
+            if self._rate_bytes_per_s and missing_bytes >= 1:  # less is rounding
+                return
+            del self._buckets[tenant]
 
 
 async def pause_for_others(num_bytes: int) -> None:

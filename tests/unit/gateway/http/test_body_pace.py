@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from libs.common.clock import SystemClock
+from libs.common.testing.bus import FakeClock
 from services.gateway.http.body_pace import LARGE_BYTES, BodyPace, pause_for_others
 from tests.unit.gateway.world import gateway_world
 
@@ -47,6 +48,16 @@ async def test_who_has_read_nothing_lately_reads_one_body_at_once() -> None:
     async with asyncio.timeout(1):
         for _ in range(7):
             await pace.read("quiet", PART_BYTES)
+
+
+async def test_only_tenants_that_have_read_lately_are_remembered() -> None:
+    clock = FakeClock()
+    pace = BodyPace(SLOW, 8 * PART_BYTES, clock)
+    for i in range(500):
+        await pace.read(f"tenant-{i}", PART_BYTES)
+        clock.advance(0.1)
+
+    assert pace.num_tenants <= 6, "half a second fills what a part has taken"
 
 
 async def test_without_a_rate_nobody_waits() -> None:
