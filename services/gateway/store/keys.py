@@ -4,12 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, any_, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from libs.common.records.database import Database
 from libs.common.records.tables import ApiKeyRow
 from libs.common.tenants import OPERATOR_TENANT
+from services.gateway.store.arrays import texts
 
 _BOOTSTRAP_ID = "key-bootstrap"  # the beginning of these keys' ids
 _UNREVOKED = select(ApiKeyRow).where(ApiKeyRow.revoked_at.is_(None))
@@ -32,7 +33,7 @@ class KeyStore:
 
     async def find_all(self, keys_sha256: Collection[str]) -> dict[str, KeyInfo]:
         """The keys with these hashes, by hash; none that was revoked."""
-        query = _UNREVOKED.where(ApiKeyRow.key_sha256.in_(keys_sha256))
+        query = _UNREVOKED.where(ApiKeyRow.key_sha256 == any_(texts(keys_sha256)))
         async with self.database.transaction() as session:
             rows = (await session.scalars(query)).all()
         return {row.key_sha256: _info(row) for row in rows}
@@ -47,7 +48,7 @@ class KeyStore:
 
     async def write_uses(self, key_ids: Collection[str]) -> None:
         """They are used now. Rows that another gateway writes at this moment are left to it."""
-        used = select(ApiKeyRow.id).where(ApiKeyRow.id.in_(key_ids))
+        used = select(ApiKeyRow.id).where(ApiKeyRow.id == any_(texts(key_ids)))
         statement = (
             update(ApiKeyRow)
             .where(ApiKeyRow.id.in_(used.with_for_update(skip_locked=True)))

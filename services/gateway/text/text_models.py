@@ -13,6 +13,7 @@ from services.gateway.text.tokenizer_files import FileStore, TokenizerFiles
 from services.gateway.text.tokenizer_pool import TokenizerService
 
 READ_TIMEOUT_S = 30.0
+_LEAST_BYTES = 1024  # that a model counts with, however small its files are
 
 Files = tuple[tuple[str, str], ...]  # names and digests
 
@@ -37,6 +38,7 @@ class TextModelCache:
         self._files, self._service, self._max_bytes = files, service, max_bytes
         self._loading: OrderedDict[Files, asyncio.Task[TextModel]] = OrderedDict()
         self._sizes: dict[Files, int] = {}
+        self._size_bytes = 0  # of all of them
 
     async def get(self, summary: ModelFacts) -> TextModel:
         """Raises TokenizerFailed, or NotServed when its turn does not come or the object store
@@ -46,7 +48,7 @@ class TextModelCache:
         if task is None or has_failed(task):
             task = self._loading[key] = asyncio.create_task(self._load(summary))
             task.add_done_callback(has_failed)  # sees the exception if nobody waits any more
-            self._sizes[key] = size_bytes_of(summary)
+            self._resize(key, size_bytes_of(summary))
         self._loading.move_to_end(key)
         self._make_room()
         return await asyncio.shield(task)
@@ -54,13 +56,18 @@ class TextModelCache:
     def _note_size(self, key: Files, vocabulary_bytes: int) -> None:
         """Ids far apart make a large vocabulary of a small file."""
         if key in self._sizes:
-            self._sizes[key] = max(self._sizes[key], vocabulary_bytes)
+            self._resize(key, max(self._sizes[key], vocabulary_bytes))
         self._make_room()
 
+    def _resize(self, key: Files, size_bytes: int) -> None:
+        size_bytes = max(size_bytes, _LEAST_BYTES)
+        self._size_bytes += size_bytes - self._sizes.get(key, 0)
+        self._sizes[key] = size_bytes
+
     def _make_room(self) -> None:
-        while len(self._loading) > 1 and sum(self._sizes.values()) > self._max_bytes:
+        while len(self._loading) > 1 and self._size_bytes > self._max_bytes:
             key, _ = self._loading.popitem(last=False)
-            del self._sizes[key]
+            self._size_bytes -= self._sizes.pop(key)
 
     async def _load(self, summary: ModelFacts) -> TextModel:
         files = await self._read(summary)

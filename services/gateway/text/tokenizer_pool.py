@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from services.gateway.text.vocabulary import Vocabulary
 
 LONG_CHARS = 2**16  # of a text whose tokenizing may take long, and
 LONG_CPU_S = 0.25  # what a shorter one takes only of a tokenizer that is made to be slow
+_MAX_SLOW = 4_096  # are remembered
 CALL_TIMEOUT_S = 60.0  # wall time; the child's CPU limit usually comes first
 _LOADING = ""  # instead of a tenant: whoever asks first loads for all
 _MAX_REPLY_BYTES = 2**28
@@ -81,7 +83,8 @@ class TokenizerPool:
         self._vetted = _pool(num_processes, max_kept_bytes, vetted_only=True)
         self._others = _pool(1, max_kept_bytes, vetted_only=False)  # started when needed
         self._long_turns = _semaphore(max(1, num_processes - 1))
-        self._slow: set[str] = set()  # tokenizers that took long for a short text
+        # Tokenizers that took long for a short text, the ones found last.
+        self._slow: OrderedDict[str, None] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         self._vetted.start()
@@ -138,8 +141,11 @@ class TokenizerPool:
         return ids_of(reply)
 
     def _note_slow(self, source: TokenizerSource, is_slow: bool) -> None:
-        if is_slow:
-            self._slow.add(source.key)
+        if not is_slow:
+            return
+        self._slow[source.key] = None
+        if len(self._slow) > _MAX_SLOW:
+            self._slow.popitem(last=False)
 
     @asynccontextmanager
     async def _long_turn(self, tenant: str) -> AsyncIterator[None]:

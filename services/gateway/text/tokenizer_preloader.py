@@ -15,7 +15,8 @@ PERIOD_S = 0.5
 
 class TokenizerPreloader:
     """Of at most `max_bytes` of files, so that none in use gives way. Each is tried once: whoever
-    asks for a model whose tokenizer was not loaded tries again."""
+    asks for a model whose tokenizer was not loaded tries again. `ready` names some hundred models
+    at most, those asked for last first: the catalogue may be larger than any memory."""
 
     def __init__(
         self, ready: Callable[[], Iterable[ModelFacts]], texts: TextModelCache, max_bytes: int
@@ -33,11 +34,13 @@ class TokenizerPreloader:
         """One after the other: requests need the same threads. Models that are gone make room."""
         ready = {files_of(summary): summary for summary in self._ready()}
         self._tried = {files: size for files, size in self._tried.items() if files in ready}
+        num_bytes = sum(self._tried.values())
         for files, summary in ready.items():
             size = size_bytes_of(summary)
-            if files in self._tried or sum(self._tried.values()) + size > self._max_bytes:
+            if files in self._tried or num_bytes + size > self._max_bytes:
                 continue
             self._tried[files] = size
+            num_bytes += size
             try:
                 await self._texts.get(summary)
             except GatewayError as exc:

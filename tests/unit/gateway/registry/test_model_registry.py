@@ -16,7 +16,7 @@ from services.gateway.store.model_entry import ModelEntry, ModelKey
 from tests.support.waiting import eventually
 from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.stores import FakeModels
-from tests.unit.gateway.tiny import NOW, TENANT, model_entry
+from tests.unit.gateway.tiny import NOW, TENANT, model_entry, summary_of
 
 
 def registry_of(
@@ -228,6 +228,19 @@ async def test_a_change_to_a_model_that_memory_has_no_room_for_is_not_read() -> 
 
     assert models.asked == []
     assert (await registry.find(TENANT, unknown.name)).max_queue == 3
+
+
+async def test_of_many_models_those_asked_for_last_are_told_for_loading_ahead() -> None:
+    entries = [model_entry(f"m{i}", summary=summary_of({"f": str(i).encode()})) for i in range(600)]
+    registry = registry_of(FakeModels(entries), num_entries=1000)
+    await registry.refresh()
+    for name in ("m5", "m599", "m300"):
+        await registry.find(TENANT, name)
+
+    recent = registry.recent_facts()
+
+    assert recent[:3] == [entries[i].summary for i in (300, 599, 5)]
+    assert len(recent) == 256
 
 
 async def test_a_server_that_was_started_again_is_asked_for_all_that_is_known() -> None:
