@@ -20,7 +20,7 @@ from tests.integration.hollow.transcript import Transcript
 from tests.integration.worker.tiny import MAX_CONTEXT, TinyModel
 
 NUM_TOKENS = 100
-LONG = 4000  # tokens: long enough to be seen at work
+LONG = 4000  # tokens of each of several requests: long enough to be seen at work
 
 
 @dataclass
@@ -169,9 +169,14 @@ async def a_whole_model_is_cancelled_drained_and_stopped(scene: Scene) -> None:
     await scene.desire("launch", spec)
     await cluster.until_worker("worker-a", WorkerState.READY)
     sampling = SamplingParameters(max_tokens=LONG, seed=7, ignore_eos=True)
+    busy = [scene.request(f"busy-{index}", sampling=sampling) for index in range(6)]
+    for request in busy:
+        scene.transcript.note(request.request_id, await cluster.generate(request))
     cancelled = scene.request("cancelled", sampling=sampling)
     scene.transcript.note("cancelled: taken", await cluster.generate(cancelled))
     scene.transcript.note_load("at work", await cluster.until_at_work("worker-a"))
+    for request in busy:
+        await cluster.cancel(request)
     scene.transcript.note("cancelled: known", await cluster.cancel(cancelled))
     scene.transcript.note_tokens("cancelled", await cluster.until_ended("cancelled"))
     stale = scene.request("stale", epoch=9)
