@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
-.PHONY: bench-burst bench-cold bench-cold-gpu bench-engine bench-fetch bench-neighbour lint clean
+.PHONY: bench-burst bench-cold bench-cold-gpu bench-control-plane bench-engine bench-fetch
+.PHONY: bench-neighbour lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	$$p -c '$(CHECK)' 2>/dev/null && echo $$p && break; done)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
 
 install: $(INSTALLED) ## make the virtual environment and install everything into it
 
@@ -53,6 +54,9 @@ bench-cold: $(BENCH_INSTALLED) ## measure how long first requests wait, by kind 
 
 bench-cold-gpu: $(BENCH_INSTALLED) ## measure the same on a GPU, with weights of a 7B model's shape
 	@$(PY) -m benchmarks.coldgpu $(ARGS)
+
+bench-control-plane: model $(BENCH_INSTALLED) ## measure the control plane with a thousand nodes
+	@$(PY) -m benchmarks.controlplane $(ARGS)
 
 bench-engine: model $(BENCH_INSTALLED) ## measure the engine on this machine's processors
 	@$(PY) -W ignore -m benchmarks.engine $(ARGS)

@@ -1,0 +1,82 @@
+"""What the control plane does at scale: `python -m benchmarks.controlplane`.
+
+Real NATS, Postgres, schedulers and gateways; hollow nodes (see `hollow/README.md`); a catalogue of
+registered models. Writes `benchmarks/out/control-plane.json` and a picture.
+"""
+
+import argparse
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.controlplane import planner, report
+from benchmarks.controlplane.measures import cold, gateways, idle, takeover, waiting
+from benchmarks.controlplane.plan import Plan
+from benchmarks.controlplane.samples import Samples
+from benchmarks.controlplane.scene import open_scene, prepare
+from deploy.local.state.state_folder import StateFolder
+
+
+async def run(plan: Plan, folder: Path) -> list[Samples]:
+    state = StateFolder(folder)
+    found = [_planner(plan, num_nodes) for num_nodes in plan.nums_nodes]
+    print(f"filling in {plan.num_models} models", flush=True)
+    await prepare(plan, state)
+    for samples in found:
+        await _measure(plan, state, samples)
+    return found
+
+
+def _planner(plan: Plan, num_nodes: int) -> Samples:
+    samples = Samples(num_nodes)
+    samples.add(
+        "planner_ms", planner.decision_times_ms(num_nodes, plan.num_planner_samples, plan.seed)
+    )
+    return samples
+
+
+async def _measure(plan: Plan, state: StateFolder, samples: Samples) -> None:
+    num_nodes = samples.num_nodes
+    async with open_scene(plan, state, num_nodes) as scene:
+        print(f"{num_nodes} nodes: idle", flush=True)
+        await idle.measure(scene, plan, samples)
+        print(f"{num_nodes} nodes: cold requests", flush=True)
+        await cold.measure(scene, plan, samples)
+        print(f"{num_nodes} nodes: takeovers", flush=True)
+        await takeover.measure(scene, plan, samples, cold.cold_models(plan, -num_nodes))
+        print(f"{num_nodes} nodes: gateways", flush=True)
+        await gateways.measure(scene, plan, samples)
+        if num_nodes == min(plan.nums_nodes) and plan.num_large:
+            print(f"{num_nodes} nodes: {plan.num_large} models wait", flush=True)
+            await waiting.measure(scene, plan, samples)
+
+
+def main() -> None:
+    plan = Plan()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.controlplane")
+    parser.add_argument("--nodes", default=",".join(map(str, plan.nums_nodes)))
+    parser.add_argument("--models", type=int, default=plan.num_models)
+    parser.add_argument("--waiting", type=int, default=plan.num_large, help="models at once")
+    parser.add_argument("--cached-units", type=int, default=plan.cached_units)
+    parser.add_argument("--idle", type=float, default=plan.idle_s, help="seconds")
+    parser.add_argument("--steady", type=float, default=plan.steady_s, help="seconds")
+    parser.add_argument("--burst", type=float, default=plan.burst_s, help="seconds")
+    parser.add_argument("--state", type=Path, help="folder to keep between runs")
+    options = parser.parse_args()
+    plan = replace(
+        plan,
+        nums_nodes=tuple(map(int, options.nodes.split(","))),
+        num_models=options.models,
+        num_large=options.waiting,
+        cached_units=options.cached_units,
+        idle_s=options.idle,
+        steady_s=options.steady,
+        burst_s=options.burst,
+    )
+    with TemporaryDirectory() as folder:
+        report.write(asyncio.run(run(plan, options.state or Path(folder) / "state")), plan)
+
+
+if __name__ == "__main__":
+    main()
