@@ -171,6 +171,10 @@ class RequestLoss:
     kind: LossKind | None = None  # None: the cause of the endpoint's end is not known yet
 
 
+# Gateway and worker end an assigned request themselves, at its deadline.
+DEADLINE_GRACE_S = 30.0
+
+
 @dataclass(frozen=True)
 class OpenRequest:
     """An accepted request that has not ended, as its row says."""
@@ -185,6 +189,11 @@ class OpenRequest:
     arrived_at_s: float
     deadline_at_s: float
     losses: tuple[RequestLoss, ...] = ()  # oldest first
+
+    @property
+    def ends_at_s(self) -> float:
+        """When the scheduler ends it for its deadline."""
+        return self.deadline_at_s if self.is_queued else self.deadline_at_s + DEADLINE_GRACE_S
 
     @property
     def is_queued(self) -> bool:

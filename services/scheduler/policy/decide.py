@@ -10,8 +10,8 @@ The rules stand in the order in which they matter, and each sees what those befo
 5. queued requests go to free slots,
 6. models with too few endpoints get one, or room is made for it.
 
-It costs what has changed; a sweep, now and then, looks at everything. The simulator runs the same
-function on a virtual clock.
+It costs what has changed; a sweep, each second, adds what time alone makes due (`scope`). The
+simulator runs the same function on a virtual clock.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,9 +31,16 @@ from services.scheduler.policy.rules.request_ends import (
     end_of_crashed,
     end_of_failing_model,
     end_of_gone_model,
+    perhaps_abandoned,
 )
 from services.scheduler.policy.rules.request_losses import count_losses
 from services.scheduler.policy.rules.starts import start_missing
+from services.scheduler.policy.scope.round_scope import (
+    Scope,
+    scope_of,
+    state_after,
+    waiting_models,
+)
 from services.scheduler.policy.snapshot import Snapshot
 
 
@@ -60,11 +67,11 @@ def decide(snapshot: Snapshot, changed: Changed) -> tuple[d.Decision, ...]:
 
 def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decided:
     """`memo` only saves work: the decisions are the same with an empty one."""
-    builder, scope = DecisionBuilder(snapshot), _scope(snapshot, changed)
+    builder, scope = DecisionBuilder(snapshot), scope_of(snapshot, changed)
     if changed.is_sweep:
         view = GatewayView.of(snapshot)
-        for model_id in list(snapshot.requests.keys_of("model")):
-            builder.apply_rule(model_id, end_abandoned, model_id, view)
+        for model_id, ids in perhaps_abandoned(snapshot, view).items():
+            builder.apply_rule(model_id, end_abandoned, ids, view)
     _for_each(builder, scope.waiting, end_of_gone_model)
     _for_each_endpoint(builder, scope.endpoints, reconcile_endpoint)
     _for_each(builder, scope.models, count_losses)
@@ -74,43 +81,9 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     _for_each_endpoint(builder, scope.endpoints, launch_fetched)
     _for_each(builder, scope.models, assign_queued)
     has_unreached = _start(builder, changed, scope, memo)
-    return Decided(tuple(builder.decisions), builder.snapshot, has_unreached)
-
-
-@dataclass(frozen=True)
-class _Scope:
-    """Ids of what a round looks at."""
-
-    endpoints: tuple[str, ...]  # oldest first
-    waiting: tuple[str, ...]  # models with requests that wait
-    models: tuple[str, ...]  # those, and those of the endpoints
-
-
-def _scope(snapshot: Snapshot, changed: Changed) -> _Scope:
-    endpoints = _endpoints(snapshot, changed)
-    waiting = _waiting_models(snapshot)
-    if not (changed.is_sweep or changed.is_continued):
-        waiting &= changed.models
-    models = waiting.union(snapshot.endpoints[id_].model_id for id_ in endpoints)
-    return _Scope(endpoints, tuple(sorted(waiting)), tuple(sorted(models)))
-
-
-def _endpoints(snapshot: Snapshot, changed: Changed) -> tuple[str, ...]:
-    if changed.is_sweep:
-        return tuple(endpoint.id for endpoint in snapshot.endpoints)
-    found = dict.fromkeys(id_ for id_ in sorted(changed.endpoints) if id_ in snapshot.endpoints)
-    for index, keys in (("node", changed.nodes), ("model", changed.models)):
-        for key in sorted(keys):
-            found |= dict.fromkeys(endpoint.id for endpoint in snapshot.endpoints.by(index, key))
-    return tuple(found)
-
-
-def _waiting_models(snapshot: Snapshot) -> set[str]:
-    """Whose requests are queued, or were given to an endpoint that failed."""
-    found = set(snapshot.requests.keys_of("queue"))
-    for failure in snapshot.failures:
-        found.update(r.model_id for r in snapshot.requests.by("endpoint", failure.endpoint_id))
-    return found
+    swept = state_after(builder.snapshot, changed, scope, builder.decisions)
+    written = builder.snapshot.changed(swept=swept)
+    return Decided(tuple(builder.decisions), written, has_unreached)
 
 
 def _for_each(
@@ -133,10 +106,10 @@ def _for_each_endpoint(
             builder.apply_rule(endpoint.model_id, rule, endpoint)
 
 
-def _start(builder: DecisionBuilder, changed: Changed, scope: _Scope, memo: NodeMemo) -> bool:
+def _start(builder: DecisionBuilder, changed: Changed, scope: Scope, memo: NodeMemo) -> bool:
     """Room that has come free, and a node that is new, are for whoever waits longest: then all that
     wait are looked at, else nobody where nobody's wait has changed."""
-    waiting = _waiting_models(builder.snapshot)
+    waiting = waiting_models(builder.snapshot)
     is_anything_new = changed.is_sweep or changed.is_continued or bool(changed.nodes)
     if not is_anything_new and waiting.isdisjoint(scope.models):
         return False

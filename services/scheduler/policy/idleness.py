@@ -7,7 +7,7 @@ from libs.common.bus.messages import WorkerObserved
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.snapshot import Snapshot
 
-_TOLERANCE_S = 1.0  # two clocks and a message lie between row and heartbeat
+ROW_TOLERANCE_S = 1.0  # two clocks and a message lie between row and heartbeat
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,6 @@ def idleness(snapshot: Snapshot, endpoint: Endpoint, present: Sequence[WorkerObs
     # Requests are held by the entry alone; the stages after it know nothing of them.
     observed_s = seen.idle_ms / 1000 + snapshot.now_s - heard.at_s
     row_s = endpoint.idle_s(snapshot.now_s)
-    if row_s is None or observed_s < row_s - _TOLERANCE_S:
+    if row_s is None or observed_s < row_s - ROW_TOLERANCE_S:
         return Idleness(is_busy=False, idle_s=observed_s, differs_from_row=True)
     return Idleness(is_busy=False, idle_s=min(row_s, observed_s))

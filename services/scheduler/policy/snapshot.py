@@ -7,7 +7,7 @@ this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt fro
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
+from math import floor, inf
 from typing import Any
 
 from libs.common.bus.messages import ModelSummary
@@ -34,6 +34,7 @@ from services.scheduler.policy.liveness import agent_of, fetcher_of
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.table import Schema, Table
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.
@@ -44,6 +45,7 @@ _ENDPOINTS = Schema[Endpoint](
     {
         "model": lambda endpoint: (endpoint.model_id,),
         "node": lambda endpoint: (worker.node_id for worker in endpoint.workers),
+        "unsettled": lambda endpoint: () if endpoint.state.is_serving else ("",),
         "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
     }
 )
@@ -54,6 +56,7 @@ _REQUESTS = Schema[OpenRequest](
         "gateway": lambda request: (request.gateway_id,),
         "queue": lambda request: (request.model_id,) if request.is_queued else (),
         "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
+        "end": lambda request: (str(floor(request.ends_at_s)),),
         "lossy": lambda request: (request.model_id,) if _has_losses(request) else (),
     },
     {"queue": lambda request: request.arrived_at_s},
@@ -68,14 +71,15 @@ _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,
 
 
 def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
-    """Indexed by model, by the nodes of all workers, and by tenant while they live."""
+    """Indexed by model, by the nodes of all workers, and by tenant while they live; under one key
+    those that start or end."""
     return Table(_ENDPOINTS).updated(rows or {})
 
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
     """Indexed by model, by endpoint once assigned, and by gateway; by model once more where they
     are queued, whoever came first in front, where engines have crashed under them, and where they
-    were lost with any endpoint."""
+    were lost with any endpoint; and by the second in which they are ended for their deadline."""
     return Table(_REQUESTS).updated(rows or {})
 
 
@@ -109,7 +113,9 @@ class Snapshot:
     node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
     unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
     queue: StartQueue = field(default_factory=StartQueue)
-    places: StartPlaces = field(default_factory=StartPlaces)  # only saves work
+    # These only save work.
+    places: StartPlaces = field(default_factory=StartPlaces)
+    swept: SweepState | None = None  # None: the next sweep looks at everything
 
     def changed(self, **fields: Any) -> "Snapshot":
         changed = replace(self, **fields)

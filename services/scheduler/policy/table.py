@@ -53,6 +53,11 @@ class Table(Generic[V]):
         rows = self.rows
         return tuple(rows[id_] for id_ in sorted(rows, key=self._places.__getitem__))
 
+    def in_order(self, ids: Iterable[str]) -> list[str]:
+        """Of those that are there, in the order in which they came."""
+        places = self._places
+        return sorted((id_ for id_ in ids if id_ in places), key=places.__getitem__)
+
     def get(self, id_: str | None) -> V | None:
         return None if id_ is None else self.rows.get(id_)
 

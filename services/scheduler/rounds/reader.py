@@ -12,6 +12,7 @@ from libs.common.states import ModelState
 from services.scheduler.policy.cluster import EndpointFailure, Model, OpenRequest
 from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.nodes.changed_keys import changed_keys
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.persistent import as_map, drop, put_all
 from services.scheduler.policy.planning.usable_cluster import by_node
@@ -148,7 +149,11 @@ class SnapshotReader:
                 *snapshot.endpoints.keys_of("model"),
                 *snapshot.requests.keys_of("model"),
             }
-            return as_map(await models.load(session, wanted, snapshot.now_s))
+            read, differing = _as_known(
+                snapshot.models, await models.load(session, wanted, snapshot.now_s)
+            )
+            log.models |= differing
+            return read
         is_wanted = {
             id_
             for id_ in log.models
@@ -164,18 +169,23 @@ class SnapshotReader:
         return known.finish()
 
 
+def _as_known(
+    before: Mapping[str, Model], found: Mapping[str, Model]
+) -> tuple[Mapping[str, Model], set[str]]:
+    """What was read, with the values that were known where nothing has changed; and the ids of
+    models that have changed, or came or went."""
+    known = as_map(before).mutate()
+    gone = {id_ for id_ in before if id_ not in found}
+    changed = {id_: model for id_, model in found.items() if before.get(id_) != model}
+    for id_ in gone:
+        del known[id_]
+    known.update(changed)
+    return known.finish(), gone | changed.keys()
+
+
 def _models_that_differ(before: Table[OpenRequest], after: Table[OpenRequest]) -> set[str]:
-    """Of requests that came, went, or moved on."""
-    old, new = set(before.rows), set(after.rows)
-    differing = old ^ new
-    differing |= {
-        id_
-        for id_ in old & new
-        if (before[id_].attempt, before[id_].endpoint_id)
-        != (after[id_].attempt, after[id_].endpoint_id)
-    }
-    found = (after.get(id_) or before.get(id_) for id_ in differing)
-    return {request.model_id for request in found if request is not None}
+    """Of requests that came, went, or were written."""
+    return changed_keys(before.versions("model"), after.versions("model"))
 
 
 def _digests(known: Iterable[Model]) -> set[str]:

@@ -3,6 +3,7 @@
 Their clients learn why, at once.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,6 @@ from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.failures.request_losses import why_no_more_attempts
 from services.scheduler.policy.refusals import Refusal
 from services.scheduler.policy.snapshot import Snapshot
-
-DEADLINE_GRACE_S = 30.0  # gateway and worker end an assigned request themselves, at its deadline
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,38 @@ class GatewayView:
         )
 
 
-def end_abandoned(snapshot: Snapshot, model_id: str, view: GatewayView) -> Iterator[d.Decision]:
-    """Requests of the model whose deadline, or whose gateway, is gone."""
-    for request in snapshot.requests.by("model", model_id):
+def perhaps_abandoned(snapshot: Snapshot, view: GatewayView) -> dict[str, list[str]]:
+    """Ids of requests by model: whose deadline or gateway is gone, which their gateway does not
+    list, or did not before. Of all others `end_abandoned` would decide nothing."""
+    requests, found = snapshot.requests, set(snapshot.unlisted_since_s)
+    for second in requests.keys_of("end"):
+        if int(second) <= snapshot.now_s:
+            found.update(requests.ids("end", second))
+    for gateway_id in requests.keys_of("gateway"):
+        ids, listed = requests.ids("gateway", gateway_id), view.listed.get(gateway_id)
+        if gateway_id in view.lost:
+            found.update(ids)
+        elif listed is not None:
+            found.update([id_ for id_ in ids if id_ not in listed])
+    by_model: defaultdict[str, list[str]] = defaultdict(list)
+    for id_ in requests.in_order(found):
+        by_model[requests[id_].model_id].append(id_)
+    return by_model
+
+
+def end_abandoned(
+    snapshot: Snapshot, request_ids: Iterable[str], view: GatewayView
+) -> Iterator[d.Decision]:
+    """Those of a model's requests whose deadline, or whose gateway, is gone."""
+    for request in map(snapshot.requests.__getitem__, request_ids):
         if request.gateway_id in view.lost:
             message = "its gateway has ended, or is cut off"
             yield _end(request, Refusal(Reason.GATEWAY_LOST, message))
-        elif _is_overdue(snapshot, request):
+        elif snapshot.now_s > request.ends_at_s:
             yield _end(request, _overdue(snapshot, request))
         elif request.gateway_id in view.listed:
             is_listed = request.id in view.listed[request.gateway_id]
             yield from _listing(snapshot, request, is_listed=is_listed)
-
-
-def _is_overdue(snapshot: Snapshot, request: OpenRequest) -> bool:
-    overdue_s = snapshot.now_s - request.deadline_at_s
-    return overdue_s > (0.0 if request.is_queued else DEADLINE_GRACE_S)
 
 
 def _overdue(snapshot: Snapshot, request: OpenRequest) -> Refusal:

@@ -66,6 +66,7 @@ class History:
         """Some things happen, and a round begins."""
         for _ in range(self.rng.randint(0, 6)):
             self._happen()
+        self.silent = {speaker for speaker in self.silent if self.rng.random() < 0.7}
         seconds = self.rng.choice([0.1, 0.5, 1.0, 1.0, 4.0])
         self.elapsed_s += seconds
         now_s = self.snapshot.now_s + seconds
@@ -103,8 +104,8 @@ class History:
     # ------------------------------------------------------------- what happens
 
     def _happen(self) -> None:
-        kinds = ("request", "request", "end", "ready", "ready", "fail", "gone", "work", "rest")
-        rare = ("speaker", "model", "loss", "deadline")
+        kinds = ("request", "end", "ready", "ready", "gone", "work", "rest", "rest")
+        rare = ("speaker", "model", "model", "loss", "deadline", "fail", "fail")
         what = self.rng.choice(kinds if self.rng.random() < 0.85 else rare)
         getattr(self, f"_{what}")()
 
@@ -162,7 +163,7 @@ class History:
     def _model(self) -> None:
         model_id = self.rng.choice(sorted(self.snapshot.models))
         model = self.snapshot.models[model_id]
-        states = [ModelState.READY, ModelState.READY, ModelState.IMPORTING, ModelState.DELETING]
+        states = [*[ModelState.READY] * 6, ModelState.IMPORTING, ModelState.DELETING]
         changes: dict[str, Any] = {
             "keep_alive_s": self.rng.choice([1.0, 30.0]),
             "max_endpoints": self.rng.randint(1, 3),
@@ -175,7 +176,7 @@ class History:
     def _speaker(self) -> None:
         nodes = [of(id_) for id_ in self.agents for of in (agent_of, fetcher_of)]
         speaker = self.rng.choice([*nodes, *map(gateway_of, GATEWAYS)])
-        self.silent.symmetric_difference_update({speaker})
+        self.silent.add(speaker)
 
     def _ready(self) -> None:
         self._hear(WorkerState.READY)
@@ -184,11 +185,10 @@ class History:
         self._hear(WorkerState.READY, num_running=1)
 
     def _rest(self) -> None:
-        self._hear(WorkerState.READY, idle_ms=self.rng.choice([0, 1000, 30_000]))
+        self._hear(WorkerState.READY, idle_ms=self.rng.choice([0, 1000, 2500]))
 
     def _fail(self) -> None:
-        if self.rng.random() < 0.4:
-            self._hear(WorkerState.FAILED, cause=Cause(self.rng.choice(KINDS)))
+        self._hear(WorkerState.FAILED, cause=Cause(self.rng.choice(KINDS)))
 
     def _gone(self) -> None:
         """Agents stop what nobody desires."""
@@ -206,6 +206,8 @@ class History:
             done = FetchObserved(fetch_id=worker.fetch_id or "", state=FetchState.COMPLETE)
             beat = self.fetchers[worker.node_id].heartbeat
             others = tuple(f for f in beat.fetches if f.fetch_id != done.fetch_id)
+            if done not in beat.fetches:
+                self.changed["nodes"].add(worker.node_id)
             beat = beat.model_copy(update={"fetches": (*others, done)})
             self.fetchers[worker.node_id] = Heard(beat, self.snapshot.now_s)
 
@@ -224,6 +226,13 @@ class History:
         )
         beat = self.agents[node_id].heartbeat
         others = tuple(w for w in beat.workers if w.worker_id != worker_id)
+        if not any(_says_as_much(w, seen) for w in beat.workers):
+            self.changed["nodes"].add(node_id)
         beat = beat.model_copy(update={"workers": (*others, seen)})
         self.agents[node_id] = Heard(beat, self.snapshot.now_s)
-        self.changed["nodes"].add(node_id)
+
+
+def _says_as_much(before: WorkerObserved, seen: WorkerObserved) -> bool:
+    """A leader is not woken for it."""
+    is_idle, was_idle = seen.num_running == 0, before.num_running == 0
+    return (before.worker_id, before.state, was_idle) == (seen.worker_id, seen.state, is_idle)
