@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Changed:
-    """Ids. A sweep looks at everything: time alone makes keep-alives, deadlines and losses due."""
+    """Ids. A sweep looks also at what time alone makes due: keep-alives, deadlines and losses."""
 
     nodes: frozenset[str] = frozenset()  # spoke of something new
     endpoints: frozenset[str] = frozenset()
