@@ -230,7 +230,12 @@ class EndpointRow(Base):
             "ended_at",
             postgresql_where=text("state IN ('STOPPED', 'FAILED')"),
         ),
-        Index("ix_endpoints_tenant_created_at", "tenant", "created_at"),
+        Index(
+            "ix_endpoints_history",
+            "tenant",
+            "created_at",
+            postgresql_where=text("state IN ('STOPPED', 'FAILED')"),
+        ),
         Index(
             "ix_endpoints_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")
         ),

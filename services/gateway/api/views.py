@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from pydantic import TypeAdapter
 
+from services.gateway.api.pages import json_list
 from services.gateway.api.timelines import ColdStartTimeline, timeline_of
 from services.gateway.context import CallerDep, GatewayDep
 from services.gateway.errors import NotFound
@@ -11,6 +13,7 @@ from services.gateway.store.nodes import NodeView
 from services.gateway.store.views import ColdStartView, EndpointView, RequestView
 from services.gateway.text.validity import StoredText
 
+_NODE = TypeAdapter(NodeView)
 router = APIRouter(prefix="/api/v1", tags=["observation"])
 
 
@@ -44,9 +47,11 @@ async def list_endpoints(
     return list(await gateway.views.endpoints(caller.tenant, has_ended=ended))
 
 
-@router.get("/nodes")
-async def list_nodes(gateway: GatewayDep, caller: CallerDep) -> list[NodeView]:
-    return list(await gateway.nodes.read_all(caller.tenant))
+@router.get("/nodes", response_model=list[NodeView])
+async def list_nodes(gateway: GatewayDep, caller: CallerDep) -> Response:
+    nodes = await gateway.nodes.read_all(caller.tenant)
+    body = await json_list(nodes, lambda node: _NODE.dump_json(node).decode())
+    return Response(body, media_type="application/json")
 
 
 @router.get("/requests/{request_id}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from libs.common.bus.subjects import Service
 from libs.common.clock import SystemClock
 from libs.common.reasons import Reason
 from libs.common.records.database import Database
+from libs.common.records.migrate import migrate
 from libs.common.records.outbox import OutboxRelay
 from libs.common.records.tables import ModelRow
 from services.gateway.registry.model_lists import ModelLists
@@ -24,6 +25,7 @@ from services.gateway.store.history import ViewStore
 from services.gateway.store.model_entry import ModelKey
 from services.gateway.store.model_queries import ModelQueries
 from services.gateway.store.models import ModelStore
+from tests.integration.gateway.test_process import migrate_to
 from tests.integration.servers import RunningNats, TestDatabase
 from tests.support.waiting import eventually
 from tests.unit.gateway.reasons import not_served
@@ -315,6 +317,61 @@ async def test_no_statement_of_a_gateway_about_models_reads_all_of_them(world: W
                 continue  # the one by which it begins joins models with all living endpoints
             plan = "\n".join(r[0] for r in await connection.fetch(f"EXPLAIN {statement}", *values))
             assert not re.search(r"Seq Scan on (models|manifests)", plan), plan
+
+
+async def test_what_lives_is_listed_without_a_look_at_what_has_ended(world: World) -> None:
+    await world.seed(10)
+    await world.execute(
+        text(
+            """
+            INSERT INTO endpoints (id, tenant, model_id, epoch, state, max_slots, num_stages,
+                created_at)
+            SELECT 'ep-' || i, 'acme', 'model-' || 1 + i % 10, 1,
+                CASE WHEN i <= 20 THEN 'STANDALONE' ELSE 'STOPPED' END, 4, 1,
+                now() + make_interval(secs => i)
+            FROM generate_series(1, 30000) AS i
+            """
+        )
+    )
+    await world.execute(text("ANALYZE endpoints"))
+    views = ViewStore(world.database)
+
+    living = await _rows_looked_at(world, views.endpoints(ACME, has_ended=False))
+    ended = await _rows_looked_at(world, views.endpoints(ACME, has_ended=True))
+
+    assert living <= 50 and ended <= 300
+
+
+async def _rows_looked_at(world: World, asking: Coroutine[Any, Any, object]) -> int:
+    """Of endpoints, by the first statement."""
+    with statements_of(world.database) as statements:
+        await asking
+    statement, values = statements[0]
+    async with world.owner.transaction() as session:
+        connection = (await (await session.connection()).get_raw_connection()).driver_connection
+        assert connection is not None
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE) {statement}", *values)
+    plan = "\n".join(row[0] for row in rows)
+    scans = re.findall(r"on endpoints.*actual.*rows=(\d+)", plan)
+    removed = re.findall(r"Rows Removed by Filter: (\d+)", plan)
+    return sum(map(int, scans + removed))
+
+
+async def test_models_of_an_earlier_version_are_known(empty_database: TestDatabase) -> None:
+    await migrate_to(empty_database, "0021")
+    owner, gateway = Database.open(empty_database.owner), Database.open(empty_database.gateway)
+    world = World(owner, gateway)
+    await world.seed(5)
+    await migrate(empty_database.owner)
+    registry = world.registry()
+
+    await registry.refresh()
+    await world.store.change("model-3", {"max_queue": 7})
+    await registry.refresh()
+
+    assert [entry.max_queue for entry in registry.known_of(ACME)] == [1, 1, 7, 1, 1]
+    await owner.close()
+    await gateway.close()
 
 
 async def test_a_registry_knows_first_the_models_that_serve(world: World) -> None:
