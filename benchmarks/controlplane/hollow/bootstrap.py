@@ -13,6 +13,7 @@ from benchmarks.controlplane.hollow.fetching.manifests import CatalogueManifests
 from benchmarks.controlplane.hollow.journal import Journal
 from benchmarks.controlplane.hollow.node import HollowNode, NodeParts
 from benchmarks.controlplane.hollow.settings import HollowSettings
+from benchmarks.controlplane.hollow.workers.data_plane import DataPlane
 from libs.common.bus.bus import NatsBus
 from libs.common.bus.subjects import Service
 from libs.common.observability import telemetry
@@ -53,7 +54,7 @@ async def _running_nodes(
     settings: HollowSettings, journal: Journal
 ) -> AsyncIterator[tuple[HollowNode, ...]]:
     limit = asyncio.Semaphore(settings.connecting_at_once)
-    manifests = CatalogueManifests(settings.catalogue)
+    manifests, plane = CatalogueManifests(settings.catalogue), await DataPlane.open()
     buses: list[NatsBus] = []
 
     async def start(node_id: str) -> HollowNode:
@@ -63,7 +64,7 @@ async def _running_nodes(
             fetcher_bus = await _connected(settings, Service.FETCHER, node_id)
             buses.append(fetcher_bus)
             known = manifests.number_of_unit
-            parts = NodeParts(settings, manifests, known, journal, agent_bus, fetcher_bus)
+            parts = NodeParts(settings, manifests, known, journal, plane, agent_bus, fetcher_bus)
             node = HollowNode(node_id, parts)
             await node.start()
             return node
@@ -74,6 +75,7 @@ async def _running_nodes(
         yield nodes
     finally:
         await _stop_all(nodes)
+        plane.close()
         await asyncio.gather(*(bus.close() for bus in buses))
 
 

@@ -10,6 +10,7 @@ from benchmarks.controlplane.hollow.fetching.unit_waiter import UnitWaiter
 from benchmarks.controlplane.hollow.journal import Journal
 from benchmarks.controlplane.hollow.observed_bus import ObservedBus
 from benchmarks.controlplane.hollow.settings import HollowSettings
+from benchmarks.controlplane.hollow.workers.data_plane import DataPlane
 from benchmarks.controlplane.hollow.workers.launcher import HollowLauncher
 from benchmarks.controlplane.hollow.workers.worker import WorkerParts
 from libs.common.bus.bus import Bus, Subscription
@@ -28,6 +29,7 @@ class NodeParts:
     manifests: ManifestSource
     number_of_unit: Callable[[str], int | None]  # of the catalogue's models
     journal: Journal
+    plane: DataPlane
     agent_bus: Bus
     fetcher_bus: Bus
 
@@ -89,7 +91,8 @@ class HollowNode:
     def _new_launcher(self) -> HollowLauncher:
         settings = self._parts.settings
         chance = settings.chance(self.node_id, "workers")
-        return HollowLauncher(WorkerParts(settings, self._units, self._parts.manifests, chance))
+        manifests, plane = self._parts.manifests, self._parts.plane
+        return HollowLauncher(WorkerParts(settings, self._units, manifests, plane, chance))
 
     async def _open_agent(self) -> None:
         agent = self.agent

@@ -38,6 +38,7 @@ class StartDurations(Settings):
     standby_imports: Duration = Duration(mean_s=0.005)
     build_engine: Duration = Duration(mean_s=0.1)
     link: Duration = Duration(mean_s=0.02)  # once a stage knows its neighbours
+    notice_loss: Duration = Duration(mean_s=0.2)  # of a neighbour that has ended
     load: Duration = Duration(mean_s=0.1)  # once the weights are there
     stop: Duration = Duration(mean_s=0.02)
 

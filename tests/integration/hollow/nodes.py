@@ -20,6 +20,7 @@ from benchmarks.controlplane.hollow.settings import (
     NatsUserSettings,
     TokenDurations,
 )
+from benchmarks.controlplane.hollow.workers.data_plane import DataPlane
 from libs.common.bus.bus import NatsBus
 from libs.common.bus.subjects import Service
 from libs.common.objectstore.s3store import S3ObjectStore
@@ -185,13 +186,15 @@ async def hollow_node(
     )
     async with S3ObjectStore(store) as objects:
         manifests = Manifests(objects, RetryPolicy())  # so that it knows the real model too
-        parts = NodeParts(settings, manifests, no_unit, Journal(), agent_bus, fetcher_bus)
+        plane = await DataPlane.open()
+        parts = NodeParts(settings, manifests, no_unit, Journal(), plane, agent_bus, fetcher_bus)
         node = HollowNode(NODE, parts)
         await node.start()
         try:
             yield HollowNodeHere(node)
         finally:
             await node.stop()
+            plane.close()
             await agent_bus.close()
             await fetcher_bus.close()
 

@@ -134,11 +134,13 @@ def _peer(observed: WorkerObserved) -> Peer:
     )
 
 
-async def two_stages_serve_and_are_stopped(scene: Scene) -> None:
+async def _linked_stages(scene: Scene, early: Generate | None = None) -> list[WorkerSpec]:
+    """Both ready; `early` is sent while they start."""
     cluster, specs = scene.cluster, scene.stages()
     scene.fetches = (scene.fetch(),)
     await scene.desire("launch", *specs)
-    scene.transcript.note("early: taken", await cluster.generate(scene.request("early")))
+    if early is not None:
+        scene.transcript.note("early: taken", await cluster.generate(early))
     registered = (WorkerState.REGISTERED, WorkerState.READY)
     peers = [_peer(await cluster.until_worker(spec.worker_id, *registered)) for spec in specs]
     connected = [
@@ -148,6 +150,11 @@ async def two_stages_serve_and_are_stopped(scene: Scene) -> None:
     await scene.desire("connect", *connected)
     for spec in specs:
         await cluster.until_worker(spec.worker_id, WorkerState.READY)
+    return connected
+
+
+async def two_stages_serve_and_are_stopped(scene: Scene) -> None:
+    cluster, specs = scene.cluster, await _linked_stages(scene, scene.request("early"))
     scene.transcript.note_tokens("early", await cluster.until_ended("early"))
     await scene.answer(scene.request("later"))
     await cluster.until_fetch("fetch-a", FetchState.COMPLETE)
@@ -161,6 +168,18 @@ async def two_stages_serve_and_are_stopped(scene: Scene) -> None:
     scene.transcript.note("ends", sorted(_ends(cluster)))
     scene.transcript.note_fetch("fetch-a")
     scene.transcript.note_heartbeats()
+
+
+async def a_stage_that_is_killed_takes_the_other_one_along(scene: Scene) -> None:
+    cluster, specs = scene.cluster, await _linked_stages(scene)
+    victim = await cluster.until_worker("stage-1", WorkerState.READY)
+    assert victim.pid is not None
+
+    await scene.node.kill_worker("stage-1", victim.pid)
+
+    for spec in specs:
+        await cluster.until_worker(spec.worker_id, WorkerState.FAILED)
+        scene.transcript.note_worker(spec.worker_id)
 
 
 async def a_whole_model_is_cancelled_drained_and_stopped(scene: Scene) -> None:
@@ -274,6 +293,7 @@ async def a_crash_and_restarts(scene: Scene) -> None:
 Scenario = Callable[[Scene], Awaitable[None]]
 SCENARIOS: tuple[Scenario, ...] = (
     two_stages_serve_and_are_stopped,
+    a_stage_that_is_killed_takes_the_other_one_along,
     a_whole_model_is_cancelled_drained_and_stopped,
     a_missing_worker_goes_on_and_is_stopped_later,
     what_a_node_refuses,

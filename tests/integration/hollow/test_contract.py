@@ -25,14 +25,8 @@ class Difference:
     why: str
 
 
-DIFFERENCES = (
-    Difference(
-        scenario="two_stages_serve_and_are_stopped",
-        label="stage-1: steps",
-        only_real=(("prefill", "", True), ("prefill.received", "", True)),
-        why="without a data plane a hollow stage does not know when the first prefill passes it by",
-    ),
-)
+# None: what hollow nodes leave out (their README) shows in no value that is compared here.
+DIFFERENCES: tuple[Difference, ...] = ()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from services.worker.frames.frames import (
 from services.worker.runtime.prefill_steps import FirstAnswer
 
 STATS_INTERVAL_S = 0.2  # as real ones: at most this often
-HEAD_BEGINS = 0.9  # of a prefill
 FIRST_TOKEN_ID, NUM_TOKEN_IDS = 35, 64  # letters and the like in any vocabulary
 
 
@@ -46,9 +45,13 @@ class HollowEngine:
         chance: Random,
         send: Callable[[ToAgent], None],
         answer: FirstAnswer,
+        prefill_begins: Callable[[float], None] | None = None,
     ) -> None:
+        """`prefill_begins` is told how long the first one takes; of several stages each has a part
+        of it."""
         self._start, self._durations, self._chance = start, durations, chance
         self._send, self._answer = send, answer
+        self._prefill_begins = prefill_begins
         self._waiting: deque[_Sequence] = deque()
         self._running: dict[str, _Sequence] = {}  # by request
         self._arrived = asyncio.Event()
@@ -106,16 +109,10 @@ class HollowEngine:
             prefill_s = self._durations.prefill.drawn_s(self._chance)
             sequence.next_at_s = time.monotonic() + prefill_s
             self._running[sequence.frame.request_id] = sequence
-            self._time_first_answer(prefill_s)
+            if self._prefill_begins is not None:
+                self._prefill_begins, begins = None, self._prefill_begins
+                begins(prefill_s)
         self._report()
-
-    def _time_first_answer(self, prefill_s: float) -> None:
-        """Of several stages the entry's part of the first prefill leaves it before the token comes
-        back to its head; the first time of each counts."""
-        if self._start.num_stages > 1:
-            loop, answer = asyncio.get_running_loop(), self._answer
-            loop.call_later(prefill_s / self._start.num_stages, answer.prefill.end)
-            loop.call_later(prefill_s * HEAD_BEGINS, answer.head.begin_untold)
 
     def _step(self) -> None:
         """A token for each whose turn it is; those that come together stay together."""
@@ -133,7 +130,8 @@ class HollowEngine:
         is_last = sequence.num_generated >= sequence.limit
         if is_last:
             self._forget(sequence)
-        self._answer.prefill.end()
+        if self._start.num_stages == 1:
+            self._answer.prefill.end()
         self._send(
             TokensProduced(
                 *(frame.request_id, frame.attempt, index),

@@ -5,16 +5,17 @@ that the settings say, and what a real one waits for, it waits for: the node's f
 """
 
 import asyncio
-import hashlib
 import time
 from dataclasses import dataclass
 from random import Random
 
 from benchmarks.controlplane.hollow.fetching.unit_waiter import UnitWaiter
 from benchmarks.controlplane.hollow.settings import Duration, HollowSettings
+from benchmarks.controlplane.hollow.workers.data_plane import DataPlane
 from benchmarks.controlplane.hollow.workers.engine import HollowEngine
 from benchmarks.controlplane.hollow.workers.frame_channel import FrameChannel
-from libs.common.causes import Cause, CauseKind
+from benchmarks.controlplane.hollow.workers.ring_member import RingMember
+from libs.common.causes import Cause
 from libs.common.errors import HydraError
 from libs.common.weights.manifest import total_size_bytes
 from libs.common.weights.unitclient import WantedUnits
@@ -45,6 +46,7 @@ class WorkerParts:
     settings: HollowSettings
     units: UnitWaiter
     manifests: ManifestSource
+    plane: DataPlane
     chance: Random
 
 
@@ -58,8 +60,15 @@ class HollowWorker:
         self._wanted = WantedUnits(start.manifest_digest, start.unit_digests)
         self._steps = StartSteps(channel.send)
         self._answer = FirstAnswer(self._steps)
+        is_alone = start.num_stages == 1
+        self._ring = None if is_alone else RingMember(parts.plane, start, self._answer)
         self._engine = HollowEngine(
-            start, parts.settings.tokens, parts.chance, channel.send, self._answer
+            start,
+            parts.settings.tokens,
+            parts.chance,
+            channel.send,
+            self._answer,
+            self._ring.begin_prefill if self._ring is not None else None,
         )
         self._early: list[ToWorker] | None = []  # frames of requests, until it begins to load
         self._connected = asyncio.Event()
@@ -69,14 +78,17 @@ class HollowWorker:
         try:
             async with asyncio.TaskGroup() as group:
                 reading = group.create_task(self._read())
-                living = group.create_task(self._live())
+                others = [group.create_task(work) for work in (self._live(), self._watch())]
                 await reading
-                living.cancel()
+                for task in others:
+                    task.cancel()
             return AGENT_GONE
-        except* (HydraError, TimeoutError) as errors:
-            self._channel.send(WorkerFailed(self._cause(_first(errors))))
+        except* HydraError as errors:
+            self._channel.send(WorkerFailed(_cause(_first(errors))))
         finally:
             self._engine.close()
+            if self._ring is not None:
+                self._ring.leave()
             self._parts.units.end_lease(self._start.worker_id)
         return FAILED
 
@@ -125,24 +137,26 @@ class HollowWorker:
 
     async def _register(self) -> None:
         """Tell the agent where neighbours reach this stage."""
-        start = self._start
-        if start.num_stages == 1:
+        if self._ring is None:
             self._channel.send(Registered(address=None, public_key=None))
             return
         await self._step("bind", self._durations.bind)
-        self._channel.send(Registered(_address(start), _public_key(start)))
+        self._channel.send(self._ring.registered)
 
     async def _link(self) -> None:
         """Meet the neighbours; a whole model has none."""
-        if self._start.num_stages == 1:
+        if self._ring is None:
             return
         with self._steps.step("connect"):
-            await self._until_connected()
-        await self._step("linked", self._durations.link)
-
-    async def _until_connected(self) -> None:
-        async with asyncio.timeout(self._deadline_s - time.monotonic()):
             await self._connected.wait()
+        with self._steps.step("linked"):
+            await self._ring.meet()
+            await self._pass(self._durations.link)
+
+    async def _watch(self) -> None:
+        if self._ring is not None:
+            notice_s = self._durations.notice_loss.drawn_s(self._parts.chance)
+            await self._ring.until_lost(notice_s)
 
     async def _step(self, name: str, duration: Duration) -> None:
         with self._steps.step(name):
@@ -163,8 +177,9 @@ class HollowWorker:
                 self._take(frame)
 
     def _connect(self, frame: ConnectPeers) -> None:
-        if self._start.num_stages == 1:
+        if self._ring is None:
             raise FrameError(f"a {type(frame).__name__} for a worker that has no neighbours")
+        self._ring.connect(frame)
         self._connected.set()
 
     def _take_early(self) -> None:
@@ -181,30 +196,12 @@ class HollowWorker:
             case _:
                 raise FrameError(f"a second {type(frame).__name__}")
 
-    def _cause(self, error: Exception) -> Cause:
-        if isinstance(error, TimeoutError):
-            facts = {"own_stage": self._start.stage_index}
-            seconds = self._start.start_timeout_ms / 1000
-            return Cause.of(CauseKind.NEIGHBOUR_MISSING, **facts, seconds=seconds)
-        return cause_of(error if isinstance(error, WorkerError) else WorkerError(str(error)))
+
+def _cause(error: Exception) -> Cause:
+    return cause_of(error if isinstance(error, WorkerError) else WorkerError(str(error)))
 
 
 def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
     """Those after it are mostly its echoes."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _address(start: StartWorker) -> str:
-    """Where nobody listens."""
-    port = 20_000 + int(_hash(start.worker_id)[:4], 16) % 40_000
-    return f"tcp://{start.data_plane.host}:{port}"
-
-
-def _public_key(start: StartWorker) -> str:
-    return _hash(start.worker_id)
-
-
-def _hash(text: str) -> str:
-    """40 characters, all of which occur in keys."""
-    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
