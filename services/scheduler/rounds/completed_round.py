@@ -1,6 +1,6 @@
 """What a round's transaction has done, and the snapshot that holds once it has committed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from libs.common.bus.messages import NodeDesired
@@ -9,7 +9,7 @@ from services.scheduler.policy.decide import Decided
 from services.scheduler.policy.decisions import SkipModel, StartEndpoint
 from services.scheduler.policy.effects import after
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.persistent import put_all
+from services.scheduler.policy.persistent import drop, put_all
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.applied import Applied
 
@@ -25,6 +25,7 @@ class CompletedRound:
     written: Snapshot  # as the rows are now
     versions: dict[str, int]  # of nodes that may have to be told something
     wanted: list[NodeDesired]
+    untold: frozenset[str]  # nodes that the next round must read what to tell of
     after_commit: list[Callable[[], None]]
 
     @property
@@ -40,6 +41,13 @@ def with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
     return snapshot.changed(
         nodes=put_all(snapshot.nodes, new), devices=put_all(snapshot.devices, recorded.devices)
     )
+
+
+def without_nodes(snapshot: Snapshot, node_ids: Iterable[str]) -> Snapshot:
+    nodes, devices = snapshot.nodes, snapshot.devices
+    for node_id in node_ids:
+        nodes, devices = drop(nodes, node_id), drop(devices, node_id)
+    return snapshot.changed(nodes=nodes, devices=devices)
 
 
 def written_snapshot(

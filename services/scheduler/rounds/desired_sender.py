@@ -75,6 +75,10 @@ class DesiredSender:
         found, self._unanswered = frozenset(self._unanswered), set()
         return found
 
+    def look_again(self, node_ids: Iterable[str]) -> None:
+        """They have yet to be told."""
+        self._unanswered.update(node_ids)
+
     def unknown(self, observed: Observed, versions: Mapping[str, int]) -> list[str]:
         """Nodes that must be told something whose content this sender does not have."""
         behind = dict.fromkeys(f.node_id for f in self._behind(observed, versions))

@@ -6,7 +6,7 @@ whole when it begins and again after a round whose commit is in doubt.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -27,7 +27,7 @@ from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.decisions import AssignRequest
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.persistent import drop, put_all
+from services.scheduler.policy.persistent import put_all
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
@@ -38,19 +38,22 @@ from services.scheduler.rounds.completed_round import (
     CompletedRound,
     unsettled_nodes,
     with_new_nodes,
+    without_nodes,
     written_snapshot,
 )
+from services.scheduler.rounds.computing import compute_aside
 from services.scheduler.rounds.desired_sender import DesiredSender
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.store import desired, nodes
-from services.scheduler.store.fenced_transactions import FencedTransactions
+from services.scheduler.store.fenced_transactions import FencedTransactions, ping
 
 logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
+MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
 
 @dataclass
@@ -82,13 +85,9 @@ class RoundLoop:
         """Their rows go, in a transaction between two rounds."""
         self.log.forget_nodes(node_ids)
         self.records.forget(node_ids)
-        if self.snapshot is None:
-            return
-        nodes, devices = self.snapshot.nodes, self.snapshot.devices
-        for node_id in node_ids:
-            nodes, devices = drop(nodes, node_id), drop(devices, node_id)
-        self.snapshot = self.snapshot.changed(nodes=nodes, devices=devices)
-        self.sender.keep_only(nodes.keys())
+        if self.snapshot is not None:
+            self.snapshot = without_nodes(self.snapshot, node_ids)
+            self.sender.keep_only(self.snapshot.nodes.keys())
 
     async def run_rounds(self) -> None:
         """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
@@ -111,17 +110,21 @@ class RoundLoop:
             self.snapshot = None
             raise
         await self._follow_up(done)
-        return done.is_unfinished
+        return done.is_unfinished or bool(done.untold)
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed
     ) -> CompletedRound:
         """The transaction's part of a round."""
         now_s = self.clock.monotonic_s()
-        is_sweep = self.snapshot is None or now_s - self._swept_at_s >= self.sweep_interval_s
+        is_first = self.snapshot is None
+        is_sweep = is_first or now_s - self._swept_at_s >= self.sweep_interval_s
         if is_sweep:
             self.queued.begin_sweep()
-        snapshot = self.snapshot or await self._load(session, now_s)
+        is_first, snapshot = (
+            self.snapshot is None,
+            self.snapshot or await self._load(session, now_s),
+        )
         recorded = await self.records.write(
             session, observed, snapshot.nodes, now_s, None if is_sweep else taken.nodes
         )
@@ -137,7 +140,9 @@ class RoundLoop:
             has_new_devices=bool(recorded.devices),
         )
         changed = taken.changed(is_sweep=is_sweep)
-        decided = decide_round(snapshot, changed, self.memo)
+        decide = partial(decide_round, snapshot, changed, self.memo)
+        # All endpoints at once take long, and meanwhile the leader must show that it lives.
+        decided = await compute_aside(decide, partial(ping, session)) if is_first else decide()
         context = RoundContext(snapshot, self.clock.now())
         applied = await self.applier.apply(session, context, decided.decisions)
         told = await self._record_steps(session, snapshot, changed)
@@ -145,12 +150,15 @@ class RoundLoop:
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self._raise_versions(session, written, raised)
         versions = self._versions(written, taken.nodes | raised, is_sweep=is_sweep)
-        wanted = await self._wanted(session, written, versions)
+        unknown = sorted(self.sender.unknown(observed, versions), key=lambda id_: id_ not in raised)
+        wanted = await self._wanted(session, written, unknown[:MAX_READ_NODES])
         if is_sweep:
             await self.accounting.close(session, observed, now_s)
         remember = [*recorded.after_commit, *applied.after_commit, *told]
         return CompletedRound(
-            observed, is_sweep, decided, applied, written, versions, wanted, remember
+            *(observed, is_sweep, decided, applied, written, versions, wanted),
+            untold=frozenset(unknown[MAX_READ_NODES:]),
+            after_commit=remember,
         )
 
     async def _follow_up(self, done: CompletedRound) -> None:
@@ -171,7 +179,9 @@ class RoundLoop:
                 self.queue_speed.note_assigned(decision.model_id, done.written.now_s)
         unsettled = unsettled_nodes(done.written, done.decided, done.applied)
         self.changes.nodes |= unsettled
-        versions = {id_: v for id_, v in done.versions.items() if id_ not in unsettled}
+        self.sender.look_again(done.untold)
+        later = unsettled | done.untold
+        versions = {id_: v for id_, v in done.versions.items() if id_ not in later}
         self.sender.ensure(done.observed, done.wanted, versions)
         await self._publish(done.written, done.applied)
 
@@ -203,11 +213,10 @@ class RoundLoop:
         return snapshot.changed(nodes=put_all(snapshot.nodes, raised))
 
     async def _wanted(
-        self, session: AsyncSession, snapshot: Snapshot, versions: Mapping[str, int]
+        self, session: AsyncSession, snapshot: Snapshot, node_ids: Iterable[str]
     ) -> list[NodeDesired]:
-        """What is to be sent to those of these nodes that must be told something new."""
-        unknown = self.sender.unknown(snapshot.observed, versions)
-        wanted = {id_: versions[id_] for id_ in unknown}
+        """What is to be sent to these nodes, which must be told something new."""
+        wanted = {id_: snapshot.nodes[id_].desired_version for id_ in node_ids}
         reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
         return await desired.load(session, wanted, self.fenced.epoch, reported)
 

@@ -5,14 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.database import Database
 from libs.common.records.tables import LeadershipRow
 from services.scheduler.errors import LeadershipLost
 
+_PING = text("SELECT 1")
 _EPOCH = select(LeadershipRow.epoch).where(LeadershipRow.id == 1).with_for_update(read=True)
+
+
+async def ping(session: AsyncSession) -> None:
+    """Of a transaction in which nothing is asked for long: Postgres ends idle ones."""
+    await session.execute(_PING)
 
 
 class Lane(StrEnum):

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from libs.common.bus.messages import DeviceObserved, EngineObserved
 from libs.common.states import EngineKind
+from services.scheduler.rounds.loop import MAX_READ_NODES
 from tests.integration.scheduler.scale import DEVICES, NUM_DEVICES, QuietLeader, QuietNode, matching
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
@@ -116,3 +117,18 @@ async def test_a_round_in_which_one_node_changes_costs_the_same_in_a_large_clust
     many = await lines_of_a_round_in_which_one_node_changes(leader, NUM_NODES)
 
     assert many.count < 1.1 * few.count, many.most()
+
+
+async def test_a_new_leader_reads_what_nodes_shall_run_in_parts(leader: QuietLeader) -> None:
+    """A start of the first round is told with the first part, and everybody in the end."""
+    nodes = cluster()
+    leader.hear(nodes)
+
+    statements = await leader.round()
+    await leader.told()
+
+    parts = matching(statements, "SELECT workers.node_id, workers.spec")
+    assert parts == -(-NUM_NODES // MAX_READ_NODES)
+    assert len(leader.accepted) == NUM_NODES
+    leader.hear(nodes)
+    assert matching(await leader.round(), "SELECT workers.node_id, workers.spec") == 0
