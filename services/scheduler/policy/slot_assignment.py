@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,20 @@ class Assignment:
 
 def distribute(request_ids: Sequence[str], slots: Sequence[Slots]) -> tuple[Assignment, ...]:
     """In order of the requests: serving endpoints before starting ones, emptiest first."""
-    free = {place.endpoint_id: place.num_free for place in slots}
-    order = {place.endpoint_id: place.is_serving for place in slots}
+    best_first = [
+        (not place.is_serving, -place.num_free, index)
+        for index, place in enumerate(slots)
+        if place.num_free > 0
+    ]
+    heapify(best_first)
     assignments = []
     for request_id in request_ids:
-        open_places = [endpoint_id for endpoint_id, num in free.items() if num > 0]
-        if not open_places:
+        if not best_first:
             break
-        best = max(open_places, key=lambda endpoint_id: (order[endpoint_id], free[endpoint_id]))
-        free[best] -= 1
-        assignments.append(Assignment(request_id, best))
+        is_starting, negated_free, index = best_first[0]
+        assignments.append(Assignment(request_id, slots[index].endpoint_id))
+        if negated_free < -1:
+            heapreplace(best_first, (is_starting, negated_free + 1, index))
+        else:
+            heappop(best_first)
     return tuple(assignments)
