@@ -17,6 +17,7 @@ from libs.common.bus.messages import (
     DeviceObserved,
     FetcherHeartbeat,
     GatewayHeartbeat,
+    HostCacheReport,
     WorkerObserved,
 )
 from libs.common.states import EndpointState, MemberMemory, MemberRole, ModelState, WorkerState
@@ -252,6 +253,6 @@ def _fetcher_heartbeat(node_id: str) -> FetcherHeartbeat:
         measured_bytes_per_s=None,
         cache_capacity_bytes=CACHE_BYTES,
         cache_used_bytes=0,
-        cached_units=(),
+        host_cache=HostCacheReport(version=0, since_version=0, num_units=0, set_digest="0" * 32),
         fetches=(),
     )

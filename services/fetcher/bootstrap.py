@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from libs.common.bus.bus import NatsBus
-from libs.common.bus.subjects import NODE_DESIRED_FETCHER, Service
+from libs.common.bus.subjects import Service
 from libs.common.bus.workqueue import NatsWorkQueue
 from libs.common.cancellation import cancel_all
 from libs.common.clock import SystemClock
@@ -141,7 +141,7 @@ async def run(settings: FetcherSettings, machine: str | None = None) -> None:
         stack.push_async_callback(fetcher.fetches.close)
         await stack.enter_async_context(fetcher.unit_server.serving())
         gc.freeze()  # what start-up made stays: never look through it again
-        await bus.subscribe(NODE_DESIRED_FETCHER, settings.node_id, fetcher.service.follow)
+        await fetcher.service.listen(bus)
         await _run_until(stop, _loops(settings, fetcher, bus))
 
 

@@ -1,6 +1,16 @@
 """The fetcher as others see it: it follows a desired state and tells what it has."""
 
-from libs.common.bus.messages import DesiredReply, FetcherHeartbeat, NodeDesired
+from libs.common.bus.bus import Bus, Subscription
+from libs.common.bus.messages import (
+    BucketDigests,
+    CachedUnitsListed,
+    DesiredReply,
+    FetcherHeartbeat,
+    ListCachedUnits,
+    NodeDesired,
+    ReadBucketDigests,
+)
+from libs.common.bus.subjects import NODE_BUCKET_DIGESTS, NODE_CACHED_UNITS, NODE_DESIRED_FETCHER
 from services.fetcher.desired import Desired, Signal
 from services.fetcher.fetching.fetches import Fetches
 from services.fetcher.fetching.governor import NicGovernor
@@ -26,6 +36,15 @@ class FetcherService:
         self._governor, self._meter, self._changed = governor, meter, changed
         self._pinned_workers: set[str] = set()
 
+    async def listen(self, bus: Bus) -> list[Subscription]:
+        """Raises BusError."""
+        subscribe, node_id = bus.subscribe, self._node_id
+        return [
+            await subscribe(NODE_BUCKET_DIGESTS, node_id, self.read_bucket_digests),
+            await subscribe(NODE_CACHED_UNITS, node_id, self.list_cached_units),
+            await subscribe(NODE_DESIRED_FETCHER, node_id, self.follow),
+        ]
+
     async def follow(self, message: NodeDesired) -> DesiredReply:
         """Handler of the node's desired state; the same state twice changes nothing."""
         reply = self._desired.accept(message)
@@ -47,12 +66,19 @@ class FetcherService:
             cache_capacity_bytes=self._cache.capacity_bytes,
             cache_used_bytes=self._cache.used_bytes,
             cache_max_bytes=self._cache.largest_bytes,
-            cached_units=self._cache.complete_digests,
+            host_cache=self._cache.complete_units.report(),
             fetches=self._fetches.observed(),
         )
 
     def was_sent(self, heartbeat: FetcherHeartbeat) -> None:
         self._fetches.were_told(heartbeat.fetches)
+        self._cache.complete_units.was_told(heartbeat.host_cache)
+
+    async def read_bucket_digests(self, message: ReadBucketDigests) -> BucketDigests:
+        return self._cache.complete_units.bucket_digests(self._boot_id)
+
+    async def list_cached_units(self, message: ListCachedUnits) -> CachedUnitsListed:
+        return self._cache.complete_units.listed(self._boot_id, message)
 
     def _pin_workers(self, message: NodeDesired) -> None:
         """A desired worker's units stay even while it holds no lease: it may be restarting."""

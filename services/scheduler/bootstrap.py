@@ -36,6 +36,8 @@ from services.scheduler.leadership.lock_holder import session_name
 from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
+from services.scheduler.observation.host_cache_comparison import HostCacheComparison
+from services.scheduler.observation.host_cache_records import HostCacheRecords
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
@@ -75,7 +77,7 @@ def build_controller(
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
     timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
-    queue_speed, queued = QueueSpeed(), QueuedRequests()
+    queue_speed, queued, host_caches = QueueSpeed(), QueuedRequests(), HostCacheRecords()
     rounds = RoundLoop(
         fenced=fenced,
         bus=bus,
@@ -83,7 +85,7 @@ def build_controller(
         log=log,
         changes=changes,
         reader=SnapshotReader(timing, mode, summaries),
-        records=HeartbeatRecords(timing),
+        records=HeartbeatRecords(timing, host_caches),
         applier=Applier(traces),
         timeline=timeline,
         sender=DesiredSender(bus, log, timeline, clock, timing.desired_timeout_s),
@@ -126,6 +128,9 @@ def build_controller(
             clock,
             timing.import_silence_s,
             ImportWatch(log.liveness, timing.import_lost_s),
+        ),
+        comparison=HostCacheComparison(
+            *(bus, database, fenced, log, host_caches, clock), changes.note_host_caches
         ),
         retention=Retention(fenced, timing.retention_s),
         node_retention=NodeRetention(rounds, timing.node_retention_s),

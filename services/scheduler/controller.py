@@ -38,6 +38,7 @@ from services.scheduler.intake.submissions import Submissions
 from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
+from services.scheduler.observation.host_cache_comparison import HostCacheComparison
 from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.change_log import ChangeLog
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 # it is more than several gateways have open, and only bounds what a fault could pile up.
 SUBMIT_CONCURRENCY = 32_768
 MIN_PAUSE_S = 0.02
+COMPARE_INTERVAL_S = 0.25  # between two looks for host caches whose rows differ
 PAUSE_SHARE = 0.25  # of what the work took: under load, too, there is time for other things
 
 
@@ -62,6 +64,7 @@ class Controller:
     submissions: Submissions
     rounds: RoundLoop
     imports: Imports
+    comparison: HostCacheComparison
     retention: Retention
     node_retention: NodeRetention
     relay: OutboxRelay
@@ -83,6 +86,7 @@ class Controller:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._repeat(self._reconcile, self.wake))
                 tasks.create_task(self._repeat(self._import, self._import_wake))
+                tasks.create_task(self._compare_host_caches())
                 tasks.create_task(self._forget_the_old())
                 tasks.create_task(self.relay.run())
                 tasks.create_task(self._end_when_lost())
@@ -124,6 +128,9 @@ class Controller:
             self._wake_for_node(message.node_id)
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
+        known = self.log.fetchers.of(message.node_id)
+        if known is None or known.heartbeat.host_cache.version != message.host_cache.version:
+            self.changes.nodes.add(message.node_id)  # written by the next round, before it plans
         if self.log.accept_fetcher(message, self.clock.monotonic_s()):
             self._wake_for_node(message.node_id)
 
@@ -181,6 +188,9 @@ class Controller:
     async def _import(self) -> None:
         await self.imports.work()
         self.relay.wake()
+
+    async def _compare_host_caches(self) -> None:
+        await self._repeat(self.comparison.work, asyncio.Event(), COMPARE_INTERVAL_S)
 
     async def _forget_the_old(self) -> None:
         async def work() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.settings import DAY_S
-from services.scheduler.store import retention
+from services.scheduler.store import host_cache, retention
 from services.scheduler.store.fenced_transactions import Lane
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class NodeRetention:
         num_deleted = BATCH_UNITS
         while num_deleted == BATCH_UNITS and self._is_unheard(node_id):
             async with self.rounds.fenced.transaction(Lane.DECISIONS) as session:
-                num_deleted = await retention.delete_cached_units(session, node_id, BATCH_UNITS)
+                num_deleted = await host_cache.delete_units(session, node_id, BATCH_UNITS)
                 self.rounds.records.forget_host_caches([node_id])
             await asyncio.sleep(self.pause_s)
 

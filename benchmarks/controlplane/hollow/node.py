@@ -14,7 +14,6 @@ from benchmarks.controlplane.hollow.workers.data_plane import DataPlane
 from benchmarks.controlplane.hollow.workers.launcher import HollowLauncher
 from benchmarks.controlplane.hollow.workers.worker import WorkerParts
 from libs.common.bus.bus import Bus, Subscription
-from libs.common.bus.subjects import NODE_DESIRED_FETCHER
 from libs.common.cancellation import cancel_all
 from services.fetcher import heartbeat as fetcher_heartbeat
 from services.fetcher.fetching.ports import ManifestSource
@@ -115,9 +114,7 @@ class HollowNode:
 
     async def _open_fetcher(self) -> None:
         service, bus = self._fetcher.service, self.fetcher_bus
-        self._subscriptions = [
-            await bus.subscribe(NODE_DESIRED_FETCHER, self.node_id, service.follow)
-        ]
+        self._subscriptions = await service.listen(bus)
         self._fetcher_beating = self._beat(
             fetcher_heartbeat.send_heartbeats(
                 service.heartbeat,

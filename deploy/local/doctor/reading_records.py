@@ -103,7 +103,9 @@ WHERE first_day >= (SELECT min(arrived_at AT TIME ZONE 'UTC')::date FROM request
 _NODES: Final = text(
     """
 SELECT id, desired_version, agent_accepted_version, fetcher_accepted_version,
-    coalesce(array_agg(unit_digest) FILTER (WHERE unit_digest IS NOT NULL), '{}') AS cached_units
+    coalesce(
+        array_agg(encode(unit_digest, 'hex')) FILTER (WHERE unit_digest IS NOT NULL), '{}'
+    ) AS cached_units
 FROM nodes LEFT JOIN host_cache ON host_cache.node_id = nodes.id
 GROUP BY id
 """

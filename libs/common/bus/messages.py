@@ -37,10 +37,14 @@ from libs.common.states import (
     WorkerState,
 )
 from libs.common.token_ids import TokenIds
+from libs.common.weights.unit_set_digest import NUM_BUCKETS
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SetDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]  # unit_set_digest.py
+Bucket = Annotated[int, Field(ge=0, lt=NUM_BUCKETS)]
 TokenId = Annotated[int, Field(ge=0)]
+MAX_LISTED_UNITS = 4096  # in one answer, which has 280 KB then
 
 
 def _token_ids(value: object) -> TokenIds:
@@ -480,6 +484,18 @@ class FetchObserved(Message):
     steps: tuple[Step, ...] = ()
 
 
+class HostCacheReport(Message):
+    """The set of a node's complete units, told by its latest changes and its digest: whoever knows
+    the set as of `since_version` or later knows it now."""
+
+    version: int  # counts the set's changes within a boot
+    since_version: int
+    added: tuple[Digest, ...] = ()  # since then, and still there
+    removed: tuple[Digest, ...] = ()  # since then, and still gone
+    num_units: int
+    set_digest: SetDigest
+
+
 class FetcherHeartbeat(Message):
     """Sent on every change and each second; carries the whole observed state."""
 
@@ -493,8 +509,36 @@ class FetcherHeartbeat(Message):
     cache_used_bytes: int
     # What it may hold while nobody else uses its file system; None: it does not say.
     cache_max_bytes: int | None = None
-    cached_units: tuple[Digest, ...]  # complete and verified
+    host_cache: HostCacheReport
     fetches: tuple[FetchObserved, ...]
+
+
+class ReadBucketDigests(Message):
+    """Scheduler → fetcher: where do the sets differ?"""
+
+
+class BucketDigests(Message):
+    """Of the cached units in 256 parts, by the first byte of their digests."""
+
+    boot_id: Id
+    version: int = Field(ge=0)  # of the set
+    set_digests: tuple[SetDigest, ...] = Field(min_length=NUM_BUCKETS, max_length=NUM_BUCKETS)
+
+
+class ListCachedUnits(Message):
+    """Scheduler → fetcher: what is in these buckets, in the order of digests?"""
+
+    buckets: tuple[Bucket, ...] = Field(min_length=1, max_length=NUM_BUCKETS)
+    after: Digest | None = None  # the last one that is known; None: from the first on
+
+
+class CachedUnitsListed(Message):
+    boot_id: Id
+    version: int = Field(ge=0)  # of the set
+    units: tuple[Digest, ...] = Field(
+        max_length=MAX_LISTED_UNITS
+    )  # each greater than the one before
+    is_last: bool  # nothing follows in these buckets
 
 
 class GatewayHeartbeat(Message):

@@ -85,6 +85,8 @@ ENDPOINT_ACKNOWLEDGE = _row("endpoint.{}.acknowledge", m.AcknowledgeFinish, G, W
 # A node: two processes follow one desired state, each with its own acceptance.
 NODE_DESIRED_FETCHER = _row("node.{}.desired.fetcher", m.NodeDesired, S, F, m.DesiredReply)
 NODE_DESIRED_AGENT = _row("node.{}.desired.agent", m.NodeDesired, S, W, m.DesiredReply)
+NODE_BUCKET_DIGESTS = _row("node.{}.cache.buckets", m.ReadBucketDigests, S, F, m.BucketDigests)
+NODE_CACHED_UNITS = _row("node.{}.cache.units", m.ListCachedUnits, S, F, m.CachedUnitsListed)
 NODE_AGENT_HEARTBEAT = _row("event.node.{}.agent", m.AgentHeartbeat, W, S)
 NODE_FETCHER_HEARTBEAT = _row("event.node.{}.fetcher", m.FetcherHeartbeat, F, S)
 

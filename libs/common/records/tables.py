@@ -1,8 +1,8 @@
 """What Postgres holds. The scheduler writes all of it; the gateway writes models as registered, the
 rows of its own requests, API keys and usage (its grants stand in the first migration).
 
-Times are `timestamptz` set by the database's own clock; digests are hexadecimal BLAKE3; states are
-the texts of `states.py`.
+Times are `timestamptz` set by the database's own clock; digests are hexadecimal BLAKE3, as bytes
+where there are millions; states are the texts of `states.py`.
 """
 
 from datetime import date, datetime
@@ -164,6 +164,11 @@ class NodeRow(Base):
     cache_capacity_bytes: Mapped[int] = mapped_column(server_default=text("0"))  # now
     cache_max_bytes: Mapped[int | None]  # once others have left its file system; None: not said
     cache_used_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    # Of its rows in `host_cache`, as a UnitSetDigest; equal to its fetcher's, so are the sets.
+    cached_units_digest: Mapped[bytes] = mapped_column(
+        server_default=text("decode(repeat('00', 16), 'hex')")
+    )
+    num_cached_units: Mapped[int] = mapped_column(server_default=text("0"))
     # What is wrong with its heartbeats; None once they are valid again.
     agent_invalid: Mapped[str | None]
     fetcher_invalid: Mapped[str | None]
@@ -459,13 +464,14 @@ class GatewayRow(Base):
 
 
 class HostCacheRow(Base):
-    """Complete units in a node's shared memory, as its fetcher last reported."""
+    """A complete unit in a node's shared memory, as its fetcher told; there are millions."""
 
     __tablename__ = "host_cache"
+    __table_args__ = (Index(None, "node_id", "unit_digest"),)  # what has this node?
+    unit_digest: Mapped[bytes] = mapped_column(primary_key=True)  # who has this unit?
     node_id: Mapped[str] = mapped_column(
         ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
     )
-    unit_digest: Mapped[str] = mapped_column(primary_key=True)
 
 
 class ApiKeyRow(Base):

@@ -3,6 +3,12 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from libs.common.bus.messages import (
+    BucketDigests,
+    CachedUnitsListed,
+    HostCacheReport,
+    ListCachedUnits,
+)
 from libs.common.weights.manifest import UnitEntry
 from libs.common.weights.unitwriter import UnitWriter
 from services.fetcher.fetching.chunk_schedule import Fetch
@@ -33,6 +39,18 @@ class UnitCache(Protocol):
     def release(self, digests: Iterable[str]) -> None: ...
 
 
+class ToldUnits(Protocol):
+    """The methods of CompleteUnits that are for the scheduler; they are described there."""
+
+    def report(self) -> HostCacheReport: ...
+
+    def was_told(self, report: HostCacheReport) -> None: ...
+
+    def bucket_digests(self, boot_id: str) -> BucketDigests: ...
+
+    def listed(self, boot_id: str, asked: ListCachedUnits) -> CachedUnitsListed: ...
+
+
 class ToldCache(UnitCache, Protocol):
     """What heartbeats say of it, besides."""
 
@@ -46,4 +64,4 @@ class ToldCache(UnitCache, Protocol):
     def largest_bytes(self) -> int: ...
 
     @property
-    def complete_digests(self) -> tuple[str, ...]: ...
+    def complete_units(self) -> ToldUnits: ...

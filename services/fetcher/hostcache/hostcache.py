@@ -22,6 +22,7 @@ from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull, SharedMemoryFull
 from services.fetcher.fetching.thread_handover import in_thread
 from services.fetcher.hostcache.cached_unit import CachedUnit
+from services.fetcher.hostcache.complete_units import CompleteUnits
 from services.fetcher.hostcache.eviction import RefetchCost
 from services.fetcher.hostcache.evictor import Evictor, Remove
 from services.fetcher.hostcache.leases import open_lease, remove_unless_leased
@@ -86,8 +87,12 @@ class HostCache:
         return partial(self._warm.fill, self.free_bytes, self._warm.turn)
 
     @property
+    def complete_units(self) -> CompleteUnits:
+        return self._units.complete
+
+    @property
     def complete_digests(self) -> tuple[str, ...]:
-        return tuple(sorted(u.digest for u in self._units if u.has_all))
+        return tuple(self.complete_units)
 
     def adopt(self) -> None:
         """Take over the folder as an earlier fetcher left it; remove what is no unit of ours."""
@@ -102,6 +107,7 @@ class HostCache:
                 path.unlink()
             else:
                 self._units.add(unit)
+        self.complete_units.forget_changes()
         self.expect(unit.file_bytes for unit in self._units)
 
     async def check_found(self) -> None:

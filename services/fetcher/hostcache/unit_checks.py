@@ -82,6 +82,7 @@ class UnitChecks:
         try:
             cached.writer = await in_thread(work, self._pool)
             cached.is_checked = True
+            self._table.revalue(cached)
         except (UnitFileError, OSError) as exc:
             logger.error("dropped a unit from the host cache: %s", exc)
             await in_thread(partial(cached.path.unlink, missing_ok=True), self._pool)
@@ -97,3 +98,5 @@ class UnitChecks:
             return
         if not cached.is_checked:
             logger.error("unit %s in shared memory is damaged", cached.digest)
+            cached.is_complete = False
+            self._table.revalue(cached)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from services.fetcher.hostcache.cached_unit import CachedUnit
+from services.fetcher.hostcache.complete_units import CompleteUnits
 from services.fetcher.hostcache.eviction import Candidate, EvictionQueue, RefetchCost
 
 
@@ -18,6 +19,8 @@ class UnitTable:
         self._num_pins = Counter[str]()  # by digest
         self._queue = EvictionQueue(lambda digest: self._units[digest].candidate(cost))
         self._age = 0.0  # the worth of what was evicted
+        self._arriving: dict[str, CachedUnit] = {}  # threads write to them, until they are complete
+        self._complete = CompleteUnits()
         self.used_bytes = 0
 
     def __iter__(self) -> Iterator[CachedUnit]:
@@ -39,13 +42,15 @@ class UnitTable:
     def add(self, cached: CachedUnit) -> None:
         self._units[cached.digest] = cached
         self.used_bytes += cached.file_bytes
-        self._queue.put(cached.candidate(self._cost))
+        self.revalue(cached)
 
     def forget(self, cached: CachedUnit) -> None:
         if self.has(cached):
             del self._units[cached.digest]
             self.used_bytes -= cached.file_bytes
             self._queue.discard(cached.digest)
+            self._arriving.pop(cached.digest, None)
+            self._complete.discard(cached.digest)
 
     def touch(self, cached: CachedUnit) -> None:
         """It is used now."""
@@ -53,8 +58,26 @@ class UnitTable:
         self.revalue(cached)
 
     def revalue(self, cached: CachedUnit) -> None:
-        """It holds more bytes, or was used."""
+        """It holds other bytes, or was used."""
         self._queue.put(cached.candidate(self._cost))
+        if self.has(cached):
+            self._note_completeness(cached)
+
+    @property
+    def complete(self) -> CompleteUnits:
+        """As of now: what is arriving is looked at, nothing else."""
+        for cached in [cached for cached in self._arriving.values() if cached.has_all]:
+            self._note_completeness(cached)
+        return self._complete
+
+    def _note_completeness(self, cached: CachedUnit) -> None:
+        if cached.has_all:
+            self._arriving.pop(cached.digest, None)
+            self._complete.add(cached.digest)
+            return
+        self._complete.discard(cached.digest)
+        if cached.writer is not None:
+            self._arriving[cached.digest] = cached
 
     def pin(self, owner: str, digests: Iterable[str]) -> None:
         self.unpin(owner)

@@ -14,7 +14,6 @@ from libs.common.records.database import Database
 from libs.common.records.tables import (
     EndpointRow,
     GpuRow,
-    HostCacheRow,
     NodeRow,
     ReservationRow,
     WorkerRow,
@@ -57,7 +56,6 @@ class NodeView:
 class _Parts:
     devices: dict[str, list[DeviceView]]
     workers: dict[str, list[WorkerView]]
-    num_units: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,11 @@ class NodeStore:
         """Raises DatabaseUnavailable."""
         async with self.database.transaction() as session:
             rows = (await session.scalars(select(NodeRow).order_by(NodeRow.id))).all()
-            parts = _Parts(
-                await _devices(session), await _workers(session, tenant), await _units(session)
-            )
+            parts = _Parts(await _devices(session), await _workers(session, tenant))
         return tuple(
             view_of(
                 NodeView,
                 row,
-                num_cached_units=parts.num_units.get(row.id, 0),
                 devices=tuple(parts.devices[row.id]),
                 workers=tuple(parts.workers[row.id]),
             )
@@ -108,8 +103,3 @@ async def _workers(session: AsyncSession, tenant: str) -> dict[str, list[WorkerV
     for row in await session.scalars(query):
         workers[row.node_id].append(view_of(WorkerView, row))
     return workers
-
-
-async def _units(session: AsyncSession) -> dict[str, int]:
-    query = select(HostCacheRow.node_id, func.count()).group_by(HostCacheRow.node_id)
-    return {node: int(count) for node, count in await session.execute(query)}

@@ -1,6 +1,6 @@
 """What the cluster could do for a model if it were empty: asked by many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -8,15 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.clock import Clock
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
+from services.scheduler.policy.nodes.cached_units import holders_of
 from services.scheduler.policy.nodes.cluster import Cluster
-from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.idle_nodes import IdleNodes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.store import devices
+from services.scheduler.store import devices, host_cache
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class _Shape:
 class _Reading:
     at_s: float
     cluster: Cluster
-    observed: Observed
     sizes: tuple[DeviceSize, ...] | None = None  # None: nobody has needed them
     plans: dict[_Shape, Plan | NoRoom] = field(default_factory=dict)
     answers: dict[tuple[_Shape, str], Feasibility] = field(default_factory=dict)  # and by name
+    cached: dict[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)  # by manifest
 
     def best(self, deployable: Deployable, shape: _Shape) -> Plan | NoRoom:
         if shape not in self.plans:
@@ -90,7 +90,7 @@ class FeasibilityCache:
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
             reading = self._reading = await self._read(session, now_s)
-        asked = replace(deployable, cached=reading.observed.cached(deployable.unit_digests))
+        asked = await _with_cached(session, reading, deployable)
         shape = _Shape.of(asked)
         key = (shape, asked.model.name)
         if key not in reading.answers:
@@ -101,7 +101,18 @@ class FeasibilityCache:
         snapshot, observed = self.latest(), self.log.snapshot()
         offered = await _offered(session) if snapshot is None else snapshot.devices
         known = snapshot.sizes if snapshot is not None and snapshot.sizes else None
-        return _Reading(now_s, self._idle.cluster(observed, offered), observed, known)
+        return _Reading(now_s, self._idle.cluster(observed, offered), known)
+
+
+async def _with_cached(
+    session: AsyncSession, reading: _Reading, deployable: Deployable
+) -> Deployable:
+    """With what the nodes have of its units."""
+    digest, units = deployable.manifest_digest, deployable.unit_digests
+    if digest not in reading.cached:
+        found = holders_of({digest: units}, await host_cache.nodes_by_unit(session, units))
+        reading.cached[digest] = found[digest].by_node
+    return replace(deployable, cached=reading.cached[digest])
 
 
 async def _answer(

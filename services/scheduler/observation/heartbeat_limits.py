@@ -12,6 +12,7 @@ from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, Message
 
 MAX_INTEGER = 2**63 - 1  # of a bigint
 MAX_DEVICES = 256
+MAX_UNITS = 262_144  # of a node's host cache
 MAX_DURATION = 10**12  # in milliseconds 30 years: dates that lie so far back have a row
 # Of fields by their name; others may have as many or as much as their types can.
 _MAX_COUNTS = {
@@ -20,12 +21,14 @@ _MAX_COUNTS = {
     "steps": 16_384,
     "unacknowledged": 1024,
     "fetches": 65_536,
-    "cached_units": 262_144,
+    "added": 256,
+    "removed": 256,
 }
 _MAX_VALUES = {
     "accepted_version": 2**62,  # the next desired version is one higher
     "idle_ms": MAX_DURATION,
     "step_us": MAX_DURATION,
+    "num_units": MAX_UNITS,
 }
 _YEARS = range(2, 9999)  # whose moments stay dates in every time zone
 _ADDRESS = re.compile(r"tcp://\S{3,200}")
@@ -41,7 +44,7 @@ def invalid_field(message: Message) -> str | None:
     if found is None and isinstance(message, AgentHeartbeat):
         return next(_agent_complaints(message), None)
     if found is None and isinstance(message, FetcherHeartbeat):
-        return next(_once("fetches", [fetch.fetch_id for fetch in message.fetches]), None)
+        return next(_fetcher_complaints(message), None)
     return found
 
 
@@ -104,6 +107,14 @@ def _agent_complaints(heartbeat: AgentHeartbeat) -> Iterator[str]:
             yield "workers.address is no address"
         if worker.public_key is not None and not _PUBLIC_KEY.fullmatch(worker.public_key):
             yield "workers.public_key is no key"
+
+
+def _fetcher_complaints(heartbeat: FetcherHeartbeat) -> Iterator[str]:
+    report = heartbeat.host_cache
+    yield from _once("fetches", [fetch.fetch_id for fetch in heartbeat.fetches])
+    yield from _once("host_cache", (*report.added, *report.removed))
+    if report.since_version > report.version:
+        yield f"host_cache.since_version is {report.since_version}, after {report.version}"
 
 
 def _once(name: str, ids: Sequence[Hashable]) -> Iterator[str]:

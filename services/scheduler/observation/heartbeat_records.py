@@ -14,6 +14,7 @@ from libs.common.bus.messages import (
 )
 from libs.common.records.database import is_conflict, is_unavailability
 from services.scheduler.observation.hardware_records import HardwareRecords
+from services.scheduler.observation.host_cache_records import HostCacheRecords
 from services.scheduler.observation.written_heartbeats import (
     Unwritten,
     WrittenHeartbeats,
@@ -24,6 +25,7 @@ from services.scheduler.observation.written_heartbeats import (
 from services.scheduler.policy.cluster import Device, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import gateway_of
+from services.scheduler.policy.nodes.cached_units import UnitsChanged
 from services.scheduler.policy.observed import NodeProcess, Observed
 from services.scheduler.store import heartbeats, nodes
 
@@ -39,22 +41,24 @@ class Recorded:
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
     devices: dict[str, tuple[Device, ...]] = field(default_factory=dict)
     changed_nodes: set[str] = field(default_factory=set)  # whose agent is another one now
+    host_caches: dict[str, UnitsChanged] = field(default_factory=dict)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     def merge(self, other: "Recorded") -> None:
         self.nodes |= other.nodes
         self.devices |= other.devices
         self.changed_nodes |= other.changed_nodes
+        self.host_caches |= other.host_caches
         self.after_commit += other.after_commit
 
 
 @dataclass
 class HeartbeatRecords:
     limits: Limits
+    host_caches: HostCacheRecords = field(default_factory=HostCacheRecords)
     _agents: WrittenHeartbeats[AgentHeartbeat] = field(default_factory=written_agents)
     _fetchers: WrittenHeartbeats[FetcherHeartbeat] = field(default_factory=written_fetchers)
     _hardware: HardwareRecords = field(default_factory=HardwareRecords)
-    _cached: dict[str, frozenset[str]] = field(default_factory=dict)
     _invalid: Mapping[NodeProcess, str] = field(default_factory=dict)
     _gateways_at_s: float = -inf
 
@@ -71,6 +75,7 @@ class HeartbeatRecords:
         heard = _heard(observed) if node_ids is None else node_ids
         created = await self._created(session, observed, [x for x in heard if x not in records])
         known = {**records, **created} if created else records
+        self.host_caches.forget(created)
         self._agents.forget(agents_unlike_rows(observed, known, heard))
         agents = self._agents.unwritten(observed.agents, heard)
         fetchers = self._fetchers.unwritten(observed.fetchers, heard)
@@ -89,8 +94,7 @@ class HeartbeatRecords:
         self.forget_host_caches(node_ids)
 
     def forget_host_caches(self, node_ids: Collection[str]) -> None:
-        for node_id in node_ids:
-            self._cached.pop(node_id, None)
+        self.host_caches.forget(node_ids)
 
     async def _record(
         self,
@@ -187,8 +191,9 @@ class HeartbeatRecords:
         recorded.devices |= hardware.devices
         recorded.after_commit += hardware.after_commit
         await heartbeats.record_fetchers(session, fetchers)
-        for fetcher in fetchers:
-            await self._cached_units(session, recorded, fetcher)
+        done = await self.host_caches.record(session, fetchers)
+        recorded.host_caches |= done.by_node
+        recorded.after_commit += done.after_commit
 
     async def _agent_facts(
         self,
@@ -211,22 +216,6 @@ class HeartbeatRecords:
                     record, agent_boot_id=beat.boot_id, desired_version=version
                 )
         await nodes.raise_desired(session, raised)
-
-    async def _cached_units(
-        self, session: AsyncSession, recorded: Recorded, beat: FetcherHeartbeat
-    ) -> None:
-        node_id, cached = beat.node_id, frozenset(beat.cached_units)
-        written = self._cached.get(node_id)
-        if cached == written:
-            return
-        # Forgotten until the commit: whether one that fails took place is not known.
-        self._cached.pop(node_id, None)
-        if written is None:
-            written = await nodes.load_cached_units(session, node_id)
-        await nodes.change_cached_units(
-            session, node_id, gone=written - cached, new=cached - written
-        )
-        recorded.after_commit.append(lambda: self._cached.update({node_id: cached}))
 
     async def _write_invalid(
         self, session: AsyncSession, observed: Observed, recorded: Recorded

@@ -81,14 +81,13 @@ def written_agents() -> WrittenHeartbeats[AgentHeartbeat]:
 
 def written_fetchers() -> WrittenHeartbeats[FetcherHeartbeat]:
     return WrittenHeartbeats(
-        lambda beat: (beat.boot_id, beat.accepted_version),
+        lambda beat: (beat.boot_id, beat.accepted_version, beat.host_cache.version),
         lambda beat: (
             beat.nic_bytes_per_s,
             beat.measured_bytes_per_s,
             beat.cache_capacity_bytes,
             beat.cache_max_bytes,
             beat.cache_used_bytes,
-            beat.cached_units,
         ),
     )
 

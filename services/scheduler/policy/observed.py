@@ -5,7 +5,6 @@ Times are monotonic seconds of the leader.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 from libs.common.bus.messages import (
@@ -25,12 +24,6 @@ H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
 class Heard(Generic[H]):
     heartbeat: H
     at_s: float
-
-    @cached_property
-    def cached_units(self) -> frozenset[str]:
-        """What a fetcher said that its host cache holds; an agent says nothing of it."""
-        beat = self.heartbeat
-        return frozenset(beat.cached_units if isinstance(beat, FetcherHeartbeat) else ())
 
 
 @dataclass(frozen=True)
@@ -72,11 +65,6 @@ class Observed:
         """Nodes of which one of these has spoken once, and then not for longer than that."""
         speakers = (speaker.partition(" ") for speaker in self.liveness.silent(for_s))
         return {node_id for kind, _, node_id in speakers if kind in kinds}
-
-    def cached(self, digests: frozenset[str]) -> dict[str, frozenset[str]]:
-        """By node: which of these units its host cache holds. Only nodes that hold any."""
-        held = {id_: heard.cached_units & digests for id_, heard in self.fetchers.items()}
-        return {id_: found for id_, found in held.items() if found}
 
     def worker_ids(self, node_id: str) -> tuple[str, ...]:
         """Of all that its agent spoke of last."""

@@ -31,6 +31,7 @@ from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import agent_of, fetcher_of
+from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
@@ -100,6 +101,7 @@ class Snapshot:
     summaries: Mapping[str, ModelSummary] = field(default_factory=dict)  # by manifest digest
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
     devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)  # by node, unreserved
+    cached: CachedUnits | None = None  # of models that wait; None: nobody has any
     sizes: tuple[DeviceSize, ...] = ()  # of every device of nodes heard of lately
     endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
     requests: Table[OpenRequest] = field(default_factory=request_table)
@@ -239,5 +241,14 @@ class Snapshot:
         if self.mode.max_stages is not None:
             num_stages = min(model.max_pipeline_size, self.mode.max_stages)
             model = replace(model, max_pipeline_size=num_stages)
-        found = Deployable(model, manifest_digest=model.manifest_digest or "", summary=summary)
-        return replace(found, cached=self.observed.cached(found.unit_digests))
+        digest = model.manifest_digest or ""
+        cached = None if self.cached is None else self.cached.of(digest)
+        return Deployable(model, manifest_digest=digest, summary=summary, cached=cached or {})
+
+    def knows_cached(self, model_id: str) -> bool:
+        """Whether it was read which of the model's units the nodes have; nothing is planned for it
+        before."""
+        model = self.models[model_id]
+        if self.cached is None or self.summary(model) is None:
+            return True
+        return self.cached.of(model.manifest_digest or "") is not None

@@ -24,10 +24,10 @@ from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.start import StartTrigger, begin_start
 from services.scheduler.store import (
     coldstarts,
+    desired,
     devices,
     endpoints,
     models,
-    peers,
     queue,
     request_losses,
     requests,
@@ -73,7 +73,7 @@ class Batch:
         await endpoints.record_workers(session, seen)
         await endpoints.end_workers(session, {x.worker_id: x.cause for x in ended})
         for link in linked:
-            await peers.set_neighbours(session, link.worker_id, link.previous, link.following)
+            await desired.set_neighbours(session, link.worker_id, link.previous, link.following)
         await endpoints.launch_workers(session, [x.worker_id for x in launched])
         idle_s = {x.endpoint_id: x.idle_s for x in _of(d.MarkIdle, decisions)}
         await endpoints.set_idle(session, idle_s)

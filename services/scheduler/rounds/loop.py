@@ -47,6 +47,7 @@ from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.route_publisher import RoutePublisher
+from services.scheduler.rounds.waiting_units import with_changes
 from services.scheduler.store import desired, nodes
 from services.scheduler.store.fenced_transactions import FencedTransactions, ping
 
@@ -130,6 +131,7 @@ class RoundLoop:
         )
         taken.nodes |= recorded.changed_nodes
         snapshot = with_new_nodes(snapshot, recorded)
+        snapshot = with_changes(snapshot, taken, recorded)
         snapshot = await self.reader.refresh(
             session,
             snapshot,

@@ -25,6 +25,7 @@ from services.scheduler.policy.snapshot import (
 from services.scheduler.policy.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.summary_cache import SummaryCache
+from services.scheduler.rounds.waiting_units import read_waiting
 from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
@@ -99,6 +100,7 @@ class SnapshotReader:
             summaries=summaries,
             losses=unconfirmed(losses, snapshot.endpoints, observed),
         )
+        snapshot = await read_waiting(session, snapshot, log, is_sweep=is_sweep)
         return _without_the_old(snapshot) if is_sweep else snapshot
 
     async def _requests(

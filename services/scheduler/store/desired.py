@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Row, Select, select, union_all
+from sqlalchemy import CompoundSelect, Row, Select, literal, select, union_all, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import FetchSpec, NodeDesired, WorkerSpec
+from libs.common.bus.messages import FetchSpec, NodeDesired, Peer, WorkerSpec
 from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass, FetchPurpose
 from services.scheduler.store.ages import age_s
@@ -108,4 +109,20 @@ def _fetch(row: Row[Any]) -> FetchSpec:
         manifest_digest=row.manifest_digest,
         unit_digests=tuple(row.unit_digests),
         traceparent=row.traceparent,
+    )
+
+
+async def set_neighbours(
+    session: AsyncSession, worker_id: str, previous: Peer, following: Peer
+) -> None:
+    """With whom the worker's stage speaks, in what its node is told to run."""
+    known = {
+        "previous": previous.model_dump(mode="json"),
+        "next": following.model_dump(mode="json"),
+    }
+    await session.execute(
+        update(WorkerRow)
+        .where(WorkerRow.id == worker_id)
+        .values(spec=WorkerRow.spec.op("||")(literal(known, JSONB)))
+        .execution_options(synchronize_session=False)
     )

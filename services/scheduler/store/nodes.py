@@ -1,15 +1,15 @@
-"""Rows of `nodes`, `host_cache` and `gateways`: whoever sends heartbeats."""
+"""Rows of `nodes` and `gateways`: whoever sends heartbeats."""
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import delete, func, literal, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.records.tables import GatewayRow, HostCacheRow, NodeRow
+from libs.common.records.tables import GatewayRow, NodeRow
 from services.scheduler.policy.cluster import NodeRecord
 from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_one_of, texts
+from services.scheduler.store.arrays import is_one_of
 
 MEMORY_OF_GATEWAYS_S = 3600.0
 
@@ -36,27 +36,6 @@ async def create(session: AsyncSession, node_ids: Collection[str]) -> None:
     if node_ids:
         values = [{"id": node_id} for node_id in sorted(node_ids)]
         await session.execute(insert(NodeRow).values(values).on_conflict_do_nothing())
-
-
-async def load_cached_units(session: AsyncSession, node_id: str) -> frozenset[str]:
-    query = select(HostCacheRow.unit_digest).where(HostCacheRow.node_id == node_id)
-    return frozenset(await session.scalars(query))
-
-
-async def change_cached_units(
-    session: AsyncSession, node_id: str, *, gone: Collection[str], new: Collection[str]
-) -> None:
-    """Only the difference: a node may hold tens of thousands of units."""
-    if gone:
-        await session.execute(
-            delete(HostCacheRow).where(
-                HostCacheRow.node_id == node_id, is_one_of(HostCacheRow.unit_digest, gone)
-            )
-        )
-    if new:
-        rows = select(literal(node_id), func.unnest(texts(new)))
-        statement = insert(HostCacheRow).from_select(["node_id", "unit_digest"], rows)
-        await session.execute(statement.on_conflict_do_nothing())
 
 
 async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> dict[str, int]:

@@ -83,12 +83,6 @@ _NODES = text(
     RETURNING n.id
     """
 )
-_CACHED_UNITS = text(
-    """
-    DELETE FROM host_cache WHERE node_id = :node_id AND unit_digest IN (
-        SELECT unit_digest FROM host_cache WHERE node_id = :node_id LIMIT :max_rows)
-    """
-)
 
 
 async def delete_requests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
@@ -115,13 +109,6 @@ async def load_silent_nodes(
     """Nodes that are silent for that long, and whether they have rows of cached units."""
     rows = await session.execute(_SILENT_NODES, {"silence_s": silence_s, "listened_s": listened_s})
     return {row.id: row.has_cached_units for row in rows}
-
-
-async def delete_cached_units(session: AsyncSession, node_id: str, max_rows: int) -> int:
-    """Some of its rows; how many."""
-    values = {"node_id": node_id, "max_rows": max_rows}
-    found = cast(CursorResult[Any], await session.execute(_CACHED_UNITS, values))
-    return found.rowcount
 
 
 async def delete_nodes(

@@ -244,3 +244,32 @@ async def test_a_ready_model_of_an_earlier_version_has_the_bytes_of_its_manifest
     await store.close()
 
     assert tuple(row) == (42, 42)
+
+
+CACHED_UNITS = """
+INSERT INTO nodes (id) VALUES ('holds-two'), ('holds-nothing');
+INSERT INTO host_cache (node_id, unit_digest)
+SELECT 'holds-two', repeat(digit, 64) FROM (VALUES ('a'), ('b')) AS units (digit)
+"""
+
+
+async def test_host_caches_of_an_earlier_version_are_kept_and_compared_with_the_nodes(
+    empty_database: TestDatabase,
+) -> None:
+    store, no_units = Database.open(empty_database.owner), bytes(16)
+    async with store.engine.begin() as connection:
+        await connection.run_sync(upgrade_to("0024"))
+        for statement in CACHED_UNITS.split(";"):
+            await connection.execute(text(statement))
+        await connection.run_sync(upgrade_to("head"))
+        columns = "unit_digest, node_id"
+        rows = await connection.execute(text(f"SELECT {columns} FROM host_cache ORDER BY 1"))
+        found = [tuple(row) for row in rows]
+        query = "SELECT id, num_cached_units, cached_units_digest FROM nodes ORDER BY id"
+        nothing, two = (await connection.execute(text(query))).all()
+    await store.close()
+
+    assert found == [(b"\xaa" * 32, "holds-two"), (b"\xbb" * 32, "holds-two")]
+    assert tuple(nothing) == ("holds-nothing", 0, no_units)
+    assert (two.id, two.num_cached_units) == ("holds-two", 2)
+    assert two.cached_units_digest != no_units, "a digest that fits no set: it is compared"

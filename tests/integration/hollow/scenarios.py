@@ -286,7 +286,11 @@ async def a_crash_and_restarts(scene: Scene) -> None:
     later = cluster.fetcher_heartbeats[-1]
     scene.transcript.note(
         "after the fetcher's restart",
-        (later.accepted_version, later.fetches, later.cached_units == before.cached_units),
+        (
+            later.accepted_version,
+            later.fetches,
+            later.host_cache.set_digest == before.host_cache.set_digest,
+        ),
     )
 
 

@@ -20,7 +20,9 @@ from libs.common.bus.messages import (
 )
 from libs.common.bus.subjects import NODE_DESIRED_AGENT, NODE_DESIRED_FETCHER
 from libs.common.testing.bus import FakeClock
+from services.fetcher.hostcache.complete_units import CompleteUnits
 from services.scheduler.bootstrap import build_controller
+from services.scheduler.controller import Controller
 from services.scheduler.health import Health
 from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.rounds.loop import RoundLoop
@@ -46,7 +48,7 @@ class QuietNode:
     devices: tuple[DeviceObserved, ...] = DEVICES
     engines: tuple[EngineObserved, ...] = ()
     workers: tuple[WorkerObserved, ...] = ()
-    cached_units: tuple[str, ...] = ()
+    units: CompleteUnits = field(default_factory=CompleteUnits)
 
     def heartbeats(self, accepted_version: int = 0) -> tuple[AgentHeartbeat, FetcherHeartbeat]:
         self.sequence += 1
@@ -65,7 +67,7 @@ class QuietNode:
             measured_bytes_per_s=None,
             cache_capacity_bytes=10**12,
             cache_used_bytes=0,
-            cached_units=self.cached_units,
+            host_cache=self.units.report(),
             fetches=(),
         )
         return agent, fetcher
@@ -102,8 +104,12 @@ class QuietLeader:
         await self.rounds.sender.close()
         await self.leadership.release()
 
-    @cached_property
+    @property
     def rounds(self) -> RoundLoop:
+        return self.controller.rounds
+
+    @cached_property
+    def controller(self) -> Controller:
         return build_controller(
             self.world.database,
             self.leadership.epoch,
@@ -112,7 +118,7 @@ class QuietLeader:
             self.clock,
             Timing(),
             Health(None, self.clock),
-        ).rounds
+        )
 
     def hear(self, nodes: Iterable[QuietNode]) -> None:
         """Both processes of each, and what has changed is for the next round."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from libs.common.bus.bus import Bus
 from libs.common.bus.messages import (
     AgentHeartbeat,
+    BucketDigests,
+    CachedUnitsListed,
     CancelRequest,
     DesiredReply,
     DeviceObserved,
@@ -15,8 +17,10 @@ from libs.common.bus.messages import (
     FetchObserved,
     FetchSpec,
     GatewayHeartbeat,
+    ListCachedUnits,
     ListWaiting,
     NodeDesired,
+    ReadBucketDigests,
     RequestAssigned,
     RequestProgressed,
     RequestRefused,
@@ -34,6 +38,8 @@ from libs.common.bus.route_parts import covers
 from libs.common.bus.subjects import (
     GATEWAY_HEARTBEAT,
     NODE_AGENT_HEARTBEAT,
+    NODE_BUCKET_DIGESTS,
+    NODE_CACHED_UNITS,
     NODE_DESIRED_AGENT,
     NODE_DESIRED_FETCHER,
     NODE_FETCHER_HEARTBEAT,
@@ -50,6 +56,7 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.errors import BusError
 from libs.common.ids import new_id
 from libs.common.states import FetchState, WorkerState
+from services.fetcher.hostcache.complete_units import CompleteUnits
 
 HEARTBEAT_S = 0.1
 
@@ -203,6 +210,7 @@ class SimulatedFetcher:
     fetches: dict[str, FetchObserved] = field(default_factory=dict)
     cached: set[str] = field(default_factory=set)
     specs: dict[str, FetchSpec] = field(default_factory=dict)
+    units: CompleteUnits = field(default_factory=CompleteUnits)  # `cached`, as a fetcher keeps it
 
     async def follow(self, desired: NodeDesired) -> DesiredReply | None:
         if self.behaviour.is_silent:
@@ -232,6 +240,7 @@ class SimulatedFetcher:
 
     def heartbeat(self) -> FetcherHeartbeat:
         self.sequence += 1
+        self.keep_units()
         return FetcherHeartbeat(
             node_id=self.node_id,
             boot_id=self.boot_id,
@@ -242,14 +251,32 @@ class SimulatedFetcher:
             cache_capacity_bytes=self.cache_bytes,
             cache_max_bytes=self.cache_max_bytes,
             cache_used_bytes=0,
-            cached_units=tuple(sorted(self.cached)),
+            host_cache=self.units.report(),
             fetches=tuple(self.fetches.values()),
         )
 
     def restart(self) -> None:
         """Its unit files outlive it; its memory of what it was told does not."""
         self.boot_id, self.sequence, self.accepted = new_id("boot"), 0, None
-        self.fetches, self.specs = {}, {}
+        self.fetches, self.specs, self.units = {}, {}, CompleteUnits()
+        self.keep_units()
+        self.units.forget_changes()
+
+    def keep_units(self) -> None:
+        """Note what has come and gone."""
+        known = set(self.units)
+        for digest in self.cached - known:
+            self.units.add(digest)
+        for digest in known - self.cached:
+            self.units.discard(digest)
+
+    async def read_bucket_digests(self, message: ReadBucketDigests) -> BucketDigests | None:
+        self.keep_units()
+        return None if self.behaviour.is_silent else self.units.bucket_digests(self.boot_id)
+
+    async def list_units(self, message: ListCachedUnits) -> CachedUnitsListed | None:
+        self.keep_units()
+        return None if self.behaviour.is_silent else self.units.listed(self.boot_id, message)
 
 
 class SimulatedNode:
@@ -275,6 +302,9 @@ class SimulatedNode:
     async def start(self) -> None:
         await self._bus.subscribe(NODE_DESIRED_AGENT, self.node_id, self.agent.follow)
         await self._bus.subscribe(NODE_DESIRED_FETCHER, self.node_id, self.fetcher.follow)
+        subscribe, fetcher = self._bus.subscribe, self.fetcher
+        await subscribe(NODE_BUCKET_DIGESTS, self.node_id, fetcher.read_bucket_digests)
+        await subscribe(NODE_CACHED_UNITS, self.node_id, fetcher.list_units)
         self._task = asyncio.create_task(self._beat_for_ever())
 
     async def beat(self) -> None:

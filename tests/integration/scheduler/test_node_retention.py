@@ -156,7 +156,7 @@ async def test_a_node_stays_while_anything_is_reserved_there(world: World) -> No
 async def add_units(world: World, node_id: str, num: int) -> None:
     await world.execute(
         "INSERT INTO host_cache (node_id, unit_digest)"
-        " SELECT :id, md5(i::text) || md5(i::text) FROM generate_series(1, :num) AS i",
+        " SELECT :id, sha256(i::text::bytea) FROM generate_series(1, :num) AS i",
         id=node_id,
         num=num,
     )

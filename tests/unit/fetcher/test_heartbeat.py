@@ -31,7 +31,7 @@ async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None
     async with running_node(tmp_path, store) as node:
         beating = beat(node, broker, health)
         await node.want(model.fetch())
-        await eventually(lambda: any(len(h.cached_units) == 5 for h in told(broker)))
+        await eventually(lambda: any(h.host_cache.num_units == 5 for h in told(broker)))
         beating.cancel()
 
     sequence = [heartbeat.sequence for heartbeat in told(broker)]

@@ -25,6 +25,7 @@ from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of, gateway_of
 from services.scheduler.policy.observed import Heard, Observed
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
+from tests.unit.scheduler.values import cache_report
 
 NOW_S = 1000.0
 GATEWAY = "gateway-1"
@@ -103,7 +104,7 @@ class SmallCluster:
             cache_capacity_bytes=heard.get("cache_capacity_bytes", 10**9),
             cache_max_bytes=10**9,
             cache_used_bytes=0,
-            cached_units=(),
+            host_cache=cache_report(),
             fetches=(),
         )
 

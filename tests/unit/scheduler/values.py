@@ -8,6 +8,7 @@ from libs.common.bus.messages import (
     FetcherHeartbeat,
     FetchObserved,
     GatewayHeartbeat,
+    HostCacheReport,
     ModelSummary,
     UnitSummary,
     WorkerObserved,
@@ -227,6 +228,12 @@ def agent_heartbeat(
     return AgentHeartbeat(**{**values, **changes})
 
 
+def cache_report(**changes: Any) -> HostCacheReport:
+    """Of an empty host cache."""
+    values = {"version": 0, "since_version": 0, "num_units": 0, "set_digest": "0" * 32}
+    return HostCacheReport(**{**values, **changes})
+
+
 def fetcher_heartbeat(*fetches: FetchObserved, **changes: Any) -> FetcherHeartbeat:
     values: dict[str, Any] = {
         "node_id": "node-1",
@@ -237,7 +244,7 @@ def fetcher_heartbeat(*fetches: FetchObserved, **changes: Any) -> FetcherHeartbe
         "measured_bytes_per_s": None,
         "cache_capacity_bytes": 10**9,
         "cache_used_bytes": 0,
-        "cached_units": (),
+        "host_cache": cache_report(),
         "fetches": fetches,
     }
     return FetcherHeartbeat(**{**values, **changes})

@@ -4,10 +4,12 @@ Kept as the models' numbers: 10,000 digests of each of 1,000 nodes would take gi
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache, reduce
 from typing import Final, NamedTuple
 
 from benchmarks.controlplane.catalogue import unit_digests, unit_sizes_bytes
 from benchmarks.controlplane.hollow.fetching.manifests import CHUNK_BYTES
+from libs.common.weights.unit_set_digest import NO_UNITS, UnitSetDigest
 from libs.common.weights.unitheader import header_bytes
 
 _FILE_BYTES: Final = tuple(header_bytes(size, CHUNK_BYTES) + size for size in unit_sizes_bytes())
@@ -39,6 +41,11 @@ class InitialUnits:
     def __iter__(self) -> Iterator[str]:
         return (unit.digest for unit in self._all() if unit.digest not in self._gone)
 
+    @property
+    def set_digest(self) -> UnitSetDigest:
+        """Of all there were at first."""
+        return reduce(UnitSetDigest.plus, map(_set_digest, self._numbers), NO_UNITS)
+
     def take(self, digest: str, file_bytes: int) -> None:
         """It leaves: it is evicted, or kept in another place. Call it once for each."""
         self._gone.add(digest)
@@ -52,3 +59,8 @@ class InitialUnits:
     def _all(self) -> Iterator[InitialUnit]:
         for number in self._numbers:
             yield from map(InitialUnit, unit_digests(number), _FILE_BYTES)
+
+
+@cache
+def _set_digest(model_number: int) -> UnitSetDigest:
+    return UnitSetDigest.of(unit_digests(model_number))

@@ -6,6 +6,7 @@ behind it, who may take what else there is.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from libs.common.ids import derived_id
 from libs.common.reasons import Reason
@@ -63,7 +64,7 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     reached, place_of = [], {model_id: place for place, model_id in enumerate(order)}
-    for model_id in list(queue.next_up()):
+    for model_id in takewhile(snapshot.knows_cached, list(queue.next_up())):
         planning.pass_to(builder.snapshot.queue, place_of[model_id])
         builder.apply_rule(model_id, _start, model_id, planning)
         reached.append(model_id)

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from libs.common.bus.messages import AgentHeartbeat, DeviceObserved, FetcherHeartbeat
 from libs.common.states import ModelState
 from libs.common.testing.bus import FakeClock
+from services.fetcher.hostcache.complete_units import CompleteUnits
 from services.scheduler.intake.feasibility_cache import Feasibility, FeasibilityCache
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
@@ -51,7 +52,7 @@ class Intake:
             measured_bytes_per_s=None,
             cache_capacity_bytes=10**10,
             cache_used_bytes=0,
-            cached_units=(),
+            host_cache=CompleteUnits().report(),
             fetches=(),
         )
         self.log.accept_agent(agent, self.clock.monotonic_s())

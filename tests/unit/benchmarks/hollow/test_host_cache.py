@@ -1,7 +1,9 @@
 import pytest
 
 from benchmarks.controlplane.hollow.fetching.host_cache import HollowHostCache
+from libs.common.bus.messages import ListCachedUnits
 from libs.common.weights.manifest import UnitEntry
+from libs.common.weights.unit_set_digest import NUM_BUCKETS, UnitSetDigest, bucket_of
 from libs.common.weights.unitwriter import UnitWriter, file_size_bytes
 from services.fetcher.errors import HostCacheFull
 from tests.unit.benchmarks.hollow.worlds import host_cache, units_of
@@ -84,3 +86,17 @@ async def test_after_a_restart_complete_units_are_there_and_half_ones_are_not() 
 
     assert cache.complete_digests == (whole.digest,)
     assert not cache.has_file(half.digest)
+
+
+async def test_what_is_told_of_the_units_is_what_there_is() -> None:
+    cache = host_cache(3, max_bytes=total_bytes(units_of(3)) + total_bytes(units_of(1)))
+    for units in (units_of(1), units_of(2), units_of(1)[:2]):
+        await fill(cache, units)
+        told = cache.complete_units
+        listed = told.listed("boot-1", ListCachedUnits(buckets=tuple(range(NUM_BUCKETS))))
+        buckets = told.bucket_digests("boot-1").set_digests
+
+        assert listed.units == cache.complete_digests
+        assert told.report().num_units == len(listed.units)
+        assert told.report().set_digest == str(UnitSetDigest.of(listed.units))
+        assert str(UnitSetDigest.of(u for u in listed.units if bucket_of(u) == 7)) == buckets[7]

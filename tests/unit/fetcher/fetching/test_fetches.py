@@ -48,7 +48,7 @@ async def test_a_desired_fetch_is_done_and_told(tmp_path: Path, store: MemoryObj
     ]
     assert "s of hashing" in observed.steps[-1].detail
     assert all(step.ended_at is not None for step in observed.steps)
-    assert set(heartbeat.cached_units) == {unit.digest for unit in model.units}
+    assert set(heartbeat.host_cache.added) == {unit.digest for unit in model.units}
     assert heartbeat.accepted_version == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_restarted_fetcher_serves_from_what_it_finds(
     read = store.bytes_read
 
     async with running_node(tmp_path, store) as node:
-        assert len(node.service.heartbeat().cached_units) == len(model.units)
+        assert node.service.heartbeat().host_cache.num_units == len(model.units)
         await node.want(model.fetch())
         await eventually(lambda: is_complete(node))
 
@@ -343,7 +343,7 @@ async def test_two_fetches_with_some_units_in_common_fetch_those_once(
         store.release()
         await eventually(lambda: is_complete(node, "first") and is_complete(node, "second"))
 
-        assert len(node.service.heartbeat().cached_units) == len(model.units)
+        assert node.service.heartbeat().host_cache.num_units == len(model.units)
     assert store.bytes_read == model.manifest.total_bytes
 
 

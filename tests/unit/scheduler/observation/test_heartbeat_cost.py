@@ -26,6 +26,7 @@ from services.scheduler.observation import heartbeat_limits
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
+from tests.unit.scheduler.values import cache_report
 
 NUM_CASES = 3000
 STRANGE: dict[type, tuple[Any, ...]] = {
@@ -75,8 +76,13 @@ def reference_invalid_field(message: Message) -> str | None:
     if found is None and isinstance(message, AgentHeartbeat):
         return next(heartbeat_limits._agent_complaints(message), None)
     if found is None and isinstance(message, FetcherHeartbeat):
-        ids = [fetch.fetch_id for fetch in message.fetches]
-        return "fetches name one id twice" if len(set(ids)) < len(ids) else None
+        ids, report = [fetch.fetch_id for fetch in message.fetches], message.host_cache
+        if len(set(ids)) < len(ids):
+            return "fetches name one id twice"
+        if len({*report.added, *report.removed}) < len(report.added) + len(report.removed):
+            return "host_cache name one id twice"
+        if report.since_version > report.version:
+            return f"host_cache.since_version is {report.since_version}, after {report.version}"
     return found
 
 
@@ -129,7 +135,7 @@ def agent(rng: random.Random, sequence: int = 1) -> AgentHeartbeat:
 
 
 def fetcher(rng: random.Random, sequence: int = 1) -> FetcherHeartbeat:
-    return FetcherHeartbeat.model_construct(
+    return FetcherHeartbeat(
         node_id="node-1",
         boot_id=rng.choice(["boot-1", "boot-1", "boot-2"]),
         sequence=sequence,
@@ -138,7 +144,12 @@ def fetcher(rng: random.Random, sequence: int = 1) -> FetcherHeartbeat:
         measured_bytes_per_s=rng.choice([None, 0.5]),
         cache_capacity_bytes=10,
         cache_used_bytes=0,
-        cached_units=(),
+        host_cache=cache_report(
+            version=rng.randrange(3),
+            since_version=rng.choice([0, 0, 1]),
+            added=("1" * 64,) * rng.choice([0, 0, 1, 300]),
+            removed=("1" * 64, "2" * 64)[: rng.choice([0, 0, 1, 2])],
+        ),
         fetches=tuple(
             FetchObserved(
                 fetch_id=f"fetch-{rng.randrange(3)}",
@@ -156,6 +167,8 @@ def spoilt(rng: random.Random, message: Message) -> Message:
     if isinstance(value, tuple) and value and isinstance(value[0], Message):
         at = rng.randrange(len(value))
         changed: object = (*value[:at], spoilt(rng, value[at]), *value[at + 1 :])
+    elif isinstance(value, Message):
+        changed = spoilt(rng, value)
     elif type(value) in STRANGE:
         changed = rng.choice(STRANGE[type(value)])
     elif value is None:

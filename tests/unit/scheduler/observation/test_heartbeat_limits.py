@@ -18,6 +18,7 @@ from libs.common.bus.messages import (
 )
 from libs.common.states import EngineKind, FetchState, ImportState, WorkerState
 from services.scheduler.observation.heartbeat_limits import MAX_DEVICES, invalid_field
+from tests.unit.scheduler.values import cache_report
 
 SAID: dict[str, Any] = {
     "node_id": "node-1",
@@ -45,7 +46,7 @@ def fetcher(**changes: Any) -> FetcherHeartbeat:
         "measured_bytes_per_s": 5e8,
         "cache_capacity_bytes": 10**10,
         "cache_used_bytes": 0,
-        "cached_units": (),
+        "host_cache": cache_report(),
         "fetches": (FetchObserved(fetch_id="fetch-1", state=FetchState.FETCHING),),
     }
     return FetcherHeartbeat(**{**values, **changes})
@@ -63,6 +64,10 @@ def test_what_nodes_say_every_second_is_valid() -> None:
 
 def _worker(**changes: Any) -> AgentHeartbeat:
     return agent(workers=(WorkerObserved(**{**WORKER, **changes}),))
+
+
+def _caching(**changes: Any) -> FetcherHeartbeat:
+    return fetcher(host_cache=cache_report(**changes))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,12 @@ def _worker(**changes: Any) -> AgentHeartbeat:
         (fetcher(measured_bytes_per_s=float("nan")), "measured_bytes_per_s"),
         (fetcher(measured_bytes_per_s=-1.0), "measured_bytes_per_s"),
         (fetcher(nic_bytes_per_s=-1), "nic_bytes_per_s"),
-        (fetcher(cached_units=("0" * 64,) * 300_000), "cached_units are 300000"),
+        (_caching(num_units=300_000), "host_cache.num_units"),
+        (_caching(version=2, since_version=3), "host_cache.since_version is 3, after 2"),
+        (_caching(version=-1, since_version=-1), "host_cache.version"),
+        (_caching(added=("0" * 64,) * 300), "host_cache.added are 300"),
+        (_caching(removed=("0" * 64,) * 300), "host_cache.removed are 300"),
+        (_caching(added=("0" * 64,), removed=("0" * 64,)), "host_cache name one id twice"),
         (_worker(public_key="short"), "workers.public_key"),
         (_worker(kv_used_bytes=-5), "workers.kv_used_bytes"),
         (fetcher(cache_used_bytes=2**64), "cache_used_bytes"),

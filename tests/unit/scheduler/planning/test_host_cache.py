@@ -1,6 +1,7 @@
 """The planner and the nodes' host caches: what fits where, and what never will."""
 
 from services.scheduler.policy.cluster import DeviceSize
+from services.scheduler.policy.nodes.cached_units import CachedUnits, holders_of
 from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.planning.feasibility import shortage
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes
@@ -8,11 +9,10 @@ from services.scheduler.policy.planning.planner import fits_in, plan
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans
 from tests.unit.scheduler.values import (
+    DIGEST,
     cluster,
     deployable,
     device,
-    fetcher_heartbeat,
-    heard_now,
     model,
     snapshot,
     summary,
@@ -120,11 +120,9 @@ def test_the_device_with_the_memory_is_found_although_another_has_the_larger_cac
 
 
 def test_the_planner_is_told_which_of_the_models_units_each_node_holds() -> None:
-    beats = [
-        fetcher_heartbeat(node_id="a", cached_units=(unit_digest(1), unit_digest(99))),
-        fetcher_heartbeat(node_id="b", cached_units=(unit_digest(98),)),
-    ]
-    before = snapshot(observed=heard_now(fetchers=beats))
+    nodes = {unit_digest(1): ["a"], unit_digest(99): ["a", "b"]}
+    units = {DIGEST: frozenset(unit.digest for unit in summary().units)}
+    before = snapshot().changed(cached=CachedUnits().including(holders_of(units, nodes)))
 
     told = before.deployable(before.models["model-1"])
 
