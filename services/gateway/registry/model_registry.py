@@ -8,10 +8,8 @@ no work and no memory grows with the number of models that exist.
 import asyncio
 import logging
 import re
-import sys
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -25,6 +23,7 @@ from libs.common.states import ModelState
 from services.gateway.errors import NotServed
 from services.gateway.registry.change_follower import ChangeFollower, ChangeReader
 from services.gateway.registry.fair_cache import FairCache
+from services.gateway.registry.known_model import KnownModel
 from services.gateway.registry.model_lookup import ModelFinder, ModelLookup
 from services.gateway.store.model_entry import MODEL_NAME_PATTERN, ModelEntry, ModelKey
 
@@ -35,7 +34,6 @@ _PAUSE_S = 0.1  # between two reads of what changed, however often somebody says
 _MISS_PAUSE_S = 0.5  # a name that is not known is looked for again, at most so often
 _MISS_WAIT_S = 1.0
 _MAX_ABSENT = 10_000  # names of which it is remembered when they were looked for
-_ENTRY_BYTES = 5 * 2**10  # of memory, with what the caches need to keep it
 _MAX_RECENT = 256
 _LOAD_NAMES = 512  # of one step of loading at the start
 _MAX_WITH_ENDPOINTS = 10_000
@@ -47,17 +45,6 @@ class ModelReader(ModelFinder, ChangeReader, Protocol):
         """Of models that have living endpoints, the newest first. Raises DatabaseUnavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    entry: ModelEntry
-    read_at_s: float
-
-    @property
-    def size_bytes(self) -> int:
-        texts = (self.entry.chat_template, self.entry.cause)
-        return _ENTRY_BYTES + sum(sys.getsizeof(text) for text in texts if text is not None)
-
-
 class ModelRegistry:
     """Models by tenant and name; `run` follows their changes, a miss reads one.
 
@@ -67,7 +54,7 @@ class ModelRegistry:
     def __init__(self, reader: ModelReader, clock: Clock, max_bytes: int) -> None:
         self._reader = reader
         self._clock = clock
-        self._known: FairCache[_Known] = FairCache(max_bytes, lambda known: known.size_bytes)
+        self._known: FairCache[KnownModel] = FairCache(max_bytes, lambda known: known.size_bytes)
         self._absent_at_s: FairCache[float] = FairCache(_MAX_ABSENT)
         self._lookup = ModelLookup(reader, self._keep)
         self._changes = ChangeFollower(reader, clock)
@@ -115,8 +102,9 @@ class ModelRegistry:
 
     async def read_again(self, tenant: str, name: str) -> None:
         """It was written here just now."""
+        key = ModelKey(tenant, name)
         with suppress(DatabaseUnavailable):  # then the change is read with the others, later
-            await self._lookup.read(ModelKey(tenant, name))
+            await self._in_time(lambda: self._lookup.read(key), pause_s=0.0)
 
     async def run(self, bus: Bus) -> None:
         """Keeps the entries fresh until cancelled."""
@@ -195,7 +183,7 @@ class ModelRegistry:
             raise _not_found(key)
         return entry
 
-    async def _find_importing(self, known: _Known, max_age_s: float) -> ModelEntry:
+    async def _find_importing(self, known: KnownModel, max_age_s: float) -> ModelEntry:
         """Its progress is told in no change. While Postgres is away it is told as it was known."""
         if 0 < self._clock.monotonic_s() - known.read_at_s < max_age_s:
             return known.entry
@@ -219,7 +207,7 @@ class ModelRegistry:
                 await asyncio.sleep(pause_s)
                 return await read()
         except TimeoutError as exc:
-            logger.warning("Postgres is too slow to look for a model that is not known")
+            logger.warning("Postgres is too slow to look for a model")
             raise DatabaseUnavailable("no answer in time") from exc
 
     def _keep(self, key: ModelKey, entry: ModelEntry | None, is_asked: bool) -> None:
@@ -229,7 +217,7 @@ class ModelRegistry:
             self._absent_at_s.put(key, now_s)
             return
         self._absent_at_s.remove(key)
-        known = _Known(entry, now_s)
+        known = KnownModel(entry, now_s)
         if is_asked:
             self._known.put(key, known)
         else:

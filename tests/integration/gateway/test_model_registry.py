@@ -18,9 +18,10 @@ from libs.common.records.database import Database
 from libs.common.records.migrate import migrate
 from libs.common.records.outbox import OutboxRelay
 from libs.common.records.tables import ModelRow
+from services.gateway.registry.known_model import ENTRY_BYTES
 from services.gateway.registry.model_lists import ModelLists
 from services.gateway.registry.model_lookup import BATCH_NAMES
-from services.gateway.registry.model_registry import _ENTRY_BYTES, ModelRegistry
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.store.history import ViewStore
 from services.gateway.store.model_entry import ModelKey
 from services.gateway.store.model_queries import ModelQueries
@@ -55,7 +56,7 @@ class World:
         self.store, self.queries = ModelStore(database), ModelQueries(database)
 
     def registry(self, num_entries: int = 1000) -> ModelRegistry:
-        return ModelRegistry(ModelQueries(self.database), SystemClock(), num_entries * _ENTRY_BYTES)
+        return ModelRegistry(ModelQueries(self.database), SystemClock(), num_entries * ENTRY_BYTES)
 
     async def execute(self, statement: Any, **values: object) -> None:
         async with self.owner.transaction() as session:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.common.states import ModelState
-from services.gateway.registry.model_registry import _ENTRY_BYTES
+from services.gateway.registry.known_model import ENTRY_BYTES
 from services.gateway.settings import Limits
 from tests.unit.gateway.tiny import model_entry
 from tests.unit.gateway.world import GatewayWorld, gateway_world
@@ -16,7 +16,7 @@ NAMES = [f"m{i:03}" for i in range(250)]
 
 @asynccontextmanager
 async def many_models(num_known: int = 1000) -> AsyncIterator[GatewayWorld]:
-    limits = Limits(num_template_processes=1, max_cached_model_bytes=num_known * _ENTRY_BYTES)
+    limits = Limits(num_template_processes=1, max_cached_model_bytes=num_known * ENTRY_BYTES)
     entries = [model_entry(name) for name in NAMES]
     others = [
         model_entry("failed", state=ModelState.FAILED, summary=None),

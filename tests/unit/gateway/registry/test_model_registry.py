@@ -11,7 +11,8 @@ from libs.common.reasons import Reason
 from libs.common.states import ModelState
 from libs.common.testing.bus import FakeClock, MemoryBroker
 from services.gateway.errors import NotServed
-from services.gateway.registry.model_registry import _ENTRY_BYTES, ModelRegistry
+from services.gateway.registry.known_model import ENTRY_BYTES
+from services.gateway.registry.model_registry import ModelRegistry
 from services.gateway.store.model_entry import ModelEntry, ModelKey
 from tests.support.waiting import eventually
 from tests.unit.gateway.reasons import not_served
@@ -22,7 +23,7 @@ from tests.unit.gateway.tiny import NOW, TENANT, model_entry, summary_of
 def registry_of(
     models: FakeModels, clock: Clock | None = None, num_entries: int = 100
 ) -> ModelRegistry:
-    return ModelRegistry(models, clock or FakeClock(), num_entries * _ENTRY_BYTES)
+    return ModelRegistry(models, clock or FakeClock(), num_entries * ENTRY_BYTES)
 
 
 def importing(bytes_done: int) -> ModelEntry:
