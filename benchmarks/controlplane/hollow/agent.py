@@ -1,6 +1,7 @@
 """The agent of one hollow node: the real one over a hollow launcher."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.controlplane.hollow.settings import HollowSettings
@@ -21,7 +22,7 @@ NO_SOCKET = Path("/nonexistent")  # hollow workers ask their fetcher in the same
 class HollowGpu(Device):
     """Tells that it is a GPU; for its agent it is none, so no driver is asked about it."""
 
-    @property
+    @cached_property
     def observed(self) -> DeviceObserved:
         return super().observed.model_copy(update={"kind": "cuda"})
 
