@@ -9,14 +9,18 @@ from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
     AgentHeartbeat,
+    BucketDigests,
+    CachedUnitsListed,
     CancelRequest,
     DesiredReply,
     FetcherHeartbeat,
     FetchObserved,
     Generate,
     GenerateReply,
+    ListCachedUnits,
     Message,
     NodeDesired,
+    ReadBucketDigests,
     TokensGenerated,
     WorkerObserved,
 )
@@ -25,6 +29,8 @@ from libs.common.bus.subjects import (
     ENDPOINT_CANCEL,
     ENDPOINT_GENERATE,
     NODE_AGENT_HEARTBEAT,
+    NODE_BUCKET_DIGESTS,
+    NODE_CACHED_UNITS,
     NODE_DESIRED_AGENT,
     NODE_DESIRED_FETCHER,
     NODE_FETCHER_HEARTBEAT,
@@ -33,6 +39,7 @@ from libs.common.bus.subjects import (
     Subject,
 )
 from libs.common.states import FetchState, WorkerState
+from libs.common.weights.unit_set_digest import NUM_BUCKETS
 from tests.integration.servers import RunningNats
 
 NODE = "node-1"
@@ -85,6 +92,17 @@ class Cluster:
 
     async def _ask(self, subject: Subject, desired: NodeDesired) -> Message:
         return await self.scheduler.request(subject, NODE, desired, timeout_s=5)
+
+    async def cached_units(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """All of them, and the digests of the set's buckets."""
+        asked = ListCachedUnits(buckets=tuple(range(NUM_BUCKETS)))
+        listed = await self.scheduler.request(NODE_CACHED_UNITS, NODE, asked, timeout_s=5)
+        buckets = await self.scheduler.request(
+            NODE_BUCKET_DIGESTS, NODE, ReadBucketDigests(), timeout_s=5
+        )
+        assert isinstance(listed, CachedUnitsListed) and isinstance(buckets, BucketDigests)
+        assert listed.is_last and listed.version == buckets.version
+        return listed.units, buckets.set_digests
 
     async def generate(self, message: Generate) -> str:
         reply = await self.gateway.request(

@@ -280,6 +280,8 @@ async def a_crash_and_restarts(scene: Scene) -> None:
     scene.transcript.name(after.boot_id, "its next boot")
     scene.transcript.note("after the agent's restart", (after.accepted_version, after.workers))
     await scene.desire("meant for the boot before", spec)
+    await cluster.until_fetch("fetch-a", FetchState.COMPLETE)
+    scene.transcript.note("its units", await cluster.cached_units())
     before = cluster.fetcher_heartbeats[-1]
     await scene.node.restart_fetcher()
     await cluster.until(lambda: cluster.fetcher_heartbeats[-1].boot_id != before.boot_id)
@@ -292,6 +294,7 @@ async def a_crash_and_restarts(scene: Scene) -> None:
             later.host_cache.set_digest == before.host_cache.set_digest,
         ),
     )
+    scene.transcript.note("its units after that", await cluster.cached_units())
 
 
 Scenario = Callable[[Scene], Awaitable[None]]
