@@ -50,6 +50,7 @@ from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_folder import TokenizerFolder
 from services.gateway.text.tokenizer_pool import TokenizerPool
 from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 
@@ -115,7 +116,7 @@ def _assemble(
     limits, timing, clock = settings.limits, settings.timing, backends.clock
     keys, models = KeyStore(backends.database), ModelStore(backends.database)
     key_uses = KeyUses(keys)
-    files = FileStore(backends.objects, settings.tokenizer_folder, limits.max_tokenizer_bytes)
+    files = FileStore(backends.objects, _folder(settings), limits.max_tokenizer_bytes)
     texts = TextModelCache(files, tokenizers, limits.max_cached_tokenizer_bytes)
     queries = ModelQueries(backends.database)
     registry = ModelRegistry(queries, clock, limits.max_cached_model_bytes)
@@ -156,6 +157,11 @@ def _assemble(
     )
     gateway.watch_gauges()
     return gateway
+
+
+def _folder(settings: GatewaySettings) -> TokenizerFolder | None:
+    path, max_bytes = settings.tokenizer_folder, settings.limits.max_tokenizer_folder_bytes
+    return None if path is None else TokenizerFolder(path, max_bytes)
 
 
 def _background(

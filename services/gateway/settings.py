@@ -54,6 +54,7 @@ class Limits:
     max_cached_model_bytes: int = 64 * 2**20  # of models that are known without asking Postgres
     max_cached_tokenizer_bytes: int = 128 * 2**20  # of files, here and in each of the processes
     max_tokenizer_bytes: int = 64 * 2**20
+    max_tokenizer_folder_bytes: int = 4 * 2**30  # on disk
     num_template_processes: int = 2
 
 
@@ -148,6 +149,9 @@ def _limits(env: Environment) -> Limits:
         ),
         max_cached_tokenizer_bytes=env.size_bytes(
             "GATEWAY_TOKENIZER_CACHE", str(defaults.max_cached_tokenizer_bytes)
+        ),
+        max_tokenizer_folder_bytes=env.size_bytes(
+            "GATEWAY_TOKENIZER_FOLDER_BYTES", str(defaults.max_tokenizer_folder_bytes)
         ),
         num_template_processes=env.integer(
             "GATEWAY_TEMPLATE_PROCESSES", defaults.num_template_processes, minimum=1

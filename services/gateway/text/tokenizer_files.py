@@ -1,24 +1,18 @@
-"""A model's small files, from the object store, checked against their digests, cached on disk.
-
-Files are named by digest, so a cached one is never stale; one that does not match its own name
-(a half-written file, a flipped bit) is fetched again.
-"""
+"""A model's small files, from the object store, checked against their digests, cached on disk."""
 
 import asyncio
 import json
 import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from libs.common.bus.messages import ModelFacts
-from libs.common.ids import new_id
 from libs.common.objectstore.objectstore import ObjectStore
 from libs.common.weights.manifest import tokenizer_key
 from services.gateway.errors import TokenizerFailed
+from services.gateway.text.tokenizer_folder import TokenizerFolder
 from services.gateway.text.tokenizer_pool import TokenizerSource
 
 logger = logging.getLogger(__name__)
@@ -36,8 +30,8 @@ class TokenizerFiles:
 @dataclass(frozen=True)
 class FileStore:
     objects: ObjectStore
-    folder: Path | None  # None: nothing is kept on disk
-    max_bytes: int
+    folder: TokenizerFolder | None  # None: nothing is kept on disk
+    max_bytes: int  # of one file
 
     async def read(self, summary: ModelFacts) -> TokenizerFiles:
         """Raises TokenizerFailed for what the model lacks or does not match; ObjectStoreError."""
@@ -73,7 +67,7 @@ class FileStore:
         if self.folder is None:
             return None
         try:
-            return await asyncio.to_thread(_read_checked, self.folder / digest, digest)
+            return await asyncio.to_thread(self.folder.read, digest)
         except OSError as exc:
             logger.warning("a cached file cannot be read, so it is fetched again: %s", exc)
             return None
@@ -84,29 +78,10 @@ class FileStore:
             raise TokenizerFailed(f"{name} does not match its digest {digest}")
         if self.folder is not None:
             try:
-                await asyncio.to_thread(_write_atomically, self.folder, digest, data)
+                await asyncio.to_thread(self.folder.write, digest, data)
             except OSError as exc:
                 logger.warning("a file cannot be cached, so the next start fetches it: %s", exc)
         return data
-
-
-def _read_checked(path: Path, digest: str) -> bytes | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    return data if blake3(data).hexdigest() == digest else None
-
-
-def _write_atomically(folder: Path, digest: str, data: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / new_id("part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, folder / digest)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _parse_object(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from libs.common.testing.objectstore import MemoryObjectStore
 from services.gateway.errors import TokenizerFailed
 from services.gateway.text.text_models import TextModelCache, size_bytes_of
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_folder import TokenizerFolder
 from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import ids_of, objects_with, summary_of, tokenizer_files
 from tests.unit.gateway.tokenizers import InProcessTokenizers
@@ -19,7 +20,8 @@ from tests.unit.gateway.tokenizers import InProcessTokenizers
 def models_over(
     objects: MemoryObjectStore, folder: Path | None = None, max_bytes: int = 2**20
 ) -> TextModelCache:
-    return TextModelCache(FileStore(objects, folder, 2**20), InProcessTokenizers(), max_bytes)
+    kept = None if folder is None else TokenizerFolder(folder, 2**20)
+    return TextModelCache(FileStore(objects, kept, 2**20), InProcessTokenizers(), max_bytes)
 
 
 def damage_all(folder: Path) -> None:

@@ -8,6 +8,7 @@ from libs.common.bus.messages import ModelSummary
 from libs.common.reasons import Reason
 from services.gateway.text.text_models import TextModel, TextModelCache, size_bytes_of
 from services.gateway.text.tokenizer_files import FileStore
+from services.gateway.text.tokenizer_folder import TokenizerFolder
 from services.gateway.text.tokenizer_preloader import TokenizerPreloader
 from tests.unit.gateway.reasons import not_served
 from tests.unit.gateway.tiny import objects_with, summary_of, tokenizer_files
@@ -105,6 +106,8 @@ async def test_a_cache_folder_that_cannot_be_used_costs_no_request(tmp_path: Pat
     objects = await objects_with(FIRST)
     in_the_way = tmp_path / "tokenizers"
     in_the_way.write_text("a file, not a folder")
-    texts = TextModelCache(FileStore(objects, in_the_way, 2**20), InProcessTokenizers(), 2**20)
+    texts = TextModelCache(
+        FileStore(objects, TokenizerFolder(in_the_way, 2**20), 2**20), InProcessTokenizers(), 2**20
+    )
 
     assert await texts.get(summary_of(FIRST))
