@@ -165,6 +165,11 @@ class Snapshot:
             has_accepted=accepted_version >= record.desired_version,
         )
 
+    @property
+    def unsettled_endpoints(self) -> tuple[Endpoint, ...]:
+        """Those that start or end."""
+        return self.endpoints.by("unsettled", "")
+
     def num_assigned(self, endpoint_id: str) -> int:
         """Requests that were given to it and have not ended."""
         return self.requests.count("endpoint", endpoint_id)

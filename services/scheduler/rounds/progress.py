@@ -35,13 +35,22 @@ class _Waiting:
     reason: Reason | None = None  # why it is queued
 
 
+@dataclass(frozen=True)
+class _ToldQueue:
+    """A model's queued requests, all of which were told why they are."""
+
+    version: object  # the same while nothing of the queue has changed
+    reason: Reason | None
+    request_ids: frozenset[str]
+
+
 @dataclass
 class ProgressReporter:
     """Remembers what each client was told last."""
 
     interval_s: float
     _told: dict[str, _Told] = field(default_factory=dict)  # by request, of starts
-    _queued: dict[str, Reason | None] = field(default_factory=dict)  # requests, and why they are
+    _queued: dict[str, _ToldQueue] = field(default_factory=dict)  # by model
     _looked_at_s: float = -inf
 
     def due(self, snapshot: Snapshot) -> list[Outgoing]:
@@ -54,17 +63,19 @@ class ProgressReporter:
 
     def _newly_queued(self, snapshot: Snapshot) -> list[Outgoing]:
         outgoing: list[Outgoing] = []
-        queued: dict[str, Reason | None] = {}
-        for model_id in list(snapshot.requests.keys_of("queue")):
-            reason = snapshot.waits_for(model_id)
-            told = {request.id: reason for request in snapshot.requests.by("queue", model_id)}
-            queued |= told
-            if told.items() <= self._queued.items():
-                continue
-            for position, request in enumerate(snapshot.queued(model_id)):
-                if (request.id, reason) not in self._queued.items():
-                    waiting = _Waiting(request, _QUEUED, reason)
-                    outgoing.append(_message(waiting, position))
+        queued: dict[str, _ToldQueue] = {}
+        for model_id, version in snapshot.requests.versions("queue").items():
+            reason, told = snapshot.waits_for(model_id), self._queued.get(model_id)
+            if told is None or told.version is not version or told.reason is not reason:
+                waiting = snapshot.queued(model_id)
+                known = told.request_ids if told is not None and told.reason is reason else ()
+                outgoing += [
+                    _message(_Waiting(request, _QUEUED, reason), position)
+                    for position, request in enumerate(waiting)
+                    if request.id not in known
+                ]
+                told = _ToldQueue(version, reason, frozenset(request.id for request in waiting))
+            queued[model_id] = told
         self._queued = queued
         return outgoing
 
@@ -95,7 +106,7 @@ class ProgressReporter:
 def _waiting_for_starts(snapshot: Snapshot) -> Iterator[_Waiting]:
     """Requests assigned to an endpoint that still starts, and those whose endpoint failed: their
     gateways learn from it that they wait again."""
-    for endpoint in snapshot.endpoints:
+    for endpoint in snapshot.unsettled_endpoints:
         if endpoint.state is EndpointState.STARTING:
             start = progress_of(snapshot, endpoint)
             for request in snapshot.requests.by("endpoint", endpoint.id):
