@@ -121,13 +121,20 @@ class Admission:
         cluster, and lets the request wait."""
         if not self.log.knows_all_nodes(self.acquaintance_s):
             return None
-        if await endpoints.has_open(session, model.id):
+        if await self._has_open(session, model.id):
             return None
         deployable = await self.summaries.deployable(session, model)
         feasibility = await self.feasibility.of(session, deployable)
         if feasibility.shortage is not None:
             return submit_refused(refusals.of_shortage(feasibility.shortage))
         return self._too_late(feasibility, deployable, remaining_s)
+
+    async def _has_open(self, session: AsyncSession, model_id: str) -> bool:
+        """An endpoint that serves or starts: this leader alone makes them."""
+        snapshot = self.feasibility.latest()
+        if snapshot is None:
+            return await endpoints.has_open(session, model_id)
+        return any(e.state.can_take_requests for e in snapshot.endpoints.by("model", model_id))
 
     def _too_late(
         self, feasibility: Feasibility, deployable: Deployable, remaining_s: float
