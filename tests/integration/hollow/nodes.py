@@ -35,7 +35,7 @@ from tests.integration.worker.tiny import TinyModel
 DEVICE_BYTES = 256 * 2**20
 CACHE_BYTES = 10**9
 NIC_BYTES_PER_S = 10**8
-MISSING_WORKER_S = 2.0
+MISSING_WORKER_S = 5.0
 
 
 class Node(Protocol):
