@@ -19,6 +19,7 @@ from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import decide, decide_round
 from services.scheduler.policy.effects import after
 from services.scheduler.policy.liveness import agent_of, gateway_of
+from services.scheduler.policy.nodes.cached_units import CachedUnits, UnitHolders
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from tests.unit.scheduler.snapshots import GATEWAY, SmallCluster, a_model, a_request
 from tests.unit.scheduler.values import summary
@@ -327,6 +328,25 @@ def _poison_node(cluster: SmallCluster) -> None:
     cluster.add_node("node-poison", memory_bytes=10**6)
     beat = cluster.fetchers["node-poison"]
     cluster.fetchers["node-poison"] = beat.model_copy(update={"fetches": None})
+
+
+def test_a_model_and_those_behind_it_wait_until_it_is_known_what_nodes_have_of_it(
+    cluster: SmallCluster,
+) -> None:
+    cluster.add_model(a_model("model-2"), summary())
+    for model_id in ("model-1", "model-2"):
+        cluster.add_request(a_request(f"request-of-{model_id}", model_id))
+    units = frozenset(unit.digest for unit in summary().units)
+    unread = CachedUnits()
+    second_only = unread.including({"manifest of model-2": UnitHolders(units)})
+    both = second_only.including({"manifest of model-1": UnitHolders(units)})
+
+    for cached, expected in ((unread, set()), (second_only, set()), (both, {"model-1", "model-2"})):
+        decided = decide_round(cluster.snapshot().changed(cached=cached), SWEEP, NodeMemo())
+
+        begun = {x.model_id for x in decided.decisions if isinstance(x, d.StartEndpoint)}
+        assert begun == expected
+        assert decided.has_unreached == (not expected), "another round follows, which reads it"
 
 
 @pytest.mark.parametrize("poison", [_poison_model, _poison_row, _poison_node])
