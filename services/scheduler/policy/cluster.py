@@ -191,6 +191,11 @@ class OpenRequest:
     losses: tuple[RequestLoss, ...] = ()  # oldest first
 
     @property
+    def has_losses(self) -> bool:
+        """It was lost with an endpoint, whatever that counts as."""
+        return bool(self.losses or self.num_engine_crashes or self.num_node_losses)
+
+    @property
     def ends_at_s(self) -> float:
         """When the scheduler ends it for its deadline."""
         return self.deadline_at_s if self.is_queued else self.deadline_at_s + DEADLINE_GRACE_S

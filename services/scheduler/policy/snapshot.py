@@ -30,7 +30,6 @@ from services.scheduler.policy.failures.node_faults import FaultSeries
 from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
-from services.scheduler.policy.liveness import agent_of, fetcher_of
 from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
@@ -58,15 +57,10 @@ _REQUESTS = Schema[OpenRequest](
         "queue": lambda request: (request.model_id,) if request.is_queued else (),
         "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
         "end": lambda request: (str(floor(request.ends_at_s)),),
-        "lossy": lambda request: (request.model_id,) if _has_losses(request) else (),
+        "lossy": lambda request: (request.model_id,) if request.has_losses else (),
     },
     {"queue": lambda request: request.arrived_at_s},
 )
-
-
-def _has_losses(request: OpenRequest) -> bool:
-    return bool(request.losses or request.num_engine_crashes or request.num_node_losses)
-
 
 _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,)})
 
@@ -149,21 +143,7 @@ class Snapshot:
 
     def report_of(self, node_id: str) -> NodeReport:
         """What its silence and its last words mean."""
-        record, heard = self.nodes[node_id], self.observed.agents.get(node_id)
-        liveness, lost_s = self.observed.liveness, self.limits.node_lost_s
-        agent_s = liveness.silence_s(agent_of(node_id))
-        fetcher_s = liveness.silence_s(fetcher_of(node_id))
-        boot_id = heard.heartbeat.boot_id if heard is not None else None
-        accepted_version = heard.heartbeat.accepted_version if heard is not None else -1
-        return NodeReport(
-            node_id=node_id,
-            is_lost=agent_s > lost_s,
-            is_fetcher_lost=fetcher_s > lost_s,
-            is_quiet=max(agent_s, fetcher_s) > self.limits.node_quiet_s,
-            is_heard=heard is not None,
-            has_rebooted=boot_id is not None and record.agent_boot_id not in (None, boot_id),
-            has_accepted=accepted_version >= record.desired_version,
-        )
+        return NodeReport.of(self.nodes[node_id], self.observed, self.limits)
 
     @property
     def unsettled_endpoints(self) -> tuple[Endpoint, ...]:

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, WorkerState
-from services.scheduler.policy.cluster import Worker
+from services.scheduler.policy.cluster import NodeRecord, Worker
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.liveness import agent_of, fetcher_of
+from services.scheduler.policy.observed import Observed
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,24 @@ class NodeReport:
     is_heard: bool  # this leader heard the agent at all
     is_fetcher_lost: bool = False
     is_quiet: bool = False  # one of its services has missed a heartbeat
+
+    @classmethod
+    def of(cls, record: NodeRecord, observed: Observed, limits: Limits) -> "NodeReport":
+        """What its silence and its last words mean."""
+        heard, liveness = observed.agents.get(record.id), observed.liveness
+        agent_s = liveness.silence_s(agent_of(record.id))
+        fetcher_s = liveness.silence_s(fetcher_of(record.id))
+        boot_id = heard.heartbeat.boot_id if heard is not None else None
+        accepted_version = heard.heartbeat.accepted_version if heard is not None else -1
+        return cls(
+            node_id=record.id,
+            is_lost=agent_s > limits.node_lost_s,
+            is_fetcher_lost=fetcher_s > limits.node_lost_s,
+            is_quiet=max(agent_s, fetcher_s) > limits.node_quiet_s,
+            is_heard=heard is not None,
+            has_rebooted=boot_id is not None and record.agent_boot_id not in (None, boot_id),
+            has_accepted=accepted_version >= record.desired_version,
+        )
 
 
 @dataclass(frozen=True)
