@@ -16,7 +16,8 @@ from libs.common.records.database import is_conflict, is_unavailability
 from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.applied import Applied, RoundContext
-from services.scheduler.rounds.batch import Batch
+from services.scheduler.rounds.batches.batch import carry_out
+from services.scheduler.rounds.batches.batch_state import BatchState
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Applier:
     async def _carry_out(
         self, session: AsyncSession, context: RoundContext, decisions: Sequence[d.Decision]
     ) -> Applied:
-        return await Batch(session, context, self.traces).carry_out(decisions)
+        return await carry_out(BatchState(session, context, self.traces), decisions)
 
 
 def _must_end(exc: Exception) -> bool:

@@ -1,10 +1,11 @@
-"""Turns the decision to start an endpoint into rows: endpoint, members, workers, reservations, cold
-start and its first steps."""
+"""Turns decisions to start endpoints into rows: endpoints, members, workers, reservations, cold
+starts and their first steps."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,25 +42,40 @@ class StartTrigger:
     traceparent: str | None = None
 
 
-async def begin_start(
+async def begin_starts(
     session: AsyncSession,
     snapshot: Snapshot,
     now: datetime,
-    decision: d.StartEndpoint,
-    occasion: StartTrigger,
-) -> Callable[[], None]:
-    """Write it; what is returned traces the first steps once the transaction has committed."""
+    decisions: Sequence[tuple[d.StartEndpoint, StartTrigger]],
+) -> list[Callable[[], None]]:
+    """Write them all; what is returned traces the first steps once that has committed."""
+    if not decisions:
+        return []
+    starts = [_cold_start(snapshot, decision, trigger) for decision, trigger in decisions]
+    await coldstarts.begin(session, starts)
+    traces: list[Callable[[], None]] = []
+    steps: list[ActorStep] = []
+    for start, (decision, trigger) in zip(starts, decisions, strict=True):
+        own = _first_steps(now, start, trigger)
+        steps += own
+        promised = telemetry.promised_traceparent(trigger.traceparent, start.id)
+        traces.append(partial(_trace, own, promised))
+        _log(start, decision)
+    await coldstarts.record_steps(session, steps)
+    return traces
+
+
+def _cold_start(snapshot: Snapshot, decision: d.StartEndpoint, trigger: StartTrigger) -> ColdStart:
     deployable = snapshot.deployable(snapshot.models[decision.model_id])
     assert deployable is not None, "only a READY model is planned for"
-    traceparent = telemetry.promised_traceparent(occasion.traceparent, decision.cold_start_id)
-    stages = decision.plan.stages
-    start = ColdStart(
+    traceparent = telemetry.promised_traceparent(trigger.traceparent, decision.cold_start_id)
+    return ColdStart(
         id=decision.cold_start_id,
         endpoint_id=decision.endpoint_id,
         endpoint_epoch=FIRST_EPOCH,
         model=deployable.model,
-        request_id=occasion.request_id,
-        traceparent=occasion.traceparent,
+        request_id=trigger.request_id,
+        traceparent=trigger.traceparent,
         weight_bytes=decision.plan.weight_bytes,
         workers=tuple(
             PlannedWorker(
@@ -68,22 +84,22 @@ async def begin_start(
                 _spec(snapshot, deployable, decision, index, traceparent),
                 snapshot.mode.is_launched_at_once,
             )
-            for index, stage in enumerate(stages)
+            for index, stage in enumerate(decision.plan.stages)
         ),
         members=members_of(decision),
         generation=FIRST_GENERATION,
     )
-    await coldstarts.begin(session, start)
-    steps = _first_steps(now, start, occasion)
-    await coldstarts.record_steps(session, steps)
+
+
+def _log(start: ColdStart, decision: d.StartEndpoint) -> None:
     nodes = ", ".join(
-        f"{stage.node_id} (standby)" if stage.has_standby else stage.node_id for stage in stages
+        f"{stage.node_id} (standby)" if stage.has_standby else stage.node_id
+        for stage in decision.plan.stages
     )
     logger.info(
         "endpoint %s of model %s starts on %s, expected to take %.1f s",
         *(start.endpoint_id, start.model.id, nodes, decision.plan.start_s),
     )
-    return lambda: _trace(steps, traceparent)
 
 
 def _spec(

@@ -1,10 +1,10 @@
 """Rows of `cold_starts` and `cold_start_steps`, and the plan that begins one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +21,7 @@ from libs.common.records.tables import (
 )
 from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
 from services.scheduler.policy.cluster import Member, Model
+from services.scheduler.store.arrays import is_one_of
 from services.scheduler.store.cause_columns import columns_of
 from services.scheduler.store.text import storable
 
@@ -34,6 +35,16 @@ _RECORD_STEP = _NEW_STEP.on_conflict_do_update(
         "ended_at": _NEW_STEP.excluded.ended_at,
         "detail": _NEW_STEP.excluded.detail,
     },
+)
+
+
+_SET_READY = text(
+    """
+    UPDATE cold_starts SET ready_at = now(), ended_at = now(), bytes_from_cache = cached
+    FROM unnest(CAST(:ids AS text[]), CAST(:cached AS bigint[])) AS ready (cold_start_id, cached)
+    WHERE id = cold_start_id
+    RETURNING id, started_at, traceparent
+    """
 )
 
 
@@ -73,36 +84,43 @@ class ActorStep:
     step: Step
 
 
-async def begin(session: AsyncSession, start: ColdStart) -> None:
-    await session.execute(
-        insert(EndpointRow).values(
-            id=start.endpoint_id,
-            tenant=start.model.tenant,
-            model_id=start.model.id,
-            epoch=start.endpoint_epoch,
-            generation=start.generation,
-            state=EndpointState.STARTING.value,
-            max_slots=start.model.max_slots,
-            num_stages=len(start.workers),
-        )
-    )
-    await session.execute(insert(WorkerRow).values([_worker(w) for w in start.workers]))
-    await session.execute(insert(FetchRow).values([_fetch(w) for w in start.workers]))
-    await session.execute(
-        insert(EndpointMemberRow).values([_member(start, member) for member in start.members])
-    )
-    await session.execute(insert(ReservationRow).values([_reservation(w) for w in start.workers]))
-    await session.execute(
-        insert(ColdStartRow).values(
-            id=start.id,
-            tenant=start.model.tenant,
-            model_id=start.model.id,
-            endpoint_id=start.endpoint_id,
-            request_id=start.request_id,
-            traceparent=start.traceparent,
-            weight_bytes=start.weight_bytes,
-        )
-    )
+async def begin(session: AsyncSession, starts: Sequence[ColdStart]) -> None:
+    """All of them, with one statement for each table."""
+    workers = [worker for start in starts for worker in start.workers]
+    for row_class, rows in (
+        (EndpointRow, [_endpoint(start) for start in starts]),
+        (WorkerRow, [_worker(worker) for worker in workers]),
+        (FetchRow, [_fetch(worker) for worker in workers]),
+        (EndpointMemberRow, [_member(start, x) for start in starts for x in start.members]),
+        (ReservationRow, [_reservation(worker) for worker in workers]),
+        (ColdStartRow, [_cold_start(start) for start in starts]),
+    ):
+        await (await session.connection()).execute(insert(row_class), rows)
+
+
+def _endpoint(start: ColdStart) -> dict[str, object]:
+    return {
+        "id": start.endpoint_id,
+        "tenant": start.model.tenant,
+        "model_id": start.model.id,
+        "epoch": start.endpoint_epoch,
+        "generation": start.generation,
+        "state": EndpointState.STARTING.value,
+        "max_slots": start.model.max_slots,
+        "num_stages": len(start.workers),
+    }
+
+
+def _cold_start(start: ColdStart) -> dict[str, object]:
+    return {
+        "id": start.id,
+        "tenant": start.model.tenant,
+        "model_id": start.model.id,
+        "endpoint_id": start.endpoint_id,
+        "request_id": start.request_id,
+        "traceparent": start.traceparent,
+        "weight_bytes": start.weight_bytes,
+    }
 
 
 def _worker(worker: PlannedWorker) -> dict[str, object]:
@@ -167,15 +185,14 @@ class ColdStartOrigin:
 
 
 async def set_ready(
-    session: AsyncSession, cold_start_id: str, bytes_from_cache: int
-) -> ColdStartOrigin:
-    row = await session.execute(
-        update(ColdStartRow)
-        .where(ColdStartRow.id == cold_start_id)
-        .values(ready_at=func.now(), ended_at=func.now(), bytes_from_cache=bytes_from_cache)
-        .returning(ColdStartRow.started_at, ColdStartRow.traceparent)
-    )
-    return ColdStartOrigin(*row.one())
+    session: AsyncSession, bytes_from_cache: Mapping[str, int]
+) -> dict[str, ColdStartOrigin]:
+    """By cold start: how much of it the host caches had; and when each began."""
+    if not bytes_from_cache:
+        return {}
+    values = {"ids": list(bytes_from_cache), "cached": list(bytes_from_cache.values())}
+    rows = await session.execute(_SET_READY, values)
+    return {row.id: ColdStartOrigin(row.started_at, row.traceparent) for row in rows}
 
 
 async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> ColdStartOrigin | None:
@@ -190,12 +207,17 @@ async def end(session: AsyncSession, cold_start_id: str, cause: Cause) -> ColdSt
     return None if row is None else ColdStartOrigin(*row)
 
 
-async def traceparent_of(session: AsyncSession, request_id: str) -> str | None:
-    """Of the trace in which an earlier start for the request was, whichever leader began it."""
-    query = select(ColdStartRow.traceparent).where(
-        ColdStartRow.request_id == request_id, ColdStartRow.traceparent.is_not(None)
+async def traceparents_of(
+    session: AsyncSession, request_ids: Collection[str]
+) -> dict[str, str | None]:
+    """By request: the trace in which an earlier start for it was, whichever leader began it."""
+    if not request_ids:
+        return {}
+    query = select(ColdStartRow.request_id, ColdStartRow.traceparent).where(
+        is_one_of(ColdStartRow.request_id, request_ids), ColdStartRow.traceparent.is_not(None)
     )
-    return await session.scalar(query.order_by(ColdStartRow.started_at.desc()).limit(1))
+    rows = await session.execute(query.order_by(ColdStartRow.started_at))
+    return {row.request_id: row.traceparent for row in rows if row.request_id is not None}
 
 
 async def record_steps(session: AsyncSession, steps: Sequence[ActorStep]) -> None:

@@ -59,6 +59,15 @@ class EndpointHistory:
     has_been_ready: bool
 
 
+@dataclass(frozen=True)
+class Serving:
+    """An endpoint that serves from now on."""
+
+    endpoint_id: str
+    state: EndpointState
+    is_idle: bool
+
+
 async def find_past(session: AsyncSession, endpoint_id: str) -> EndpointHistory | None:
     query = select(EndpointRow.state, EndpointRow.epoch, EndpointRow.ready_at)
     row = (await session.execute(query.where(EndpointRow.id == endpoint_id))).one_or_none()
@@ -89,13 +98,14 @@ async def last_failure(session: AsyncSession, model_id: str) -> str | None:
 # ------------------------------------------------------------ endpoint changes
 
 
-async def set_serving(
-    session: AsyncSession, endpoint_id: str, state: EndpointState, *, is_idle: bool
-) -> None:
-    idle_since = func.now() if is_idle else None
-    await _set_endpoint(
-        session, endpoint_id, state=state.value, ready_at=func.now(), idle_since=idle_since
-    )
+async def set_serving(session: AsyncSession, serving: Sequence[Serving]) -> None:
+    idle_since = case((bindparam("is_idle", type_=Boolean), func.now()), else_=None)
+    values = {"state": bindparam("new_state"), "ready_at": func.now(), "idle_since": idle_since}
+    rows = [
+        {"endpoint": x.endpoint_id, "new_state": x.state.value, "is_idle": x.is_idle}
+        for x in serving
+    ]
+    await _update_many(session, EndpointRow, "endpoint", values, rows)
 
 
 async def set_draining(session: AsyncSession, endpoint_id: str) -> None:

@@ -107,11 +107,14 @@ async def set_backoff(session: AsyncSession, model_id: str, backoff: Backoff) ->
     )
 
 
-async def clear_backoff(session: AsyncSession, model_id: str) -> None:
+async def clear_backoff(session: AsyncSession, model_ids: Collection[str]) -> None:
+    """Of those that back off, or did."""
+    failed = or_(ModelRow.num_failed_starts != 0, ModelRow.backoff_until.is_not(None))
     await session.execute(
         update(ModelRow)
-        .where(ModelRow.id == model_id)
+        .where(is_one_of(ModelRow.id, model_ids), failed)
         .values(num_failed_starts=0, backoff_until=None)
+        .execution_options(synchronize_session=False)
     )
 
 

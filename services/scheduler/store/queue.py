@@ -52,5 +52,11 @@ async def load_queue_positions(
     return {row.id: row.place - 1 for row in await session.execute(query)}
 
 
-async def arrived_at(session: AsyncSession, request_id: str) -> datetime | None:
-    return await session.scalar(select(RequestRow.arrived_at).where(RequestRow.id == request_id))
+async def arrivals(session: AsyncSession, request_ids: Collection[str]) -> dict[str, datetime]:
+    """When each of these requests arrived."""
+    if not request_ids:
+        return {}
+    query = select(RequestRow.id, RequestRow.arrived_at).where(
+        is_one_of(RequestRow.id, request_ids)
+    )
+    return {row.id: row.arrived_at for row in await session.execute(query)}

@@ -3,7 +3,7 @@
 The gateways end their own rows, so statements here skip rows that somebody holds at the moment.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -79,8 +79,11 @@ _VERSIONS = text(
 _ASSIGN = text(
     """
     WITH free AS (
-        SELECT requests.id FROM requests
-        JOIN unnest(CAST(:ids AS text[]), CAST(:attempts AS bigint[])) AS given (id, attempt)
+        SELECT requests.id, given.endpoint_id, given.cold_start_id FROM requests
+        JOIN unnest(
+            CAST(:ids AS text[]), CAST(:attempts AS bigint[]),
+            CAST(:endpoint_ids AS text[]), CAST(:cold_start_ids AS text[])
+        ) AS given (id, attempt, endpoint_id, cold_start_id)
             ON given.id = requests.id AND given.attempt = requests.attempt
         WHERE requests.state = 'QUEUED'
         FOR UPDATE OF requests SKIP LOCKED
@@ -89,13 +92,23 @@ _ASSIGN = text(
         assigned_at = coalesce(requests.assigned_at, now()),
         cold_start_id = CASE
             WHEN requests.arrived_at < coalesce(endpoints.ready_at, now())
-            THEN CAST(:cold_start_id AS text)
+            THEN free.cold_start_id
             ELSE requests.cold_start_id END
-    FROM free, endpoints
-    WHERE requests.id = free.id AND endpoints.id = :endpoint_id
+    FROM free JOIN endpoints ON endpoints.id = free.endpoint_id
+    WHERE requests.id = free.id
     RETURNING requests.id
     """
 )
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A request that waits in this attempt is given to the endpoint."""
+
+    request_id: str
+    attempt: int
+    endpoint_id: str
+    cold_start_id: str | None  # of the endpoint
 
 
 @dataclass(frozen=True)
@@ -162,24 +175,16 @@ async def end(
     return frozenset(ended)
 
 
-async def assign(
-    session: AsyncSession,
-    attempts: Mapping[str, int],
-    endpoint_id: str,
-    cold_start_id: str | None,
-) -> frozenset[str]:
-    """Of these requests (attempt by id), those that still wait in that attempt; they are given to
-    the endpoint. A request that arrived before it was ready waited for its cold start."""
-    given = await session.scalars(
-        _ASSIGN,
-        {
-            "ids": list(attempts),
-            "attempts": list(attempts.values()),
-            "endpoint_id": endpoint_id,
-            "cold_start_id": cold_start_id,
-        },
-    )
-    return frozenset(given)
+async def assign(session: AsyncSession, given: Sequence[Assignment]) -> frozenset[str]:
+    """Of these requests, those that still wait in that attempt; they are given to their endpoints.
+    A request that arrived before its endpoint was ready waited for its cold start."""
+    values = {
+        "ids": [item.request_id for item in given],
+        "attempts": [item.attempt for item in given],
+        "endpoint_ids": [item.endpoint_id for item in given],
+        "cold_start_ids": [item.cold_start_id for item in given],
+    }
+    return frozenset(await session.scalars(_ASSIGN, values))
 
 
 async def load_open(

@@ -15,6 +15,7 @@ from libs.common.bus.messages import (
     DeviceObserved,
     EngineObserved,
     FetcherHeartbeat,
+    GatewayHeartbeat,
     NodeDesired,
     WorkerObserved,
 )
@@ -129,6 +130,10 @@ class QuietLeader:
             is_news = log.accept_agent(agent, now_s)
             if log.accept_fetcher(fetcher, now_s) or is_news:
                 self.rounds.changes.nodes.add(node.node_id)
+
+    def hear_gateway(self, gateway_id: str) -> None:
+        beat = GatewayHeartbeat(gateway_id=gateway_id, request_ids=())
+        self.rounds.log.accept_gateway(beat, self.clock.monotonic_s())
 
     async def round(self, after_s: float = 0.0) -> Counter[str]:
         """One, and those that follow at once; their statements, by text."""

@@ -52,11 +52,11 @@ async def test_a_round_reads_little_of_what_has_ended(database: TestDatabase) ->
         fleet = await load_fleet(session, 0.0)
         await endpoints.last_failure(session, "model-4")
         await load_failures(session, 0.0, 60.0)
-        trace = await coldstarts.traceparent_of(session, "request-7")
+        traces = await coldstarts.traceparents_of(session, ["request-7"])
         scanned = await session.scalar(text(ROWS_SCANNED))
     await store.close()
 
     assert [endpoint.id for endpoint in fleet] == ["endpoint-1", "endpoint-2"]
     assert [len(endpoint.workers) for endpoint in fleet] == [0, 1]
-    assert trace == "trace-7"
+    assert traces == {"request-7": "trace-7"}
     assert scanned == 0

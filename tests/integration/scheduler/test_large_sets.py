@@ -9,6 +9,7 @@ from libs.common.records.database import Database
 from libs.common.states import RequestOutcome
 from services.scheduler.store import coldstarts, nodes, requests
 from services.scheduler.store.coldstarts import ActorStep
+from services.scheduler.store.requests import Assignment
 from tests.integration.scheduler.world import World, digest
 from tests.integration.servers import TestDatabase
 
@@ -61,7 +62,8 @@ async def test_any_number_of_requests_may_end_at_once(database: TestDatabase) ->
         ids = [f"request-{i}" for i in range(NUM_IDS)]
         await requests.end(session, ids, RequestOutcome.DEADLINE, None)
         assert await requests.load_open(session, 0.0, model_ids=ids, request_ids=ids) == {}
-        assert not await requests.assign(session, dict.fromkeys(ids, 1), "endpoint-1", None)
+        given = [Assignment(id_, 1, "endpoint-1", None) for id_ in ids]
+        assert not await requests.assign(session, given)
         await nodes.bump_desired(session, ids)
     await store.close()
 

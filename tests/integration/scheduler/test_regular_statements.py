@@ -134,7 +134,7 @@ STATEMENTS: dict[str, Ask] = {
     "an endpoint, by a submission": lambda s: endpoints.find_past(s, "endpoint-77"),
     "accounts nobody closed": lambda s: accounts.close_unreported(s, 3600.0),
     "what nodes shall run": lambda s: desired.load(s, NODES, 1, {}),
-    "a start's trace": lambda s: coldstarts.traceparent_of(s, "request-7"),
+    "a start's trace": lambda s: coldstarts.traceparents_of(s, IDS),
     "old requests": lambda s: retention.delete_requests(s, 29 * DAY_S, 10),
     "old endpoints": lambda s: retention.delete_endpoints(s, 28 * DAY_S, 10),
     "deleted models": lambda s: retention.delete_models(s, 30 * DAY_S, 10),

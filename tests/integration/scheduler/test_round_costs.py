@@ -132,3 +132,38 @@ async def test_a_new_leader_reads_what_nodes_shall_run_in_parts(leader: QuietLea
     assert len(leader.accepted) == NUM_NODES
     leader.hear(nodes)
     assert matching(await leader.round(), "SELECT workers.node_id, workers.spec") == 0
+
+
+async def statements_of_starts(leader: QuietLeader, num_models: int) -> Counter[str]:
+    """Of the round that begins an endpoint for each of them, with what follows at once."""
+    models = [await leader.world.add_model(f"of-{num_models}-{i}") for i in range(num_models)]
+    await leader.world.execute(
+        "INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state,"
+        " num_prompt_tokens, max_tokens, deadline_at)"
+        " SELECT 'request-of-' || id, 'default', id, 'gateway-1', 1, 'QUEUED', 1, 1,"
+        " now() + interval '1 hour' FROM models WHERE id = ANY(CAST(:models AS text[]))",
+        models=models,
+    )
+    leader.hear_gateway("gateway-1")
+    leader.rounds.changes.models.update(models)
+
+    statements = await leader.round(after_s=0.125)
+
+    begun = "SELECT count(*) FROM endpoints WHERE model_id = ANY(CAST(:models AS text[]))"
+    assert await leader.world.value(begun, models=models) == num_models
+    assigned = "SELECT count(*) FROM requests WHERE state = 'ASSIGNED' AND model_id = ANY(:models)"
+    assert await leader.world.value(assigned, models=models) == num_models
+    await leader.told()
+    return statements
+
+
+async def test_a_hundred_starts_take_hardly_more_statements_than_one(leader: QuietLeader) -> None:
+    nodes = cluster(50)
+    await settled(leader, nodes)
+    one = await statements_of_starts(leader, 1)
+    await settled(leader, nodes)
+
+    hundred = await statements_of_starts(leader, 100)
+
+    assert hundred.total() <= one.total() + 5, hundred - one
+    assert one.total() < 50, one
