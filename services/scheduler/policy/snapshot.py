@@ -47,6 +47,7 @@ _ENDPOINTS = Schema[Endpoint](
         "node": lambda endpoint: (worker.node_id for worker in endpoint.workers),
         "unsettled": lambda endpoint: () if endpoint.state.is_serving else ("",),
         "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
+        "room": lambda e: _kind_of_room(e),
     }
 )
 _REQUESTS = Schema[OpenRequest](
@@ -67,8 +68,14 @@ _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,
 
 def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
     """Indexed by model, by the nodes of all workers, and by tenant while they live; under one key
-    those that start or end."""
+    those that start or end; by what becomes of their room: who is leaving, and who is idle."""
     return Table(_ENDPOINTS).updated(rows or {})
+
+
+def _kind_of_room(endpoint: Endpoint) -> tuple[str, ...]:
+    if not endpoint.state.can_take_requests:
+        return ("leaving",)
+    return () if endpoint.idle_since_s is None else ("idle",)
 
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:

@@ -112,7 +112,9 @@ class Cluster:
     layout: Layout
     by_row: tuple[Node | None, ...]  # None: it cannot be used now
     columns: Columns
-    _largest: dict[tuple[bool, int], list[int]] = field(default_factory=dict)  # asked before
+    # Answers that were given before:
+    _largest: dict[tuple[bool, int], list[int]] = field(default_factory=dict)
+    _emptiest: dict[tuple[bool, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> "Cluster":
@@ -152,7 +154,7 @@ class Cluster:
             row = self.layout.row_of[node_id]
             by_row[row] = node
             columns.write(row, node)
-        return replace(self, by_row=tuple(by_row), columns=columns, _largest={})
+        return replace(self, by_row=tuple(by_row), columns=columns, _largest={}, _emptiest={})
 
     def updated(self, nodes: Collection[Node]) -> "Cluster":
         """With these nodes and no others; those that are the same values as before cost little."""
@@ -171,6 +173,18 @@ class Cluster:
         if key not in self._largest:
             self._largest[key] = largest(self.rooms_for(dtype), count)
         return self._largest[key]
+
+    def emptiest_places(self, dtype: str, count: int) -> list[tuple[int, int]]:
+        """At most that many devices that compute this type, with their rooms."""
+        key = (dtype == BFLOAT16, count)
+        if key not in self._emptiest:
+            rooms = self.rooms_for(dtype)
+            first = (
+                np.argpartition(rooms, -count)[-count:] if len(rooms) > count else range(len(rooms))
+            )
+            found = [(int(place), int(rooms[place])) for place in first]
+            self._emptiest[key] = sorted(found, key=lambda item: -item[1])
+        return self._emptiest[key]
 
     def rooms_for(self, dtype: str) -> Ints:
         """By place; none where the type is not computed."""

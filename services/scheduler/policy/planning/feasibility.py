@@ -1,38 +1,128 @@
 """Whether empty devices could ever hold a model, and if not, what is missing. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from libs.common.engines import BFLOAT16
-from services.scheduler.policy.cluster import Deployable, DeviceSize
+from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.memory import files_bytes, kv_budget_bytes
+from services.scheduler.policy.planning.plans import Plan
+from services.scheduler.policy.planning.projected_cluster import empty_cluster
+
+MAX_ANSWERS = 10_000  # remembered of one reading
 
 
-def shortage(deployable: Deployable, known: Sequence[DeviceSize]) -> str | None:
-    """Why empty devices of these sizes could never hold the model; None if they could, and while
-    no device is known at all."""
-    if not known or planner.fits_in(known, deployable):
-        return None
-    known = [size for size in known if size.has_bfloat16 or deployable.summary.dtype != BFLOAT16]
-    if not known:
-        return _type_shortage(deployable)
-    any_cache = [replace(size, cache_bytes=None) for size in known]
-    if planner.fits_in(any_cache, deployable):
-        return _cache_shortage(deployable, max(size.cache_bytes or 0 for size in known))
-    return _memory_shortage(deployable, max(size.memory_bytes for size in known))
+@dataclass(frozen=True)
+class _Question:
+    """All that an answer depends on, of a model; its name is in the words."""
+
+    name: str
+    manifest_digest: str
+    max_pipeline_size: int
+    max_slots: int
+    max_context_tokens: int | None
+    kv_cache_bytes: int | None
+
+    @classmethod
+    def of(cls, deployable: Deployable) -> "_Question":
+        model = deployable.model
+        return cls(
+            model.name,
+            deployable.manifest_digest,
+            model.max_pipeline_size,
+            model.max_slots,
+            model.max_context_tokens,
+            model.kv_cache_bytes,
+        )
 
 
-def usable_sizes(known: Sequence[DeviceSize], cluster: Cluster) -> tuple[DeviceSize, ...]:
-    """Of the nodes that can be used now, with no more host cache than their file systems have room
-    for beside what others keep there."""
-    nodes = {node.id: node for node in cluster.nodes}
-    return tuple(
-        replace(size, cache_bytes=nodes[size.node_id].cache_bytes)
-        for size in known
-        if size.node_id in nodes
-    )
+@dataclass(frozen=True, eq=False)
+class EmptyDevices:
+    """A cluster as if nothing ran on it and nothing was cached, asked about each model once."""
+
+    cluster: Cluster
+    _answers: dict[_Question, str | None] = field(default_factory=dict)
+
+    def shortage(self, deployable: Deployable) -> str | None:
+        """Why it could never hold the model; None if it could, and while no device is known."""
+        question = _Question.of(deployable)
+        if question not in self._answers:
+            if len(self._answers) >= MAX_ANSWERS:
+                self._answers.clear()
+            self._answers[question] = self._shortage(deployable)
+        return self._answers[question]
+
+    def _shortage(self, deployable: Deployable) -> str | None:
+        if not self.cluster.nodes or _fits(self.cluster, deployable):
+            return None
+        dtype = deployable.summary.dtype
+        able = [(n, d) for n, d in _devices(self.cluster.nodes) if d.computes(dtype)]
+        if not able:
+            return _type_shortage(deployable)
+        if _fits(self._with_any_cache, deployable):
+            return _cache_shortage(deployable, max(node.cache_bytes or 0 for node, _ in able))
+        return _memory_shortage(deployable, max(device.memory_bytes for _, device in able))
+
+    @cached_property
+    def _with_any_cache(self) -> Cluster:
+        return Cluster.of(replace(node, cache_bytes=None) for node in self.cluster.nodes)
+
+
+@dataclass
+class KnownDevices:
+    """What earlier rounds found out about empty devices, for as long as these are the same."""
+
+    _sizes: tuple[DeviceSize, ...] = ()
+    _all: EmptyDevices = field(default_factory=lambda: EmptyDevices(Cluster.of(())))
+    _usable: EmptyDevices = field(default_factory=lambda: EmptyDevices(Cluster.of(())))
+    _compared: tuple[Node | None, ...] | None = None  # the nodes of which `_usable` is made
+
+    def all(self, sizes: tuple[DeviceSize, ...]) -> EmptyDevices:
+        if sizes is not self._sizes and sizes != self._sizes:
+            self._all = self._usable = EmptyDevices(empty_cluster(sizes))
+            self._compared = None
+        self._sizes = sizes
+        return self._all
+
+    def usable(self, sizes: tuple[DeviceSize, ...], cluster: Cluster) -> EmptyDevices:
+        """Of the nodes that can be used now, with no more host cache than their file systems have
+        room for beside what others keep there."""
+        known = self.all(sizes).cluster
+        if cluster.by_row is not self._compared:
+            self._compared = cluster.by_row
+            changes = dict(_other_than(self._usable.cluster, known, cluster))
+            if changes:
+                self._usable = EmptyDevices(self._usable.cluster.changed(changes))
+        return self._usable
+
+
+def shortage(deployable: Deployable, known: Iterable[DeviceSize]) -> str | None:
+    """As of `EmptyDevices`, of devices of these sizes."""
+    return EmptyDevices(empty_cluster(known)).shortage(deployable)
+
+
+def _fits(cluster: Cluster, deployable: Deployable) -> bool:
+    return isinstance(planner.plan(cluster, replace(deployable, cached={})), Plan)
+
+
+def _devices(nodes: Iterable[Node]) -> Iterator[tuple[Node, Device]]:
+    return ((node, device) for node in nodes for device in node.devices)
+
+
+def _other_than(
+    usable: Cluster, known: Cluster, cluster: Cluster
+) -> Iterator[tuple[str, Node | None]]:
+    """Nodes that shall be others than in `usable`: as known, with the host cache of `cluster`."""
+    for node_id, row in known.layout.row_of.items():
+        before, empty, now = usable.by_row[row], known.by_row[row], cluster.get(node_id)
+        if now is None or empty is None:
+            if before is not None:
+                yield node_id, None
+        elif before is None or before.cache_bytes != now.cache_bytes:
+            yield node_id, replace(empty, cache_bytes=now.cache_bytes)
 
 
 def _type_shortage(deployable: Deployable) -> str:

@@ -1,13 +1,17 @@
 """Which idle endpoints give way to a model that waits for room. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from math import inf
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.freed_room import FreedRoom
+from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import without
 
@@ -25,38 +29,60 @@ class Reclaim:
 def reclaim(
     cluster: Cluster,
     endpoints: Sequence[Endpoint],
-    idle: Sequence[Endpoint],
+    idle: Iterable[Endpoint],
     deployable: Deployable,
 ) -> Reclaim | None:
     """As few of `idle` as make room, those that are idle longest first; no victims when room that
     is already being freed will do. None when nothing would help."""
-    leaving = [e for e in endpoints if e.state.is_finished or not e.state.can_take_requests]
-    return _Search(without(cluster, leaving), deployable).run(idle)
+    leaving = [endpoint for endpoint in endpoints if is_leaving(endpoint)]
+    return give_way(without(cluster, leaving), longest_idle_first(idle), deployable)
 
 
-def outlast(cluster: Cluster, endpoints: Sequence[Endpoint], deployable: Deployable) -> Plan | None:
+def give_way(
+    cluster: Cluster, oldest: Iterable[Endpoint], deployable: Deployable
+) -> Reclaim | None:
+    """As `reclaim`, of a cluster that those who are leaving have left already; `oldest` is looked
+    at only as far as it has to be."""
+    return _Search(cluster, ModelShape(deployable)).run(oldest)
+
+
+def outlast(cluster: Cluster, endpoints: Iterable[Endpoint], deployable: Deployable) -> Plan | None:
     """What fits once as few as possible of all endpoints have ended, busy ones last; None when
-    even then nothing does."""
-    staying = [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
-    found = reclaim(cluster, endpoints, staying, deployable)
+    even then nothing does. Those who are leaving have left the cluster already."""
+    staying = (endpoint for endpoint in endpoints if endpoint.state.can_take_requests)
+    found = give_way(cluster, longest_idle_first(staying), deployable)
     return None if found is None else found.plan
+
+
+def is_leaving(endpoint: Endpoint) -> bool:
+    return endpoint.state.is_finished or not endpoint.state.can_take_requests
+
+
+def longest_idle_first(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Busy ones come last."""
+    return sorted(endpoints, key=_idle_since)
 
 
 @dataclass(frozen=True)
 class _Search:
     cluster: Cluster
-    deployable: Deployable
+    shape: ModelShape
 
-    def run(self, idle: Sequence[Endpoint]) -> Reclaim | None:
-        oldest = sorted(idle, key=_idle_since)
-        found = self._try([]) or self._one_of(oldest[:MAX_SINGLES])
-        return found if found is not None else self._several_of(oldest)
+    def run(self, oldest: Iterable[Endpoint]) -> Reclaim | None:
+        found = self._try([]) or self._one_of(islice(oldest, MAX_SINGLES))
+        return found if found is not None else self._several_of(list(oldest))
+
+    @cached_property
+    def _freed(self) -> FreedRoom:
+        return FreedRoom(self.cluster, self.shape)
 
     def _try(self, victims: Sequence[Endpoint]) -> Reclaim | None:
-        plan = planner.plan(without(self.cluster, victims), self.deployable)
+        if not self._freed.may_suffice(victims):
+            return None
+        plan = planner.choose_for(self.shape, without(self.cluster, victims)).plan
         return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
 
-    def _one_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
+    def _one_of(self, oldest: Iterable[Endpoint]) -> Reclaim | None:
         tries = (self._try([endpoint]) for endpoint in oldest)
         return next((found for found in tries if found is not None), None)
 
@@ -89,5 +115,4 @@ def _size_and_age(endpoint: Endpoint) -> tuple[int, float]:
 
 
 def _idle_since(endpoint: Endpoint) -> float:
-    """Busy ones come last."""
     return inf if endpoint.idle_since_s is None else endpoint.idle_since_s

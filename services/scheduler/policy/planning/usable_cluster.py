@@ -9,6 +9,7 @@ from services.scheduler.policy.nodes.changed_keys import changed_keys
 from services.scheduler.policy.nodes.cluster import Cluster, Layout
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.nodes.node_values import NodeInputs, NodeValue
+from services.scheduler.policy.planning.feasibility import KnownDevices
 from services.scheduler.policy.snapshot import Snapshot
 
 NOTHING = Snapshot(now_s=0.0)
@@ -21,6 +22,7 @@ class NodeMemo:
 
     broken: dict[str, str] = field(default_factory=dict)  # nodes of the last cluster, with errors
     num_made: int = 0  # node values, since the start
+    known_devices: KnownDevices = field(default_factory=KnownDevices)
     _last: Snapshot = NOTHING
     _silent: frozenset[str] = frozenset()
     _retried: set[str] = field(default_factory=set)  # whatever becomes of them, next time too

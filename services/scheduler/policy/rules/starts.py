@@ -5,49 +5,24 @@ behind it, who may take what else there is.
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
+from math import ceil
 
 from libs.common.ids import derived_id
 from libs.common.reasons import Reason
-from libs.common.states import EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
-from services.scheduler.policy.cluster import Deployable, Endpoint
+from services.scheduler.policy.cluster import Deployable
 from services.scheduler.policy.decision_builder import DecisionBuilder
+from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.feasibility import shortage, usable_sizes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
-from services.scheduler.policy.planning.projected_cluster import with_plans, with_suspects
-from services.scheduler.policy.planning.reclaim import outlast, reclaim
-from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.planning.round_room import RoundRoom
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
 from services.scheduler.policy.rules.request_ends import refuse
 from services.scheduler.policy.rules.start_candidates import in_start_order
 from services.scheduler.policy.snapshot import Snapshot
-
-MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
-
-
-@dataclass
-class _Planning:
-    """What one round has planned so far: its starts have changed the cluster, which those in front
-    of the next model have what they claim of."""
-
-    cluster: Cluster
-    budget_devices: int
-    num_passed: int = 0  # places of the queue whose claims the cluster is without
-
-    def pass_to(self, queue: StartQueue, place: int) -> None:
-        """What those claim that are in front of that place is not for those behind."""
-        plans = queue.claims_between(self.num_passed, place)
-        self.cluster = with_plans(self.cluster, plans) if plans else self.cluster
-        self.num_passed = place
-
-    @property
-    def cost_devices(self) -> int:
-        return max(1, self.cluster.num_devices)
 
 
 def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: NodeMemo) -> bool:
@@ -61,31 +36,32 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     builder.snapshot = builder.snapshot.changed(queue=queue)
     if not order:
         return False
-    planning = _Planning(usable_cluster(snapshot, memo), snapshot.limits.planning_budget_devices)
+    room = RoundRoom(builder.snapshot, usable_cluster(snapshot, memo), memo.known_devices)
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
-    reached, place_of = [], {model_id: place for place, model_id in enumerate(order)}
-    for model_id in takewhile(snapshot.knows_cached, list(queue.next_up())):
-        planning.pass_to(builder.snapshot.queue, place_of[model_id])
-        builder.apply_rule(model_id, _start, model_id, planning)
-        reached.append(model_id)
-        planning.budget_devices -= planning.cost_devices
-        if planning.budget_devices <= 0:
-            break
+    place_of = {model_id: place for place, model_id in enumerate(order)}
+    readable = takewhile(snapshot.knows_cached, queue.next_up())
+    reached = list(islice(readable, _num_affordable(snapshot.limits, room.usable)))
+    for model_id in reached:
+        room.pass_to(builder.snapshot.queue, place_of[model_id])
+        builder.apply_rule(model_id, _start, model_id, room)
     queue = builder.snapshot.queue.has_reached(reached)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return not queue.is_all_reached
 
 
-def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d.Decision]:
+def _num_affordable(limits: Limits, cluster: Cluster) -> int:
+    return ceil(limits.planning_budget_devices / max(1, cluster.num_devices))
+
+
+def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Decision]:
     """Begin, unless faulty nodes must rest; or claim what the model takes once there is room."""
     deployable = snapshot.deployable(snapshot.models[model_id])
     if deployable is None:
         yield d.Wait(model_id, "its manifest is not known yet")
         return
-    cluster = _cluster_for(snapshot, model_id, planning)
-    choice = planner.choose(cluster, deployable)
+    choice = planner.choose(room.now(snapshot, model_id), deployable)
     if isinstance(choice.plan, NoRoom):
-        yield from _make_room(snapshot, deployable, cluster)
+        yield from _make_room(snapshot, deployable, room)
         return
     yield d.ClaimRoom(model_id, None)
     series = snapshot.node_faults.get(model_id)
@@ -95,7 +71,7 @@ def _start(snapshot: Snapshot, model_id: str, planning: _Planning) -> Iterator[d
         yield d.Wait(model_id, why, Reason.NODE_FAULT)
         return
     begun = _start_of(snapshot, model_id, choice.plan, choice)
-    planning.cluster = with_plans(planning.cluster, [choice.plan])
+    room.start(choice.plan)
     yield begun
 
 
@@ -121,39 +97,27 @@ def _start_of(
     )
 
 
-def _cluster_for(snapshot: Snapshot, model_id: str, planning: _Planning) -> Cluster:
-    suspects = snapshot.suspect_nodes(model_id)
-    if suspects:
-        # What felled one node may have felled others, which are only not known to be lost yet.
-        suspects |= snapshot.observed.silent_nodes(snapshot.limits.node_quiet_s)
-    return with_suspects(planning.cluster, suspects) if suspects else planning.cluster
-
-
-def _make_room(
-    snapshot: Snapshot, deployable: Deployable, cluster: Cluster
-) -> Iterator[d.Decision]:
+def _make_room(snapshot: Snapshot, deployable: Deployable, room: RoundRoom) -> Iterator[d.Decision]:
     """What will fit when those who are asked to go are gone. Nothing is concluded while this leader
     may not have heard every node."""
     model = deployable.model
     if not snapshot.knows_all_nodes:
         yield d.Wait(model.id, "not every node has had the time to be heard")
         return
-    missing = shortage(deployable, snapshot.sizes)
+    missing = room.empty().shortage(deployable)
     if missing is not None:
         yield from refuse(snapshot.queued(model.id), refusals.of_shortage(missing))
         return
-    yield _wait_for_room(snapshot, deployable, cluster)
-    endpoints = tuple(snapshot.endpoints)
-    idle = [endpoint for endpoint in endpoints if _may_be_reclaimed(snapshot, endpoint)]
-    found = reclaim(cluster, endpoints, idle, deployable)
+    yield _wait_for_room(deployable, room)
+    found = room.reclaim(snapshot, deployable)
     for victim in () if found is None else found.victims:
         why = f"gives way to model {model.name}"
         yield d.DrainEndpoint(victim.model_id, victim.id, why)
-    yield _claim(snapshot, deployable, cluster, None if found is None else found.plan)
+    yield _claim(snapshot, deployable, room, None if found is None else found.plan)
 
 
 def _claim(
-    snapshot: Snapshot, deployable: Deployable, cluster: Cluster, plan: Plan | None
+    snapshot: Snapshot, deployable: Deployable, room: RoundRoom, plan: Plan | None
 ) -> d.ClaimRoom:
     """What comes free is claimed where it will do; else it goes to those behind, who may be small
     and many: from one model that waits for long it is kept, also while more is missing."""
@@ -162,25 +126,14 @@ def _claim(
     may_wait = waited_s < snapshot.limits.claim_after_s
     if plan is not None or may_wait or not snapshot.queue.may_hold(model_id):
         return d.ClaimRoom(model_id, plan)
-    held = outlast(cluster, tuple(snapshot.endpoints), deployable)
-    return d.ClaimRoom(model_id, held, is_held=True)
+    return d.ClaimRoom(model_id, room.outlast(snapshot, deployable), is_held=True)
 
 
-def _wait_for_room(snapshot: Snapshot, deployable: Deployable, cluster: Cluster) -> d.Wait:
+def _wait_for_room(deployable: Deployable, room: RoundRoom) -> d.Wait:
     """For other models to end; or for nodes, if those that can be used now would not suffice even
     empty: others are silent, or somebody has filled their shared memory."""
-    lacking = shortage(deployable, usable_sizes(snapshot.sizes, cluster))
-    if lacking is None and cluster.nodes:
+    lacking = room.usable_empty().shortage(deployable)
+    if lacking is None and room.usable.num_devices:
         return d.Wait(deployable.model.id, "others have the room", Reason.CLUSTER_FULL)
     why = lacking or "no node can be used"
     return d.Wait(deployable.model.id, why, Reason.NODE_FAULT)
-
-
-def _may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint) -> bool:
-    idle_s = endpoint.idle_s(snapshot.now_s)
-    is_idle = idle_s is not None and idle_s >= MIN_IDLE_S
-    may_end = endpoint.state in (EndpointState.STANDALONE, EndpointState.PIPELINED)
-    if not may_end or not is_idle or snapshot.num_assigned(endpoint.id):
-        return False
-    demand = snapshot.demand(endpoint.model_id)
-    return demand.num_waiting + demand.num_unheard == 0

@@ -1,17 +1,26 @@
 """The planner answers what a plain one answers that looks at every device, for any cluster."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from libs.common.states import EndpointState
 from services.scheduler.policy.planning import planner
+from services.scheduler.policy.planning.freed_room import FreedRoom
+from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import (
     with_plans,
     with_suspects,
     without,
 )
-from tests.unit.scheduler.planning import reference_cluster, reference_planner
+from services.scheduler.policy.planning.reclaim import is_leaving, outlast, reclaim
+from tests.unit.scheduler.planning import (
+    reference_cluster,
+    reference_planner,
+    reference_reclaim,
+)
 from tests.unit.scheduler.planning.random_clusters import (
     random_model,
     random_nodes,
@@ -75,3 +84,37 @@ def test_a_changed_cluster_has_the_columns_of_a_new_one(num_changes: int) -> Non
         assert changed.nodes == new.nodes
         for name, column in vars(new.columns).items():
             assert (getattr(changed.columns, name) == column).all(), name
+
+
+def test_the_same_endpoints_give_way() -> None:
+    rng, num_victims = random.Random(4), set()
+    for trial in range(NUM_TRIALS // 4):
+        wanted = random_model(rng)
+        nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted), wanted)
+        endpoints = [
+            replace(e, state=EndpointState.DRAINING) if rng.random() < 0.1 else e for e in endpoints
+        ]
+        idle = [e for e in endpoints if e.idle_since_s is not None and not is_leaving(e)]
+
+        found = reclaim(cluster(*nodes), endpoints, idle, wanted)
+
+        assert found == reference_reclaim.reclaim(nodes, endpoints, idle, wanted), f"trial {trial}"
+        later = without(cluster(*nodes), [e for e in endpoints if is_leaving(e)])
+        held = reference_reclaim.outlast(nodes, endpoints, wanted)
+        assert outlast(later, endpoints, wanted) == held, f"trial {trial}"
+        num_victims.add(None if found is None else len(found.victims))
+    assert num_victims >= {None, 0, 1, 2, 3}, "every kind of answer was compared"
+
+
+def test_what_sums_say_of_freed_room_is_what_the_planner_says_at_once() -> None:
+    rng = random.Random(5)
+    for trial in range(200):
+        wanted = random_model(rng)
+        nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted, max_nodes=60), wanted)
+        leaving = rng.sample(endpoints, rng.randint(0, len(endpoints)))
+        shape, there = ModelShape(wanted), cluster(*nodes)
+
+        largest = without(there, leaving).largest_rooms(wanted.summary.dtype, shape.num_stages)
+
+        suffices = sum(largest) >= shape.needed_bytes
+        assert FreedRoom(there, shape).may_suffice(leaving) == suffices, f"trial {trial}"

@@ -1,0 +1,95 @@
+"""The room that a round has for one waiting model after the other. Pure but for its memory."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from services.scheduler.policy.cluster import Deployable, Endpoint
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.planning.feasibility import EmptyDevices, KnownDevices
+from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints
+from services.scheduler.policy.planning.plans import Plan
+from services.scheduler.policy.planning.projected_cluster import (
+    with_plans,
+    with_suspects,
+    without,
+)
+from services.scheduler.policy.planning.reclaim import (
+    Reclaim,
+    give_way,
+    longest_idle_first,
+    outlast,
+)
+from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.snapshot import Snapshot
+
+
+@dataclass
+class RoundRoom:
+    """Asked in the order of the queue: what is taken by starts and by claims of models further in
+    front is taken once, and not again for each model behind."""
+
+    before: Snapshot  # as the round began to plan
+    usable: Cluster
+    known: KnownDevices
+    _now: Cluster = field(init=False)
+    _later: Cluster | None = None  # without those who are leaving; made once anybody asks
+    _gone: set[str] = field(default_factory=set)  # endpoints that `_later` is without
+    _num_passed: int = 0  # places of the queue whose claims are taken
+
+    def __post_init__(self) -> None:
+        self._now = self.usable
+
+    def pass_to(self, queue: StartQueue, place: int) -> None:
+        """What those claim that are in front of that place is not for those behind."""
+        self._take(queue.claims_between(self._num_passed, place))
+        self._num_passed = place
+
+    def now(self, snapshot: Snapshot, model_id: str) -> Cluster:
+        """Where the model may start."""
+        return with_suspects(self._now, _suspects(snapshot, model_id))
+
+    def start(self, plan: Plan) -> None:
+        self._take([plan])
+
+    def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
+        """Whose end makes room for the model."""
+        later = self._once_they_left(snapshot, deployable.model.id)
+        return give_way(later, IdleEndpoints(snapshot, self._oldest), deployable)
+
+    def outlast(self, snapshot: Snapshot, deployable: Deployable) -> Plan | None:
+        """What the model takes once enough of all endpoints have ended by themselves."""
+        later = self._once_they_left(snapshot, deployable.model.id)
+        return outlast(later, snapshot.endpoints, deployable)
+
+    def empty(self) -> EmptyDevices:
+        """All devices that are known, as if nothing ran."""
+        return self.known.all(self.before.sizes)
+
+    def usable_empty(self) -> EmptyDevices:
+        """Of these the ones that can be used now."""
+        return self.known.usable(self.before.sizes, self.usable)
+
+    def _take(self, plans: Sequence[Plan]) -> None:
+        self._now = with_plans(self._now, plans)
+        if self._later is not None:
+            self._later = with_plans(self._later, plans)
+
+    def _once_they_left(self, snapshot: Snapshot, model_id: str) -> Cluster:
+        leaving: Collection[str] = snapshot.endpoints.ids("room", "leaving")
+        new = [snapshot.endpoints[id_] for id_ in leaving if id_ not in self._gone]
+        self._gone.update(endpoint.id for endpoint in new)
+        self._later = without(self._now if self._later is None else self._later, new)
+        return with_suspects(self._later, _suspects(snapshot, model_id))
+
+    @cached_property
+    def _oldest(self) -> list[Endpoint]:
+        return longest_idle_first(self.before.endpoints.by("room", "idle"))
+
+
+def _suspects(snapshot: Snapshot, model_id: str) -> Collection[str]:
+    """What felled one node may have felled others, which are only not known to be lost yet."""
+    suspects = snapshot.suspect_nodes(model_id)
+    if not suspects:
+        return ()
+    return suspects | snapshot.observed.silent_nodes(snapshot.limits.node_quiet_s)
