@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 REFRESH_S = 3.0
 _PAUSE_S = 0.1  # between two reads of what changed, however often somebody says that it did
 _MISS_PAUSE_S = 0.5  # a name that is not known is looked for again, at most so often
-_MISS_WAIT_S = 1.0
+MISS_WAIT_S = 1.0
 _MAX_ABSENT = 10_000  # names of which it is remembered when they were looked for
 _MAX_RECENT = 256
 _LOAD_NAMES = 512  # of one step of loading at the start
@@ -51,8 +51,15 @@ class ModelRegistry:
     As long as all of them have room it knows all, also those that nobody has asked for.
     """
 
-    def __init__(self, reader: ModelReader, clock: Clock, max_bytes: int) -> None:
-        self._reader = reader
+    def __init__(
+        self,
+        reader: ModelReader,
+        clock: Clock,
+        max_bytes: int,
+        miss_wait_s: float = MISS_WAIT_S,
+    ) -> None:
+        """`miss_wait_s`: how long a request waits for Postgres to find its model."""
+        self._reader, self._miss_wait_s = reader, miss_wait_s
         self._clock = clock
         self._known: FairCache[KnownModel] = FairCache(max_bytes, lambda known: known.size_bytes)
         self._absent_at_s: FairCache[float] = FairCache(_MAX_ABSENT)
@@ -203,7 +210,7 @@ class ModelRegistry:
     ) -> ModelEntry | None:
         """Raises DatabaseUnavailable, also where Postgres is too slow."""
         try:
-            async with asyncio.timeout(_MISS_WAIT_S):
+            async with asyncio.timeout(self._miss_wait_s):
                 await asyncio.sleep(pause_s)
                 return await read()
         except TimeoutError as exc:

@@ -56,7 +56,8 @@ class World:
         self.store, self.queries = ModelStore(database), ModelQueries(database)
 
     def registry(self, num_entries: int = 1000) -> ModelRegistry:
-        return ModelRegistry(ModelQueries(self.database), SystemClock(), num_entries * ENTRY_BYTES)
+        queries, max_bytes = ModelQueries(self.database), num_entries * ENTRY_BYTES
+        return ModelRegistry(queries, SystemClock(), max_bytes, miss_wait_s=60.0)  # a busy machine
 
     async def execute(self, statement: Any, **values: object) -> None:
         async with self.owner.transaction() as session:
