@@ -45,6 +45,8 @@ async def _ask(port: int, key: str, model: str, max_tokens: int, sent_s: float) 
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         status, request_id = int(head[9:12]), _header(head, "x-request-id")
         first_s, error, is_done = None, "", False
+        if status != 200:
+            error = _header(head, "x-hydra-reason") or "no reason given"
         while line := await reader.readline():
             if line.startswith(b"data: {"):
                 if b'"error"' in line:
