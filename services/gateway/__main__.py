@@ -4,7 +4,7 @@ import os
 
 import uvloop
 
-from libs.common.process_privacy import hide_process
+from libs.common.process.privacy import hide_process
 from libs.common.settings import Environment
 from services.gateway.http.server import serve
 from services.gateway.settings import GatewaySettings

@@ -5,7 +5,7 @@ import sys
 
 import uvloop
 
-from libs.common.process_privacy import hide_process
+from libs.common.process.privacy import hide_process
 from libs.common.settings import Environment
 from services.scheduler.bootstrap import run
 from services.scheduler.settings import SchedulerSettings

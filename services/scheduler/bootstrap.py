@@ -15,6 +15,7 @@ from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
 from libs.common.errors import BusError, DatabaseUnavailable
 from libs.common.observability.telemetry import configure_logging, configure_tracing
+from libs.common.process.garbage_collection import full_collections_when_quiet
 from libs.common.records.database import Database
 from libs.common.records.migrate import migrate
 from libs.common.records.outbox import OutboxRelay
@@ -198,6 +199,8 @@ async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> N
             *(database, leadership.epoch, bus, workqueue, clock, settings.timing, health),
             mode=settings.start_mode,
         )
+        quiet = full_collections_when_quiet(lambda: controller.rounds.num_busy)
+        await stack.enter_async_context(quiet)
         await _watched(controller, leadership, settings.timing.lease_check_s)
 
 

@@ -4,7 +4,7 @@ import os
 
 import uvloop
 
-from libs.common.process_privacy import hide_process
+from libs.common.process.privacy import hide_process
 from libs.common.settings import Environment
 from services.worker.agent import bootstrap
 from services.worker.agent.settings import AgentSettings

@@ -8,7 +8,7 @@ import os
 
 import uvloop
 
-from libs.common.process_privacy import hide_process
+from libs.common.process.privacy import hide_process
 from libs.common.settings import Environment
 from services.fetcher import bootstrap
 from services.fetcher.settings import ImporterSettings

@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from libs.common.prctl import drop_capabilities, end_with_parent, forbid_new_privileges
+from libs.common.process.prctl import drop_capabilities, end_with_parent, forbid_new_privileges
 from services.fetcher.imports.landlock import confine
 
 _MAX_FILE_BYTES = 512 << 30

@@ -10,10 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from libs.common.clock import SystemClock
+from libs.common.process.garbage_collection import full_collections_when_quiet
 from services.gateway.allocator import return_large_blocks
 from services.gateway.bootstrap import open_backends, open_gateway
 from services.gateway.context import Gateway
-from services.gateway.garbage_collection import full_collections_when_quiet
 from services.gateway.http.app import create_app
 from services.gateway.http.connection import ConnectionConfig
 from services.gateway.http.connection_limiter import ConnectionLimiter

@@ -82,6 +82,12 @@ class RoundLoop:
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
 
+    @property
+    def num_busy(self) -> int:
+        """Endpoints and open requests that it keeps."""
+        snapshot = self.snapshot
+        return 0 if snapshot is None else len(snapshot.endpoints) + len(snapshot.requests)
+
     def forget_nodes(self, node_ids: Collection[str]) -> None:
         """Their rows go, in a transaction between two rounds."""
         self.log.forget_nodes(node_ids)

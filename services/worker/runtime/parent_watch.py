@@ -3,7 +3,7 @@
 import os
 import signal
 
-from libs.common.prctl import end_with_parent
+from libs.common.process.prctl import end_with_parent
 
 
 def die_with_agent(agent_pid: int) -> None:

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libs.common.prctl import set_process_name
+from libs.common.process.prctl import set_process_name
 from libs.common.weights.unitclient import WantedUnits
 from services.worker.errors import WorkerError
 from services.worker.frames.frames import Origin, Registered, StartWorker

@@ -11,8 +11,8 @@ PROJECT = Path(__file__).parents[3]
 # Without capabilities, as a container's processes are: root's own right to look is not the point.
 SERVICE = """
 import os
-from libs.common.prctl import drop_capabilities
-from libs.common.process_privacy import hide_process
+from libs.common.process.prctl import drop_capabilities
+from libs.common.process.privacy import hide_process
 from libs.common.settings import Environment
 drop_capabilities()
 hide_process(Environment(os.environ))
@@ -21,7 +21,7 @@ input()
 """
 NEIGHBOUR = """
 import sys
-from libs.common.prctl import drop_capabilities
+from libs.common.process.prctl import drop_capabilities
 drop_capabilities()
 for name in ("environ", "mem"):
     try:

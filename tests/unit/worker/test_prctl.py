@@ -13,7 +13,7 @@ def output_of(code: str) -> str:
 
 def test_a_process_is_called_what_it_calls_itself() -> None:
     code = (
-        "from libs.common.prctl import set_process_name\n"
+        "from libs.common.process.prctl import set_process_name\n"
         "set_process_name('hydra-somebody')\n"
         "print(open('/proc/self/comm').read())"
     )
@@ -23,7 +23,7 @@ def test_a_process_is_called_what_it_calls_itself() -> None:
 def test_an_orphaned_grandchild_becomes_a_child() -> None:
     code = (
         "import os\n"
-        "from libs.common.prctl import adopt_orphans\n"
+        "from libs.common.process.prctl import adopt_orphans\n"
         "adopt_orphans()\n"
         "parent = os.fork()\n"
         "if parent == 0:\n"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from libs.common.prctl import adopt_orphans
+from libs.common.process.prctl import adopt_orphans
 from services.worker.agent.standby.orphans import OrphanReaper
 from services.worker.agent.standby.standby import Standby
 from services.worker.agent.standby.zygote_parent import Zygote

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from libs.common.prctl import set_process_name
+from libs.common.process.prctl import set_process_name
 from services.worker.frames.frames import Origin
 from services.worker.frames.process_names import STANDBY, WORKER
 from services.worker.frames.standby import BOUND, Binding, ready_packet, receive_binding

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from libs.common.prctl import set_process_name
+from libs.common.process.prctl import set_process_name
 from services.worker.frames.process_names import ZYGOTE
 from services.worker.runtime.parent_watch import die_with_agent
 from services.worker.runtime.standby.preload import preload

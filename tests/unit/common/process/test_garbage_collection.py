@@ -1,16 +1,16 @@
-"""Full garbage collections come when few requests are open."""
+"""Full garbage collections come when there is little to do."""
 
 import gc
 
 import pytest
 
-from services.gateway import garbage_collection
-from services.gateway.garbage_collection import full_collections_when_quiet, is_due
+from libs.common.process import garbage_collection
+from libs.common.process.garbage_collection import full_collections_when_quiet, is_due
 from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
-    ("num_open", "num_young", "since_s", "is_expected", "why"),
+    ("num_busy", "num_young", "since_s", "is_expected", "why"),
     [
         (0, 10, 5.0, True, "nobody would notice"),
         (0, 9, 5.0, False, "there is little to find"),
@@ -19,9 +19,9 @@ from tests.support.waiting import eventually
     ],
 )
 def test_a_full_collection_waits_for_a_quiet_moment(
-    num_open: int, num_young: int, since_s: float, is_expected: bool, why: str
+    num_busy: int, num_young: int, since_s: float, is_expected: bool, why: str
 ) -> None:
-    assert is_due(num_open, num_young, since_s) is is_expected, why
+    assert is_due(num_busy, num_young, since_s) is is_expected, why
 
 
 class _Cycle:
@@ -35,19 +35,19 @@ async def test_open_requests_hold_full_collections_back_and_their_end_brings_one
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(garbage_collection, "CHECK_S", 0.01)
-    num_open, full = 1_000, 0
+    num_busy, full = 1_000, 0
 
     def count(phase: str, info: dict[str, int]) -> None:
         nonlocal full
         full += phase == "stop" and info["generation"] == 2
 
     before = gc.get_threshold()
-    async with full_collections_when_quiet(lambda: num_open):
+    async with full_collections_when_quiet(lambda: num_busy):
         gc.callbacks.append(count)
         try:
             kept = [[_Cycle()] for _ in range(200_000)]
             assert full == 0, "the interpreter begins none by itself"
-            num_open = 0
+            num_busy = 0
             await eventually(lambda: full > 0)
         finally:
             gc.callbacks.remove(count)

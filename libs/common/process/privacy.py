@@ -1,6 +1,6 @@
 """Keeping a service's secrets from the processes beside it that run what strangers wrote."""
 
-from libs.common.prctl import forbid_inspection
+from libs.common.process.prctl import forbid_inspection
 from libs.common.settings import Environment
 
 
