@@ -73,7 +73,7 @@ def _settings(
         cache_bytes=HOST_CACHE_BYTES,
         cached_units=plan.cached_units,
         seed=plan.seed,
-        log_level="ERROR",
+        log_level="CRITICAL",
     )
 
 

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 
-from benchmarks.controlplane.client import ask
+from benchmarks.controlplane.client import Outcome, ask
 from benchmarks.controlplane.plan import Plan
 from benchmarks.controlplane.samples import Samples
 from benchmarks.controlplane.scene import Scene
@@ -37,7 +37,7 @@ async def _takeover(scene: Scene, samples: Samples, number: int) -> None:
     while scene.tap.num_told(new_epoch) < 2 * scene.num_nodes:
         await _pause(began_s)
     told_s = max(at_s for (_, told), at_s in scene.tap.epochs_told_s.items() if told == new_epoch)
-    sent_s = await _sent_s(scene, scene.catalogue.model_id(number), began_s)
+    sent_s = await _sent_s(scene, scene.catalogue.model_id(number), asking, began_s)
     samples.add("takeover_nodes_told_s", [told_s - began_s])
     samples.add("takeover_cold_sent_s", [sent_s - began_s])
     samples.add("takeover_s", [max(told_s, sent_s) - began_s])
@@ -47,8 +47,12 @@ async def _takeover(scene: Scene, samples: Samples, number: int) -> None:
     await scene.stack.wait_ready(leader)
 
 
-async def _sent_s(scene: Scene, model_id: str, began_s: float) -> float:
+async def _sent_s(
+    scene: Scene, model_id: str, asking: "asyncio.Task[Outcome]", began_s: float
+) -> float:
     while True:
+        if asking.done():
+            assert asking.result().is_whole, f"refused: {asking.result()}"
         ids = [row["id"] for row in await scene.database.fetch(_WORKERS, model_id)]
         sent_s = scene.tap.sent_s(ids)
         if sent_s is not None:
