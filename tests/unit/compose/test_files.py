@@ -28,7 +28,7 @@ def _options(compose: str) -> dict[str, str]:
 def test_the_dashboard_asks_for_what_gateways_count() -> None:
     (board,) = (FOLDER / "grafana" / "dashboards").glob("*.json")
     asked = set(re.findall(r"hydra_\w+", board.read_text()))
-    sources = (PROJECT / "services" / "gateway").glob("*.py")
+    sources = (PROJECT / "services" / "gateway").rglob("*.py")
     counted = {name for path in sources for name in re.findall(r'"(hydra_\w+)"', path.read_text())}
 
     assert {name.removesuffix("_bucket") for name in asked} <= counted
