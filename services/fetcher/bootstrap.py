@@ -164,7 +164,7 @@ def _loops(
 ) -> list[Coroutine[None, None, None]]:
     told = fetcher.service
     loops = [
-        send_heartbeats(told.heartbeat, told.was_sent, fetcher.changed, bus, settings.health_file),
+        send_heartbeats(told, fetcher.changed, bus, settings.health_file),
         keep_warm(fetcher.cache, lambda: fetcher.fetches.is_idle),
         fetcher.cache.check_found(),
     ]

@@ -70,6 +70,11 @@ class FetcherService:
             fetches=self._fetches.observed(),
         )
 
+    @property
+    def milestones(self) -> object:
+        """What somebody may wait for: which version is followed, which fetches have ended."""
+        return (self._desired.accepted_version, self._fetches.states)
+
     def was_sent(self, heartbeat: FetcherHeartbeat) -> None:
         self._fetches.were_told(heartbeat.fetches)
         self._cache.complete_units.was_told(heartbeat.host_cache)

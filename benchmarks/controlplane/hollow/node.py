@@ -117,11 +117,7 @@ class HollowNode:
         self._subscriptions = await service.listen(bus)
         self._fetcher_beating = self._beat(
             fetcher_heartbeat.send_heartbeats(
-                service.heartbeat,
-                service.was_sent,
-                self._fetcher.sources.changed,
-                bus,
-                self._parts.settings.health_file,
+                service, self._fetcher.sources.changed, bus, self._parts.settings.health_file
             ),
             "fetcher",
         )

@@ -99,6 +99,12 @@ class Fetches:
         parted = (o for fetch_id, o in self._parted.items() if fetch_id not in self._records)
         return (*(record.observed() for record in self._records.values()), *parted)
 
+    @property
+    def states(self) -> tuple[tuple[str, FetchState], ...]:
+        """Of all that `observed` tells of, by fetch."""
+        parted = ((id_, o.state) for id_, o in self._parted.items() if id_ not in self._records)
+        return (*((id_, record.state) for id_, record in self._records.items()), *parted)
+
     def were_told(self, fetches: Iterable[FetchObserved]) -> None:
         """Dropped fetches leave the list once it was told when their steps ended."""
         for fetch in [f for f in fetches if self._parted.get(f.fetch_id) == f]:

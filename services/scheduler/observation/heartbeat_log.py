@@ -149,7 +149,6 @@ def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
         and worker.state is before.state
         and (worker.num_running + worker.num_waiting == 0)
         is (before.num_running + before.num_waiting == 0)
-        and len(worker.steps) == len(before.steps)
     )
 
 

@@ -138,6 +138,7 @@ class Agent:
             spec,
             clock=self._clock,
             changed=self.heartbeat_trigger.note,
+            progressed=self.heartbeat_trigger.note_load,
             limits=self._limits,
             meter=self._meter,
         )

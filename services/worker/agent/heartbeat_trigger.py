@@ -7,7 +7,8 @@ LOAD_INTERVAL_S = 0.25
 
 
 class HeartbeatTrigger:
-    """Sets off heartbeats: at once for what somebody waits for, a few times a second for load.
+    """Sets off heartbeats: at once for what somebody waits for, a few times a second for load and
+    for steps of a start: each heartbeat of a thousand nodes is work for the leader.
 
     Load that changes after a while of rest is told at once too.
     """
@@ -23,7 +24,7 @@ class HeartbeatTrigger:
         self._noted.set()
 
     def note_load(self) -> None:
-        """A request has come or ended."""
+        """A request has come or ended, or a step of a start has."""
         self._noted.set()
 
     def clear(self) -> None:

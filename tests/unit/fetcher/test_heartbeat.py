@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.bus.messages import FetcherHeartbeat
+from libs.common.bus.messages import FetcherHeartbeat, HostCacheReport
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState
 from libs.common.testing.bus import FakeClock, MemoryBroker
 from libs.common.testing.objectstore import MemoryObjectStore
+from services.fetcher import heartbeat
+from services.fetcher.desired import Signal
 from services.fetcher.fetching.rate_meter import RateMeter
 from services.fetcher.heartbeat import send_heartbeats
 from tests.unit.fetcher.nodes import Node, running_node, stored_model
@@ -19,13 +21,10 @@ def told(broker: MemoryBroker) -> list[FetcherHeartbeat]:
 
 
 def beat(node: Node, broker: MemoryBroker, health: Path) -> "asyncio.Task[None]":
-    service = node.service
-    return asyncio.create_task(
-        send_heartbeats(service.heartbeat, service.was_sent, node.changed, broker.bus(), health)
-    )
+    return asyncio.create_task(send_heartbeats(node.service, node.changed, broker.bus(), health))
 
 
-async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None:
+async def test_what_is_complete_is_told_at_once_and_in_order(tmp_path: Path) -> None:
     broker, store, health = MemoryBroker(), MemoryObjectStore(), tmp_path / "healthy"
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
@@ -34,9 +33,69 @@ async def test_every_change_is_told_at_once_and_in_order(tmp_path: Path) -> None
         await eventually(lambda: any(h.host_cache.num_units == 5 for h in told(broker)))
         beating.cancel()
 
-    sequence = [heartbeat.sequence for heartbeat in told(broker)]
+    sequence = [message.sequence for message in told(broker)]
     assert sequence == list(range(1, len(sequence) + 1))
     assert health.exists()
+
+
+class Telling:
+    """A fetcher whose progress and milestones the test decides."""
+
+    def __init__(self) -> None:
+        self.milestones, self._sequence = 0, 0
+
+    def heartbeat(self) -> FetcherHeartbeat:
+        self._sequence += 1
+        report = HostCacheReport(version=0, since_version=0, num_units=0, set_digest="0" * 32)
+        return FetcherHeartbeat(
+            node_id="node-1",
+            boot_id="boot-1",
+            sequence=self._sequence,
+            accepted_version=0,
+            nic_bytes_per_s=0,
+            measured_bytes_per_s=None,
+            cache_capacity_bytes=0,
+            cache_used_bytes=0,
+            host_cache=report,
+            fetches=(),
+        )
+
+    def was_sent(self, heartbeat: FetcherHeartbeat) -> None:
+        pass
+
+
+async def test_progress_waits_for_the_next_heartbeat_and_milestones_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "PERIOD_S", 3600.0)
+    monkeypatch.setattr(heartbeat, "_PROGRESS_PERIOD_S", 3600.0)
+    broker, telling, changed = MemoryBroker(), Telling(), Signal()
+    sending = send_heartbeats(telling, changed, broker.bus(), tmp_path / "healthy")
+    beating = asyncio.create_task(sending)
+    await eventually(lambda: len(told(broker)) == 1)
+    for _ in range(20):
+        changed.notify()
+        await asyncio.sleep(0.005)
+    assert len(told(broker)) == 1
+
+    telling.milestones = 1
+    changed.notify()
+    await eventually(lambda: len(told(broker)) == 2)
+    beating.cancel()
+
+
+async def test_progress_alone_is_told_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "PERIOD_S", 3600.0)
+    broker, changed = MemoryBroker(), Signal()
+    beating = asyncio.create_task(
+        send_heartbeats(Telling(), changed, broker.bus(), tmp_path / "healthy")
+    )
+    await eventually(lambda: len(told(broker)) == 1)
+    changed.notify()
+    await eventually(lambda: len(told(broker)) == 2)
+    beating.cancel()
 
 
 async def test_nothing_is_buffered_while_the_bus_is_away(tmp_path: Path) -> None:
@@ -66,7 +125,7 @@ async def test_a_dropped_fetch_says_once_more_when_it_ended(tmp_path: Path) -> N
         await eventually(lambda: bool(told(broker)) and not told(broker)[-1].fetches)
         beating.cancel()
 
-    (ended,) = [fetch for heartbeat in told(broker) for fetch in heartbeat.fetches]
+    (ended,) = [fetch for message in told(broker) for fetch in message.fetches]
     assert (ended.state, ended.cause) == (FetchState.FAILED, Cause(CauseKind.NOBODY_WAITED))
     assert ended.steps[0].name == "fetch"
     assert all(step.ended_at is not None for step in ended.steps)

@@ -8,7 +8,7 @@ from libs.common.observability import telemetry
 from services.worker.frames.frames import Origin
 
 MAX_STEPS = 32  # a worker has about ten
-TOLD_S = 60.0  # a leader writes a step within a second, and is replaced within seconds
+TOLD_S = 15.0  # a leader writes a step within a second, and is replaced within seconds
 
 
 class StartStepLog:
@@ -19,7 +19,7 @@ class StartStepLog:
         self._is_ready = False
 
     def told(self) -> tuple[Step, ...]:
-        """For the heartbeat. A ready worker's steps leave it a minute after their end: written by
+        """For the heartbeat. A ready worker's steps leave it some time after their end: written by
         then, they would only be read again with every heartbeat for as long as it lives.
         """
         now_s = self._clock.monotonic_s()

@@ -39,7 +39,8 @@ LAST_FRAMES_S = 1.0  # for what a dead process left in its socket
 
 
 class SupervisedWorker:
-    """`changed` is called whenever `observed` has become different in more than its load."""
+    """`changed` is called whenever `observed` has become different in what others wait for, and
+    `progressed` at each step of the start, which is only told to people."""
 
     def __init__(
         self,
@@ -47,12 +48,14 @@ class SupervisedWorker:
         *,
         clock: Clock,
         changed: Callable[[], None],
+        progressed: Callable[[], None],
         limits: WatchdogLimits,
         meter: EngineMeter,
     ) -> None:
         self.spec = spec
         self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
-        self._clock, self._changed, self._meter = clock, changed, meter
+        self._clock, self._meter = clock, meter
+        self._changed, self._progressed = changed, progressed
         self._peak_bytes: int | None = None  # of its GPU, beside weights and KV cache
         self._watchdog = Watchdog(limits, spec.start_timeout_ms / 1000)
         self._state = WorkerState.LAUNCHING
@@ -190,6 +193,8 @@ class SupervisedWorker:
                 return
             case StepTaken():
                 self._take_step(frame)
+                self._progressed()
+                return
             case Registered():
                 self._registered = frame
                 self._state = WorkerState.REGISTERED
@@ -218,7 +223,7 @@ class SupervisedWorker:
             return
         self.bridge.take_tokens(frame)
         if frame.ids and self._steps.note_first_token():
-            self._changed()
+            self._progressed()
 
     def note_device_bytes(self, used_bytes: int | None) -> None:
         """All that its process takes of its GPU now; counts once it is ready and has computed."""

@@ -93,7 +93,7 @@ def reference_facts(heartbeat: AgentHeartbeat | FetcherHeartbeat) -> object:
         entries = (
             heartbeat.devices,
             tuple(
-                (w.worker_id, w.state, w.num_running + w.num_waiting == 0, len(w.steps))
+                (w.worker_id, w.state, w.num_running + w.num_waiting == 0)
                 for w in heartbeat.workers
             ),
         )

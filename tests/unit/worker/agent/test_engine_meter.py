@@ -112,6 +112,7 @@ class Started:
             self.spec,
             clock=FakeClock(),
             changed=lambda: None,
+            progressed=lambda: None,
             limits=WatchdogLimits(),
             meter=self.meter,
         )

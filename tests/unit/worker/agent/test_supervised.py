@@ -25,6 +25,7 @@ async def test_no_figure_of_the_engine_is_a_reason_for_a_heartbeat() -> None:
         spec,
         clock=FakeClock(),
         changed=lambda: changes.append(None),
+        progressed=lambda: None,
         limits=WatchdogLimits(),
         meter=EngineMeter(),
     )
