@@ -5,6 +5,7 @@ Times are monotonic seconds of the leader.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 from libs.common.bus.messages import (
@@ -24,6 +25,18 @@ H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
 class Heard(Generic[H]):
     heartbeat: H
     at_s: float
+
+    @cached_property
+    def workers(self) -> Mapping[str, WorkerObserved]:
+        """Of an agent, by id."""
+        seen = self.heartbeat.workers if isinstance(self.heartbeat, AgentHeartbeat) else ()
+        return {worker.worker_id: worker for worker in seen}
+
+    @cached_property
+    def fetches(self) -> Mapping[str, FetchObserved]:
+        """Of a fetcher, by id."""
+        seen = self.heartbeat.fetches if isinstance(self.heartbeat, FetcherHeartbeat) else ()
+        return {fetch.fetch_id: fetch for fetch in seen}
 
 
 @dataclass(frozen=True)
@@ -73,8 +86,7 @@ class Observed:
 
     def worker(self, worker: Worker) -> WorkerObserved | None:
         heard = self.agents.get(worker.node_id)
-        workers = heard.heartbeat.workers if heard else ()
-        return next((seen for seen in workers if seen.worker_id == worker.id), None)
+        return None if heard is None else heard.workers.get(worker.id)
 
     def entry(self, endpoint: Endpoint) -> WorkerObserved | None:
         """The worker that runs its requests."""
@@ -84,5 +96,6 @@ class Observed:
     def fetch(self, worker: Worker) -> FetchObserved | None:
         """The fetch that the worker's start waits for."""
         heard = self.fetchers.get(worker.node_id)
-        fetches = heard.heartbeat.fetches if heard else ()
-        return next((fetch for fetch in fetches if fetch.fetch_id == worker.fetch_id), None)
+        if heard is None or worker.fetch_id is None:
+            return None
+        return heard.fetches.get(worker.fetch_id)
