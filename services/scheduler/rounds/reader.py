@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +31,7 @@ from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
 MEMORY_OF_FAILURES_S = 900.0
+MAX_AGE_OF_SIZES_S = 10.0  # in front of requests that come: reading them takes long
 MAX_SUMMARIES = 4096  # more than models are known, before those that nothing needs are left out
 
 
@@ -38,6 +40,7 @@ class _Versions:
     """Of the rows that the last sweep has seen."""
 
     by_request: dict[str, str] = field(default_factory=dict)
+    sizes_at_s: float = -inf  # when the devices' sizes were read; -inf: there are others since
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class SnapshotReader:
     async def load(self, session: AsyncSession, now_s: float) -> Snapshot:
         """Whatever this leader, or one before it, has written. Requests and models are left to
         `refresh`, with a sweep."""
+        self.versions.sizes_at_s = -inf
         endpoints = await fleet.load_fleet(session, now_s)
         failures = await fleet.load_failures(session, now_s, MEMORY_OF_FAILURES_S)
         offered = await devices.load_devices(session)
@@ -90,10 +94,13 @@ class SnapshotReader:
             kept = _digests(known.values()) | _held_digests(snapshot)
             summaries = {digest: summaries[digest] for digest in kept if digest in summaries}
         is_waited_for = any(True for _ in table.keys_of("queue"))
-        if not is_waited_for:
-            snapshot = snapshot.changed(sizes=())  # what nobody needs is not kept until it is old
-        elif is_sweep or has_new_devices or not snapshot.sizes:
+        if has_new_devices:
+            self.versions.sizes_at_s = -inf
+        is_unknown = self.versions.sizes_at_s == -inf
+        is_old = now_s - self.versions.sizes_at_s >= MAX_AGE_OF_SIZES_S
+        if (is_waited_for and is_unknown) or (is_sweep and (is_waited_for or is_old)):
             snapshot = snapshot.changed(sizes=await devices.load_sizes(session))
+            self.versions.sizes_at_s = now_s
         losses = {**log.losses, **snapshot.losses}
         snapshot = snapshot.changed(
             models=known,

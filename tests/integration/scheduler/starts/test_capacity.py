@@ -133,7 +133,7 @@ async def test_a_busy_endpoint_is_never_taken_away(world: World) -> None:
 
 
 async def test_the_end_of_a_request_lets_the_next_one_in_at_once(world: World) -> None:
-    world.timing = replace(world.timing, reconcile_interval_s=60.0)
+    world.timing = replace(world.timing, reconcile_interval_s=60.0, progress_interval_s=0.0)
     await world.restart_leader()
     await world.add_node("node-1", memory_bytes=MODEL_BYTES)
     model_id = await world.add_model("tiny", max_slots=1, max_endpoints=1)
@@ -178,7 +178,8 @@ async def test_the_second_start_of_a_model_prefers_the_node_that_has_its_weights
 
 
 async def test_a_node_counts_that_came_while_nobody_waited(world: World) -> None:
-    world.timing = replace(world.timing, reconcile_interval_s=60.0)
+    # Every round tells, because none comes by itself.
+    world.timing = replace(world.timing, reconcile_interval_s=60.0, progress_interval_s=0.0)
     await world.restart_leader()
     await world.add_node("small", memory_bytes=MODEL_BYTES)
     model_id = await world.add_model("tiny", max_slots=1)
