@@ -77,7 +77,13 @@ def build_controller(
     """Everything one epoch needs; nothing of it is shared with another epoch."""
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
-    timeline, wake, summaries = Timeline(), asyncio.Event(), SummaryCache(mode.max_stages)
+    timeline, summaries = Timeline(), SummaryCache(mode.max_stages)
+    wake, hurry = asyncio.Event(), asyncio.Event()
+
+    def wake_now() -> None:
+        wake.set()
+        hurry.set()
+
     queue_speed, queued, host_caches = QueueSpeed(), QueuedRequests(), HostCacheRecords()
     rounds = RoundLoop(
         fenced=fenced,
@@ -120,7 +126,7 @@ def build_controller(
             changes,
             traces,
             clock,
-            wake.set,
+            wake_now,
         ),
         rounds=rounds,
         imports=Imports(
@@ -138,6 +144,7 @@ def build_controller(
         relay=OutboxRelay(database, bus, Service.SCHEDULER),
         health=health,
         wake=wake,
+        hurry=hurry,
         interval_s=timing.reconcile_interval_s,
         retention_interval_s=timing.retention_interval_s,
     )

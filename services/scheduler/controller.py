@@ -69,7 +69,8 @@ class Controller:
     node_retention: NodeRetention
     relay: OutboxRelay
     health: Health
-    wake: asyncio.Event
+    wake: asyncio.Event  # something has changed
+    hurry: asyncio.Event  # somebody waits for the next round
     interval_s: float
     retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -216,10 +217,7 @@ class Controller:
             began_s = self.clock.monotonic_s()
             try:
                 await work()
-                # Wake-ups come in swarms: the next round answers all that come meanwhile. But the
-                # stages of a start wait to hear of each other: the pause is short beside the round.
-                took_s = self.clock.monotonic_s() - began_s
-                await asyncio.sleep(max(PAUSE_SHARE * took_s, MIN_PAUSE_S))
+                await self._pause(self.clock.monotonic_s() - began_s)
             except LeadershipLost:
                 raise
             except DatabaseUnavailable as exc:
@@ -229,6 +227,17 @@ class Controller:
                 # A bug in one decision must not end the others' service; health tells if it stays.
                 logger.exception("a round failed and is repeated")
                 await asyncio.sleep(self.interval_s)
+
+    async def _pause(self, took_s: float) -> None:
+        """Wake-ups come in swarms: the next round answers all that come meanwhile. But the stages
+        of a start wait to hear of each other, so the pause is short beside the round, and whoever
+        asks for a model cuts it short."""
+        pause_s = PAUSE_SHARE * took_s
+        await asyncio.sleep(pause_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, MIN_PAUSE_S - pause_s)):
+                await self.hurry.wait()
+        self.hurry.clear()
 
     async def _end_when_lost(self) -> None:
         fenced = self.submissions.fenced

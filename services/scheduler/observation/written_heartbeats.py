@@ -74,15 +74,16 @@ class WrittenHeartbeats(Generic[H]):
 
 def written_agents() -> WrittenHeartbeats[AgentHeartbeat]:
     return WrittenHeartbeats(
-        lambda beat: (beat.boot_id, beat.accepted_version, beat.devices),
-        lambda beat: (beat.num_standbys, beat.engines),
+        lambda beat: (beat.boot_id, beat.devices),
+        lambda beat: (beat.accepted_version, beat.num_standbys, beat.engines),
     )
 
 
 def written_fetchers() -> WrittenHeartbeats[FetcherHeartbeat]:
     return WrittenHeartbeats(
-        lambda beat: (beat.boot_id, beat.accepted_version, beat.host_cache.version),
+        lambda beat: (beat.boot_id, beat.host_cache.version),
         lambda beat: (
+            beat.accepted_version,
             beat.nic_bytes_per_s,
             beat.measured_bytes_per_s,
             beat.cache_capacity_bytes,

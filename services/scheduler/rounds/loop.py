@@ -23,9 +23,14 @@ from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
-from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import decide_round
-from services.scheduler.policy.decisions import AssignRequest
+from services.scheduler.policy.decisions import (
+    AssignRequest,
+    EndWorker,
+    FailEndpoint,
+    ServeEndpoint,
+    StopWorkers,
+)
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.persistent import put_all
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
@@ -54,6 +59,7 @@ from services.scheduler.store.fenced_transactions import FencedTransactions, pin
 logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
+_MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker)
 MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
 
@@ -84,9 +90,11 @@ class RoundLoop:
 
     @property
     def num_busy(self) -> int:
-        """Endpoints and open requests that it keeps."""
-        snapshot = self.snapshot
-        return 0 if snapshot is None else len(snapshot.endpoints) + len(snapshot.requests)
+        """Nodes, endpoints and open requests that it keeps."""
+        kept = self.snapshot
+        if kept is None:
+            return 0
+        return len(kept.nodes) + len(kept.endpoints) + len(kept.requests)
 
     def forget_nodes(self, node_ids: Collection[str]) -> None:
         """Their rows go, in a transaction between two rounds."""
@@ -153,7 +161,7 @@ class RoundLoop:
         decided = await compute_aside(decide, partial(ping, session)) if is_first else decide()
         context = RoundContext(snapshot, self.clock.now())
         applied = await self.applier.apply(session, context, decided.decisions)
-        told = await self._record_steps(session, snapshot, changed)
+        told = await self._record_steps(session, snapshot, changed, applied)
         written = written_snapshot(snapshot, decided, applied, recorded)
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self._raise_versions(session, written, raised)
@@ -199,14 +207,15 @@ class RoundLoop:
         return snapshot if before is None else snapshot.remembering(before)
 
     async def _record_steps(
-        self, session: AsyncSession, snapshot: Snapshot, changed: Changed
+        self, session: AsyncSession, snapshot: Snapshot, changed: Changed, applied: Applied
     ) -> list[Callable[[], None]]:
-        """Of cold starts on nodes that spoke; a sweep finds the rest, and forgets the past."""
-        found: dict[str, Endpoint] = {}
+        """A sweep writes those of all starts, a round between two of them only of endpoints that
+        move on, whose workers may not be told of any more: steps are for people."""
         if changed.is_sweep:
             found = self.timeline.unfinished(snapshot.endpoints, snapshot.now_s)
-        for node_id in changed.nodes:
-            found |= {e.id: e for e in snapshot.endpoints.by("node", node_id)}
+        else:
+            moving = {x.endpoint_id for x in applied.decisions if isinstance(x, _MOVES)}
+            found = {id_: snapshot.endpoints[id_] for id_ in moving if id_ in snapshot.endpoints}
         return await self.timeline.record(session, snapshot.observed, found.values())
 
     async def _raise_versions(
