@@ -178,10 +178,13 @@ def _is_idle_for_long(idle: Idleness, model: Model, demand: Demand) -> bool:
 def _is_abandoned(
     snapshot: Snapshot, endpoint: Endpoint, demand: Demand, progress: StartProgress
 ) -> bool:
+    """Nobody waits for the start, and little of it is done. A leader that has just begun cannot
+    tell how much is: its nodes may not have spoken yet, and all its stages may be ready."""
+    if endpoint.state is not EndpointState.STARTING or not snapshot.knows_all_nodes:
+        return False
     num_waiting = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id)
-    is_starting = endpoint.state is EndpointState.STARTING
     is_little_done = progress.fraction < snapshot.limits.abandon_below_fraction
-    return is_starting and num_waiting == 0 and is_little_done
+    return num_waiting == 0 and is_little_done
 
 
 def _describe(diagnosed: Diagnosed, progress: StartProgress) -> str:

@@ -18,7 +18,7 @@ from services.scheduler.policy.changes import SWEEP, Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import decide, decide_round
 from services.scheduler.policy.effects import after
-from services.scheduler.policy.liveness import agent_of, gateway_of
+from services.scheduler.policy.liveness import Liveness, agent_of, gateway_of
 from services.scheduler.policy.nodes.cached_units import CachedUnits, UnitHolders
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from tests.unit.scheduler.snapshots import GATEWAY, SmallCluster, a_model, a_request
@@ -58,6 +58,20 @@ def serve(cluster: SmallCluster, model_id: str = "model-1") -> Endpoint:
 
 def kinds(decisions: tuple[d.Decision, ...]) -> list[str]:
     return [type(decision).__name__ for decision in decisions]
+
+
+def test_a_start_that_nobody_waits_for_is_kept_until_its_nodes_have_had_the_time_to_be_heard(
+    cluster: SmallCluster,
+) -> None:
+    endpoint = start(cluster)
+    cluster.requests.clear()
+    snapshot = cluster.snapshot()
+    just_begun = Liveness(0.5, dict.fromkeys(snapshot.observed.liveness.heard_s, 0.5))
+    too_early = snapshot.changed(observed=replace(snapshot.observed, liveness=just_begun))
+
+    assert not [x for x in decide(too_early, SWEEP) if isinstance(x, d.StopWorkers)]
+    (stopped,) = [x for x in decide(snapshot, SWEEP) if isinstance(x, d.StopWorkers)]
+    assert stopped.endpoint_id == endpoint.id
 
 
 def test_nothing_is_decided_where_nothing_is_asked_for(cluster: SmallCluster) -> None:
