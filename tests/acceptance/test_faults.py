@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -170,14 +171,23 @@ async def fetching_fetcher(client: Client, answer: Answer) -> str:
     return f"fetcher-{endpoint['workers'][0]['node_id']}"
 
 
+@asynccontextmanager
+async def held_down(stack: LocalStack, name: str) -> AsyncIterator[None]:
+    """Killed, and there again afterwards, whatever happens: others use the same stack."""
+    stack.hold(name)
+    stack.kill(name)
+    try:
+        yield
+    finally:
+        await stack.start(name)
+
+
 async def test_nats_killed_for_ten_seconds_pauses_streams_and_loses_nothing(
     client: Client, stack: LocalStack, model: str, expected: str
 ) -> None:
     answer, task = await start_stream(client, model)
-    stack.hold("nats")
-    stack.kill("nats")
-    await asyncio.sleep(10)  # the outage itself
-    await stack.start("nats")
+    async with held_down(stack, "nats"):
+        await asyncio.sleep(10)  # the outage itself
     await finished(answer, task, expected)
     again = await client.stream(model, "go", max_tokens=20, temperature=0)
     assert again.is_complete, again
@@ -188,14 +198,12 @@ async def test_postgres_killed_for_five_seconds_leaves_warm_traffic_alone(
     client: Client, stack: LocalStack, model: str, expected: str
 ) -> None:
     answer, task = await start_stream(client, model)
-    stack.hold("postgres")
-    stack.kill("postgres")
-    warm = await client.stream(model, "go", max_tokens=20, temperature=0)
-    assert warm.is_complete, warm
-    refused = await client.http.post("/api/v1/models", json={"name": "x", "source": "/x"})
-    assert refused.status_code == 503 and "retry-after" in refused.headers
-    await asyncio.sleep(5)  # the outage itself
-    await stack.start("postgres")
+    async with held_down(stack, "postgres"):
+        warm = await client.stream(model, "go", max_tokens=20, temperature=0)
+        assert warm.is_complete, warm
+        refused = await client.http.post("/api/v1/models", json={"name": "x", "source": "/x"})
+        assert refused.status_code == 503 and "retry-after" in refused.headers
+        await asyncio.sleep(5)  # the outage itself
     await finished(answer, task, expected)
 
     async def recorded() -> bool:
