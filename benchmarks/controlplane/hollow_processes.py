@@ -26,6 +26,8 @@ from deploy.local.services import Connections
 
 NAME_PREFIX = "hollow"
 _NUM_PROCESSES = 2
+# Nodes are other machines: what is measured must not wait for their processors.
+_NICENESS = 10
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 
@@ -83,6 +85,7 @@ async def _running(settings: HollowSettings) -> AsyncIterator[int]:
     path = settings.run_dir / "settings.json"
     path.write_text(settings.model_dump_json())
     process = await asyncio.create_subprocess_exec(
+        *("nice", "-n", str(_NICENESS)),
         *(sys.executable, "-m", "benchmarks.controlplane.hollow", str(path)),
         env=base_environment(),
         cwd=Path(__file__).parents[2],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.controlplane import seeding
-from benchmarks.controlplane.catalogue import Catalogue
+from benchmarks.controlplane.catalogue import UNITS_PER_MODEL, Catalogue
 from benchmarks.controlplane.hollow_processes import running_nodes
 from benchmarks.controlplane.plan import Plan
 from benchmarks.controlplane.tap import Tap, listening
@@ -55,21 +55,23 @@ class Scene:
         epoch: int = await self.database.fetchval("SELECT epoch FROM leadership")
         return epoch
 
-    async def until_heard(self) -> None:
-        """Every hollow node was heard, and the rows of its host cache are there."""
+    async def until_heard(self, cached_units: int) -> None:
+        """Every hollow node was heard, and the rows of its host cache are there. The first start of
+        a state folder writes them all, which takes minutes."""
+        least = cached_units - cached_units % UNITS_PER_MODEL
 
         async def are_heard() -> bool:
-            count: int = await self.database.fetchval(_NUM_HEARD)
+            count: int = await self.database.fetchval(_NUM_HEARD, least)
             return count >= self.num_nodes
 
         await eventually(are_heard, timeout_s=_HEARD_TIMEOUT_S, poll_s=0.5, what="hollow nodes")
 
 
-_HEARD_TIMEOUT_S = 600.0
+_HEARD_TIMEOUT_S = 1_800.0
 _NUM_HEARD = """
 SELECT count(*) FROM nodes
 WHERE id LIKE 'hollow-%' AND agent_heard_at > now() - interval '15 seconds'
-    AND fetcher_heard_at > now() - interval '15 seconds'
+    AND fetcher_heard_at > now() - interval '15 seconds' AND num_cached_units >= $1
 """
 
 
@@ -128,7 +130,7 @@ async def open_scene(plan: Plan, state: StateFolder, num_nodes: int) -> AsyncIte
         run_dir = state.path / "hollow"
         nodes = running_nodes(plan, num_nodes, stack.servers.connections, run_dir)
         await cleanup.enter_async_context(nodes)
-        await scene.until_heard()
+        await scene.until_heard(plan.cached_units)
         yield scene
 
 

@@ -85,7 +85,7 @@ class Controller:
         try:
             await self._subscribe()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._repeat(self._reconcile, self.wake))
+                tasks.create_task(self._repeat(self._reconcile, self.wake, hurry=self.hurry))
                 tasks.create_task(self._repeat(self._import, self._import_wake))
                 tasks.create_task(self._compare_host_caches())
                 tasks.create_task(self._forget_the_old())
@@ -205,9 +205,11 @@ class Controller:
         work: Callable[[], Awaitable[None]],
         wake: asyncio.Event,
         interval_s: float | None = None,
+        hurry: asyncio.Event | None = None,
     ) -> None:
         """On every wake-up and each interval; a failure is tried again with the next one."""
         interval_s = self.interval_s if interval_s is None else interval_s
+        hurry = asyncio.Event() if hurry is None else hurry
         while True:
             # Not wait_for: before Python 3.12 it may swallow a cancellation that meets the wake-up.
             with suppress(TimeoutError):
@@ -217,7 +219,7 @@ class Controller:
             began_s = self.clock.monotonic_s()
             try:
                 await work()
-                await self._pause(self.clock.monotonic_s() - began_s)
+                await _pause(self.clock.monotonic_s() - began_s, hurry)
             except LeadershipLost:
                 raise
             except DatabaseUnavailable as exc:
@@ -228,18 +230,19 @@ class Controller:
                 logger.exception("a round failed and is repeated")
                 await asyncio.sleep(self.interval_s)
 
-    async def _pause(self, took_s: float) -> None:
-        """Wake-ups come in swarms: the next round answers all that come meanwhile. But the stages
-        of a start wait to hear of each other, so the pause is short beside the round, and whoever
-        asks for a model cuts it short."""
-        pause_s = PAUSE_SHARE * took_s
-        await asyncio.sleep(pause_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, MIN_PAUSE_S - pause_s)):
-                await self.hurry.wait()
-        self.hurry.clear()
-
     async def _end_when_lost(self) -> None:
         fenced = self.submissions.fenced
         await fenced.lost.wait()
         raise LeadershipLost(fenced.epoch, "a newer leader exists")
+
+
+async def _pause(took_s: float, hurry: asyncio.Event) -> None:
+    """Wake-ups come in swarms: the next piece of work answers all that come meanwhile. But the
+    stages of a start wait to hear of each other, so the pause is short beside the work, and whoever
+    asks for a model cuts it short."""
+    pause_s = PAUSE_SHARE * took_s
+    await asyncio.sleep(pause_s)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, MIN_PAUSE_S - pause_s)):
+            await hurry.wait()
+    hurry.clear()

@@ -14,8 +14,18 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from libs.common.bus.handling import Handler, M, OnMalformed, concrete, decode, encode, run_handler
+from libs.common.bus.handling import (
+    Decoder,
+    Handler,
+    M,
+    OnMalformed,
+    concrete,
+    decode,
+    encode,
+    run_handler,
+)
 from libs.common.bus.messages import Message
+from libs.common.bus.repetition import decoder_of
 from libs.common.bus.subjects import Service, Subject
 from libs.common.bus.subscription import NatsSubscription, as_bus_error
 from libs.common.cancellation import reraise_cancellation
@@ -172,11 +182,12 @@ class NatsBus:
         on_malformed: OnMalformed | None = None,
     ) -> NatsSubscription:
         limit = asyncio.Semaphore(concurrency)
+        decoder: Decoder[M] = decoder_of(subject)
 
         async def handle(msg: Msg) -> None:
             try:
                 reply = await run_handler(
-                    *(subject, handler, msg.data, msg.headers),
+                    *(subject, decoder, handler, msg.data, msg.headers),
                     name=msg.subject,
                     on_malformed=on_malformed,
                 )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[M], Awaitable[Message | None]]
+Decoder = Callable[[str, bytes], M]  # of a whole subject and a payload; raises ValidationError
 OnMalformed = Callable[[str, str], None]  # of the id in the subject, and of what is wrong
 
 
@@ -32,6 +33,7 @@ def concrete(subject: Subject, token: str | None) -> str:
 
 async def run_handler(
     subject: Subject,
+    decoder: Decoder[M],
     handler: Handler[M],
     data: bytes,
     headers: dict[str, str] | None,
@@ -41,7 +43,7 @@ async def run_handler(
 ) -> Message | None:
     """Decode, restore the trace context, call; a bad message or handler is logged, not raised."""
     try:
-        message = decode(cast("type[M]", subject.message), data)
+        message = decoder(name, data)
     except ValidationError as exc:
         if on_malformed is not None:
             on_malformed(subject.token_of(name), complaint_of(exc))

@@ -6,7 +6,7 @@ milliseconds because clocks of two nodes differ; wall times are UTC and only for
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -69,6 +69,9 @@ PackedIds = Annotated[
 
 class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # The field that alone changes where a sender repeats itself; None: senders do not.
+    COUNTER: ClassVar[str | None] = None
 
 
 # ---------------------------------------------------------------- a request
@@ -463,6 +466,8 @@ class UnacknowledgedEnd(Message):
 class AgentHeartbeat(Message):
     """Sent on every change and each second; carries the whole observed state."""
 
+    COUNTER = "sequence"
+
     node_id: Id
     boot_id: Id  # new at every start of the agent
     sequence: int  # grows by one within a boot
@@ -498,6 +503,8 @@ class HostCacheReport(Message):
 
 class FetcherHeartbeat(Message):
     """Sent on every change and each second; carries the whole observed state."""
+
+    COUNTER = "sequence"
 
     node_id: Id
     boot_id: Id

@@ -11,8 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from libs.common.bus.handling import Handler, M, OnMalformed, concrete, decode, encode, run_handler
+from libs.common.bus.handling import (
+    Decoder,
+    Handler,
+    M,
+    OnMalformed,
+    concrete,
+    decode,
+    encode,
+    run_handler,
+)
 from libs.common.bus.messages import ImportModel, Message
+from libs.common.bus.repetition import decoder_of
 from libs.common.bus.subjects import Subject
 from libs.common.errors import BusError, BusNoResponders, BusPayloadTooLarge, BusTimeout
 from libs.common.observability import telemetry
@@ -171,9 +181,11 @@ class MemoryBus:
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
     ) -> MemorySubscription:
+        decoder: Decoder[M] = decoder_of(subject)
+
         async def handle(delivery: _Delivery) -> None:
             reply = await run_handler(
-                *(subject, handler, delivery.data, delivery.headers),
+                *(subject, decoder, handler, delivery.data, delivery.headers),
                 name=delivery.name,
                 on_malformed=on_malformed,
             )

@@ -10,10 +10,12 @@ from typing import Generic
 
 from libs.common.bus.messages import (
     AgentHeartbeat,
+    DeviceObserved,
     FetcherHeartbeat,
     GatewayHeartbeat,
     WorkerObserved,
 )
+from libs.common.bus.repetition import repeats
 from services.scheduler.observation.invalid_nodes import InvalidNodes
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.liveness import agent_of, fetcher_of, gateway_of
@@ -40,7 +42,10 @@ class NodeHeartbeats(Generic[H]):
                 return False
         elif newest is not None:
             self._retire(heartbeat.node_id, newest.heartbeat.boot_id)
-        self._newest[heartbeat.node_id] = Heard(heartbeat, now_s)
+        if newest is not None and repeats(heartbeat, newest.heartbeat):
+            self._newest[heartbeat.node_id] = newest.again(heartbeat, now_s)
+        else:
+            self._newest[heartbeat.node_id] = Heard(heartbeat, now_s)
         return True
 
     def of(self, node_id: str) -> Heard[H] | None:
@@ -77,20 +82,16 @@ class HeartbeatLog:
 
     def accept_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> bool:
         """Whether it says anything that a decision could depend on; an invalid one does not."""
-        if not self.invalid.admits(heartbeat):
-            return False
         before = self.agents.of(heartbeat.node_id)
-        if not self.agents.accept(heartbeat, now_s):
+        if not self.invalid.admits(heartbeat, before) or not self.agents.accept(heartbeat, now_s):
             return False
         self.liveness.hear(agent_of(heartbeat.node_id), now_s)
         return before is None or not _says_what_agents_said(heartbeat, before.heartbeat)
 
     def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
         """Whether it says anything that a decision could depend on; an invalid one does not."""
-        if not self.invalid.admits(heartbeat):
-            return False
         before = self.fetchers.of(heartbeat.node_id)
-        if not self.fetchers.accept(heartbeat, now_s):
+        if not self.invalid.admits(heartbeat, before) or not self.fetchers.accept(heartbeat, now_s):
             return False
         self.liveness.hear(fetcher_of(heartbeat.node_id), now_s)
         return before is None or not _says_what_fetchers_said(heartbeat, before.heartbeat)
@@ -136,11 +137,18 @@ def _says_what_agents_said(heartbeat: AgentHeartbeat, before: AgentHeartbeat) ->
     return (
         heartbeat.boot_id == before.boot_id
         and heartbeat.accepted_version == before.accepted_version
-        and len(heartbeat.workers) == len(before.workers)
-        # Two messages are compared field by field in Python, their fields are not.
-        and [d.__dict__ for d in heartbeat.devices] == [d.__dict__ for d in before.devices]
-        and all(map(_is_as_before, heartbeat.workers, before.workers))
+        and _are_as_before(heartbeat.devices, before.devices)
+        and (
+            heartbeat.workers is before.workers
+            or (len(heartbeat.workers) == len(before.workers)
+            and all(map(_is_as_before, heartbeat.workers, before.workers)))
+        )
     )
+
+
+def _are_as_before(devices: tuple[DeviceObserved, ...], before: tuple[DeviceObserved, ...]) -> bool:
+    # Two messages are compared field by field in Python, their fields are not.
+    return devices is before or [d.__dict__ for d in devices] == [d.__dict__ for d in before]
 
 
 def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
@@ -156,6 +164,9 @@ def _says_what_fetchers_said(heartbeat: FetcherHeartbeat, before: FetcherHeartbe
     return (
         heartbeat.boot_id == before.boot_id
         and heartbeat.accepted_version == before.accepted_version
-        and [(f.fetch_id, f.state) for f in heartbeat.fetches]
-        == [(f.fetch_id, f.state) for f in before.fetches]
+        and (
+            heartbeat.fetches is before.fetches
+            or [(f.fetch_id, f.state) for f in heartbeat.fetches]
+            == [(f.fetch_id, f.state) for f in before.fetches]
+        )
     )

@@ -7,10 +7,10 @@ process says something valid.
 import logging
 from dataclasses import dataclass, field
 
-from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
+from libs.common.bus.repetition import repeats
 from libs.common.ids import is_id
 from services.scheduler.observation.heartbeat_limits import invalid_field
-from services.scheduler.policy.observed import NodeProcess
+from services.scheduler.policy.observed import H, Heard, NodeProcess
 from services.scheduler.store.text import storable
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,11 @@ MAX_COMPLAINT_CHARACTERS = 200
 class InvalidNodes:
     _complaints: dict[NodeProcess, str] = field(default_factory=dict)
 
-    def admits(self, message: AgentHeartbeat | FetcherHeartbeat) -> bool:
-        """Whether everything in it is within its limits; it is remembered if not."""
-        complaint = invalid_field(message)
+    def admits(self, message: H, before: Heard[H] | None) -> bool:
+        """Whether everything in it is within its limits; it is remembered if not. `before`: what
+        was admitted of the same process last."""
+        is_known = before is not None and repeats(message, before.heartbeat)
+        complaint = None if is_known else invalid_field(message)
         if complaint is not None:
             self.note(NodeProcess.of(message), complaint)
         elif self._complaints:

@@ -26,6 +26,12 @@ class Heard(Generic[H]):
     heartbeat: H
     at_s: float
 
+    def again(self, heartbeat: H, at_s: float) -> "Heard[H]":
+        """The same said once more: what was found in it holds."""
+        heard = Heard(heartbeat, at_s)
+        heard.__dict__.update({**self.__dict__, **heard.__dict__})
+        return heard
+
     @cached_property
     def workers(self) -> Mapping[str, WorkerObserved]:
         """Of an agent, by id."""

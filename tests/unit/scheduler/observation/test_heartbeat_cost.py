@@ -233,9 +233,11 @@ def num_calls(work: Callable[[], object]) -> int:
     return found
 
 
-@pytest.mark.parametrize(("num_workers", "most"), [(0, 40), (8, 70)])
+@pytest.mark.parametrize(
+    ("num_workers", "is_read_anew", "most"), [(0, True, 40), (8, True, 70), (8, False, 20)]
+)
 def test_a_heartbeat_without_news_costs_a_few_calls_for_each_device_and_worker(
-    num_workers: int, most: int
+    num_workers: int, most: int, *, is_read_anew: bool
 ) -> None:
     log = HeartbeatLog(LivenessLog(0.0, 2.0))
     devices = tuple(
@@ -256,6 +258,8 @@ def test_a_heartbeat_without_news_costs_a_few_calls_for_each_device_and_worker(
         )
         for sequence in (1, 2)
     )
+    if not is_read_anew:
+        second = first.model_copy(update={"sequence": 2})
     log.accept_agent(first, 0.0)
 
     assert num_calls(lambda: log.accept_agent(second, 1.0)) <= most
