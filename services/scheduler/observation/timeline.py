@@ -23,6 +23,7 @@ from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
 logger = logging.getLogger(__name__)
 
 TIDY_INTERVAL_S = 60.0
+LATE_STEPS_INTERVAL_S = 5.0  # between two looks at endpoints of whose starts all is written
 
 
 def fetch_actor(fetch_id: str) -> str:
@@ -40,9 +41,9 @@ class Timeline:
     _deliveries: dict[str, tuple[Step, ...]] = field(default_factory=dict)  # by worker or fetch
     _traceparents: dict[str, str | None] = field(default_factory=dict)  # by worker or fetch
     _hops: dict[str, Step] = field(default_factory=dict)  # by the worker that they came to
-    # Endpoints of whose start nothing is told any more, nor will be while no node of it speaks.
-    _finished: set[str] = field(default_factory=set)
+    _finished: set[str] = field(default_factory=set)  # endpoints of whose start all is written
     _tidied_at_s: float = -inf
+    _looked_at_all_s: float = -inf
 
     def delivered(self, receiver_id: str, step: Step, traceparent: str | None) -> None:
         """A node accepted a worker or a fetch; only the first time is a step of the start."""
@@ -83,11 +84,14 @@ class Timeline:
         return after_commit
 
     def unfinished(self, endpoints: Table[Endpoint], now_s: float) -> dict[str, Endpoint]:
-        """Those of whose starts somebody may still tell, by id: of thousands few start. What is
-        known of others' workers is forgotten."""
+        """Those of whose starts there may be something to write, by id: of thousands few start, and
+        of the others a late step can wait. What is known of others' workers is forgotten."""
         if now_s - self._tidied_at_s >= TIDY_INTERVAL_S:
             self._tidied_at_s = now_s
             self._keep_only(endpoints)
+        if now_s - self._looked_at_all_s >= LATE_STEPS_INTERVAL_S:
+            self._looked_at_all_s = now_s
+            return dict(endpoints.rows)
         return {id_: endpoints[id_] for id_ in endpoints.rows if id_ not in self._finished}
 
     def _keep_only(self, endpoints: Table[Endpoint]) -> None:
@@ -112,7 +116,7 @@ class Timeline:
                         yield ActorStep(
                             endpoint.cold_start_id, actor, worker.node_id, worker.stage_index, step
                         )
-        if num_told == 0 and _is_finished(observed, endpoint):
+        if num_told == 0 and endpoint.state is not EndpointState.STARTING:
             self._finished.add(endpoint.id)
         else:
             self._finished.discard(endpoint.id)
@@ -149,18 +153,6 @@ class Timeline:
                 del known[id_]
         for actor in [a for a in self._written if a.rpartition("/")[2] not in ids]:
             del self._written[actor]
-
-
-def _is_finished(observed: Observed, endpoint: Endpoint) -> bool:
-    """It serves, or has ended, and its workers and fetches have left their steps out."""
-    is_starting = endpoint.state is EndpointState.STARTING
-    return not is_starting and not any(_tells(observed, worker) for worker in endpoint.workers)
-
-
-def _tells(observed: Observed, worker: Worker) -> bool:
-    """Any step of its start, itself or its fetch."""
-    fetch = observed.fetch(worker)
-    return bool(_told(observed, worker)) or (fetch is not None and bool(fetch.steps))
 
 
 def _told(observed: Observed, worker: Worker) -> tuple[Step, ...]:

@@ -12,7 +12,7 @@ from libs.common.bus.repetition import MAX_SENDERS, RepeatedMessages, repeats
 
 
 def _beat(sequence: int, *, boot: str = "boot", accepted: int = 3) -> AgentHeartbeat:
-    device = DeviceObserved(index=0, kind="cpu", memory_bytes=2**30, cores=1.0)
+    device = DeviceObserved(index=0, kind="cpu", memory_bytes=2**30, cores=1)
     return AgentHeartbeat(
         node_id="node",
         boot_id=boot,
