@@ -30,9 +30,11 @@ async def run(plan: Plan, folder: Path) -> list[Samples]:
 
 def _planner(plan: Plan, num_nodes: int) -> Samples:
     samples = Samples(num_nodes)
-    samples.add(
-        "planner_ms", planner.decision_times_ms(num_nodes, plan.num_planner_samples, plan.seed)
-    )
+    for name, after_starts in (("planner_ms", False), ("planner_after_starts_ms", True)):
+        times_ms = planner.decision_times_ms(
+            num_nodes, plan.num_planner_samples, plan.seed, after_starts=after_starts
+        )
+        samples.add(name, times_ms)
     return samples
 
 

@@ -3,6 +3,9 @@
 Each sample is what follows when one node has spoken and one request waits for a model that runs
 nowhere: the new snapshot, the planner's view of the cluster brought up to date, and the round's
 decision. Half of the devices are taken; each start is ended a little later, so that it stays so.
+
+In a burst a decision also follows the start before it: `after_starts` leaves to each sample to take
+in the eight or so nodes of the start before it and of the one that ended.
 """
 
 import random
@@ -35,11 +38,16 @@ NUM_KEPT = 20  # starts, before the oldest of them is ended
 
 
 def decision_times_ms(
-    num_nodes: int, num_samples: int, seed: int, clock: Callable[[], float] = perf_counter
+    num_nodes: int,
+    num_samples: int,
+    seed: int,
+    clock: Callable[[], float] = perf_counter,
+    *,
+    after_starts: bool = False,
 ) -> list[float]:
     """One for each sample, in the order in which they were taken. A thread's own time as the clock
     leaves out what a busy machine does meanwhile."""
-    scene = Scene(num_nodes, random.Random(seed), clock)
+    scene = Scene(num_nodes, random.Random(seed), clock, after_starts)
     scene.decide_next()  # the first one lays out the whole cluster
     return [scene.decide_next() for _ in range(num_samples)]
 
@@ -51,6 +59,7 @@ class Scene:
     num_nodes: int
     rng: random.Random
     clock: Callable[[], float]  # seconds
+    after_starts: bool
     memo: NodeMemo = field(default_factory=NodeMemo)
     snapshot: Snapshot = field(init=False)
     _started: deque[str] = field(default_factory=deque)
@@ -77,6 +86,8 @@ class Scene:
     def decide_next(self) -> float:
         """Milliseconds of the next decision, which starts an endpoint."""
         self._number += 1
+        if not self.after_starts:
+            self.memo.cluster(self.snapshot)
         request, (heard_a, heard_f) = self._request(), self._news()
         node_id, before = heard_a.heartbeat.node_id, self.snapshot.observed
         began_s = self.clock()

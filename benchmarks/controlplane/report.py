@@ -39,6 +39,7 @@ def _summary(found: Sequence[Samples], plan: Plan) -> dict[str, object]:
     size, thousands = largest.num_nodes, plan.num_models // 1000
     named = {
         f"planner_p99_ms_{size}x{DEVICES_PER_NODE}": f.PLANNER,
+        f"planner_after_starts_p99_ms_{size}x{DEVICES_PER_NODE}": f.PLANNER_AFTER_STARTS,
         f"leader_cores_idle_{size}": f.LEADER,
         "heartbeat_median_bytes": f.HEARTBEAT,
         "heartbeat_agent_median_bytes": f.AGENT_HEARTBEAT,
@@ -91,7 +92,13 @@ def _row(samples: Samples) -> dict[str, Any]:
             "unit": figure.unit,
             "bound": figure.bound,
         }
-        for figure in (*f.PICTURED, f.STEADY_P50, f.STEADY_P99, f.AGENT_HEARTBEAT)
+        for figure in (
+            *f.PICTURED,
+            f.PLANNER_AFTER_STARTS,
+            f.STEADY_P50,
+            f.STEADY_P99,
+            f.AGENT_HEARTBEAT,
+        )
     }
     return {**row, "single": samples.figures, "counts": samples.counts}
 

@@ -9,7 +9,7 @@ from tests.support.work import ExecutedLines
 
 def lines_of_a_decision(num_nodes: int) -> int:
     """On nodes of eight devices: one has spoken, and one request waits for a model."""
-    scene = Scene(num_nodes, random.Random(1), perf_counter)
+    scene = Scene(num_nodes, random.Random(1), perf_counter, after_starts=True)
     for _ in range(3):
         scene.decide_next()
     with ExecutedLines("services/scheduler/policy/") as lines:
