@@ -140,8 +140,10 @@ def _says_what_agents_said(heartbeat: AgentHeartbeat, before: AgentHeartbeat) ->
         and _are_as_before(heartbeat.devices, before.devices)
         and (
             heartbeat.workers is before.workers
-            or (len(heartbeat.workers) == len(before.workers)
-            and all(map(_is_as_before, heartbeat.workers, before.workers)))
+            or (
+                len(heartbeat.workers) == len(before.workers)
+                and all(map(_is_as_before, heartbeat.workers, before.workers))
+            )
         )
     )
 

@@ -22,6 +22,12 @@ from libs.common.errors import BusError, BusPayloadTooLarge
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.observed import Heard, Observed
+from services.scheduler.rounds.pacing import Pace
+
+# Answers to thousands of messages at once would come too late. A node that answers takes
+# milliseconds; one that does not keeps others waiting no longer than the turn.
+MOST_TOLD_AT_ONCE = 64
+TURN_S = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +69,7 @@ class DesiredSender:
         self._timeline = timeline
         self._clock = clock
         self._timeout_s = timeout_s
+        self._pace = Pace(MOST_TOLD_AT_ONCE, TURN_S)
         self._desired: dict[str, NodeDesired] = {}
         self._accepted: dict[NodeProcess, _Acceptance] = {}
         self._boots: dict[NodeProcess, str] = {}  # whose workers the rows are about
@@ -156,16 +163,23 @@ class DesiredSender:
     async def _tell(self, process: NodeProcess) -> None:
         """Until the newest version is accepted or a try fails; the next round tries again."""
         told: NodeDesired | None = None
-        while (desired := self._desired.get(process.node_id)) is not told and desired is not None:
-            told = desired
-            try:
-                await self._tell_once(process, desired)
-            except BusPayloadTooLarge as exc:
-                self._note_unsendable(process, desired, exc)
-                return
-            except BusError as exc:
-                logger.warning("%s of %s was not told: %s", process.role, process.node_id, exc)
-                return
+        while self._desired.get(process.node_id) is not told:
+            async with self._pace.turn():
+                told = self._desired.get(process.node_id)
+                if told is None or not await self._try(process, told):
+                    return
+
+    async def _try(self, process: NodeProcess, desired: NodeDesired) -> bool:
+        """Whether it was answered."""
+        try:
+            await self._tell_once(process, desired)
+        except BusPayloadTooLarge as exc:
+            self._note_unsendable(process, desired, exc)
+            return False
+        except BusError as exc:
+            logger.warning("%s of %s was not told: %s", process.role, process.node_id, exc)
+            return False
+        return True
 
     def _note_unsendable(
         self, process: NodeProcess, desired: NodeDesired, exc: BusPayloadTooLarge
