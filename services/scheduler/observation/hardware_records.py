@@ -17,6 +17,7 @@ class WrittenHardware:
     once that has committed."""
 
     devices: dict[str, tuple[Device, ...]]
+    has_new_sizes: bool = False  # whether any node offers other devices than before
     after_commit: tuple[Callable[[], None], ...] = ()
 
 
@@ -40,6 +41,7 @@ class HardwareRecords:
         found = by_node(await devices.load_devices(session, changed))
         return WrittenHardware(
             {node_id: found.get(node_id, ()) for node_id in changed},
+            bool(offered),
             (lambda: self._devices.update(offered), lambda: self._engines.update(measured)),
         )
 

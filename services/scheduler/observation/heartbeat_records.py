@@ -19,6 +19,7 @@ from services.scheduler.observation.written_heartbeats import (
     Unwritten,
     WrittenHeartbeats,
     agents_unlike_rows,
+    sizes_of,
     written_agents,
     written_fetchers,
 )
@@ -40,6 +41,7 @@ class Recorded:
 
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
     devices: dict[str, tuple[Device, ...]] = field(default_factory=dict)
+    has_new_sizes: bool = False  # of devices, or of what a node's host cache may hold
     changed_nodes: set[str] = field(default_factory=set)  # whose agent is another one now
     host_caches: dict[str, UnitsChanged] = field(default_factory=dict)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Recorded:
     def merge(self, other: "Recorded") -> None:
         self.nodes |= other.nodes
         self.devices |= other.devices
+        self.has_new_sizes |= other.has_new_sizes
         self.changed_nodes |= other.changed_nodes
         self.host_caches |= other.host_caches
         self.after_commit += other.after_commit
@@ -189,6 +192,10 @@ class HeartbeatRecords:
         await self._agent_facts(session, recorded, known, agents)
         hardware = await self._hardware.write(session, agents)
         recorded.devices |= hardware.devices
+        recorded.has_new_sizes |= hardware.has_new_sizes
+        recorded.has_new_sizes |= any(
+            sizes_of(self._fetchers.written(beat.node_id)) != sizes_of(beat) for beat in fetchers
+        )
         recorded.after_commit += hardware.after_commit
         await heartbeats.record_fetchers(session, fetchers)
         done = await self.host_caches.record(session, fetchers)

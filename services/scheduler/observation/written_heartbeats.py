@@ -48,6 +48,11 @@ class WrittenHeartbeats(Generic[H]):
                 found.still_heard.append(node_id)
         return found
 
+    def written(self, node_id: str) -> H | None:
+        """What the row of the node shows."""
+        known = self._written.get(node_id)
+        return None if known is None else known.heartbeat
+
     def remember(self, heard: Mapping[str, Heard[H]], node_ids: Iterable[str]) -> None:
         """They were written, and the transaction has committed."""
         for node_id in node_ids:
@@ -91,6 +96,14 @@ def written_fetchers() -> WrittenHeartbeats[FetcherHeartbeat]:
             beat.cache_used_bytes,
         ),
     )
+
+
+def sizes_of(beat: FetcherHeartbeat | None) -> tuple[int | None, ...] | None:
+    """What it says of how much its node could ever hold, and how fast it could get there."""
+    if beat is None:
+        return None
+    most = beat.cache_capacity_bytes if beat.cache_max_bytes is None else beat.cache_max_bytes
+    return (most, beat.nic_bytes_per_s)
 
 
 def agents_unlike_rows(

@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
 _MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker)
+COMPARE_ALL_INTERVAL_S = 5.0  # between two looks at all nodes: changes are looked at at once
 MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
 
@@ -87,6 +88,7 @@ class RoundLoop:
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
+    _compared_all_s: float = -inf  # when all nodes were last asked whether they follow
 
     @property
     def num_busy(self) -> int:
@@ -153,7 +155,7 @@ class RoundLoop:
             now_s,
             taken,
             is_sweep=is_sweep,
-            has_new_devices=bool(recorded.devices),
+            has_new_sizes=recorded.has_new_sizes,
         )
         changed = taken.changed(is_sweep=is_sweep)
         decide = partial(decide_round, snapshot, changed, self.memo)
@@ -165,7 +167,7 @@ class RoundLoop:
         written = written_snapshot(snapshot, decided, applied, recorded)
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self._raise_versions(session, written, raised)
-        versions = self._versions(written, taken.nodes | raised, is_sweep=is_sweep)
+        versions = self._versions(written, taken.nodes | raised, is_first=is_first)
         unknown = sorted(self.sender.unknown(observed, versions), key=lambda id_: id_ not in raised)
         wanted = await self._wanted(session, written, unknown[:MAX_READ_NODES])
         if is_sweep:
@@ -237,9 +239,12 @@ class RoundLoop:
         reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
         return await desired.load(session, wanted, self.fenced.epoch, reported)
 
-    def _versions(self, snapshot: Snapshot, changed: Set[str], *, is_sweep: bool) -> dict[str, int]:
-        """Of the nodes that may have to be told something; a sweep looks at all."""
-        node_ids = snapshot.nodes if is_sweep else changed | self.sender.take_unanswered()
+    def _versions(self, snapshot: Snapshot, changed: Set[str], *, is_first: bool) -> dict[str, int]:
+        """Of the nodes that may have to be told something; now and then of all."""
+        node_ids = changed | self.sender.take_unanswered()
+        if is_first or snapshot.now_s - self._compared_all_s >= COMPARE_ALL_INTERVAL_S:
+            self._compared_all_s = snapshot.now_s
+            node_ids = set(snapshot.nodes)
         found = ((id_, snapshot.nodes.get(id_)) for id_ in node_ids)
         return {id_: record.desired_version for id_, record in found if record is not None}
 

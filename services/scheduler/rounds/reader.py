@@ -31,7 +31,7 @@ from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.
 MEMORY_OF_FAILURES_S = 900.0
-MAX_AGE_OF_SIZES_S = 10.0  # in front of requests that come: reading them takes long
+MAX_AGE_OF_SIZES_S = 10.0  # unless a node or a device is new: reading them takes long
 MAX_SUMMARIES = 4096  # more than models are known, before those that nothing needs are left out
 
 
@@ -78,7 +78,7 @@ class SnapshotReader:
         log: ChangeLog,
         *,
         is_sweep: bool,
-        has_new_devices: bool = False,
+        has_new_sizes: bool = False,
     ) -> Snapshot:
         """With what others wrote and said meanwhile. Adds to `log` the models of its requests."""
         snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
@@ -94,11 +94,11 @@ class SnapshotReader:
             kept = _digests(known.values()) | _held_digests(snapshot)
             summaries = {digest: summaries[digest] for digest in kept if digest in summaries}
         is_waited_for = any(True for _ in table.keys_of("queue"))
-        if has_new_devices:
+        if has_new_sizes:
             self.versions.sizes_at_s = -inf
         is_unknown = self.versions.sizes_at_s == -inf
         is_old = now_s - self.versions.sizes_at_s >= MAX_AGE_OF_SIZES_S
-        if (is_waited_for and is_unknown) or (is_sweep and (is_waited_for or is_old)):
+        if (is_waited_for and is_unknown) or (is_sweep and is_old):
             snapshot = snapshot.changed(sizes=await devices.load_sizes(session))
             self.versions.sizes_at_s = now_s
         losses = {**log.losses, **snapshot.losses}
