@@ -39,6 +39,7 @@ from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.host_cache_comparison import HostCacheComparison
+from services.scheduler.observation.news import News
 from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.change_log import ChangeLog
@@ -125,15 +126,17 @@ class Controller:
         ]
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:
-        if self.log.accept_agent(message, self.clock.monotonic_s()):
-            self._wake_for_node(message.node_id)
+        self._wake_for_node(
+            message.node_id, self.log.accept_agent(message, self.clock.monotonic_s())
+        )
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
         known = self.log.fetchers.of(message.node_id)
         if known is None or known.heartbeat.host_cache.version != message.host_cache.version:
             self.changes.nodes.add(message.node_id)  # written by the next round, before it plans
-        if self.log.accept_fetcher(message, self.clock.monotonic_s()):
-            self._wake_for_node(message.node_id)
+        self._wake_for_node(
+            message.node_id, self.log.accept_fetcher(message, self.clock.monotonic_s())
+        )
 
     def _hear_malformed_agent(self, node_id: str, complaint: str) -> None:
         self.log.invalid.note(NodeProcess(node_id, "agent"), complaint)
@@ -141,9 +144,10 @@ class Controller:
     def _hear_malformed_fetcher(self, node_id: str, complaint: str) -> None:
         self.log.invalid.note(NodeProcess(node_id, "fetcher"), complaint)
 
-    def _wake_for_node(self, node_id: str) -> None:
-        self.changes.nodes.add(node_id)
-        self.wake.set()
+    def _wake_for_node(self, node_id: str, news: News | None) -> None:
+        if news is not None:
+            self.changes.hear(node_id, news)
+            self.wake.set()
 
     async def _hear_gateway(self, message: GatewayHeartbeat) -> None:
         """Whoever waited for another one's next token need not wait for the next round."""
@@ -240,9 +244,7 @@ async def _pause(took_s: float, hurry: asyncio.Event) -> None:
     """Wake-ups come in swarms: the next piece of work answers all that come meanwhile. But the
     stages of a start wait to hear of each other, so the pause is short beside the work, and whoever
     asks for a model cuts it short."""
-    pause_s = PAUSE_SHARE * took_s
-    await asyncio.sleep(pause_s)
     with suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, MIN_PAUSE_S - pause_s)):
+        async with asyncio.timeout(max(PAUSE_SHARE * took_s, MIN_PAUSE_S)):
             await hurry.wait()
     hurry.clear()

@@ -75,7 +75,7 @@ class Submissions:
             self.repeats.remember(message)
             self.traces.remember(message.request_id, telemetry.current_traceparent())
         if isinstance(result, SubmitAccepted) or message.attempt > 1:
-            self.changes.requests.add(message.request_id)
+            self.changes.submitted.add(message.request_id)
             self.wake()
         return SubmitReply(result=result)
 

@@ -5,19 +5,18 @@ Times are monotonic seconds, given by the caller.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from libs.common.bus.messages import (
     AgentHeartbeat,
-    DeviceObserved,
     FetcherHeartbeat,
     GatewayHeartbeat,
-    WorkerObserved,
 )
 from libs.common.bus.repetition import repeats
 from services.scheduler.observation.invalid_nodes import InvalidNodes
 from services.scheduler.observation.liveness import LivenessLog
+from services.scheduler.observation.news import News, news_of_agent, news_of_fetcher
 from services.scheduler.policy.liveness import agent_of, fetcher_of, gateway_of
 from services.scheduler.policy.observed import H, Heard, Observed
 
@@ -80,21 +79,26 @@ class HeartbeatLog:
             self.invalid.snapshot(),
         )
 
-    def accept_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> bool:
-        """Whether it says anything that a decision could depend on; an invalid one does not."""
+    def snapshot_of_gateways(self, before: Observed) -> Observed:
+        """With what nodes had said in `before`: what they have said since belongs to a later
+        round."""
+        return replace(before, liveness=self.liveness.snapshot(), gateways=dict(self.gateways))
+
+    def accept_agent(self, heartbeat: AgentHeartbeat, now_s: float) -> News | None:
+        """What it says that a decision could depend on, if anything; an invalid one does not."""
         before = self.agents.of(heartbeat.node_id)
         if not self.invalid.admits(heartbeat, before) or not self.agents.accept(heartbeat, now_s):
-            return False
+            return None
         self.liveness.hear(agent_of(heartbeat.node_id), now_s)
-        return before is None or not _says_what_agents_said(heartbeat, before.heartbeat)
+        return news_of_agent(heartbeat, None if before is None else before.heartbeat)
 
-    def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> bool:
-        """Whether it says anything that a decision could depend on; an invalid one does not."""
+    def accept_fetcher(self, heartbeat: FetcherHeartbeat, now_s: float) -> News | None:
+        """What it says that a decision could depend on, if anything; an invalid one does not."""
         before = self.fetchers.of(heartbeat.node_id)
         if not self.invalid.admits(heartbeat, before) or not self.fetchers.accept(heartbeat, now_s):
-            return False
+            return None
         self.liveness.hear(fetcher_of(heartbeat.node_id), now_s)
-        return before is None or not _says_what_fetchers_said(heartbeat, before.heartbeat)
+        return news_of_fetcher(heartbeat, None if before is None else before.heartbeat)
 
     def accept_gateway(self, heartbeat: GatewayHeartbeat, now_s: float) -> frozenset[str]:
         """Requests of which it says for the first time that their attempt has had a token."""
@@ -130,45 +134,3 @@ class HeartbeatLog:
             if self.liveness.silence_s(speaker) > GATEWAY_MEMORY_S:
                 self.liveness.forget(speaker)
                 del self.gateways[speaker.removeprefix(gateway_of(""))]
-
-
-def _says_what_agents_said(heartbeat: AgentHeartbeat, before: AgentHeartbeat) -> bool:
-    """Of all that a decision could depend on."""
-    return (
-        heartbeat.boot_id == before.boot_id
-        and heartbeat.accepted_version == before.accepted_version
-        and _are_as_before(heartbeat.devices, before.devices)
-        and (
-            heartbeat.workers is before.workers
-            or (
-                len(heartbeat.workers) == len(before.workers)
-                and all(map(_is_as_before, heartbeat.workers, before.workers))
-            )
-        )
-    )
-
-
-def _are_as_before(devices: tuple[DeviceObserved, ...], before: tuple[DeviceObserved, ...]) -> bool:
-    # Two messages are compared field by field in Python, their fields are not.
-    return devices is before or [d.__dict__ for d in devices] == [d.__dict__ for d in before]
-
-
-def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
-    return (
-        worker.worker_id == before.worker_id
-        and worker.state is before.state
-        and (worker.num_running + worker.num_waiting == 0)
-        is (before.num_running + before.num_waiting == 0)
-    )
-
-
-def _says_what_fetchers_said(heartbeat: FetcherHeartbeat, before: FetcherHeartbeat) -> bool:
-    return (
-        heartbeat.boot_id == before.boot_id
-        and heartbeat.accepted_version == before.accepted_version
-        and (
-            heartbeat.fetches is before.fetches
-            or [(f.fetch_id, f.state) for f in heartbeat.fetches]
-            == [(f.fetch_id, f.state) for f in before.fetches]
-        )
-    )

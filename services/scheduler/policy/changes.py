@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Changed:
     """Ids. A sweep looks also at what time alone makes due: keep-alives, deadlines and losses."""
 
-    nodes: frozenset[str] = frozenset()  # spoke of something new
+    nodes: frozenset[str] = frozenset()  # others than before: each of their endpoints is looked at
+    spoke: frozenset[str] = frozenset()  # nodes that told more of what starts or ends there
     endpoints: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()  # their rows, or those of their requests
     is_sweep: bool = False

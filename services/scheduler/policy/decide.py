@@ -110,7 +110,8 @@ def _start(builder: DecisionBuilder, changed: Changed, scope: Scope, memo: NodeM
     """Room that has come free, and a node that is new, are for whoever waits longest: then all that
     wait are looked at, else nobody where nobody's wait has changed."""
     waiting = waiting_models(builder.snapshot)
-    is_anything_new = changed.is_sweep or changed.is_continued or bool(changed.nodes)
+    has_heard = bool(changed.nodes or changed.spoke)
+    is_anything_new = changed.is_sweep or changed.is_continued or has_heard
     if not is_anything_new and waiting.isdisjoint(scope.models):
         return False
     return start_missing(builder, waiting, memo)

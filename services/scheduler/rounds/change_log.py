@@ -1,8 +1,9 @@
 """Collects what changes between two rounds: from handlers of messages, and from rounds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from services.scheduler.observation.news import News
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.nodes.cached_units import UnitsChanged
 
@@ -11,14 +12,28 @@ from services.scheduler.policy.nodes.cached_units import UnitsChanged
 class ChangeLog:
     """Ids; `take` hands them to a round. `put_back` is for a round that failed."""
 
-    nodes: set[str] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)  # that said anything new
+    other_nodes: set[str] = field(default_factory=set)  # of them: are others than before
     endpoints: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
     requests: set[str] = field(default_factory=set)  # whose model is not known
+    submitted: set[str] = field(default_factory=set)  # requests for which somebody waits
     losses: dict[str, float] = field(default_factory=dict)  # reported, by endpoint
     is_continued: bool = False
     host_caches: list[dict[str, UnitsChanged]] = field(default_factory=list)  # rows, by node
     are_host_caches_unknown: bool = False  # some rows were perhaps written
+    is_of_submissions: bool = False  # taken alone, ahead of all else
+
+    def hear(self, node_id: str, news: News) -> None:
+        self.nodes.add(node_id)
+        self.endpoints |= news.endpoints
+        if news.is_of_node:
+            self.other_nodes.add(node_id)
+
+    def look_at_nodes(self, node_ids: Iterable[str]) -> None:
+        """At all that runs there."""
+        self.nodes.update(node_ids)
+        self.other_nodes.update(node_ids)
 
     def report_loss(self, endpoint_id: str, now_s: float) -> None:
         """A gateway could not reach it."""
@@ -33,14 +48,28 @@ class ChangeLog:
             self.host_caches.append(dict(changed))
 
     def take(self) -> "ChangeLog":
-        taken = replace(self)
-        self.nodes, self.endpoints, self.models, self.requests = set(), set(), set(), set()
+        taken = replace(self, requests=self.requests | self.submitted, submitted=set())
+        self.submitted = set()
+        self.nodes, self.other_nodes, self.endpoints = set(), set(), set()
+        self.models, self.requests = set(), set()
         self.losses, self.is_continued = {}, False
         self.host_caches, self.are_host_caches_unknown = [], False
         return taken
 
+    def take_submitted(self) -> "ChangeLog":
+        """These with the losses that they were told with; all else is left for the next round."""
+        taken = ChangeLog(
+            requests=self.submitted,
+            losses=self.losses,
+            endpoints=set(self.losses),
+            is_of_submissions=True,
+        )
+        self.submitted, self.losses = set(), {}
+        return taken
+
     def put_back(self, taken: "ChangeLog") -> None:
         self.nodes |= taken.nodes
+        self.other_nodes |= taken.other_nodes
         self.endpoints |= taken.endpoints
         self.models |= taken.models
         self.requests |= taken.requests
@@ -50,7 +79,8 @@ class ChangeLog:
 
     def changed(self, *, is_sweep: bool) -> Changed:
         return Changed(
-            frozenset(self.nodes),
+            frozenset(self.other_nodes),
+            frozenset(self.nodes - self.other_nodes),
             frozenset(self.endpoints),
             frozenset(self.models),
             is_sweep,

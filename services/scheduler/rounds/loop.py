@@ -88,6 +88,7 @@ class RoundLoop:
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
+    _was_of_submissions: bool = False  # the round before
     _compared_all_s: float = -inf  # when all nodes were last asked whether they follow
 
     @property
@@ -118,7 +119,7 @@ class RoundLoop:
         try:
             async with self.fenced.transaction() as session:
                 # Together, with nothing awaited between: what is heard later belongs to the next.
-                taken, observed = self.changes.take(), self.log.snapshot()
+                taken, observed = self._take()
                 done = await self._carry_out(session, taken, observed)
         except BaseException:
             # Whether it committed is not known: the rows are the record.
@@ -127,7 +128,18 @@ class RoundLoop:
             self.snapshot = None
             raise
         await self._follow_up(done)
-        return done.is_unfinished or bool(done.untold)
+        self._was_of_submissions = taken.is_of_submissions
+        return done.is_unfinished or bool(done.untold) or taken.is_of_submissions
+
+    def _take(self) -> tuple[ChangeLog, Observed]:
+        """What the round is about. Whoever waits for a start does not wait for a round about what a
+        hundred nodes have said meanwhile; such a round follows, though others ask in between."""
+        since_sweep_s = self.clock.monotonic_s() - self._swept_at_s
+        is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
+        must_follow = self._was_of_submissions or is_overdue
+        if self.snapshot is None or must_follow or not self.changes.submitted:
+            return self.changes.take(), self.log.snapshot()
+        return self.changes.take_submitted(), self.log.snapshot_of_gateways(self.snapshot.observed)
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed
@@ -135,7 +147,8 @@ class RoundLoop:
         """The transaction's part of a round."""
         now_s = self.clock.monotonic_s()
         is_first = self.snapshot is None
-        is_sweep = is_first or now_s - self._swept_at_s >= self.sweep_interval_s
+        is_due = now_s - self._swept_at_s >= self.sweep_interval_s
+        is_sweep = is_first or (is_due and not taken.is_of_submissions)
         if is_sweep:
             self.queued.begin_sweep()
         is_first, snapshot = (
@@ -145,7 +158,7 @@ class RoundLoop:
         recorded = await self.records.write(
             session, observed, snapshot.nodes, now_s, None if is_sweep else taken.nodes
         )
-        taken.nodes |= recorded.changed_nodes
+        taken.look_at_nodes(recorded.changed_nodes)
         snapshot = with_new_nodes(snapshot, recorded)
         snapshot = with_changes(snapshot, taken, recorded)
         snapshot = await self.reader.refresh(
@@ -167,7 +180,7 @@ class RoundLoop:
         written = written_snapshot(snapshot, decided, applied, recorded)
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self._raise_versions(session, written, raised)
-        versions = self._versions(written, taken.nodes | raised, is_first=is_first)
+        versions = self._versions(written, taken, raised, is_first=is_first)
         unknown = sorted(self.sender.unknown(observed, versions), key=lambda id_: id_ not in raised)
         wanted = await self._wanted(session, written, unknown[:MAX_READ_NODES])
         if is_sweep:
@@ -196,7 +209,7 @@ class RoundLoop:
             if isinstance(decision, AssignRequest):
                 self.queue_speed.note_assigned(decision.model_id, done.written.now_s)
         unsettled = unsettled_nodes(done.written, done.decided, done.applied)
-        self.changes.nodes |= unsettled
+        self.changes.look_at_nodes(unsettled)
         self.sender.look_again(done.untold)
         later = unsettled | done.untold
         versions = {id_: v for id_, v in done.versions.items() if id_ not in later}
@@ -239,12 +252,18 @@ class RoundLoop:
         reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
         return await desired.load(session, wanted, self.fenced.epoch, reported)
 
-    def _versions(self, snapshot: Snapshot, changed: Set[str], *, is_first: bool) -> dict[str, int]:
+    def _versions(
+        self, snapshot: Snapshot, taken: ChangeLog, raised: Set[str], *, is_first: bool
+    ) -> dict[str, int]:
         """Of the nodes that may have to be told something; now and then of all."""
-        node_ids = changed | self.sender.take_unanswered()
-        if is_first or snapshot.now_s - self._compared_all_s >= COMPARE_ALL_INTERVAL_S:
+        is_due = snapshot.now_s - self._compared_all_s >= COMPARE_ALL_INTERVAL_S
+        if taken.is_of_submissions:
+            node_ids = set(raised)
+        elif is_first or is_due:
             self._compared_all_s = snapshot.now_s
             node_ids = set(snapshot.nodes)
+        else:
+            node_ids = taken.nodes | raised | self.sender.take_unanswered()
         found = ((id_, snapshot.nodes.get(id_)) for id_ in node_ids)
         return {id_: record.desired_version for id_, record in found if record is not None}
 

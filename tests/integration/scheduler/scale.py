@@ -127,9 +127,9 @@ class QuietLeader:
         for node in nodes:
             desired = self.accepted.get(node.node_id)
             agent, fetcher = node.heartbeats(0 if desired is None else desired.version)
-            is_news = log.accept_agent(agent, now_s)
-            if log.accept_fetcher(fetcher, now_s) or is_news:
-                self.rounds.changes.nodes.add(node.node_id)
+            for news in (log.accept_agent(agent, now_s), log.accept_fetcher(fetcher, now_s)):
+                if news is not None:
+                    self.rounds.changes.hear(node.node_id, news)
 
     def hear_gateway(self, gateway_id: str) -> None:
         beat = GatewayHeartbeat(gateway_id=gateway_id, request_ids=())

@@ -72,6 +72,12 @@ def _endpoints(snapshot: Snapshot, changed: Changed) -> list[str]:
         return [endpoint.id for endpoint in snapshot.endpoints]
     found = dict.fromkeys(id_ for id_ in sorted(changed.endpoints) if id_ in snapshot.endpoints)
     found |= dict.fromkeys(_of_any(snapshot, "node", sorted(changed.nodes)))
+    found |= dict.fromkeys(
+        endpoint.id
+        for node_id in sorted(changed.spoke)
+        for endpoint in snapshot.endpoints.by("node", node_id)
+        if not endpoint.state.is_serving
+    )
     found |= dict.fromkeys(_of_any(snapshot, "model", sorted(changed.models)))
     if changed.is_sweep and snapshot.swept is not None:
         found |= dict.fromkeys(_due(snapshot, snapshot.swept))

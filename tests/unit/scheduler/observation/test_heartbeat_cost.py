@@ -201,12 +201,12 @@ def test_news_are_what_changes_in_plain_words() -> None:
             beat = agent(rng, sequence).model_copy(update={"boot_id": "boot-1"})
             if reference_invalid_field(beat) is not None:
                 continue
-            is_news = log.accept_agent(beat, 0.0)
+            is_news = log.accept_agent(beat, 0.0) is not None
         else:
             beat = fetcher(rng, sequence).model_copy(update={"boot_id": "boot-1"})
             if reference_invalid_field(beat) is not None:
                 continue
-            is_news = log.accept_fetcher(beat, 0.0)
+            is_news = log.accept_fetcher(beat, 0.0) is not None
         known = before.get(type(beat))
         assert is_news == (known is None or reference_facts(known) != reference_facts(beat))
         before[type(beat)] = beat

@@ -14,6 +14,7 @@ from libs.common.bus.messages import (
 )
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, ModelState, WorkerState
+from services.scheduler.observation.news import News, news_of_agent, news_of_fetcher
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint, OpenRequest, RequestLoss
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of, gateway_of
@@ -36,7 +37,7 @@ class History:
     snapshot: Snapshot = field(init=False)
     elapsed_s: float = 100.0
     changed: dict[str, set[str]] = field(
-        default_factory=lambda: {"nodes": set(), "endpoints": set(), "models": set()}
+        default_factory=lambda: {x: set() for x in ("nodes", "spoke", "endpoints", "models")}
     )
     agents: dict[str, Heard[AgentHeartbeat]] = field(init=False)
     fetchers: dict[str, Heard[FetcherHeartbeat]] = field(init=False)
@@ -206,10 +207,9 @@ class History:
             done = FetchObserved(fetch_id=worker.fetch_id or "", state=FetchState.COMPLETE)
             beat = self.fetchers[worker.node_id].heartbeat
             others = tuple(f for f in beat.fetches if f.fetch_id != done.fetch_id)
-            if done not in beat.fetches:
-                self.changed["nodes"].add(worker.node_id)
-            beat = beat.model_copy(update={"fetches": (*others, done)})
-            self.fetchers[worker.node_id] = Heard(beat, self.snapshot.now_s)
+            said = beat.model_copy(update={"fetches": (*others, done)})
+            self._note(worker.node_id, news_of_fetcher(said, beat))
+            self.fetchers[worker.node_id] = Heard(said, self.snapshot.now_s)
 
     def _hear_worker(
         self, endpoint: Endpoint, worker_id: str, node_id: str, state: WorkerState, **facts: Any
@@ -226,13 +226,12 @@ class History:
         )
         beat = self.agents[node_id].heartbeat
         others = tuple(w for w in beat.workers if w.worker_id != worker_id)
-        if not any(_says_as_much(w, seen) for w in beat.workers):
-            self.changed["nodes"].add(node_id)
-        beat = beat.model_copy(update={"workers": (*others, seen)})
-        self.agents[node_id] = Heard(beat, self.snapshot.now_s)
+        said = beat.model_copy(update={"workers": (*others, seen)})
+        self._note(node_id, news_of_agent(said, beat))
+        self.agents[node_id] = Heard(said, self.snapshot.now_s)
 
-
-def _says_as_much(before: WorkerObserved, seen: WorkerObserved) -> bool:
-    """A leader is not woken for it."""
-    is_idle, was_idle = seen.num_running == 0, before.num_running == 0
-    return (before.worker_id, before.state, was_idle) == (seen.worker_id, seen.state, is_idle)
+    def _note(self, node_id: str, news: News | None) -> None:
+        """What a leader is woken for."""
+        if news is not None:
+            self.changed["nodes" if news.is_of_node else "spoke"].add(node_id)
+            self.changed["endpoints"] |= news.endpoints
