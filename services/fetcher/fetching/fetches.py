@@ -17,6 +17,7 @@ from libs.common.clock import Clock
 from libs.common.errors import HydraError, ManifestError
 from libs.common.observability import telemetry
 from libs.common.states import FetchState
+from libs.common.told_steps import TOLD_S
 from libs.common.weights.manifest import Manifest, UnitEntry
 from services.fetcher.errors import HostCacheFull
 from services.fetcher.fetching.chunk_schedule import Fetch, UnitDownload
@@ -39,9 +40,11 @@ class FetchRecord:
     cause: Cause | None = None
     fetch: Fetch | None = None
     ended_at: datetime | None = None
+    ended_at_s: float | None = None  # monotonic
     task: "asyncio.Task[None] | None" = None
 
-    def observed(self) -> FetchObserved:
+    def observed(self, now_s: float) -> FetchObserved:
+        """Its steps leave it some time after its end."""
         observed = FetchObserved(
             fetch_id=self.spec.fetch_id,
             state=self.state,
@@ -50,12 +53,13 @@ class FetchRecord:
         if self.fetch is None:
             return observed
         progress = self.fetch.progress
+        is_told = self.ended_at_s is None or now_s < self.ended_at_s + TOLD_S
         return observed.model_copy(
             update={
                 "bytes_done": progress.bytes_done,
                 "bytes_total": progress.bytes_total,
                 "bytes_from_cache": progress.bytes_from_cache,
-                "steps": steps_of(self.fetch, self.ended_at),
+                "steps": steps_of(self.fetch, self.ended_at) if is_told else (),
             }
         )
 
@@ -96,8 +100,9 @@ class Fetches:
                 self._change(record, spec)
 
     def observed(self) -> tuple[FetchObserved, ...]:
+        now_s = self._parts.clock.monotonic_s()
         parted = (o for fetch_id, o in self._parted.items() if fetch_id not in self._records)
-        return (*(record.observed() for record in self._records.values()), *parted)
+        return (*(record.observed(now_s) for record in self._records.values()), *parted)
 
     @property
     def states(self) -> tuple[tuple[str, FetchState], ...]:
@@ -163,7 +168,8 @@ class Fetches:
         self._parts.cache.unpin(record.pin)
         if record.state in (FetchState.QUEUED, FetchState.FETCHING):
             record.state, record.cause = FetchState.FAILED, Cause(CauseKind.NOBODY_WAITED)
-        self._parted[record.spec.fetch_id] = record.observed()
+        now_s = self._parts.clock.monotonic_s()
+        self._parted[record.spec.fetch_id] = record.observed(now_s)
         self._on_change()
 
     async def _run(self, record: FetchRecord) -> None:
@@ -179,6 +185,7 @@ class Fetches:
             logger.exception("fetch %s failed", record.spec.fetch_id)
         finally:
             record.ended_at = self._parts.clock.now()
+            record.ended_at_s = self._parts.clock.monotonic_s()
             self._record_trace(record)
             self._on_change()
 

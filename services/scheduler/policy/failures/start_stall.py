@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
-from libs.common.states import WorkerState
+from libs.common.states import FetchState, WorkerState
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,15 @@ def start_activity(
     """The same as before while nothing about the start has changed."""
     facts = (
         tuple(map(_progress_of, workers)),
-        tuple((f.state, f.bytes_done, len(f.steps)) for f in fetches if f is not None),
+        tuple(map(_fetch_progress_of, (f for f in fetches if f is not None))),
     )
     return before if before is not None and before.facts == facts else StartActivity(facts, now_s)
+
+
+def _fetch_progress_of(fetch: FetchObserved) -> object:
+    """An ended one's steps are told for a while only."""
+    num_steps = len(fetch.steps) if fetch.state is FetchState.FETCHING else 0
+    return (fetch.state, fetch.bytes_done, num_steps)
 
 
 def _progress_of(worker: WorkerObserved) -> object:

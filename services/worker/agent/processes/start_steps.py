@@ -5,10 +5,10 @@ import math
 from libs.common.bus.messages import Step
 from libs.common.clock import Clock
 from libs.common.observability import telemetry
+from libs.common.told_steps import TOLD_S
 from services.worker.frames.frames import Origin
 
 MAX_STEPS = 32  # a worker has about ten
-TOLD_S = 15.0  # a leader writes a step within a second, and is replaced within seconds
 
 
 class StartStepLog:

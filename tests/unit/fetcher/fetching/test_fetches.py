@@ -7,6 +7,7 @@ from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind, Fault
 from libs.common.states import FetchClass, FetchPurpose, FetchState
 from libs.common.testing.objectstore import MemoryObjectStore
+from libs.common.told_steps import TOLD_S
 from libs.common.weights.unitwriter import file_size_bytes
 from services.fetcher.errors import HostCacheFull
 from tests.unit.fetcher.nodes import NODE, Node, StoredModel, running_node, stored_model
@@ -50,6 +51,22 @@ async def test_a_desired_fetch_is_done_and_told(tmp_path: Path, store: MemoryObj
     assert all(step.ended_at is not None for step in observed.steps)
     assert set(heartbeat.host_cache.added) == {unit.digest for unit in model.units}
     assert heartbeat.accepted_version == 1
+
+
+async def test_the_steps_of_a_fetch_leave_what_is_told_some_time_after_its_end(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    model = await stored_model(store)
+    async with running_node(tmp_path, store) as node:
+        await node.want(model.fetch())
+        await eventually(lambda: is_complete(node))
+        record = node.fetches._records["fetch-1"]
+        await eventually(lambda: record.ended_at_s is not None)
+
+    assert record.ended_at_s is not None
+    assert record.observed(record.ended_at_s + TOLD_S - 0.1).steps
+    later = record.observed(record.ended_at_s + TOLD_S)
+    assert (later.steps, later.bytes_done) == ((), model.manifest.total_bytes)
 
 
 async def test_a_second_fetch_of_the_same_units_comes_from_the_cache(

@@ -1,6 +1,7 @@
 from libs.common.bus.messages import Step
 from libs.common.testing.bus import FakeClock
-from services.worker.agent.processes.start_steps import TOLD_S, StartStepLog
+from libs.common.told_steps import TOLD_S
+from services.worker.agent.processes.start_steps import StartStepLog
 
 
 def names(book: StartStepLog) -> list[str]:
