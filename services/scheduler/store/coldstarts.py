@@ -21,12 +21,20 @@ from libs.common.records.tables import (
 )
 from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
 from services.scheduler.policy.cluster import Member, Model
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among
 from services.scheduler.store.cause_columns import columns_of
 from services.scheduler.store.text import storable
 
 SCHEDULER_ACTOR = "scheduler"
 
+_ADD_ENDPOINT, _ADD_WORKER, _ADD_FETCH = insert(EndpointRow), insert(WorkerRow), insert(FetchRow)
+_ADD_MEMBER, _ADD_RESERVATION = insert(EndpointMemberRow), insert(ReservationRow)
+_ADD_COLD_START = insert(ColdStartRow)
+_TRACEPARENTS = (
+    select(ColdStartRow.request_id, ColdStartRow.traceparent)
+    .where(is_among(ColdStartRow.request_id, "request_ids"), ColdStartRow.traceparent.is_not(None))
+    .order_by(ColdStartRow.started_at)
+)
 _NEW_STEP = upsert(ColdStartStepRow)
 _RECORD_STEP = _NEW_STEP.on_conflict_do_update(
     index_elements=["cold_start_id", "actor", "name"],
@@ -87,15 +95,16 @@ class ActorStep:
 async def begin(session: AsyncSession, starts: Sequence[ColdStart]) -> None:
     """All of them, with one statement for each table."""
     workers = [worker for start in starts for worker in start.workers]
-    for row_class, rows in (
-        (EndpointRow, [_endpoint(start) for start in starts]),
-        (WorkerRow, [_worker(worker) for worker in workers]),
-        (FetchRow, [_fetch(worker) for worker in workers]),
-        (EndpointMemberRow, [_member(start, x) for start in starts for x in start.members]),
-        (ReservationRow, [_reservation(worker) for worker in workers]),
-        (ColdStartRow, [_cold_start(start) for start in starts]),
+    connection = await session.connection()
+    for statement, rows in (
+        (_ADD_ENDPOINT, [_endpoint(start) for start in starts]),
+        (_ADD_WORKER, [_worker(worker) for worker in workers]),
+        (_ADD_FETCH, [_fetch(worker) for worker in workers]),
+        (_ADD_MEMBER, [_member(start, x) for start in starts for x in start.members]),
+        (_ADD_RESERVATION, [_reservation(worker) for worker in workers]),
+        (_ADD_COLD_START, [_cold_start(start) for start in starts]),
     ):
-        await (await session.connection()).execute(insert(row_class), rows)
+        await connection.execute(statement, rows)
 
 
 def _endpoint(start: ColdStart) -> dict[str, object]:
@@ -213,10 +222,7 @@ async def traceparents_of(
     """By request: the trace in which an earlier start for it was, whichever leader began it."""
     if not request_ids:
         return {}
-    query = select(ColdStartRow.request_id, ColdStartRow.traceparent).where(
-        is_one_of(ColdStartRow.request_id, request_ids), ColdStartRow.traceparent.is_not(None)
-    )
-    rows = await session.execute(query.order_by(ColdStartRow.started_at))
+    rows = await session.execute(_TRACEPARENTS, {"request_ids": list(request_ids)})
     return {row.request_id: row.traceparent for row in rows if row.request_id is not None}
 
 

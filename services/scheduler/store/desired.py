@@ -13,7 +13,7 @@ from libs.common.bus.messages import FetchSpec, NodeDesired, Peer, WorkerSpec
 from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass, FetchPurpose
 from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,14 @@ _WORKERS = (
     .where(WorkerRow.is_desired, WorkerRow.is_launch_due)
     .order_by(WorkerRow.created_at, WorkerRow.id)
 )
-_STOPPED = select(WorkerRow.node_id, WorkerRow.id).where(~WorkerRow.is_desired)
+_WORKERS_OF = _WORKERS.where(is_among(WorkerRow.node_id, "node_ids"))
+_STOPPED = select(WorkerRow.node_id, WorkerRow.id).where(
+    ~WorkerRow.is_desired, is_among(WorkerRow.node_id, "node_ids")
+)
+_STOPPED_OF = union_all(
+    _STOPPED.where(WorkerRow.ended_at.is_(None)),
+    _STOPPED.where(WorkerRow.ended_at.is_not(None), is_among(WorkerRow.id, "spoken_of")),
+)
 _FETCHES = (
     select(
         FetchRow.node_id,
@@ -38,6 +45,7 @@ _FETCHES = (
     .where(FetchRow.is_desired)
     .order_by(FetchRow.created_at, FetchRow.id)
 )
+_FETCHES_OF = _FETCHES.where(is_among(FetchRow.node_id, "node_ids"))
 
 
 async def load(
@@ -53,8 +61,9 @@ async def load(
     if not versions:
         return []
     stopped = await _stopped(session, versions, reported)
-    workers = await _by_node(session, _WORKERS.where(is_one_of(WorkerRow.node_id, versions)))
-    fetches = await _by_node(session, _FETCHES.where(is_one_of(FetchRow.node_id, versions)))
+    values = {"node_ids": list(versions)}
+    workers = await _by_node(session, _WORKERS_OF, values)
+    fetches = await _by_node(session, _FETCHES_OF, values)
     found = []
     for node_id, version in versions.items():
         try:
@@ -79,17 +88,17 @@ async def _stopped(
     """Workers that shall not run: those whose end was not seen yet, and of those on record as ended
     what their agent still speaks of. What no row speaks of is not named."""
     spoken_of = [id_ for node_id in node_ids for id_ in reported.get(node_id, ())]
-    of_nodes = _STOPPED.where(is_one_of(WorkerRow.node_id, node_ids))
-    unseen = of_nodes.where(WorkerRow.ended_at.is_(None))
-    ended = of_nodes.where(WorkerRow.ended_at.is_not(None), is_one_of(WorkerRow.id, spoken_of))
-    return await _by_node(session, union_all(unseen, ended))
+    values = {"node_ids": list(node_ids), "spoken_of": spoken_of}
+    return await _by_node(session, _STOPPED_OF, values)
 
 
 async def _by_node(
-    session: AsyncSession, query: Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]]
+    session: AsyncSession,
+    query: Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]],
+    values: Mapping[str, list[str]],
 ) -> defaultdict[str, list[Row[Any]]]:
     rows = defaultdict(list)
-    for row in await session.execute(query):
+    for row in await session.execute(query, values):
         rows[row.node_id].append(row)
     return rows
 

@@ -6,7 +6,7 @@ Statements are for any number of nodes at once: a new leader hears the whole clu
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select, text
+from sqlalchemy import and_, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import DeviceObserved, EngineObserved
@@ -17,7 +17,7 @@ from services.scheduler.policy.cluster import Device, DeviceSize
 from services.scheduler.policy.planning.idle_nodes import MEMORY_OF_NODES_S
 from services.scheduler.policy.planning.memory import worker_bytes
 from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among
 
 # To a device's row: what was measured on its node of the engine that plans reckon with.
 _IS_OF_STAGE_ENGINE = and_(
@@ -39,6 +39,14 @@ _DEVICES = (
     )
     .join(NodeEngineRow, _IS_OF_STAGE_ENGINE, isouter=True)
     .order_by(GpuRow.node_id, GpuRow.index)
+)
+_DEVICES_OF = _DEVICES.where(is_among(GpuRow.node_id, "node_ids"))
+_LOCK = _DEVICES_OF.with_for_update(of=GpuRow)
+_PLACES = (ReservationRow.node_id, ReservationRow.device_index)
+_RESERVED = (
+    select(*_PLACES, func.sum(ReservationRow.device_bytes).label("total"))
+    .where(is_among(ReservationRow.node_id, "node_ids"))
+    .group_by(*_PLACES)
 )
 _SIZES = (
     select(
@@ -137,24 +145,20 @@ async def load_devices(
     session: AsyncSession, node_ids: Collection[str] | None = None
 ) -> tuple[Device, ...]:
     """Every device, or those of some nodes, as if nothing were reserved on them."""
-    query = _DEVICES if node_ids is None else _DEVICES.where(is_one_of(GpuRow.node_id, node_ids))
-    return tuple(_device(row, 0) for row in await session.execute(query))
+    if node_ids is None:
+        rows = await session.execute(_DEVICES)
+    else:
+        rows = await session.execute(_DEVICES_OF, {"node_ids": list(node_ids)})
+    return tuple(_device(row, 0) for row in rows)
 
 
 async def lock_devices(session: AsyncSession, node_ids: Collection[str]) -> tuple[Device, ...]:
     """Of these nodes, with the sum of their reservations; nobody else reserves meanwhile."""
-    query = _DEVICES.where(is_one_of(GpuRow.node_id, node_ids)).with_for_update(of=GpuRow)
-    rows = (await session.execute(query)).all()
-    found = await session.execute(_reserved(node_ids))
+    values = {"node_ids": list(node_ids)}
+    rows = (await session.execute(_LOCK, values)).all()
+    found = await session.execute(_RESERVED, values)
     reserved = {(row.node_id, row.device_index): int(row.total) for row in found}
     return tuple(_device(row, reserved.get((row.node_id, row.device_index), 0)) for row in rows)
-
-
-def _reserved(node_ids: Collection[str]) -> Select[str, int, int]:
-    places = (ReservationRow.node_id, ReservationRow.device_index)
-    total = func.sum(ReservationRow.device_bytes).label("total")
-    of_nodes = is_one_of(ReservationRow.node_id, node_ids)
-    return select(*places, total).where(of_nodes).group_by(*places)
 
 
 def _device(row: Any, reserved_bytes: int) -> Device:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Update,
     bindparam,
     case,
     delete,
@@ -24,7 +25,7 @@ from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
 from libs.common.records.tables import EndpointRow, FetchRow, ReservationRow, WorkerRow
 from libs.common.states import EndpointState, WorkerState
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among, is_one_of
 from services.scheduler.store.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
@@ -45,6 +46,18 @@ _SET_IDLE = text(
     FROM unnest(CAST(:endpoints AS text[]), CAST(:ages_s AS float8[])) AS idle (endpoint_id, age_s)
     WHERE id = endpoint_id
     """
+)
+_LAUNCH = (
+    update(WorkerRow)
+    .where(is_among(WorkerRow.id, "worker_ids"))
+    .values(is_launch_due=True)
+    .execution_options(synchronize_session=False)
+)
+_SET_BUSY = (
+    update(EndpointRow)
+    .where(is_among(EndpointRow.id, "endpoint_ids"))
+    .values(idle_since=None)
+    .execution_options(synchronize_session=False)
 )
 _SERVING = _first_in(state for state in EndpointState if state.is_serving)
 _OPEN = _first_in(state for state in EndpointState if state.can_take_requests)
@@ -98,14 +111,31 @@ async def last_failure(session: AsyncSession, model_id: str) -> str | None:
 # ------------------------------------------------------------ endpoint changes
 
 
+def _update_of(
+    row_class: type[EndpointRow] | type[WorkerRow], key: str, values: dict[str, Any]
+) -> Update:
+    """Built once: of the row whose id is the parameter `key`."""
+    table = cast(Table, row_class.__table__)
+    return update(table).where(table.c.id == bindparam(key)).values(values)
+
+
+_SET_SERVING = _update_of(
+    EndpointRow,
+    "endpoint",
+    {
+        "state": bindparam("new_state"),
+        "ready_at": func.now(),
+        "idle_since": case((bindparam("is_idle", type_=Boolean), func.now()), else_=None),
+    },
+)
+
+
 async def set_serving(session: AsyncSession, serving: Sequence[Serving]) -> None:
-    idle_since = case((bindparam("is_idle", type_=Boolean), func.now()), else_=None)
-    values = {"state": bindparam("new_state"), "ready_at": func.now(), "idle_since": idle_since}
     rows = [
         {"endpoint": x.endpoint_id, "new_state": x.state.value, "is_idle": x.is_idle}
         for x in serving
     ]
-    await _update_many(session, EndpointRow, "endpoint", values, rows)
+    await _update_many(session, _SET_SERVING, rows)
 
 
 async def set_draining(session: AsyncSession, endpoint_id: str) -> None:
@@ -138,11 +168,7 @@ async def set_failed(
 
 async def set_busy(session: AsyncSession, endpoint_ids: Collection[str]) -> None:
     if endpoint_ids:
-        await session.execute(
-            update(EndpointRow)
-            .where(is_one_of(EndpointRow.id, endpoint_ids))
-            .values(idle_since=None)
-        )
+        await session.execute(_SET_BUSY, {"endpoint_ids": list(endpoint_ids)})
 
 
 async def set_idle(session: AsyncSession, idle_s: Mapping[str, float]) -> None:
@@ -160,15 +186,33 @@ async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) 
 # -------------------------------------------------------------- worker changes
 
 
-async def record_workers(session: AsyncSession, observed: Sequence[WorkerObserved]) -> None:
-    is_ready = bindparam("is_ready", type_=Boolean)
-    values = {
+_IS_READY = bindparam("is_ready", type_=Boolean)
+_RECORD_WORKER = _update_of(
+    WorkerRow,
+    "worker",
+    {
         "state": bindparam("new_state"),
         "pid": bindparam("new_pid"),
         "address": bindparam("new_address"),
         "public_key": bindparam("new_key"),
-        "ready_at": case((is_ready, func.coalesce(WorkerRow.ready_at, func.now())), else_=None),
-    }
+        "ready_at": case((_IS_READY, func.coalesce(WorkerRow.ready_at, func.now())), else_=None),
+    },
+)
+_END_WORKER = _update_of(
+    WorkerRow,
+    "worker",
+    {
+        "state": bindparam("new_state"),
+        "cause": func.coalesce(bindparam("new_cause", type_=String), WorkerRow.cause),
+        "cause_kind": func.coalesce(bindparam("new_kind", type_=String), WorkerRow.cause_kind),
+        "cause_facts": func.coalesce(bindparam("new_facts", type_=JSONB), WorkerRow.cause_facts),
+        "is_desired": False,
+        "ended_at": func.now(),
+    },
+)
+
+
+async def record_workers(session: AsyncSession, observed: Sequence[WorkerObserved]) -> None:
     rows = [
         {
             "worker": seen.worker_id,
@@ -180,15 +224,13 @@ async def record_workers(session: AsyncSession, observed: Sequence[WorkerObserve
         }
         for seen in observed
     ]
-    await _update_many(session, WorkerRow, "worker", values, rows)
+    await _update_many(session, _RECORD_WORKER, rows)
 
 
 async def launch_workers(session: AsyncSession, worker_ids: Collection[str]) -> None:
     """From now on their nodes shall run them."""
     if worker_ids:
-        await session.execute(
-            update(WorkerRow).where(is_one_of(WorkerRow.id, worker_ids)).values(is_launch_due=True)
-        )
+        await session.execute(_LAUNCH, {"worker_ids": list(worker_ids)})
 
 
 async def release_workers(session: AsyncSession, endpoint_ids: Collection[str]) -> None:
@@ -207,16 +249,8 @@ async def end_workers(session: AsyncSession, causes: Mapping[str, Cause | None])
     free. A cause that a worker has stays."""
     if not causes:
         return
-    values = {
-        "state": bindparam("new_state"),
-        "cause": func.coalesce(bindparam("new_cause", type_=String), WorkerRow.cause),
-        "cause_kind": func.coalesce(bindparam("new_kind", type_=String), WorkerRow.cause_kind),
-        "cause_facts": func.coalesce(bindparam("new_facts", type_=JSONB), WorkerRow.cause_facts),
-        "is_desired": False,
-        "ended_at": func.now(),
-    }
     rows = [_end_of(worker_id, cause) for worker_id, cause in causes.items()]
-    await _update_many(session, WorkerRow, "worker", values, rows)
+    await _update_many(session, _END_WORKER, rows)
     await session.execute(
         update(FetchRow)
         .where(is_one_of(FetchRow.worker_id, causes), FetchRow.is_desired)
@@ -237,14 +271,8 @@ def _end_of(worker_id: str, cause: Cause | None) -> dict[str, Any]:
 
 
 async def _update_many(
-    session: AsyncSession,
-    row_class: type[EndpointRow] | type[WorkerRow],
-    key: str,
-    values: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
+    session: AsyncSession, statement: Update, rows: Sequence[dict[str, Any]]
 ) -> None:
     """One statement, executed for all rows in one round trip."""
     if rows:
-        table = cast(Table, row_class.__table__)
-        statement = update(table).where(table.c.id == bindparam(key)).values(values)
         await (await session.connection()).execute(statement, rows)

@@ -3,25 +3,46 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, func, update
+from sqlalchemy import Table, Update, bindparam, func, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.records.tables import NodeRow
 from services.scheduler.policy.observed import NodeProcess
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among
 
 _NODES = cast(Table, NodeRow.__table__)
 
 
+_OF_NODE = update(_NODES).where(_NODES.c.id == bindparam("node"))
+_RECORD_AGENT = _OF_NODE.values(
+    agent_boot_id=bindparam("boot"),
+    agent_accepted_version=bindparam("accepted"),
+    agent_heard_at=func.now(),
+    num_standbys=bindparam("standbys"),
+    agent_invalid=None,
+)
+_RECORD_FETCHER = _OF_NODE.values(
+    fetcher_boot_id=bindparam("boot"),
+    fetcher_accepted_version=bindparam("accepted"),
+    fetcher_heard_at=func.now(),
+    nic_bytes_per_s=bindparam("nic"),
+    measured_bytes_per_s=bindparam("measured"),
+    cache_capacity_bytes=bindparam("capacity"),
+    cache_max_bytes=bindparam("largest"),
+    cache_used_bytes=bindparam("used"),
+    fetcher_invalid=None,
+)
+_OF_NODES = update(_NODES).where(is_among(_NODES.c.id, "node_ids"))
+_TOUCH_AGENTS = _OF_NODES.values(agent_heard_at=func.now(), agent_invalid=None)
+_TOUCH_FETCHERS = _OF_NODES.values(fetcher_heard_at=func.now(), fetcher_invalid=None)
+_RECORD_INVALID = {
+    "agent": _OF_NODE.values(agent_invalid=bindparam("complaint")),
+    "fetcher": _OF_NODE.values(fetcher_invalid=bindparam("complaint")),
+}
+
+
 async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbeat]) -> None:
-    values: dict[str, Any] = {
-        "agent_boot_id": bindparam("boot"),
-        "agent_accepted_version": bindparam("accepted"),
-        "agent_heard_at": func.now(),
-        "num_standbys": bindparam("standbys"),
-        "agent_invalid": None,
-    }
     rows = [
         {
             "node": item.node_id,
@@ -31,21 +52,10 @@ async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbe
         }
         for item in heartbeats
     ]
-    await _update_many(session, values, rows)
+    await _update_many(session, _RECORD_AGENT, rows)
 
 
 async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHeartbeat]) -> None:
-    values: dict[str, Any] = {
-        "fetcher_boot_id": bindparam("boot"),
-        "fetcher_accepted_version": bindparam("accepted"),
-        "fetcher_heard_at": func.now(),
-        "nic_bytes_per_s": bindparam("nic"),
-        "measured_bytes_per_s": bindparam("measured"),
-        "cache_capacity_bytes": bindparam("capacity"),
-        "cache_max_bytes": bindparam("largest"),
-        "cache_used_bytes": bindparam("used"),
-        "fetcher_invalid": None,
-    }
     rows = [
         {
             "node": item.node_id,
@@ -59,38 +69,37 @@ async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHea
         }
         for item in heartbeats
     ]
-    await _update_many(session, values, rows)
+    await _update_many(session, _RECORD_FETCHER, rows)
 
 
 async def touch_agents(session: AsyncSession, node_ids: Collection[str]) -> None:
     """They were heard, and what their rows have is as it was."""
-    await _touch(session, node_ids, agent_heard_at=func.now(), agent_invalid=None)
+    await _touch(session, _TOUCH_AGENTS, node_ids)
 
 
 async def touch_fetchers(session: AsyncSession, node_ids: Collection[str]) -> None:
-    await _touch(session, node_ids, fetcher_heard_at=func.now(), fetcher_invalid=None)
+    await _touch(session, _TOUCH_FETCHERS, node_ids)
 
 
-async def _touch(session: AsyncSession, node_ids: Collection[str], **values: Any) -> None:
+async def _touch(session: AsyncSession, statement: Update, node_ids: Collection[str]) -> None:
     if node_ids:
-        await session.execute(update(_NODES).where(is_one_of(_NODES.c.id, node_ids)).values(values))
+        await session.execute(statement, {"node_ids": list(node_ids)})
 
 
 async def record_invalid(session: AsyncSession, complaints: Mapping[NodeProcess, str]) -> None:
     """What is wrong with what they say; it stays until they are recorded again."""
-    for kind, column in (("agent", "agent_invalid"), ("fetcher", "fetcher_invalid")):
+    for kind, statement in _RECORD_INVALID.items():
         rows = [
             {"node": process.node_id, "complaint": complaint}
             for process, complaint in complaints.items()
             if process.kind == kind
         ]
-        await _update_many(session, {column: bindparam("complaint")}, rows)
+        await _update_many(session, statement, rows)
 
 
 async def _update_many(
-    session: AsyncSession, values: dict[str, Any], rows: Sequence[dict[str, Any]]
+    session: AsyncSession, statement: Update, rows: Sequence[dict[str, Any]]
 ) -> None:
     """One statement, executed for all rows in one round trip."""
     if rows:
-        statement = update(_NODES).where(_NODES.c.id == bindparam("node")).values(values)
         await (await session.connection()).execute(statement, rows)

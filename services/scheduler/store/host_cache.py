@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     any_,
+    bindparam,
     column,
     delete,
     func,
@@ -30,6 +31,12 @@ from libs.common.records.tables import HostCacheRow, NodeRow
 from libs.common.weights.unit_set_digest import UnitSetDigest
 from services.scheduler.policy.nodes.cached_units import UnitsChanged
 from services.scheduler.store.arrays import is_one_of, texts
+
+_NODES_BY_UNIT = (
+    select(HostCacheRow.unit_digest, func.array_agg(HostCacheRow.node_id).label("node_ids"))
+    .where(HostCacheRow.unit_digest == any_(bindparam("units", type_=ARRAY(LargeBinary))))
+    .group_by(HostCacheRow.unit_digest)
+)
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,8 @@ async def nodes_by_unit(
     """Who has these units; those that nobody has are missing."""
     if not unit_digests:
         return {}
-    wanted = _binaries([bytes.fromhex(digest) for digest in unit_digests])
-    rows = await session.execute(
-        select(HostCacheRow.unit_digest, func.array_agg(HostCacheRow.node_id).label("node_ids"))
-        .where(HostCacheRow.unit_digest == any_(wanted))
-        .group_by(HostCacheRow.unit_digest)
-    )
+    wanted = [bytes.fromhex(digest) for digest in unit_digests]
+    rows = await session.execute(_NODES_BY_UNIT, {"units": wanted})
     return {row.unit_digest.hex(): row.node_ids for row in rows}
 
 

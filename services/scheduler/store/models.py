@@ -15,7 +15,7 @@ from libs.common.states import EngineChoice, ModelState
 from services.scheduler.policy.cluster import Model
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.store.ages import age_s, seconds
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among, is_one_of
 from services.scheduler.store.text import storable
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,14 @@ _COLUMNS = (
 
 
 _FIND = select(*_COLUMNS).where(ModelRow.id == bindparam("model_id"))
+_LOAD = select(*_COLUMNS).where(is_among(ModelRow.id, "model_ids"))
+_HAS_FAILED = or_(ModelRow.num_failed_starts != 0, ModelRow.backoff_until.is_not(None))
+_CLEAR_BACKOFF = (
+    update(ModelRow)
+    .where(is_among(ModelRow.id, "model_ids"), _HAS_FAILED)
+    .values(num_failed_starts=0, backoff_until=None)
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,8 @@ async def find(session: AsyncSession, model_id: str, now_s: float) -> Model | No
 async def load(session: AsyncSession, model_ids: Collection[str], now_s: float) -> dict[str, Model]:
     if not model_ids:
         return {}
-    query = select(*_COLUMNS).where(is_one_of(ModelRow.id, model_ids))
     found = {}
-    for row in await session.execute(query):
+    for row in await session.execute(_LOAD, {"model_ids": list(model_ids)}):
         try:
             found[row.id] = _model(row._mapping, now_s)
         except ValueError as exc:  # of another version of this software: it costs its own model
@@ -109,13 +116,7 @@ async def set_backoff(session: AsyncSession, model_id: str, backoff: Backoff) ->
 
 async def clear_backoff(session: AsyncSession, model_ids: Collection[str]) -> None:
     """Of those that back off, or did."""
-    failed = or_(ModelRow.num_failed_starts != 0, ModelRow.backoff_until.is_not(None))
-    await session.execute(
-        update(ModelRow)
-        .where(is_one_of(ModelRow.id, model_ids), failed)
-        .values(num_failed_starts=0, backoff_until=None)
-        .execution_options(synchronize_session=False)
-    )
+    await session.execute(_CLEAR_BACKOFF, {"model_ids": list(model_ids)})
 
 
 # ---------------------------------------------------------------------- imports

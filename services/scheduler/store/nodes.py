@@ -9,11 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.records.tables import GatewayRow, NodeRow
 from services.scheduler.policy.cluster import NodeRecord
 from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among, is_one_of
 
 MEMORY_OF_GATEWAYS_S = 3600.0
 
 _RECORDS = select(NodeRow.id, NodeRow.desired_version, NodeRow.agent_boot_id)
+_BUMP_DESIRED = (
+    update(NodeRow)
+    .where(is_among(NodeRow.id, "node_ids"))
+    .values(desired_version=NodeRow.desired_version + 1)
+    .returning(NodeRow.id, NodeRow.desired_version)
+    .execution_options(synchronize_session=False)
+)
 _RAISE_DESIRED = text(
     """
     UPDATE nodes SET desired_version = above + 1
@@ -42,13 +49,7 @@ async def bump_desired(session: AsyncSession, node_ids: Collection[str]) -> dict
     """A new version of what these nodes shall run; the versions by node."""
     if not node_ids:
         return {}
-    rows = await session.execute(
-        update(NodeRow)
-        .where(is_one_of(NodeRow.id, node_ids))
-        .values(desired_version=NodeRow.desired_version + 1)
-        .returning(NodeRow.id, NodeRow.desired_version)
-        .execution_options(synchronize_session=False)
-    )
+    rows = await session.execute(_BUMP_DESIRED, {"node_ids": list(node_ids)})
     return {row.id: row.desired_version for row in rows}
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import RequestRow
 from services.scheduler.observation.queued_requests import Queue
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among, is_one_of
 from services.scheduler.store.requests import IS_QUEUED
 
 _FIRST_COME = (RequestRow.arrived_at, RequestRow.id)
@@ -22,6 +22,11 @@ _OWN = (
 # Built once, as what every waiting request asks every two seconds.
 _NUM_BEFORE = select(func.count()).where(
     RequestRow.model_id == _OWN.c.model_id, IS_QUEUED, RequestRow.arrived_at < _OWN.c.arrived_at
+)
+
+
+_ARRIVALS = select(RequestRow.id, RequestRow.arrived_at).where(
+    is_among(RequestRow.id, "request_ids")
 )
 
 
@@ -56,7 +61,5 @@ async def arrivals(session: AsyncSession, request_ids: Collection[str]) -> dict[
     """When each of these requests arrived."""
     if not request_ids:
         return {}
-    query = select(RequestRow.id, RequestRow.arrived_at).where(
-        is_one_of(RequestRow.id, request_ids)
-    )
-    return {row.id: row.arrived_at for row in await session.execute(query)}
+    rows = await session.execute(_ARRIVALS, {"request_ids": list(request_ids)})
+    return {row.id: row.arrived_at for row in rows}

@@ -1,9 +1,11 @@
 """Rows of `request_losses`: endpoints that requests were lost with. Each counts once."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -70,12 +72,20 @@ async def add(
     await session.execute(_ADD, values)
 
 
-async def load_of(
-    session: AsyncSession, now_s: float, are_wanted: ColumnElement[bool]
+def of_requests(are_wanted: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """A statement for `load`: the losses of those for whose rows the condition holds."""
+    return _LOAD.where(are_wanted)
+
+
+async def load(
+    session: AsyncSession,
+    now_s: float,
+    query: Select[*tuple[Any, ...]],
+    values: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[RequestLoss]]:
-    """By request, of those for whose rows the condition holds."""
+    """By request. `query`: one of `of_requests`, with the values of its parameters."""
     found: defaultdict[str, list[RequestLoss]] = defaultdict(list)
-    for row in await session.execute(_LOAD.where(are_wanted)):
+    for row in await session.execute(query, values):
         kind = None if row.kind is None else LossKind(row.kind)
         loss = RequestLoss(row.endpoint_id, now_s - row.age_s, row.has_progressed, kind)
         found[row.request_id].append(loss)

@@ -24,7 +24,7 @@ from libs.common.states import RequestOutcome, RequestState
 from services.scheduler.policy.cluster import Model, OpenRequest
 from services.scheduler.store import request_losses
 from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_one_of
+from services.scheduler.store.arrays import is_among, is_one_of
 from services.scheduler.store.text import storable
 
 # Repeats the condition of the partial index `ix_requests_open`, so that it is used.
@@ -66,6 +66,12 @@ _OPEN = select(
     age_s(RequestRow.arrived_at).label("waited_s"),
     (-age_s(RequestRow.deadline_at)).label("remaining_s"),
 )
+_OPEN_IN_ORDER = _OPEN.where(IS_OPEN).order_by(RequestRow.arrived_at, RequestRow.id)
+_IS_NAMED = or_(is_among(RequestRow.model_id, "model_ids"), is_among(RequestRow.id, "request_ids"))
+_OPEN_NAMED = _OPEN_IN_ORDER.where(_IS_NAMED)
+_LOSSES = request_losses.of_requests(IS_OPEN)
+_LOSSES_NAMED = request_losses.of_requests(and_(IS_OPEN, _IS_NAMED))
+_MODEL_IDS = select(RequestRow.model_id).where(is_among(RequestRow.id, "request_ids")).distinct()
 _VERSIONS = text(
     """
     SELECT array_agg(id || ' ' || CASE WHEN lost IS NULL THEN open.xmin::text ELSE '' END)
@@ -195,16 +201,13 @@ async def load_open(
     request_ids: Collection[str] = (),
 ) -> dict[str, OpenRequest]:
     """Of these models and with these ids; of all models if none is named. Oldest first."""
-    condition = IS_OPEN
-    if model_ids is not None:
-        named = or_(
-            is_one_of(RequestRow.model_id, model_ids), is_one_of(RequestRow.id, request_ids)
-        )
-        condition = and_(IS_OPEN, named)
-    losses = await request_losses.load_of(session, now_s, condition)
-    rows = await session.execute(
-        _OPEN.where(condition).order_by(RequestRow.arrived_at, RequestRow.id)
-    )
+    if model_ids is None:
+        losses = await request_losses.load(session, now_s, _LOSSES)
+        rows = await session.execute(_OPEN_IN_ORDER)
+    else:
+        named = {"model_ids": list(model_ids), "request_ids": list(request_ids)}
+        losses = await request_losses.load(session, now_s, _LOSSES_NAMED, named)
+        rows = await session.execute(_OPEN_NAMED, named)
     return {
         row.id: OpenRequest(
             row.id,
@@ -230,8 +233,7 @@ async def load_versions(session: AsyncSession) -> dict[str, str]:
 
 
 async def load_model_ids(session: AsyncSession, request_ids: Collection[str]) -> frozenset[str]:
-    query = select(RequestRow.model_id).where(is_one_of(RequestRow.id, request_ids))
-    return frozenset(await session.scalars(query.distinct()))
+    return frozenset(await session.scalars(_MODEL_IDS, {"request_ids": list(request_ids)}))
 
 
 def _request(row: RowMapping) -> Request:

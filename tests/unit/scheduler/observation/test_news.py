@@ -16,7 +16,6 @@ from libs.common.states import FetchState, WorkerState
 from services.scheduler.observation.news import News, news_of_agent, news_of_fetcher
 from tests.unit.scheduler.values import agent_heartbeat, fetcher_heartbeat
 
-
 DEVICE = DeviceObserved(index=0, kind="cpu", memory_bytes=1, cores=1)
 
 
