@@ -6,7 +6,8 @@ not remembered: a key works from the moment in which it is made, wherever and wh
 before, and a stranger's guesses push nobody's key out of the cache.
 
 Nor do guesses delay others: keys that are not cached are looked up together, a hundred times a
-second at most and with turns in rotation between addresses, apart from keys that are.
+second at most and with turns in rotation between addresses, apart from keys that are. Of those who
+come with the same key at once only the first takes a turn.
 """
 
 import asyncio
@@ -81,6 +82,7 @@ class Authenticator:
         )
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._awaited: dict[str, asyncio.Event] = {}
+        self._asked: dict[str, asyncio.Task[KeyInfo | None]] = {}  # that are not cached
         self._ask_again_s = 0.0
 
     async def authenticate(self, authorization: str | None, address: str = "") -> Caller:
@@ -129,6 +131,19 @@ class Authenticator:
     async def _look_up(self, key_sha256: str, address: str, *, is_cached: bool) -> KeyInfo | None:
         if is_cached:
             return await self._cached_keys.find(key_sha256)
+        asked = self._asked.get(key_sha256)
+        if asked is None:
+            asked = asyncio.create_task(self._in_turn(key_sha256, address), name="look up a key")
+            self._asked[key_sha256] = asked
+            asked.add_done_callback(lambda done: self._end_asking(key_sha256, done))
+        return await asyncio.shield(asked)  # others may wait for it too
+
+    def _end_asking(self, key_sha256: str, asked: "asyncio.Task[KeyInfo | None]") -> None:
+        del self._asked[key_sha256]
+        if not asked.cancelled():
+            asked.exception()  # nobody may be left to look at it
+
+    async def _in_turn(self, key_sha256: str, address: str) -> KeyInfo | None:
         await self._turns.acquire(address)
         try:
             return await self._other_keys.find(key_sha256)

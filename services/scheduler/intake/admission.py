@@ -124,7 +124,7 @@ class Admission:
         if await self._has_open(session, model.id):
             return None
         deployable = await self.summaries.deployable(session, model)
-        feasibility = await self.feasibility.of(session, deployable)
+        feasibility = await self.feasibility.of(session, deployable, enough_s=remaining_s)
         if feasibility.shortage is not None:
             return submit_refused(refusals.of_shortage(feasibility.shortage))
         return self._too_late(feasibility, deployable, remaining_s)

@@ -86,10 +86,17 @@ class FeasibilityCache:
     _idle: IdleNodes = field(default_factory=IdleNodes)
     _reading: _Reading | None = None
 
-    async def of(self, session: AsyncSession, deployable: Deployable) -> Feasibility:
+    async def of(
+        self, session: AsyncSession, deployable: Deployable, enough_s: float = 0.0
+    ) -> Feasibility:
+        """`enough_s`: a plan that fetches everything within this time is answer enough; else it is
+        asked what host caches have."""
         now_s, reading = self.clock.monotonic_s(), self._reading
         if reading is None or now_s - reading.at_s >= self.max_age_s:
             reading = self._reading = await self._read(session, now_s)
+        best = reading.best(deployable, _Shape.of(deployable)) if enough_s > 0 else None
+        if isinstance(best, Plan) and best.fetch_s <= enough_s:
+            return Feasibility(None, best)
         asked = await _with_cached(session, reading, deployable)
         shape = _Shape.of(asked)
         key = (shape, asked.model.name)

@@ -1,13 +1,16 @@
-"""What submissions that share a transaction read once: their models, and how many wait."""
+"""What submissions that share a transaction read together: their rows, their models, and how many
+wait."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler.observation.queued_requests import NumQueued, Queue, QueuedRequests
 from services.scheduler.policy.cluster import Model
-from services.scheduler.store import models, queue
+from services.scheduler.store import models, queue, requests
+from services.scheduler.store.requests import Request
 
 
 @dataclass
@@ -17,11 +20,28 @@ class QueueReadings:
 
     session: AsyncSession
     queued: QueuedRequests
+    # Of those who share the transaction: what the first of them asks for is read for all.
+    request_ids: Collection[str] = ()
+    model_ids: Collection[str] = ()
+    _requests: dict[str, Request | None] | None = None
+    _are_models_read: bool = False
     _models: dict[str, Model | None] = field(default_factory=dict)
     _entered: dict[str, Queue] = field(default_factory=dict)  # by request
     _left: dict[str, Queue] = field(default_factory=dict)
 
+    async def request(self, request_id: str) -> Request | None:
+        """Locked. Each is asked for before anything changes it; it may be asked for again."""
+        if self._requests is None:
+            found = await requests.find_all_locked(self.session, self.request_ids)
+            self._requests = {id_: found.get(id_) for id_ in self.request_ids}
+        if request_id in self._requests:
+            return self._requests.pop(request_id)
+        return await requests.find_locked(self.session, request_id)
+
     async def model(self, model_id: str, now_s: float) -> Model | None:
+        if not self._are_models_read:
+            self._models.update(await models.load(self.session, self.model_ids, now_s))
+            self._are_models_read = True
         if model_id not in self._models:
             self._models[model_id] = await models.find(self.session, model_id, now_s)
         return self._models[model_id]

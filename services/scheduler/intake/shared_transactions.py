@@ -28,6 +28,7 @@ Work = Callable[[AsyncSession, QueueReadings], Awaitable[Result]]
 @dataclass(frozen=True, eq=False)
 class _Asked(Generic[Result]):
     request_id: str
+    model_id: str | None  # where it is known
     work: Work[Result]
     result: "asyncio.Future[Result]"
 
@@ -47,11 +48,13 @@ class SharedTransactions:
     _taken: list[_Asked[Any]] = field(default_factory=list)  # of the waiting, by what runs
     _running: "asyncio.Task[None] | None" = None
 
-    async def run(self, tenant: str, request_id: str, work: Work[Result]) -> Result:
+    async def run(
+        self, tenant: str, request_id: str, work: Work[Result], model_id: str | None = None
+    ) -> Result:
         """What `work` returns, once committed; it locks no row but the request's, and may run
         twice. Raises DatabaseUnavailable, LeadershipLost, and what `work` raises."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.put(tenant, _Asked(request_id, work, result))
+        self._waiting.put(tenant, _Asked(request_id, model_id, work, result))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run_all())
         return await result
@@ -73,7 +76,7 @@ class SharedTransactions:
         try:
             async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
                 self._taken = self._take(MAX_TOGETHER)
-                readings = QueueReadings(session, self.queued)
+                readings = self._readings(session, self._taken)
                 results = [await asked.work(session, readings) for asked in self._taken]
         except (DatabaseUnavailable, LeadershipLost) as exc:
             self.queued.forget()  # whether it committed is not known
@@ -97,7 +100,7 @@ class SharedTransactions:
     async def _run_alone(self, asked: _Asked[Any]) -> None:
         try:
             async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                readings = QueueReadings(session, self.queued)
+                readings = self._readings(session, [asked])
                 result = await asked.work(session, readings)
         except Exception as exc:
             if isinstance(exc, DatabaseUnavailable):
@@ -106,6 +109,11 @@ class SharedTransactions:
         else:
             readings.committed()
             _answer(asked, result)
+
+    def _readings(self, session: AsyncSession, asked: list[_Asked[Any]]) -> QueueReadings:
+        model_ids = {item.model_id for item in asked if item.model_id is not None}
+        request_ids = {item.request_id for item in asked}
+        return QueueReadings(session, self.queued, request_ids, model_ids)
 
     def _take(self, at_most: int) -> list[_Asked[Any]]:
         taken = [self._waiting.take() for _ in range(min(at_most, len(self._waiting)))]

@@ -66,7 +66,10 @@ class Submissions:
             if place is not None:
                 return SubmitReply(result=SubmitAccepted(queue_position=place))
             result = await self.shared.run(
-                message.tenant, message.request_id, partial(self._place, message=message)
+                message.tenant,
+                message.request_id,
+                partial(self._place, message=message),
+                message.model_id,
             )
         except (DatabaseUnavailable, LeadershipLost) as exc:
             logger.warning("request %s was not answered: %s", message.request_id, exc)
@@ -102,7 +105,7 @@ class Submissions:
         self, session: AsyncSession, readings: QueueReadings, message: CancelRequest
     ) -> bool:
         """Whether there is such a request."""
-        request = await requests.find_locked(session, message.request_id)
+        request = await readings.request(message.request_id)
         if request is not None:
             await requests.end(session, [request.id], RequestOutcome.CANCELLED, None)
             readings.leave(request.id)
@@ -111,7 +114,7 @@ class Submissions:
     async def _place(
         self, session: AsyncSession, readings: QueueReadings, message: SubmitRequest
     ) -> SubmitAccepted | SubmitRefused:
-        request = await requests.find_locked(session, message.request_id)
+        request = await readings.request(message.request_id)
         if request is None:
             placed = await self._place_new(session, readings, message)
             if placed is not None:

@@ -44,6 +44,12 @@ _COLUMNS = (
 )
 # Built once: on the path of every submission, building a statement costs more than running it.
 _FIND_LOCKED = select(*_COLUMNS).where(RequestRow.id == bindparam("request_id")).with_for_update()
+_FIND_ALL_LOCKED = (
+    select(*_COLUMNS)
+    .where(is_among(RequestRow.id, "request_ids"))
+    .order_by(RequestRow.id)
+    .with_for_update()
+)
 _ADD = text(
     """
     INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state,
@@ -133,6 +139,14 @@ class Request:
 async def find_locked(session: AsyncSession, request_id: str) -> Request | None:
     row = (await session.execute(_FIND_LOCKED, {"request_id": request_id})).one_or_none()
     return None if row is None else _request(row._mapping)
+
+
+async def find_all_locked(
+    session: AsyncSession, request_ids: Collection[str]
+) -> dict[str, Request]:
+    """By id, of those that there are. Locked in the order of their ids."""
+    rows = await session.execute(_FIND_ALL_LOCKED, {"request_ids": list(request_ids)})
+    return {row.id: _request(row._mapping) for row in rows}
 
 
 async def add(session: AsyncSession, message: SubmitRequest, model: Model) -> bool:
