@@ -115,12 +115,15 @@ class Submission:
         self._note_acceptance()
         if self._is_accepted:
             return
-        if self._clock.monotonic_s() - self._began_s >= self._timing.submit_timeout_s:
+        # One that answers others is busy: it answers this one later.
+        silent_since_s = max(self._began_s, self._waiting.last_answer_s)
+        if self._clock.monotonic_s() - silent_since_s >= self._timing.submit_timeout_s:
             message = "no scheduler answers now"
             raise NotServed(message, Reason.SCHEDULER_UNAVAILABLE) from exc
 
     def _answered(self, reply: SubmitReply) -> None:
         self._inbox.is_submission_unanswered = False
+        self._waiting.last_answer_s = self._clock.monotonic_s()
         result = reply.result
         if not isinstance(result, SubmitRefused):
             if result.assigned is not None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Protocol, cast
 
 from libs.common.bus.bus import Bus
@@ -47,6 +48,7 @@ class WaitingRequests:
     def __init__(self, bus: Bus, gateway_id: str, timing: Timing) -> None:
         self._bus, self._gateway_id, self._timing = bus, gateway_id, timing
         self._entries: dict[str, _Entry] = {}
+        self.last_answer_s = -inf  # monotonic: when a scheduler last answered any submission
 
     def add(self, request_id: str, attempt: int, waiting: Waiting) -> None:
         self._entries[request_id] = _Entry(attempt, waiting)

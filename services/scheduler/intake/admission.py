@@ -1,5 +1,6 @@
 """Whether a new request may wait for its model, or why not."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -87,6 +88,12 @@ class Admission:
     ) -> SubmitRefused:
         retry_after_s = wait_s or self.retry_after_s
         return SubmitRefused(code=code, message=message, retry_after_s=retry_after_s, limit=limit)
+
+    async def prepare(self, session: AsyncSession, models: Collection[Model]) -> None:
+        """For answers about all of these: what they need is read together."""
+        digests = {model.manifest_digest for model in models if model.state is ModelState.READY}
+        if digests - {None}:
+            await self.summaries.of(session, [digest for digest in digests if digest is not None])
 
     async def state_refusal(self, session: AsyncSession, model: Model | None) -> Refusal | None:
         """Of a model that is gone or not imported, unless something serves meanwhile."""

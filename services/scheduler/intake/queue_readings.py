@@ -1,5 +1,5 @@
-"""What submissions that share a transaction read together: their rows, their models, and how many
-wait."""
+"""What submissions that share a transaction read and write together: their rows, their models, and
+how many wait."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.observation.queued_requests import NumQueued, Queue, QueuedRequests
 from services.scheduler.policy.cluster import Model
 from services.scheduler.store import models, queue, requests
-from services.scheduler.store.requests import Request
+from services.scheduler.store.requests import NewRequest, Request
 
 
 @dataclass
@@ -26,6 +26,9 @@ class QueueReadings:
     _requests: dict[str, Request | None] | None = None
     _are_models_read: bool = False
     _models: dict[str, Model | None] = field(default_factory=dict)
+    _read: list[Model] = field(default_factory=list)
+    _new: list[NewRequest] = field(default_factory=list)
+    _met: set[str] = field(default_factory=set)
     _entered: dict[str, Queue] = field(default_factory=dict)  # by request
     _left: dict[str, Queue] = field(default_factory=dict)
 
@@ -40,11 +43,33 @@ class QueueReadings:
 
     async def model(self, model_id: str, now_s: float) -> Model | None:
         if not self._are_models_read:
-            self._models.update(await models.load(self.session, self.model_ids, now_s))
+            found = await models.load(self.session, self.model_ids, now_s)
+            self._models.update(found)
+            self._read += found.values()
             self._are_models_read = True
         if model_id not in self._models:
             self._models[model_id] = await models.find(self.session, model_id, now_s)
         return self._models[model_id]
+
+    def take_read(self) -> list[Model]:
+        """Models of all who share the transaction, once."""
+        read, self._read = self._read, []
+        return read
+
+    def add(self, request: NewRequest) -> None:
+        """Its row is written with those of all others, by `write`."""
+        self._new.append(request)
+
+    async def write(self) -> frozenset[str]:
+        """Ids of requests whose rows somebody else has written meanwhile: what was answered for
+        them does not hold."""
+        new, self._new = self._new, []
+        if new:
+            written = await requests.add_all(self.session, new)
+            self._met |= {request.id for request in new if request.id not in written}
+        for request_id in self._met:
+            self._entered.pop(request_id, None)
+        return frozenset(self._met)
 
     async def num_queued(self, model_id: str, tenant: str) -> NumQueued:
         if not self.queued.is_known:

@@ -20,6 +20,7 @@ from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.store.fenced_transactions import FencedTransactions, Lane
 
 MAX_TOGETHER = 64  # so that those who come meanwhile wait for a fraction of a second
+MAX_TRIES = 3  # of one whose row somebody else writes at the same moment
 
 Result = TypeVar("Result")
 Work = Callable[[AsyncSession, QueueReadings], Awaitable[Result]]
@@ -78,6 +79,7 @@ class SharedTransactions:
                 self._taken = self._take(MAX_TOGETHER)
                 readings = self._readings(session, self._taken)
                 results = [await asked.work(session, readings) for asked in self._taken]
+                met = await readings.write()
         except (DatabaseUnavailable, LeadershipLost) as exc:
             self.queued.forget()  # whether it committed is not known
             self._fail_all(exc)
@@ -90,7 +92,10 @@ class SharedTransactions:
         else:
             readings.committed()
             for asked, result in zip(self._taken, results, strict=True):
-                _answer(asked, result)
+                if asked.request_id in met:
+                    await self._run_alone(asked)
+                else:
+                    _answer(asked, result)
 
     def _fail_all(self, exc: Exception) -> None:
         """Whoever the transaction was for; when none could be opened, whoever waits."""
@@ -98,17 +103,22 @@ class SharedTransactions:
             _fail(asked, exc)
 
     async def _run_alone(self, asked: _Asked[Any]) -> None:
-        try:
-            async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
-                readings = self._readings(session, [asked])
-                result = await asked.work(session, readings)
-        except Exception as exc:
-            if isinstance(exc, DatabaseUnavailable):
-                self.queued.forget()
-            _fail(asked, exc)
-        else:
+        for _ in range(MAX_TRIES):
+            try:
+                async with self.fenced.transaction(Lane.SUBMISSIONS) as session:
+                    readings = self._readings(session, [asked])
+                    result = await asked.work(session, readings)
+                    met = await readings.write()
+            except Exception as exc:
+                if isinstance(exc, DatabaseUnavailable):
+                    self.queued.forget()
+                _fail(asked, exc)
+                return
             readings.committed()
-            _answer(asked, result)
+            if not met:
+                _answer(asked, result)
+                return
+        _fail(asked, DatabaseUnavailable("the request's row comes and goes"))
 
     def _readings(self, session: AsyncSession, asked: list[_Asked[Any]]) -> QueueReadings:
         model_ids = {item.model_id for item in asked if item.model_id is not None}

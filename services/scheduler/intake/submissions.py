@@ -1,8 +1,9 @@
 """Handlers of what gateways ask for: a place in the queue, and giving it up."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,7 +35,7 @@ from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, request_losses, requests
 from services.scheduler.store.fenced_transactions import FencedTransactions
-from services.scheduler.store.requests import Request
+from services.scheduler.store.requests import Request, new_request
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,20 @@ class Submissions:
     traces: TraceContexts
     clock: Clock
     wake: Callable[[], None]  # the reconciler: somebody waits, or does no longer
+    _asked: dict[tuple[str, int], "asyncio.Task[SubmitReply | None]"] = field(default_factory=dict)
 
     async def submit(self, message: SubmitRequest) -> SubmitReply | None:
         """Idempotent by (request_id, attempt). No answer while the database is away: the gateway
-        repeats."""
+        repeats. Whoever repeats before the first answer gets that one: a thousand that come at
+        once take longer than their gateways wait for an answer."""
+        key = (message.request_id, message.attempt)
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = self._asked[key] = asyncio.create_task(self._submit(message))
+            asked.add_done_callback(lambda _: self._asked.pop(key))
+        return await asyncio.shield(asked)
+
+    async def _submit(self, message: SubmitRequest) -> SubmitReply | None:
         try:
             place = await self.repeats.place(message)
             if place is not None:
@@ -116,18 +127,14 @@ class Submissions:
     ) -> SubmitAccepted | SubmitRefused:
         request = await readings.request(message.request_id)
         if request is None:
-            placed = await self._place_new(session, readings, message)
-            if placed is not None:
-                return placed
-            request = await requests.find_locked(session, message.request_id)
-            assert request is not None, "its insertion met this row"
+            return await self._place_new(session, readings, message)
         return await self._place_known(session, readings, message, request)
 
     async def _place_new(
         self, session: AsyncSession, readings: QueueReadings, message: SubmitRequest
-    ) -> SubmitAccepted | SubmitRefused | None:
-        """None when the gateway wrote the row at this very moment."""
+    ) -> SubmitAccepted | SubmitRefused:
         model = await readings.model(message.model_id, self.clock.monotonic_s())
+        await self.admission.prepare(session, readings.take_read())
         tenant = "" if model is None else model.tenant
         num_queued = await readings.num_queued(message.model_id, tenant)
         refusal = await self.admission.refusal(
@@ -136,9 +143,10 @@ class Submissions:
         if refusal is not None:
             return refusal
         assert model is not None, "an unknown model is refused"
-        if not await requests.add(session, message, model):
-            return None
-        await self._note_loss(session, message)
+        readings.add(new_request(message, model))
+        if message.lost_endpoint_id is not None:
+            await readings.write()  # of losses only what requests have that are there
+            await self._note_loss(session, message)
         readings.enter(message.request_id, model.id, model.tenant)
         return SubmitAccepted(queue_position=num_queued.of_model)
 
