@@ -48,6 +48,7 @@ from services.scheduler.retention import Retention
 from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.desired_sender import DesiredSender
+from services.scheduler.rounds.desired_versions import DesiredVersions
 from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
@@ -84,6 +85,7 @@ def build_controller(
         wake.set()
         hurry.set()
 
+    sender = DesiredSender(bus, log, timeline, clock, timing.desired_timeout_s)
     queue_speed, queued, host_caches = QueueSpeed(), QueuedRequests(), HostCacheRecords()
     rounds = RoundLoop(
         fenced=fenced,
@@ -95,7 +97,8 @@ def build_controller(
         records=HeartbeatRecords(timing, host_caches),
         applier=Applier(traces),
         timeline=timeline,
-        sender=DesiredSender(bus, log, timeline, clock, timing.desired_timeout_s),
+        sender=sender,
+        versions=DesiredVersions(sender, epoch),
         routes=RoutePublisher(epoch, timing.routes_interval_s),
         progress=ProgressReporter(timing.progress_interval_s),
         queue_speed=queue_speed,

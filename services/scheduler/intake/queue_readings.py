@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler.observation.queued_requests import NumQueued, Queue, QueuedRequests
 from services.scheduler.policy.cluster import Model
-from services.scheduler.store import models, queue, requests
-from services.scheduler.store.requests import NewRequest, Request
+from services.scheduler.store import models, new_requests, queue, requests
+from services.scheduler.store.new_requests import NewRequest
+from services.scheduler.store.requests import Request
 
 
 @dataclass
@@ -65,7 +66,7 @@ class QueueReadings:
         them does not hold."""
         new, self._new = self._new, []
         if new:
-            written = await requests.add_all(self.session, new)
+            written = await new_requests.add_all(self.session, new)
             self._met |= {request.id for request in new if request.id not in written}
         for request_id in self._met:
             self._entered.pop(request_id, None)

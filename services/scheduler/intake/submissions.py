@@ -35,7 +35,8 @@ from services.scheduler.policy.refusals import Refusal
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.store import endpoints, models, queue, request_losses, requests
 from services.scheduler.store.fenced_transactions import FencedTransactions
-from services.scheduler.store.requests import Request, new_request
+from services.scheduler.store.new_requests import new_request
+from services.scheduler.store.requests import Request
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ whole when it begins and again after a round whose commit is in doubt.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.bus import Bus
-from libs.common.bus.messages import ListRoutes, NodeDesired, RoutesPublished
+from libs.common.bus.messages import ListRoutes, RoutesPublished
 from libs.common.clock import Clock
 from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
@@ -32,7 +32,6 @@ from services.scheduler.policy.decisions import (
     StopWorkers,
 )
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.persistent import put_all
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
@@ -48,19 +47,18 @@ from services.scheduler.rounds.completed_round import (
 )
 from services.scheduler.rounds.computing import compute_aside
 from services.scheduler.rounds.desired_sender import DesiredSender
+from services.scheduler.rounds.desired_versions import DesiredVersions
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.rounds.waiting_units import with_changes
-from services.scheduler.store import desired, nodes
 from services.scheduler.store.fenced_transactions import FencedTransactions, ping
 
 logger = logging.getLogger(__name__)
 
 MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
 _MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker)
-COMPARE_ALL_INTERVAL_S = 5.0  # between two looks at all nodes: changes are looked at at once
 MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
 
@@ -78,6 +76,7 @@ class RoundLoop:
     applier: Applier
     timeline: Timeline
     sender: DesiredSender
+    versions: DesiredVersions
     routes: RoutePublisher
     progress: ProgressReporter
     queue_speed: QueueSpeed
@@ -89,7 +88,6 @@ class RoundLoop:
     memo: NodeMemo = field(default_factory=NodeMemo)
     _swept_at_s: float = -inf
     _was_of_submissions: bool = False  # the round before
-    _compared_all_s: float = -inf  # when all nodes were last asked whether they follow
 
     @property
     def num_busy(self) -> int:
@@ -179,10 +177,10 @@ class RoundLoop:
         told = await self._record_steps(session, snapshot, changed, applied)
         written = written_snapshot(snapshot, decided, applied, recorded)
         raised = applied.changed_nodes | recorded.changed_nodes
-        written = await self._raise_versions(session, written, raised)
-        versions = self._versions(written, taken, raised, is_first=is_first)
+        written = await self.versions.raise_of(session, written, raised)
+        versions = self.versions.due(written, taken, raised, is_first=is_first)
         unknown = sorted(self.sender.unknown(observed, versions), key=lambda id_: id_ not in raised)
-        wanted = await self._wanted(session, written, unknown[:MAX_READ_NODES])
+        wanted = await self.versions.read(session, written, unknown[:MAX_READ_NODES])
         if is_sweep:
             await self.accounting.close(session, observed, now_s)
         remember = [*recorded.after_commit, *applied.after_commit, *told]
@@ -232,40 +230,6 @@ class RoundLoop:
             moving = {x.endpoint_id for x in applied.decisions if isinstance(x, _MOVES)}
             found = {id_: snapshot.endpoints[id_] for id_ in moving if id_ in snapshot.endpoints}
         return await self.timeline.record(session, snapshot.observed, found.values())
-
-    async def _raise_versions(
-        self, session: AsyncSession, snapshot: Snapshot, changed: Set[str]
-    ) -> Snapshot:
-        """New versions for nodes whose workers changed."""
-        raised = {
-            node_id: replace(record, desired_version=version)
-            for node_id, version in (await nodes.bump_desired(session, changed)).items()
-            if (record := snapshot.nodes.get(node_id)) is not None
-        }
-        return snapshot.changed(nodes=put_all(snapshot.nodes, raised))
-
-    async def _wanted(
-        self, session: AsyncSession, snapshot: Snapshot, node_ids: Iterable[str]
-    ) -> list[NodeDesired]:
-        """What is to be sent to these nodes, which must be told something new."""
-        wanted = {id_: snapshot.nodes[id_].desired_version for id_ in node_ids}
-        reported = {id_: snapshot.observed.worker_ids(id_) for id_ in wanted}
-        return await desired.load(session, wanted, self.fenced.epoch, reported)
-
-    def _versions(
-        self, snapshot: Snapshot, taken: ChangeLog, raised: Set[str], *, is_first: bool
-    ) -> dict[str, int]:
-        """Of the nodes that may have to be told something; now and then of all."""
-        is_due = snapshot.now_s - self._compared_all_s >= COMPARE_ALL_INTERVAL_S
-        if taken.is_of_submissions:
-            node_ids = set(raised)
-        elif is_first or is_due:
-            self._compared_all_s = snapshot.now_s
-            node_ids = set(snapshot.nodes)
-        else:
-            node_ids = taken.nodes | raised | self.sender.take_unanswered()
-        found = ((id_, snapshot.nodes.get(id_)) for id_ in node_ids)
-        return {id_: record.desired_version for id_, record in found if record is not None}
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:
         """Hints and wake-ups only: each is repeated or asked for again by somebody."""

@@ -1,7 +1,7 @@
 """What heartbeats say of a node itself, in its row."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from sqlalchemy import Table, Update, bindparam, func, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +10,7 @@ from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.records.tables import NodeRow
 from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.store.arrays import is_among
+from services.scheduler.store.many_rows import run_for_all
 
 _NODES = cast(Table, NodeRow.__table__)
 
@@ -52,7 +53,7 @@ async def record_agents(session: AsyncSession, heartbeats: Sequence[AgentHeartbe
         }
         for item in heartbeats
     ]
-    await _update_many(session, _RECORD_AGENT, rows)
+    await run_for_all(session, _RECORD_AGENT, rows)
 
 
 async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHeartbeat]) -> None:
@@ -69,7 +70,7 @@ async def record_fetchers(session: AsyncSession, heartbeats: Sequence[FetcherHea
         }
         for item in heartbeats
     ]
-    await _update_many(session, _RECORD_FETCHER, rows)
+    await run_for_all(session, _RECORD_FETCHER, rows)
 
 
 async def touch_agents(session: AsyncSession, node_ids: Collection[str]) -> None:
@@ -94,12 +95,4 @@ async def record_invalid(session: AsyncSession, complaints: Mapping[NodeProcess,
             for process, complaint in complaints.items()
             if process.kind == kind
         ]
-        await _update_many(session, statement, rows)
-
-
-async def _update_many(
-    session: AsyncSession, statement: Update, rows: Sequence[dict[str, Any]]
-) -> None:
-    """One statement, executed for all rows in one round trip."""
-    if rows:
-        await (await session.connection()).execute(statement, rows)
+        await run_for_all(session, statement, rows)

@@ -10,7 +10,7 @@ from libs.common.states import EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState
 from services.scheduler.rounds.damage import import_again_if_damaged
-from services.scheduler.store import coldstarts, endpoints, models
+from services.scheduler.store import coldstarts, endpoints, models, workers
 from services.scheduler.store.endpoints import Serving
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ async def _fail(batch: BatchState, decision: d.FailEndpoint) -> None:
     session, endpoint, cause = batch.session, batch.endpoint(decision.endpoint_id), decision.cause
     _log(endpoint.id, decision.model_id, "failed", words(cause))
     await endpoints.set_failed(session, endpoint.id, cause, decision.guilty_worker_id)
-    await endpoints.release_workers(session, [endpoint.id])
+    await workers.release_workers(session, [endpoint.id])
     batch.tell_nodes(endpoint.id)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, cause)
@@ -79,7 +79,7 @@ async def _stop(batch: BatchState, decision: d.StopWorkers) -> None:
     cause = decision.cause or Cause(CauseKind.NOBODY_WAITED)
     _log(endpoint.id, decision.model_id, "ends its workers")
     await endpoints.set_draining(session, endpoint.id)
-    await endpoints.release_workers(session, [endpoint.id])
+    await workers.release_workers(session, [endpoint.id])
     batch.tell_nodes(endpoint.id)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, cause)

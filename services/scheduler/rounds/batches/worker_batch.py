@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
-from services.scheduler.store import desired, endpoints
+from services.scheduler.store import desired, endpoints, workers
 
 
 async def change_workers(batch: BatchState, decisions: Sequence[d.Decision]) -> None:
@@ -12,11 +12,11 @@ async def change_workers(batch: BatchState, decisions: Sequence[d.Decision]) -> 
     ended = of_kind(d.EndWorker, decisions)
     linked, launched = of_kind(d.ConnectWorker, decisions), of_kind(d.LaunchWorker, decisions)
     seen = [decision.observed for decision in of_kind(d.RecordWorker, decisions)]
-    await endpoints.record_workers(session, seen)
-    await endpoints.end_workers(session, {x.worker_id: x.cause for x in ended})
+    await workers.record_workers(session, seen)
+    await workers.end_workers(session, {x.worker_id: x.cause for x in ended})
     for link in linked:
         await desired.set_neighbours(session, link.worker_id, link.previous, link.following)
-    await endpoints.launch_workers(session, [x.worker_id for x in launched])
+    await workers.launch_workers(session, [x.worker_id for x in launched])
     idle_s = {x.endpoint_id: x.idle_s for x in of_kind(d.MarkIdle, decisions)}
     await endpoints.set_idle(session, idle_s)
     await endpoints.set_busy(session, [x.endpoint_id for x in of_kind(d.MarkBusy, decisions)])

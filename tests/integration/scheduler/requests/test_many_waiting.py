@@ -15,7 +15,7 @@ from services.scheduler.intake.queue_readings import QueueReadings
 from services.scheduler.intake.shared_transactions import MAX_TOGETHER
 from services.scheduler.observation.queued_requests import Queue
 from services.scheduler.store.fenced_transactions import Lane
-from services.scheduler.store.requests import NewRequest
+from services.scheduler.store.new_requests import NewRequest
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually
 
