@@ -23,8 +23,9 @@ async def run(plan: Plan, folder: Path) -> list[Samples]:
     found = [_planner(plan, num_nodes) for num_nodes in plan.nums_nodes]
     print(f"filling in {plan.num_models} models", flush=True)
     await prepare(plan, state)
-    for samples in found:
+    for number, samples in enumerate(found, start=1):
         await _measure(plan, state, samples)
+        report.write(found[:number], plan)  # what follows may fail
     return found
 
 
@@ -77,7 +78,7 @@ def main() -> None:
         burst_s=options.burst,
     )
     with TemporaryDirectory() as folder:
-        report.write(asyncio.run(run(plan, options.state or Path(folder) / "state")), plan)
+        asyncio.run(run(plan, options.state or Path(folder) / "state"))
 
 
 if __name__ == "__main__":

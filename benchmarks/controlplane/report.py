@@ -65,7 +65,8 @@ def _waiting(found: Sequence[Samples]) -> dict[str, object]:
         for key, value in {
             "waiting": samples.counts.get("cold_waiting"),
             "waiting_all_served_s": samples.figures["waiting_all_served_s"],
-            "waiting_longest_pause_s": samples.figures["waiting_longest_pause_s"],
+            "waiting_longest_pause_s": samples.figures.get("waiting_longest_pause_s"),
+            "waiting_leaders_lost": samples.figures["waiting_leaders_lost"],
         }.items()
     }
 

@@ -18,7 +18,7 @@ _POLL_S = 0.05
 async def measure(scene: Scene, plan: Plan, samples: Samples) -> None:
     """One request for each of the large models. The leader's health file is touched after each of
     its rounds: the longest pause between two touches bounds the longest round."""
-    leader = await scene.leader()
+    leader, epoch = await scene.leader(), await scene.epoch()
     pid = scene.stack.pid(leader)
     assert pid is not None, "the leader runs"
     beats = _Beats(scene.stack.options.state.health / leader)
@@ -29,9 +29,11 @@ async def measure(scene: Scene, plan: Plan, samples: Samples) -> None:
     note(samples, "waiting", await scene.asker.finish())
     took_s = time.monotonic() - began_s
     samples.figures["waiting_all_served_s"] = took_s
-    samples.figures["leader_cores_waiting"] = (cpu_s(pid) - before_s) / took_s
     watching.cancel()
-    samples.figures["waiting_longest_pause_s"] = beats.longest_pause_s
+    samples.figures["waiting_leaders_lost"] = float(await scene.epoch() != epoch)
+    if scene.stack.pid(leader) == pid:
+        samples.figures["leader_cores_waiting"] = (cpu_s(pid) - before_s) / took_s
+        samples.figures["waiting_longest_pause_s"] = beats.longest_pause_s
 
 
 @dataclass
@@ -45,7 +47,10 @@ class _Beats:
         """Until cancelled."""
         last_s = time.time()
         while True:
-            touched_s = self.path.stat().st_mtime
+            try:
+                touched_s = self.path.stat().st_mtime
+            except FileNotFoundError:  # it has ended
+                return
             pause_s = max(touched_s - last_s, time.time() - touched_s)
             self.longest_pause_s = max(self.longest_pause_s, pause_s)
             last_s = max(last_s, touched_s)

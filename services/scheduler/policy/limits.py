@@ -21,8 +21,8 @@ class Limits:
     # A cold start that nobody waits for any more goes on from this fraction of its bytes.
     abandon_below_fraction: float = 0.5
     claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
-    # Devices that the planning of one round may look at; models that it did not reach are first in
-    # the next. About half a second on a slow core.
+    # Devices that the planning of one round may look at, as `planning_cost.py` counts; models that
+    # it did not reach are first in the next. About half a second on a slow core.
     planning_budget_devices: int = 200_000
 
     @property

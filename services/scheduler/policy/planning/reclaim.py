@@ -12,6 +12,7 @@ from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.freed_room import FreedRoom
 from services.scheduler.policy.planning.model_shape import ModelShape
+from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import without
 
@@ -39,18 +40,26 @@ def reclaim(
 
 
 def give_way(
-    cluster: Cluster, oldest: Iterable[Endpoint], deployable: Deployable
+    cluster: Cluster,
+    oldest: Iterable[Endpoint],
+    deployable: Deployable,
+    cost: PlanningCost | None = None,
 ) -> Reclaim | None:
     """As `reclaim`, of a cluster that those who are leaving have left already; `oldest` is looked
-    at only as far as it has to be."""
-    return _Search(cluster, ModelShape(deployable)).run(oldest)
+    at only as far as it has to be. What that takes is added to `cost`."""
+    return _Search(cluster, ModelShape(deployable), cost or PlanningCost()).run(oldest)
 
 
-def outlast(cluster: Cluster, endpoints: Iterable[Endpoint], deployable: Deployable) -> Plan | None:
+def outlast(
+    cluster: Cluster,
+    endpoints: Iterable[Endpoint],
+    deployable: Deployable,
+    cost: PlanningCost | None = None,
+) -> Plan | None:
     """What fits once as few as possible of all endpoints have ended, busy ones last; None when
     even then nothing does. Those who are leaving have left the cluster already."""
     staying = (endpoint for endpoint in endpoints if endpoint.state.can_take_requests)
-    found = give_way(cluster, longest_idle_first(staying), deployable)
+    found = give_way(cluster, longest_idle_first(staying), deployable, cost)
     return None if found is None else found.plan
 
 
@@ -67,6 +76,7 @@ def longest_idle_first(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
 class _Search:
     cluster: Cluster
     shape: ModelShape
+    cost: PlanningCost
 
     def run(self, oldest: Iterable[Endpoint]) -> Reclaim | None:
         found = self._try([]) or self._one_of(islice(oldest, MAX_SINGLES))
@@ -77,8 +87,10 @@ class _Search:
         return FreedRoom(self.cluster, self.shape)
 
     def _try(self, victims: Sequence[Endpoint]) -> Reclaim | None:
+        self.cost.add_endpoints(len(victims))
         if not self._freed.may_suffice(victims):
             return None
+        self.cost.add_plan(self.cluster, len(victims))
         plan = planner.choose_for(self.shape, without(self.cluster, victims)).plan
         return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
 

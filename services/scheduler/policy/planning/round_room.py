@@ -8,6 +8,7 @@ from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning.feasibility import EmptyDevices, KnownDevices
 from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints
+from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import (
     with_plans,
@@ -32,6 +33,7 @@ class RoundRoom:
     before: Snapshot  # as the round began to plan
     usable: Cluster
     known: KnownDevices
+    cost: PlanningCost = field(default_factory=PlanningCost)
     _now: Cluster = field(init=False)
     _later: Cluster | None = None  # without those who are leaving; made once anybody asks
     _gone: set[str] = field(default_factory=set)  # endpoints that `_later` is without
@@ -55,12 +57,14 @@ class RoundRoom:
     def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
         """Whose end makes room for the model."""
         later = self._once_they_left(snapshot, deployable.model.id)
-        return give_way(later, IdleEndpoints(snapshot, self._oldest), deployable)
+        self.cost.add_endpoints(len(self._oldest))
+        return give_way(later, IdleEndpoints(snapshot, self._oldest), deployable, self.cost)
 
     def outlast(self, snapshot: Snapshot, deployable: Deployable) -> Plan | None:
         """What the model takes once enough of all endpoints have ended by themselves."""
         later = self._once_they_left(snapshot, deployable.model.id)
-        return outlast(later, snapshot.endpoints, deployable)
+        self.cost.add_endpoints(len(snapshot.endpoints))
+        return outlast(later, snapshot.endpoints, deployable, self.cost)
 
     def empty(self) -> EmptyDevices:
         """All devices that are known, as if nothing ran."""

@@ -5,8 +5,7 @@ behind it, who may take what else there is.
 """
 
 from collections.abc import Collection, Iterator
-from itertools import islice, takewhile
-from math import ceil
+from itertools import takewhile
 
 from libs.common.ids import derived_id
 from libs.common.reasons import Reason
@@ -14,8 +13,6 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable
 from services.scheduler.policy.decision_builder import DecisionBuilder
-from services.scheduler.policy.limits import Limits
-from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.round_room import RoundRoom
@@ -39,18 +36,17 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     room = RoundRoom(builder.snapshot, usable_cluster(snapshot, memo), memo.known_devices)
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
-    readable = takewhile(snapshot.knows_cached, queue.next_up())
-    reached = list(islice(readable, _num_affordable(snapshot.limits, room.usable)))
-    for model_id in reached:
+    reached: list[str] = []
+    for model_id in takewhile(snapshot.knows_cached, queue.next_up()):
+        if room.cost.num_devices >= snapshot.limits.planning_budget_devices:
+            break
+        reached.append(model_id)
+        room.cost.add_plan(room.usable)
         room.pass_to(builder.snapshot.queue, place_of[model_id])
         builder.apply_rule(model_id, _start, model_id, room)
     queue = builder.snapshot.queue.has_reached(reached)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return not queue.is_all_reached
-
-
-def _num_affordable(limits: Limits, cluster: Cluster) -> int:
-    return ceil(limits.planning_budget_devices / max(1, cluster.num_devices))
 
 
 def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Decision]:

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from libs.common.bus.messages import WorkerObserved
 from libs.common.states import WorkerState
 from services.scheduler.policy.changes import SWEEP, Changed
-from services.scheduler.policy.cluster import Device, Endpoint, Model, OpenRequest
+from services.scheduler.policy.cluster import Device, DeviceSize, Endpoint, Model, OpenRequest
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.decisions import DrainEndpoint, StartEndpoint
 from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.planning.planning_cost import LEAST_OF_A_PLAN
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from tests.unit.scheduler.values import (
@@ -80,7 +81,7 @@ def test_a_round_plans_within_its_budget_and_the_next_one_goes_on_with_the_other
         [device("node-1", memory=9 * MODEL_BYTES)],
         small(*ids),
         {model_id: 10.0 - i for i, model_id in enumerate(ids)},
-        budget_devices=2,  # there is one, so this is two plans
+        budget_devices=2 * LEAST_OF_A_PLAN,
     )
 
     first = round_of(before)
@@ -104,7 +105,7 @@ def test_models_that_do_not_fit_keep_nobody_behind_them_from_being_reached() -> 
         [device("node-1", memory=MODEL_BYTES), device("node-2", memory=2 * MODEL_BYTES)],
         [*larger, *small("small")],
         {model_id: 10.0 - i for i, model_id in enumerate(ids)},
-        budget_devices=1,  # one plan in each round
+        budget_devices=LEAST_OF_A_PLAN,  # one plan in each round
     )
 
     for number, _ in enumerate(ids, start=1):
@@ -195,3 +196,49 @@ def test_after_a_while_the_large_one_keeps_what_it_waits_for_from_small_ones_beh
     later = large_one_waits_behind(*both_idle, large_waited_s=waited_s)
     decided = round_of(later.changed(queue=decided.snapshot.queue))
     assert drained(decided) == {"idle", "busy"}
+
+
+def test_a_round_whose_budget_went_into_asking_who_gives_way_leaves_the_others_to_the_next() -> (
+    None
+):
+    """Each large model is made room for by several small ones that are idle."""
+    num_small = 12
+    idle = [_idle(number) for number in range(num_small)]
+    large = [
+        model(id=f"large-{i}", name=f"large-{i}", kv_cache_bytes=3 * MODEL_BYTES) for i in range(3)
+    ]
+    before = snapshot(
+        devices=[device("node-1", memory=num_small * MODEL_BYTES)],
+        workers={
+            "node-1": tuple(
+                observed(
+                    WorkerState.READY,
+                    worker_id=e.workers[0].id,
+                    endpoint_id=e.id,
+                    idle_ms=int(1000 * (e.idle_s(NOW_S) or 0)),
+                )
+                for e in idle
+            )
+        },
+        endpoints=idle,
+        sizes=(DeviceSize("node-1", 0, num_small * MODEL_BYTES),),
+        models=[*large, *small(*(f"small-{i}" for i in range(num_small)))],
+        requests=waiting({one.id: 10.0 - i for i, one in enumerate(large)}),
+        limits=Limits(planning_budget_devices=3 * LEAST_OF_A_PLAN),
+    )
+
+    first = round_of(before)
+
+    assert len(drained(first)) >= 3
+    assert first.is_unfinished, "three plans alone would have been enough for all"
+
+
+def _idle(number: int) -> Endpoint:
+    """The longest idle has the lowest number."""
+    own = worker(id=f"worker-{number}", device_bytes=MODEL_BYTES)
+    return endpoint(
+        id=f"idle-{number}",
+        model_id=f"small-{number}",
+        idle_since_s=NOW_S - 100.0 + number,
+        workers=(own,),
+    )
