@@ -244,7 +244,11 @@ async def _pause(took_s: float, hurry: asyncio.Event) -> None:
     """Wake-ups come in swarms: the next piece of work answers all that come meanwhile. But the
     stages of a start wait to hear of each other, so the pause is short beside the work, and whoever
     asks for a model cuts it short."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(max(PAUSE_SHARE * took_s, MIN_PAUSE_S)):
-            await hurry.wait()
+    pause_s = PAUSE_SHARE * took_s
+    if pause_s > MIN_PAUSE_S:  # nobody's hurry takes the event loop from everybody else
+        await asyncio.sleep(pause_s)
+    else:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MIN_PAUSE_S):
+                await hurry.wait()
     hurry.clear()

@@ -15,7 +15,7 @@ _POLL_S = 0.01
 _LIMIT_S = 60.0
 _WORKERS = """
 SELECT workers.id FROM workers JOIN endpoints ON endpoints.id = workers.endpoint_id
-WHERE endpoints.model_id = $1
+WHERE endpoints.model_id = $1 AND endpoints.ended_at IS NULL
 """
 
 

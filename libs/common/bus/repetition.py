@@ -10,6 +10,7 @@ from libs.common.bus.handling import Decoder, M, decode
 from libs.common.bus.subjects import Subject
 
 MAX_SENDERS = 16_384  # who are remembered; others' messages are read whole
+MAX_BYTES = 65_536  # of a message that is remembered
 MAX_DIGITS = 18  # of a counter: more of them are no 64 bit integer for certain
 
 
@@ -36,6 +37,7 @@ class RepeatedMessages(Generic[M]):
         if last is not None and data.startswith(last.head) and data.endswith(last.tail):
             digits = data[len(last.head) : len(data) - len(last.tail)]
             if _is_counter(digits):
+                self._last.move_to_end(sender)
                 assert isinstance(last.message, self.cls)
                 return last.message.model_copy(update={self.counter: int(digits)})
         message = decode(self.cls, data)
@@ -45,7 +47,13 @@ class RepeatedMessages(Generic[M]):
     def _remember(self, sender: str, data: bytes, message: M) -> None:
         name, value = f'"{self.counter}":'.encode(), str(getattr(message, self.counter)).encode()
         head, found, rest = data.partition(name + value)
-        is_plain = found and rest[:1] in (b",", b"}") and name not in rest and _is_counter(value)
+        is_plain = (
+            len(data) <= MAX_BYTES
+            and found
+            and rest[:1] in (b",", b"}")
+            and name not in rest
+            and _is_counter(value)
+        )
         if not is_plain:  # written in another way, or the name is in a text, too
             self._last.pop(sender, None)
             return

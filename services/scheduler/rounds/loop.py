@@ -134,7 +134,8 @@ class RoundLoop:
         hundred nodes have said meanwhile; such a round follows, though others ask in between."""
         since_sweep_s = self.clock.monotonic_s() - self._swept_at_s
         is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
-        must_follow = self._was_of_submissions or is_overdue
+        # What is on a node that is another one than before is for no plan until it is looked at.
+        must_follow = self._was_of_submissions or is_overdue or bool(self.changes.other_nodes)
         if self.snapshot is None or must_follow or not self.changes.submitted:
             return self.changes.take(), self.log.snapshot()
         return self.changes.take_submitted(), self.log.snapshot_of_gateways(self.snapshot.observed)
@@ -222,13 +223,12 @@ class RoundLoop:
     async def _record_steps(
         self, session: AsyncSession, snapshot: Snapshot, changed: Changed, applied: Applied
     ) -> list[Callable[[], None]]:
-        """A sweep writes those of all starts, a round between two of them only of endpoints that
-        move on, whose workers may not be told of any more: steps are for people."""
+        """Of endpoints that move on, whose workers may not be told of any more; of all starts only
+        in a sweep: steps are for people."""
+        moving = {x.endpoint_id for x in applied.decisions if isinstance(x, _MOVES)}
+        found = {id_: snapshot.endpoints[id_] for id_ in moving if id_ in snapshot.endpoints}
         if changed.is_sweep:
-            found = self.timeline.unfinished(snapshot.endpoints, snapshot.now_s)
-        else:
-            moving = {x.endpoint_id for x in applied.decisions if isinstance(x, _MOVES)}
-            found = {id_: snapshot.endpoints[id_] for id_ in moving if id_ in snapshot.endpoints}
+            found |= self.timeline.unfinished(snapshot.endpoints, snapshot.now_s)
         return await self.timeline.record(session, snapshot.observed, found.values())
 
     async def _publish(self, snapshot: Snapshot, applied: Applied) -> None:

@@ -10,7 +10,7 @@ from libs.common.testing.bus import MAX_PAYLOAD_BYTES, FakeClock, MemoryBroker
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.observation.timeline import Timeline
-from services.scheduler.rounds.desired_sender import DesiredSender
+from services.scheduler.rounds.desired_sender import DesiredSender, NodeProcess, Role
 from tests.support.waiting import eventually
 from tests.unit.scheduler.values import agent_heartbeat
 from tests.unit.worker.values import worker_spec
@@ -48,4 +48,29 @@ async def test_what_fits_no_message_is_tried_once_and_the_next_version_is_told(
 
     await eventually(lambda: told == [2])
     assert sum("too much to run" in record.message for record in caplog.records) == 1
+    await sender.close()
+
+
+async def test_one_that_did_not_answer_stands_in_a_line_of_its_own_until_it_does() -> None:
+    """As the nodes behind a broken network do, while another one is to start something."""
+    broker, clock = MemoryBroker(), FakeClock()
+    log = HeartbeatLog(LivenessLog(0.0, 10.0))
+    sender = DesiredSender(broker.bus(), log, Timeline(), clock, 1.0)
+    log.accept_agent(agent_heartbeat("boot-a", 1), 1.0)
+    process = NodeProcess("node-1", Role.AGENT)
+
+    async def tell(version: int) -> None:
+        sender.ensure(log.snapshot(), [desired(version, 1)], {"node-1": version})
+        await asyncio.gather(*sender._tasks.values())
+
+    assert sender._pace_of(process) is sender._pace
+    await tell(1)
+    assert sender._pace_of(process) is not sender._pace
+
+    async def follow(message: NodeDesired) -> DesiredReply:
+        return DesiredReply(accepted_version=message.version)
+
+    await broker.bus().subscribe(NODE_DESIRED_AGENT, "node-1", follow)
+    await tell(2)
+    assert sender._pace_of(process) is sender._pace
     await sender.close()

@@ -76,13 +76,20 @@ def _endpoints(snapshot: Snapshot, changed: Changed) -> list[str]:
         endpoint.id
         for node_id in sorted(changed.spoke)
         for endpoint in snapshot.endpoints.by("node", node_id)
-        if not endpoint.state.is_serving
+        if not endpoint.state.is_serving or _lacks_worker(snapshot, endpoint, node_id)
     )
     found |= dict.fromkeys(_of_any(snapshot, "model", sorted(changed.models)))
     if changed.is_sweep and snapshot.swept is not None:
         found |= dict.fromkeys(_due(snapshot, snapshot.swept))
         return snapshot.endpoints.in_order(found)
     return list(found)
+
+
+def _lacks_worker(snapshot: Snapshot, endpoint: Endpoint, node_id: str) -> bool:
+    """Whether the node does not speak of one that it shall run: once it has accepted that, the
+    worker has vanished."""
+    own = (worker for worker in endpoint.workers if worker.node_id == node_id)
+    return any(snapshot.observed.worker(worker) is None for worker in own)
 
 
 def _of_any(snapshot: Snapshot, index: str, keys: Iterable[str]) -> list[str]:
