@@ -44,9 +44,9 @@ class Figure:
         return None if low is None or high is None else (low, high)
 
 
-PLANNER = Figure("planner, one decision, p99", "ms", "planner_ms", p99, 2.0)
+PLANNER = Figure("planner, one node changed, p99", "ms", "planner_ms", p99, 2.0)
 PLANNER_AFTER_STARTS = Figure(
-    "planner, behind another start, p99", "ms", "planner_after_starts_ms", p99
+    "planner, behind another start, p99", "ms", "planner_after_starts_ms", p99, 2.0
 )
 LEADER = Figure("leader, idle cluster", "cores", "leader_cores_idle", median, 0.3)
 HEARTBEAT = Figure("fetcher's heartbeat, median", "bytes", "heartbeat_fetcher_bytes", median, 4096)

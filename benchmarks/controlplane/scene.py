@@ -59,7 +59,8 @@ class Scene:
     async def until_heard(self, cached_units: int) -> None:
         """Every hollow node was heard, and the rows of its host cache are there. The first start of
         a state folder writes them all, which takes minutes."""
-        least = cached_units - cached_units % UNITS_PER_MODEL
+        num_models = min(self.catalogue.num_models, cached_units // UNITS_PER_MODEL)
+        least = num_models * UNITS_PER_MODEL
 
         async def are_heard() -> bool:
             count: int = await self.database.fetchval(_NUM_HEARD, least)

@@ -139,12 +139,15 @@ class Authenticator:
         return await asyncio.shield(asked)  # others may wait for it too
 
     def _end_asking(self, key_sha256: str, asked: "asyncio.Task[KeyInfo | None]") -> None:
-        del self._asked[key_sha256]
+        if self._asked.get(key_sha256) is asked:
+            del self._asked[key_sha256]
         if not asked.cancelled():
             asked.exception()  # nobody may be left to look at it
 
     async def _in_turn(self, key_sha256: str, address: str) -> KeyInfo | None:
         await self._turns.acquire(address)
+        # Whoever comes from now on may have a key that was made since: it is asked for anew.
+        self._asked.pop(key_sha256, None)
         try:
             return await self._other_keys.find(key_sha256)
         finally:

@@ -25,6 +25,7 @@ from services.gateway.settings import Timing
 
 logger = logging.getLogger(__name__)
 
+_BUSY_TIMEOUTS = 6  # for so many timeouts one is asked again that answers others
 _MAX_WAIT_S = 60.0  # without asking; whatever comes ends it sooner
 
 
@@ -115,9 +116,10 @@ class Submission:
         self._note_acceptance()
         if self._is_accepted:
             return
-        # One that answers others is busy: it answers this one later.
-        silent_since_s = max(self._began_s, self._waiting.last_answer_s)
-        if self._clock.monotonic_s() - silent_since_s >= self._timing.submit_timeout_s:
+        # One that answers others is busy and answers this one later, but not for ever.
+        now_s, timeout_s = self._clock.monotonic_s(), self._timing.submit_timeout_s
+        silent_s = now_s - max(self._began_s, self._waiting.last_answer_s)
+        if silent_s >= timeout_s or now_s - self._began_s >= _BUSY_TIMEOUTS * timeout_s:
             message = "no scheduler answers now"
             raise NotServed(message, Reason.SCHEDULER_UNAVAILABLE) from exc
 

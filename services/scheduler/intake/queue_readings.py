@@ -40,6 +40,8 @@ class QueueReadings:
             self._requests = {id_: found.get(id_) for id_ in self.request_ids}
         if request_id in self._requests:
             return self._requests.pop(request_id)
+        if any(new.id == request_id for new in self._new):
+            await self.write()  # whoever came before in this transaction has added it
         return await requests.find_locked(self.session, request_id)
 
     async def model(self, model_id: str, now_s: float) -> Model | None:

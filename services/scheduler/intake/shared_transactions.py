@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.cancellation import cancel_all
 from libs.common.errors import DatabaseUnavailable
 from libs.common.fair_queue import FairQueue
+from libs.common.records.sqlstates import Meaning, meaning_of
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.queue_readings import QueueReadings
 from services.scheduler.observation.queued_requests import QueuedRequests
@@ -39,8 +40,9 @@ class SharedTransactions:
     """Those who come while a transaction runs share the next one: of many, tenants in turn, each
     tenant's in order of arrival. So what one request asks for is done in that order, too.
 
-    Within one they are in the order of their requests' ids. Gateways, too, lock the rows of many
-    requests in that order: in another one the two would lock each other out.
+    Within one they are in the order of their requests' ids, and so are the rows that are there
+    already locked, as gateways lock theirs. New rows follow together: where that and a gateway's
+    new rows lock each other out, each is tried alone.
     """
 
     fenced: FencedTransactions
@@ -80,15 +82,14 @@ class SharedTransactions:
                 readings = self._readings(session, self._taken)
                 results = [await asked.work(session, readings) for asked in self._taken]
                 met = await readings.write()
-        except (DatabaseUnavailable, LeadershipLost) as exc:
-            self.queued.forget()  # whether it committed is not known
-            self._fail_all(exc)
         except Exception as exc:
-            if len(self._taken) > 1:
+            if len(self._taken) > 1 and not _is_in_doubt(exc):
                 for asked in self._taken:
                     await self._run_alone(asked)
-            else:
-                self._fail_all(exc)
+                return
+            if isinstance(exc, (DatabaseUnavailable, LeadershipLost)):
+                self.queued.forget()  # whether it committed is not known
+            self._fail_all(exc)
         else:
             readings.committed()
             for asked, result in zip(self._taken, results, strict=True):
@@ -128,6 +129,14 @@ class SharedTransactions:
     def _take(self, at_most: int) -> list[_Asked[Any]]:
         taken = [self._waiting.take() for _ in range(min(at_most, len(self._waiting)))]
         return sorted(taken, key=lambda asked: asked.request_id)
+
+
+def _is_in_doubt(exc: Exception) -> bool:
+    """Whether anything of the transaction may stand, or nothing can be done now. One that has met
+    another (40xxx) was rolled back."""
+    if isinstance(exc, DatabaseUnavailable):
+        return meaning_of(exc.sqlstate or "") is not Meaning.CONFLICT
+    return isinstance(exc, LeadershipLost)
 
 
 def _answer(asked: _Asked[Any], result: object) -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import SubmitAccepted, SubmitReply
-from libs.common.errors import BusTimeout
+from libs.common.errors import BusTimeout, DatabaseUnavailable
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.queue_readings import QueueReadings
 from services.scheduler.intake.shared_transactions import MAX_TOGETHER
@@ -126,6 +128,50 @@ async def test_a_row_that_somebody_writes_at_that_moment_is_met_and_counts(world
 
     assert await work("x", "request-2", write_row) == "ENDED"
     assert num_runs == 2
+
+
+async def test_a_cancellation_meets_the_submission_that_came_just_before_it(world: World) -> None:
+    model_id = await world.add_model()
+    submissions = world.leader.controller.submissions
+    async with submissions.fenced.transaction(Lane.SUBMISSIONS):
+        submitting = asyncio.create_task(world.gateway.submit(model_id, request_id="request-1"))
+        await eventually(lambda: len(submissions.shared._waiting) == 1)
+        cancelling = asyncio.create_task(world.gateway.cancel("request-1"))
+        await eventually(lambda: len(submissions.shared._waiting) == 2)
+    await asyncio.gather(submitting, cancelling)
+
+    assert await world.value("SELECT outcome FROM requests") == "cancelled"
+
+
+async def test_submissions_that_a_gateways_rows_lock_out_are_answered_all_the_same(
+    world: World,
+) -> None:
+    """It has written one request's row and wants another one's, and the leader the other way."""
+    model_id = await world.add_model()
+    await world.gateway.submit(model_id, request_id="b")
+    shared = world.leader.controller.submissions.shared
+    # Postgres lets one of the two go, whichever.
+    with suppress(DBAPIError, DatabaseUnavailable):
+        async with world.database.transaction() as gateway:
+            await gateway.execute(
+                text(
+                    "INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state,"
+                    " num_prompt_tokens, max_tokens, deadline_at) VALUES ('a', 'x', :model,"
+                    " 'gateway-1', 1, 'ASSIGNED', 5, 5, now() + interval '1 hour')"
+                ),
+                {"model": model_id},
+            )
+            async with world.leader.controller.submissions.fenced.transaction(Lane.SUBMISSIONS):
+                cancelling = asyncio.create_task(world.gateway.cancel("b"))
+                await eventually(lambda: len(shared._waiting) == 1)
+                again = world.gateway.submit(model_id, request_id="a", attempt=2)
+                submitting = asyncio.create_task(again)
+                await eventually(lambda: len(shared._waiting) == 2)
+            await world.until(_NUM_LOCKED_OUT, 1)
+            await gateway.execute(text("SELECT id FROM requests WHERE id = 'b' FOR UPDATE"))
+    await asyncio.gather(cancelling, submitting)
+
+    assert await world.value("SELECT outcome FROM requests WHERE id = 'b'") == "cancelled"
 
 
 async def test_one_submission_goes_before_another_tenants_many(world: World) -> None:
@@ -269,3 +315,9 @@ async def test_a_submission_reads_nothing_of_those_that_wait(world: World) -> No
     assert {m: queued.num_queued(Queue(m, "tenant-1")).of_model for m in models} == dict(
         tuple(row) for row in rows
     )
+
+
+_NUM_LOCKED_OUT = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
