@@ -136,9 +136,11 @@ class RoundLoop:
         is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
         # What is on a node that is another one than before is for no plan until it is looked at.
         must_follow = self._was_of_submissions or is_overdue or bool(self.changes.other_nodes)
-        if self.snapshot is None or must_follow or not self.changes.submitted:
+        kept = self.snapshot
+        # What a new leader's first rounds have not heard yet is no sign of a loss.
+        if kept is None or must_follow or not kept.knows_all_nodes or not self.changes.submitted:
             return self.changes.take(), self.log.snapshot()
-        return self.changes.take_submitted(), self.log.snapshot_of_gateways(self.snapshot.observed)
+        return self.changes.take_submitted(), self.log.snapshot_of_gateways(kept.observed)
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed
