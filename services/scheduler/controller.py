@@ -44,7 +44,7 @@ from services.scheduler.policy.observed import NodeProcess
 from services.scheduler.retention import Retention
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.loop import RoundLoop
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.text import storable
 
 logger = logging.getLogger(__name__)
 

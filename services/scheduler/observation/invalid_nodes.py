@@ -11,7 +11,7 @@ from libs.common.bus.repetition import repeats
 from libs.common.ids import is_id
 from services.scheduler.observation.heartbeat_limits import invalid_field
 from services.scheduler.policy.observed import H, Heard, NodeProcess
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.text import storable
 
 logger = logging.getLogger(__name__)
 

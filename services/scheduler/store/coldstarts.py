@@ -21,9 +21,9 @@ from libs.common.records.tables import (
 )
 from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
 from services.scheduler.policy.cluster import Member, Model
-from services.scheduler.store.arrays import is_among
-from services.scheduler.store.cause_columns import columns_of
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.arrays import is_among
+from services.scheduler.store.columns.cause_columns import columns_of
+from services.scheduler.store.columns.text import storable
 
 SCHEDULER_ACTOR = "scheduler"
 

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import DamagedObjectRow, ModelRow
 from libs.common.states import ModelState
-from services.scheduler.store.arrays import is_one_of
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.arrays import is_one_of
+from services.scheduler.store.columns.text import storable
 
 # Of a damaged object `d`: the manifests `m` that name it. As the index says, so that it is used.
 _NEEDING: Final = """

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import FetchSpec, NodeDesired, Peer, WorkerSpec
 from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass, FetchPurpose
-from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_among
+from services.scheduler.store.columns.ages import age_s
+from services.scheduler.store.columns.arrays import is_among
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from libs.common.states import EngineKind
 from services.scheduler.policy.cluster import Device, DeviceSize
 from services.scheduler.policy.planning.idle_nodes import MEMORY_OF_NODES_S
 from services.scheduler.policy.planning.memory import worker_bytes
-from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_among
+from services.scheduler.store.columns.ages import age_s
+from services.scheduler.store.columns.arrays import is_among
 
 # To a device's row: what was measured on its node of the engine that plans reckon with.
 _IS_OF_STAGE_ENGINE = and_(

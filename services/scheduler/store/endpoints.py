@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.causes import Cause
 from libs.common.records.tables import EndpointRow, WorkerRow
 from libs.common.states import EndpointState
-from services.scheduler.store.arrays import is_among, run_for_all, update_by_id
-from services.scheduler.store.cause_columns import columns_of
+from services.scheduler.store.columns.arrays import is_among, run_for_all, update_by_id
+from services.scheduler.store.columns.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 

@@ -17,8 +17,8 @@ from libs.common.records.tables import (
 )
 from libs.common.states import EndpointState, FetchPurpose, MemberMemory, MemberRole, WorkerState
 from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
-from services.scheduler.store.ages import age_s, seconds
-from services.scheduler.store.cause_columns import fault_of
+from services.scheduler.store.columns.ages import age_s, seconds
+from services.scheduler.store.columns.cause_columns import fault_of
 
 logger = logging.getLogger(__name__)
 

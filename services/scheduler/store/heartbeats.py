@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.records.tables import NodeRow
 from services.scheduler.policy.observed import NodeProcess
-from services.scheduler.store.arrays import is_among, run_for_all
+from services.scheduler.store.columns.arrays import is_among, run_for_all
 
 _NODES = cast(Table, NodeRow.__table__)
 

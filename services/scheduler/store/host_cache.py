@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.records.tables import HostCacheRow, NodeRow
 from libs.common.weights.unit_set_digest import UnitSetDigest
 from services.scheduler.policy.nodes.cached_units import UnitsChanged
-from services.scheduler.store.arrays import is_one_of, texts
+from services.scheduler.store.columns.arrays import is_one_of, texts
 
 _NODES_BY_UNIT = (
     select(HostCacheRow.unit_digest, func.array_agg(HostCacheRow.node_id).label("node_ids"))

@@ -14,9 +14,9 @@ from libs.common.records.tables import ManifestRow, ModelRow
 from libs.common.states import EngineChoice, ModelState
 from services.scheduler.policy.cluster import Model
 from services.scheduler.policy.failures.backoff import Backoff
-from services.scheduler.store.ages import age_s, seconds
-from services.scheduler.store.arrays import is_among, is_one_of
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.ages import age_s, seconds
+from services.scheduler.store.columns.arrays import is_among, is_one_of
+from services.scheduler.store.columns.text import storable
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import GatewayRow, NodeRow
 from services.scheduler.policy.cluster import NodeRecord
-from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_among, is_one_of
+from services.scheduler.store.columns.ages import age_s
+from services.scheduler.store.columns.arrays import is_among, is_one_of
 
 MEMORY_OF_GATEWAYS_S = 3600.0
 

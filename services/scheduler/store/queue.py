@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import RequestRow
 from services.scheduler.observation.queued_requests import Queue
-from services.scheduler.store.arrays import is_among, is_one_of
+from services.scheduler.store.columns.arrays import is_among, is_one_of
 from services.scheduler.store.requests import IS_QUEUED
 
 _FIRST_COME = (RequestRow.arrived_at, RequestRow.id)

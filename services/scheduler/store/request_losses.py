@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.records.tables import RequestLossRow, RequestRow
 from libs.common.states import LossKind
 from services.scheduler.policy.cluster import RequestLoss
-from services.scheduler.store.ages import age_s
+from services.scheduler.store.columns.ages import age_s
 
 _ADD = (
     insert(RequestLossRow)

@@ -22,9 +22,9 @@ from libs.common.records.tables import RequestRow
 from libs.common.states import RequestOutcome, RequestState
 from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.store import request_losses
-from services.scheduler.store.ages import age_s
-from services.scheduler.store.arrays import is_among, is_one_of
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.ages import age_s
+from services.scheduler.store.columns.arrays import is_among, is_one_of
+from services.scheduler.store.columns.text import storable
 
 # Repeats the condition of the partial index `ix_requests_open`, so that it is used.
 IS_OPEN = RequestRow.state != RequestState.ENDED.value

@@ -11,8 +11,8 @@ from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
 from libs.common.records.tables import FetchRow, ReservationRow, WorkerRow
 from libs.common.states import WorkerState
-from services.scheduler.store.arrays import is_among, is_one_of, run_for_all, update_by_id
-from services.scheduler.store.cause_columns import columns_of
+from services.scheduler.store.columns.arrays import is_among, is_one_of, run_for_all, update_by_id
+from services.scheduler.store.columns.cause_columns import columns_of
 
 _LAUNCH = (
     update(WorkerRow)

@@ -15,7 +15,7 @@ from services.scheduler.policy.failures.request_losses import kind_of, why_no_mo
 from services.scheduler.policy.rules.request_ends import end_of_crashed
 from services.scheduler.policy.rules.request_losses import count_losses
 from services.scheduler.policy.snapshot import Snapshot, failure_table
-from services.scheduler.store.cause_columns import fault_of
+from services.scheduler.store.columns.cause_columns import fault_of
 from tests.unit.scheduler.values import NOW_S, endpoint, observed, open_request, snapshot
 
 LOSS = RequestLoss("endpoint-1", NOW_S - 10.0, has_progressed=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from libs.common.cause_words import words
 from libs.common.causes import FAULTS, Cause, CauseKind, Fault
-from services.scheduler.store.text import storable
+from services.scheduler.store.columns.text import storable
 
 
 def columns_of(cause: Cause) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What statements say of columns: sets, ages, texts and causes."""
