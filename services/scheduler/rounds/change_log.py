@@ -13,7 +13,7 @@ class ChangeLog:
     """Ids; `take` hands them to a round. `put_back` is for a round that failed."""
 
     nodes: set[str] = field(default_factory=set)  # that said anything new
-    other_nodes: set[str] = field(default_factory=set)  # of them: are others than before
+    whole_nodes: set[str] = field(default_factory=set)  # of them: all that runs there is looked at
     endpoints: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
     requests: set[str] = field(default_factory=set)  # whose model is not known
@@ -28,12 +28,12 @@ class ChangeLog:
         self.nodes.add(node_id)
         self.endpoints |= news.endpoints
         if news.is_of_node:
-            self.other_nodes.add(node_id)
+            self.whole_nodes.add(node_id)
 
     def look_at_nodes(self, node_ids: Iterable[str]) -> None:
         """At all that runs there."""
         self.nodes.update(node_ids)
-        self.other_nodes.update(node_ids)
+        self.whole_nodes.update(node_ids)
 
     def report_loss(self, endpoint_id: str, now_s: float) -> None:
         """A gateway could not reach it."""
@@ -50,7 +50,7 @@ class ChangeLog:
     def take(self) -> "ChangeLog":
         taken = replace(self, requests=self.requests | self.submitted, submitted=set())
         self.submitted = set()
-        self.nodes, self.other_nodes, self.endpoints = set(), set(), set()
+        self.nodes, self.whole_nodes, self.endpoints = set(), set(), set()
         self.models, self.requests = set(), set()
         self.losses, self.is_continued = {}, False
         self.host_caches, self.are_host_caches_unknown = [], False
@@ -69,7 +69,7 @@ class ChangeLog:
 
     def put_back(self, taken: "ChangeLog") -> None:
         self.nodes |= taken.nodes
-        self.other_nodes |= taken.other_nodes
+        self.whole_nodes |= taken.whole_nodes
         self.endpoints |= taken.endpoints
         self.models |= taken.models
         self.requests |= taken.requests
@@ -79,8 +79,8 @@ class ChangeLog:
 
     def changed(self, *, is_sweep: bool) -> Changed:
         return Changed(
-            frozenset(self.other_nodes),
-            frozenset(self.nodes - self.other_nodes),
+            frozenset(self.whole_nodes),
+            frozenset(self.nodes - self.whole_nodes),
             frozenset(self.endpoints),
             frozenset(self.models),
             is_sweep,

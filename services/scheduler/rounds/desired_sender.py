@@ -69,8 +69,8 @@ class DesiredSender:
         self._timeline = timeline
         self._clock = clock
         self._timeout_s = timeout_s
-        self._pace, self._pace_of_deaf = (Pace(MOST_TOLD_AT_ONCE, TURN_S) for _ in range(2))
-        self._deaf: set[NodeProcess] = set()  # who did not answer the last time
+        self._pace, self._pace_of_unresponsive = (Pace(MOST_TOLD_AT_ONCE, TURN_S) for _ in range(2))
+        self._unresponsive: set[NodeProcess] = set()  # who did not answer the last time
         self._desired: dict[str, NodeDesired] = {}
         self._accepted: dict[NodeProcess, _Acceptance] = {}
         self._boots: dict[NodeProcess, str] = {}  # whose workers the rows are about
@@ -115,7 +115,7 @@ class DesiredSender:
         for known in (self._accepted, self._boots, self._unsendable):
             for process in [process for process in known if process.node_id not in node_ids]:
                 del known[process]
-        self._deaf = {process for process in self._deaf if process.node_id in node_ids}
+        self._unresponsive = {item for item in self._unresponsive if item.node_id in node_ids}
 
     async def close(self) -> None:
         await cancel_all(self._tasks.values())
@@ -173,19 +173,19 @@ class DesiredSender:
 
     def _pace_of(self, process: NodeProcess) -> Pace:
         """Those who may be dead keep nobody waiting whose turn it is to start."""
-        return self._pace_of_deaf if process in self._deaf else self._pace
+        return self._pace_of_unresponsive if process in self._unresponsive else self._pace
 
     async def _try(self, process: NodeProcess, desired: NodeDesired) -> bool:
         """Whether it was answered."""
         try:
             await self._tell_once(process, desired)
-            self._deaf.discard(process)
+            self._unresponsive.discard(process)
         except BusPayloadTooLarge as exc:
             self._note_unsendable(process, desired, exc)
             return False
         except BusError as exc:
             logger.warning("%s of %s was not told: %s", process.role, process.node_id, exc)
-            self._deaf.add(process)
+            self._unresponsive.add(process)
             return False
         return True
 

@@ -135,7 +135,7 @@ class RoundLoop:
         since_sweep_s = self.clock.monotonic_s() - self._swept_at_s
         is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
         # What is on a node that is another one than before is for no plan until it is looked at.
-        must_follow = self._was_of_submissions or is_overdue or bool(self.changes.other_nodes)
+        must_follow = self._was_of_submissions or is_overdue or bool(self.changes.whole_nodes)
         kept = self.snapshot
         # What a new leader's first rounds have not heard yet is no sign of a loss.
         if kept is None or must_follow or not kept.knows_all_nodes or not self.changes.submitted:
@@ -152,10 +152,7 @@ class RoundLoop:
         is_sweep = is_first or (is_due and not taken.is_of_submissions)
         if is_sweep:
             self.queued.begin_sweep()
-        is_first, snapshot = (
-            self.snapshot is None,
-            self.snapshot or await self._load(session, now_s),
-        )
+        snapshot = self.snapshot or await self._load(session, now_s)
         recorded = await self.records.write(
             session, observed, snapshot.nodes, now_s, None if is_sweep else taken.nodes
         )

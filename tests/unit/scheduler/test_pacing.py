@@ -1,8 +1,11 @@
 """How many begin together, and who makes room."""
 
 import asyncio
+from functools import partial
+from operator import eq as equals
 
 from services.scheduler.rounds.pacing import Pace
+from tests.support.waiting import eventually
 
 
 async def test_no_more_than_so_many_work_at_once_in_the_order_in_which_they_came() -> None:
@@ -16,8 +19,7 @@ async def test_no_more_than_so_many_work_at_once_in_the_order_in_which_they_came
     async with asyncio.TaskGroup() as tasks:
         working = [tasks.create_task(work(number)) for number in range(4)]
         for ended, expected in ((1, [0, 1]), (0, [0, 1, 2]), (2, [0, 1, 2, 3])):
-            await _until_idle()
-            assert began == expected
+            await eventually(partial(equals, began, expected))
             ends[ended].set()
             await working[ended]
         ends[3].set()
@@ -46,14 +48,9 @@ async def test_who_is_cancelled_makes_room_whether_or_not_it_had_begun() -> None
             await stuck.wait()
 
     begun, waiting = asyncio.create_task(hang()), asyncio.create_task(hang())
-    await _until_idle()
+    await eventually(lambda: bool(pace._turns._waiters), what="the second one")
     waiting.cancel()
     begun.cancel()
     await asyncio.gather(begun, waiting, return_exceptions=True)
     async with asyncio.timeout(30), pace.turn():
         pass
-
-
-async def _until_idle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)

@@ -276,28 +276,3 @@ async def test_waiting_clients_are_told_each_phase(world: World) -> None:
     queued = [p for p in world.gateway.progressed if p.request_id == "request-2"]
     assert queued[-1].phase == "queued"
     assert await world.gateway.list_waiting("request-1", "request-2") == {"request-2": 0}
-
-
-async def test_a_submission_goes_ahead_of_what_nodes_say_but_not_of_another_node(
-    world: World,
-) -> None:
-    await world.add_node("node-1")
-    rounds = world.leader.controller.rounds
-    await eventually(lambda: rounds.snapshot is not None, what="the first round")
-    changes = rounds.changes
-
-    # With nothing awaited, no round comes between.
-    rounds._swept_at_s, rounds._was_of_submissions = rounds.clock.monotonic_s(), False
-    changes.take()
-    changes.submitted.add("request-1")
-    changes.nodes.add("node-1")
-    ahead, _ = rounds._take()
-    changes.put_back(ahead)
-    changes.submitted.add("request-1")
-    changes.look_at_nodes(["node-1"])
-    together, _ = rounds._take()
-    changes.put_back(together)
-
-    assert (ahead.is_of_submissions, ahead.nodes) == (True, set())
-    assert (together.is_of_submissions, together.nodes) == (False, {"node-1"})
-    assert ahead.requests == together.requests == {"request-1"}
