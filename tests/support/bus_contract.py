@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from libs.common.bus.bus import Bus
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import (
     Acknowledged,
     CancelRequest,
@@ -107,6 +108,7 @@ class BusContract:
         subscription = await listener.subscribe(
             REQUEST_TOKENS, None, handle, on_malformed=lambda id_, words: told.append((id_, words))
         )
+        await self.settled(listener)
         wrong = TokensGenerated.model_construct(**{**dict(tokens(0)), "start_index": -1})
         await publisher.publish(REQUEST_TOKENS, "req-1", wrong)
         await publisher.publish(REQUEST_TOKENS, "req-1", tokens(1))
@@ -115,6 +117,33 @@ class BusContract:
         ((id_, words),) = told
         assert id_ == "req-1" and words.startswith("start_index: ")
         await subscription.unsubscribe()
+
+    async def test_while_a_hold_is_closed_the_newest_message_of_each_sender_waits_for_its_release(
+        self, publisher: Bus, listener: Bus
+    ) -> None:
+        got, hold, others = list[tuple[str, int]](), MessageHold(), list[int]()
+
+        async def handle(message: TokensGenerated) -> None:
+            got.append((message.request_id, message.start_index))
+
+        async def note(message: TokensGenerated) -> None:
+            others.append(message.start_index)
+
+        await listener.subscribe(REQUEST_TOKENS, None, handle, hold=hold)
+        await listener.subscribe(REQUEST_TOKENS, None, note)
+        await self.settled(listener)
+        with hold.closed():
+            for index in range(3):
+                await publisher.publish(REQUEST_TOKENS, "req-1", tokens(index))
+            await publisher.publish(REQUEST_TOKENS, "req-2", tokens(7, "req-2"))
+            await eventually(lambda: others == [0, 1, 2, 7] and hold.num_kept == 2)
+        assert got == [], "what is kept waits for the release, not only for the end"
+
+        await hold.release()
+        await publisher.publish(REQUEST_TOKENS, "req-1", tokens(8))
+
+        await eventually(lambda: len(got) >= 3)
+        assert got == [("req-1", 2), ("req-2", 7), ("req-1", 8)]
 
     async def test_a_handler_that_raises_leaves_the_requester_to_its_timeout(
         self, publisher: Bus, listener: Bus

@@ -6,6 +6,7 @@ from typing import Literal
 from benchmarks.controlplane.hollow.journal import Journal
 from libs.common.bus.bus import Bus, Subscription
 from libs.common.bus.handling import Handler, M, OnMalformed, encode
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import DesiredReply, Message, NodeDesired
 from libs.common.bus.subjects import NODE_AGENT_HEARTBEAT, NODE_FETCHER_HEARTBEAT, Subject
 
@@ -46,6 +47,7 @@ class ObservedBus:
         *,
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
+        hold: MessageHold | None = None,
     ) -> Subscription:
         async def handle(message: M) -> Message | None:
             if self.is_silent:
@@ -56,7 +58,10 @@ class ObservedBus:
             return None if self.is_silent else reply
 
         return await self._bus.subscribe(
-            subject, token, handle, concurrency=concurrency, on_malformed=on_malformed
+            *(subject, token, handle),
+            concurrency=concurrency,
+            on_malformed=on_malformed,
+            hold=hold,
         )
 
     async def close(self) -> None:

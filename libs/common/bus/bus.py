@@ -24,6 +24,7 @@ from libs.common.bus.handling import (
     encode,
     run_handler,
 )
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import Message
 from libs.common.bus.repetition import decoder_of
 from libs.common.bus.subjects import Service, Subject
@@ -75,10 +76,12 @@ class Bus(Protocol):
         *,
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
+        hold: MessageHold | None = None,
     ) -> Subscription:
         """Call `handler` for each message; token None listens to every id.
 
-        A message that its class refuses is logged, or told to `on_malformed`.
+        A message that its class refuses is logged, or told to `on_malformed`. Those that come while
+        `hold` is closed are handled when it is released, of each sender only the newest.
 
         With concurrency 1 messages are handled in order of arrival. What the handler returns is
         the reply on rows that have one. A handler that raises is logged and answers nothing.
@@ -180,6 +183,7 @@ class NatsBus:
         *,
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
+        hold: MessageHold | None = None,
     ) -> NatsSubscription:
         limit = asyncio.Semaphore(concurrency)
         decoder: Decoder[M] = decoder_of(subject)
@@ -190,6 +194,7 @@ class NatsBus:
                     *(subject, decoder, handler, msg.data, msg.headers),
                     name=msg.subject,
                     on_malformed=on_malformed,
+                    hold=hold,
                 )
                 if reply is not None and msg.reply:
                     await self._send(msg.reply, self._encode(msg.subject, reply))

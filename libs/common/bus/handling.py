@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from libs.common.bus.malformed import complaint_of
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import Message
 from libs.common.bus.subjects import Subject
 from libs.common.observability import telemetry
@@ -40,8 +42,18 @@ async def run_handler(
     *,
     name: str,
     on_malformed: OnMalformed | None,
+    hold: MessageHold | None = None,
 ) -> Message | None:
     """Decode, restore the trace context, call; a bad message or handler is logged, not raised."""
+    if hold is not None:
+        later = partial(
+            run_handler,
+            *(subject, decoder, handler, data, headers),
+            name=name,
+            on_malformed=on_malformed,
+        )
+        if hold.keeps(name, later):
+            return None
     try:
         message = decoder(name, data)
     except ValidationError as exc:

@@ -21,6 +21,7 @@ from libs.common.bus.handling import (
     encode,
     run_handler,
 )
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import ImportModel, Message
 from libs.common.bus.repetition import decoder_of
 from libs.common.bus.subjects import Subject
@@ -180,6 +181,7 @@ class MemoryBus:
         *,
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
+        hold: MessageHold | None = None,
     ) -> MemorySubscription:
         decoder: Decoder[M] = decoder_of(subject)
 
@@ -188,6 +190,7 @@ class MemoryBus:
                 *(subject, decoder, handler, delivery.data, delivery.headers),
                 name=delivery.name,
                 on_malformed=on_malformed,
+                hold=hold,
             )
             if reply is not None and delivery.reply and not delivery.reply.done():
                 data = encode(reply)

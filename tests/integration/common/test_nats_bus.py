@@ -43,11 +43,9 @@ class RoleBus:
         bus = self._for(subject.publishers)
         return await bus.request(subject, token, message, timeout_s=timeout_s)
 
-    async def subscribe(self, subject, token, handler, *, concurrency=1, on_malformed=None):  # type: ignore[no-untyped-def]  # forwards
+    async def subscribe(self, subject, token, handler, **options):  # type: ignore[no-untyped-def]  # forwards
         bus = self._for(subject.subscribers)
-        return await bus.subscribe(
-            subject, token, handler, concurrency=concurrency, on_malformed=on_malformed
-        )
+        return await bus.subscribe(subject, token, handler, **options)
 
     async def close(self) -> None:
         for bus in self.buses.values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from libs.common.bus.handling import Handler, M, OnMalformed
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import (
     Acknowledged,
     AcknowledgeFinish,
@@ -59,6 +60,7 @@ class RefusingBus(MemoryBus):
         *,
         concurrency: int = 1,
         on_malformed: OnMalformed | None = None,
+        hold: MessageHold | None = None,
     ) -> MemorySubscription:
         if self.num_allowed == 0:
             raise BusError(subject.of(token), "connection closed")
