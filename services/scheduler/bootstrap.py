@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 
 from libs.common.bus.bus import Bus, NatsBus
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.subjects import Service
 from libs.common.bus.workqueue import NatsWorkQueue, WorkQueue
 from libs.common.cancellation import cancel_all
@@ -148,6 +149,7 @@ def build_controller(
         health=health,
         wake=wake,
         hurry=hurry,
+        hold=MessageHold(),
         interval_s=timing.reconcile_interval_s,
         retention_interval_s=timing.retention_interval_s,
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from libs.common.bus.bus import Bus, Subscription
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import (
     AgentHeartbeat,
     FetcherHeartbeat,
@@ -51,8 +52,9 @@ logger = logging.getLogger(__name__)
 # They share transactions, where tenants take turns; in front of it is first come, first served. So
 # it is more than several gateways have open, and only bounds what a fault could pile up.
 SUBMIT_CONCURRENCY = 32_768
-MIN_PAUSE_S = 0.02
 COMPARE_INTERVAL_S = 0.25  # between two looks for host caches whose rows differ
+MAX_ROUNDS = 64  # in a row; then a pause
+MIN_PAUSE_S, MAX_PAUSE_S = 0.02, 0.25
 PAUSE_SHARE = 0.25  # of what the work took: under load, too, there is time for other things
 
 
@@ -72,6 +74,7 @@ class Controller:
     health: Health
     wake: asyncio.Event  # something has changed
     hurry: asyncio.Event  # somebody waits for the next round
+    hold: MessageHold  # of heartbeats of nodes, closed while a round runs
     interval_s: float
     retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,10 +116,12 @@ class Controller:
             await subscribe(
                 *(NODE_AGENT_HEARTBEAT, None, self._hear_agent),
                 on_malformed=self._hear_malformed_agent,
+                hold=self.hold,
             ),
             await subscribe(
                 *(NODE_FETCHER_HEARTBEAT, None, self._hear_fetcher),
                 on_malformed=self._hear_malformed_fetcher,
+                hold=self.hold,
             ),
             await subscribe(GATEWAY_HEARTBEAT, None, self._hear_gateway),
             await subscribe(REQUESTS_ENDED, None, self._hear_ends),
@@ -179,16 +184,30 @@ class Controller:
         self._import_wake.set()
         self.wake.set()
 
-    async def _reconcile(self) -> None:
-        """While Postgres takes no writes, rounds pause and leadership is kept: the lock needs none,
+    async def _reconcile(self) -> float:
+        """Rounds until nothing is left to decide; how long the last one took.
+
+        While Postgres takes no writes, rounds pause and leadership is kept: the lock needs none,
         and nobody else could lead. A process that is told so by Postgres is in order."""
+        took_s = 0.0
         try:
-            await self.rounds.run_rounds()
+            for _ in range(MAX_ROUNDS):
+                began_s = self.clock.monotonic_s()
+                if not self.rounds.puts_submissions_first:
+                    await self.hold.release()
+                with self.hold.closed():
+                    is_unfinished = await self.rounds.run_round()
+                self.health.beat()
+                took_s = self.clock.monotonic_s() - began_s
+                if not is_unfinished:
+                    break
         except DatabaseUnavailable as exc:
             if exc.sqlstate is not None:
                 self.health.beat()
             raise
-        self.health.beat()
+        finally:
+            await self.hold.release()
+        return took_s
 
     async def _import(self) -> None:
         await self.imports.work()
@@ -206,12 +225,13 @@ class Controller:
 
     async def _repeat(
         self,
-        work: Callable[[], Awaitable[None]],
+        work: Callable[[], Awaitable[float | None]],
         wake: asyncio.Event,
         interval_s: float | None = None,
         hurry: asyncio.Event | None = None,
     ) -> None:
-        """On every wake-up and each interval; a failure is tried again with the next one."""
+        """On every wake-up and each interval; a failure is tried again with the next one. `work`
+        says how long the last piece of it took, if it had several."""
         interval_s = self.interval_s if interval_s is None else interval_s
         hurry = asyncio.Event() if hurry is None else hurry
         while True:
@@ -222,8 +242,8 @@ class Controller:
             wake.clear()
             began_s = self.clock.monotonic_s()
             try:
-                await work()
-                await _pause(self.clock.monotonic_s() - began_s, hurry)
+                took_s = await work()
+                await _pause(took_s or self.clock.monotonic_s() - began_s, hurry)
             except LeadershipLost:
                 raise
             except DatabaseUnavailable as exc:
@@ -243,12 +263,11 @@ class Controller:
 async def _pause(took_s: float, hurry: asyncio.Event) -> None:
     """Wake-ups come in swarms: the next piece of work answers all that come meanwhile. But the
     stages of a start wait to hear of each other, so the pause is short beside the work, and whoever
-    asks for a model cuts it short."""
-    pause_s = PAUSE_SHARE * took_s
-    if pause_s > MIN_PAUSE_S:  # nobody's hurry takes the event loop from everybody else
-        await asyncio.sleep(pause_s)
-    else:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MIN_PAUSE_S):
-                await hurry.wait()
+    asks for a model cuts it short; after long work only once others had the event loop."""
+    pause_s = min(PAUSE_SHARE * took_s, MAX_PAUSE_S)
+    if pause_s > MIN_PAUSE_S:
+        await asyncio.sleep(MIN_PAUSE_S)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(MIN_PAUSE_S, pause_s - MIN_PAUSE_S)):
+            await hurry.wait()
     hurry.clear()

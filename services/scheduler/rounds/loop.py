@@ -57,7 +57,6 @@ from services.scheduler.store.fenced_transactions import FencedTransactions, pin
 
 logger = logging.getLogger(__name__)
 
-MAX_ROUNDS = 64  # in a row; then the event loop's other work, and the next wake-up
 _MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker)
 MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
@@ -105,14 +104,8 @@ class RoundLoop:
             self.snapshot = without_nodes(self.snapshot, node_ids)
             self.sender.keep_only(self.snapshot.nodes.keys())
 
-    async def run_rounds(self) -> None:
-        """Rounds until nothing is left to decide. Raises DatabaseUnavailable, LeadershipLost."""
-        for _ in range(MAX_ROUNDS):
-            if not await self._round():
-                return
-
-    async def _round(self) -> bool:
-        """Whether another one shall follow at once."""
+    async def run_round(self) -> bool:
+        """Whether another one shall follow at once. Raises DatabaseUnavailable, LeadershipLost."""
         taken = ChangeLog()
         try:
             async with self.fenced.transaction() as session:
@@ -129,18 +122,26 @@ class RoundLoop:
         self._was_of_submissions = taken.is_of_submissions
         return done.is_unfinished or bool(done.untold) or taken.is_of_submissions
 
-    def _take(self) -> tuple[ChangeLog, Observed]:
-        """What the round is about. Whoever waits for a start does not wait for a round about what a
-        hundred nodes have said meanwhile; such a round follows, though others ask in between."""
+    @property
+    def puts_submissions_first(self) -> bool:
+        """Whoever waits for a start does not wait for a round about what a hundred nodes have said
+        meanwhile; such a round follows, though others ask in between."""
         since_sweep_s = self.clock.monotonic_s() - self._swept_at_s
         is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
         # What is on a node that is another one than before is for no plan until it is looked at.
         must_follow = self._was_of_submissions or is_overdue or bool(self.changes.whole_nodes)
         kept = self.snapshot
         # What a new leader's first rounds have not heard yet is no sign of a loss.
-        if kept is None or must_follow or not kept.knows_all_nodes or not self.changes.submitted:
-            return self.changes.take(), self.log.snapshot()
-        return self.changes.take_submitted(), self.log.snapshot_of_gateways(kept.observed)
+        if kept is None or must_follow or not kept.knows_all_nodes:
+            return False
+        return bool(self.changes.submitted)
+
+    def _take(self) -> tuple[ChangeLog, Observed]:
+        """What the round is about."""
+        if self.snapshot is not None and self.puts_submissions_first:
+            observed = self.log.snapshot_of_gateways(self.snapshot.observed)
+            return self.changes.take_submitted(), observed
+        return self.changes.take(), self.log.snapshot()
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed

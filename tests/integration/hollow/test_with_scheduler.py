@@ -43,7 +43,10 @@ async def world(database: TestDatabase, tmp_path: Path) -> AsyncIterator[World]:
             node = _node(world, f"hollow-{index}", plane, tmp_path)
             await node.start()
             stack.push_async_callback(node.stop)
-        heard = "SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL"
+        heard = (
+            "SELECT count(*) FROM nodes "
+            "WHERE agent_heard_at IS NOT NULL AND fetcher_heard_at IS NOT NULL"
+        )
         await world.until(heard, NUM_NODES)
         yield world
     await world.close()

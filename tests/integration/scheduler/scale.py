@@ -139,7 +139,8 @@ class QuietLeader:
         """One, and those that follow at once; their statements, by text."""
         self.clock.advance(after_s)
         self.statements.clear()
-        await self.rounds.run_rounds()
+        while await self.rounds.run_round():
+            pass
         return Counter(self.statements)
 
     async def told(self) -> None:

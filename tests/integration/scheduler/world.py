@@ -222,6 +222,11 @@ class World:
 
         await eventually(is_so, what=f"{sql} = {expected}")
 
+    async def until_heard(self, num_nodes: int) -> None:
+        """Of both services of each: what they offer is known."""
+        heard = "agent_heard_at IS NOT NULL AND fetcher_heard_at IS NOT NULL"
+        await self.until(f"SELECT count(*) FROM nodes WHERE {heard}", num_nodes)
+
     async def require_nothing_counted(self) -> None:
         """Against any request."""
         counts = "SELECT max(num_engine_crashes + num_node_losses) FROM requests"

@@ -5,7 +5,7 @@ time; one when a single node can compute just as soon, as after an earlier start
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libs.common.bus.messages import LayerRange
 from services.scheduler.policy.cluster import Deployable, DeviceSize
@@ -19,10 +19,12 @@ from services.scheduler.policy.planning.survey import SAME_S, Survey
 
 @dataclass(frozen=True)
 class Choice:
-    """The plan to be carried out, and what else was looked at."""
+    """The plan to be carried out, and what else was looked at. Not `is_surveyed`: the sum of the
+    largest rooms was too small already."""
 
     plan: Plan | NoRoom
     considered: tuple[RejectedPlan, ...] = ()
+    is_surveyed: bool = field(default=True, compare=False)  # it says what the answer took
 
 
 def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
@@ -43,7 +45,7 @@ def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
     largest = cluster.largest_rooms(shape.deployable.summary.dtype, shape.num_stages)
     no_room = NoRoom(shape.needed_bytes, max(largest, default=0))
     if sum(largest) < shape.needed_bytes:
-        return Choice(no_room)  # at once: most questions of what could give way end here
+        return Choice(no_room, is_surveyed=False)  # most questions of what could give way end here
     survey = Survey(cluster, shape)
     best = _best_plan(survey, is_trusting=False)
     if best is None and len(survey.trusted_places) < len(survey.all_places):

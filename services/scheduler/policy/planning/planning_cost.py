@@ -4,9 +4,11 @@ that the same round decides the same on any machine. Pure but for its memory."""
 from dataclasses import dataclass
 
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.planning.planner import Choice
 
 # What a plan costs at least: of a small cluster it is not its devices that take the time.
-LEAST_OF_A_PLAN = 2_000
+LEAST_OF_A_PLAN = 1_700
+OF_A_MODEL = 300  # that is looked at, also where sums alone say that there is no room for it
 OF_A_VICTIM = 100  # its nodes as they will be are made for a plan without it
 
 
@@ -17,6 +19,13 @@ class PlanningCost:
     def add_plan(self, cluster: Cluster, num_victims: int = 0) -> None:
         """One plan on the cluster, with so many endpoints taken away from it."""
         self.num_devices += max(cluster.num_devices, LEAST_OF_A_PLAN) + OF_A_VICTIM * num_victims
+
+    def add_model(self) -> None:
+        self.num_devices += OF_A_MODEL
+
+    def add_choice(self, cluster: Cluster, choice: Choice) -> None:
+        if choice.is_surveyed:
+            self.add_plan(cluster)
 
     def add_endpoints(self, count: int) -> None:
         """So many were looked at."""

@@ -6,10 +6,11 @@ from functools import cached_property
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import EmptyDevices, KnownDevices
 from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints
 from services.scheduler.policy.planning.planning_cost import PlanningCost
-from services.scheduler.policy.planning.plans import Plan
+from services.scheduler.policy.planning.plans import Plan, StagePlan
 from services.scheduler.policy.planning.projected_cluster import (
     with_plans,
     with_suspects,
@@ -47,9 +48,20 @@ class RoundRoom:
         self._take(queue.claims_between(self._num_passed, place))
         self._num_passed = place
 
+    def has_room_for(self, plan: Plan) -> bool:
+        """Whether what was claimed is free by now, on each of its devices."""
+        return all(self._is_free(stage) for stage in plan.stages)
+
     def now(self, snapshot: Snapshot, model_id: str) -> Cluster:
         """Where the model may start."""
         return with_suspects(self._now, _suspects(snapshot, model_id))
+
+    def choose(self, snapshot: Snapshot, deployable: Deployable) -> planner.Choice:
+        """How it would start now."""
+        now = self.now(snapshot, deployable.model.id)
+        choice = planner.choose(now, deployable)
+        self.cost.add_choice(now, choice)
+        return choice
 
     def start(self, plan: Plan) -> None:
         self._take([plan])
@@ -73,6 +85,11 @@ class RoundRoom:
     def usable_empty(self) -> EmptyDevices:
         """Of these the ones that can be used now."""
         return self.known.usable(self.before.sizes, self.usable)
+
+    def _is_free(self, stage: StagePlan) -> bool:
+        place = self.usable.layout.place_of.get((stage.node_id, stage.device_index))
+        needed_bytes = stage.weight_bytes + stage.kv_bytes
+        return place is not None and int(self.usable.room_bytes[place]) >= needed_bytes
 
     def _take(self, plans: Sequence[Plan]) -> None:
         self._now = with_plans(self._now, plans)

@@ -5,7 +5,7 @@ it. A round may have no time to plan for all. A pass is as many rounds as it tak
 once; who was not reached yet is planned for first, but never with what those ahead will take.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -42,9 +42,15 @@ class StartQueue:
             reached=self.reached & ids,
         ).end_pass()
 
-    def next_up(self) -> Iterator[str]:
-        """Whom this pass has not reached, in order."""
-        return (model_id for model_id in self.order if model_id not in self.reached)
+    def next_up(self, has_room_for: Callable[[Plan], bool]) -> Iterator[str]:
+        """Whom this pass has not reached, and those for whom there is by now what they claim: they
+        need not wait for the pass to end. In order."""
+
+        def is_due(model_id: str) -> bool:
+            claim = self.claims.get(model_id)
+            return model_id not in self.reached or (claim is not None and has_room_for(claim))
+
+        return filter(is_due, self.order)
 
     def has_reached(self, model_ids: Collection[str]) -> "StartQueue":
         return replace(self, reached=self.reached.union(model_ids))

@@ -37,11 +37,14 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
     reached: list[str] = []
-    for model_id in takewhile(snapshot.knows_cached, queue.next_up()):
-        if room.cost.num_devices >= snapshot.limits.planning_budget_devices:
+    budget = snapshot.limits.planning_budget_devices
+    for model_id in takewhile(snapshot.knows_cached, queue.next_up(room.has_room_for)):
+        if room.cost.num_devices >= budget:
             break
+        if model_id in queue.reached and room.cost.num_devices >= budget / 2:
+            continue  # the rest is for those whom this pass has not reached
         reached.append(model_id)
-        room.cost.add_plan(room.usable)
+        room.cost.add_model()
         room.pass_to(builder.snapshot.queue, place_of[model_id])
         builder.apply_rule(model_id, _start, model_id, room)
     queue = builder.snapshot.queue.has_reached(reached)
@@ -55,7 +58,7 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     if deployable is None:
         yield d.Wait(model_id, "its manifest is not known yet")
         return
-    choice = planner.choose(room.now(snapshot, model_id), deployable)
+    choice = room.choose(snapshot, deployable)
     if isinstance(choice.plan, NoRoom):
         yield from _make_room(snapshot, deployable, room)
         return

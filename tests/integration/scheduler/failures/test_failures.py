@@ -72,7 +72,7 @@ async def test_a_fetch_without_room_in_the_host_cache_is_the_nodes_fault_and_not
     endpoint_id = await world.assigned("request-1")
     await eventually(lambda: full.fetcher.fetches)
     other = await world.add_node("node-2")
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 2)
+    await world.until_heard(2)
 
     (fetch_id,) = full.fetcher.fetches
     cause = Cause.of(CauseKind.HOST_CACHE_FULL, needed_bytes=7)

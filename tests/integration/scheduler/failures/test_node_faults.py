@@ -75,7 +75,7 @@ async def test_a_node_that_became_silent_with_the_one_that_failed_is_not_planned
     failed = await start_pipeline(world)
     for i in range(2):
         await world.add_node(f"spare-{i}")
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 6)
+    await world.until_heard(6)
     root = specs(world)[2].worker_id
     at = {id_: node for node in world.nodes.values() for id_ in node.agent.workers}
     silent = at[specs(world)[1].worker_id]
@@ -100,7 +100,7 @@ async def test_a_stage_that_falls_silent_with_its_node_is_no_failed_start(world:
     for i in range(4):
         node = await world.add_node(f"node-{i}")
         node.behaviour.completes_fetches = False
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 4)
+    await world.until_heard(4)
     model_id = await world.add_model(max_pipeline_size=4)
     await world.gateway.submit(model_id, request_id="request-1")
     endpoint_id = await world.assigned("request-1")

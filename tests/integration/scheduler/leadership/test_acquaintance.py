@@ -31,7 +31,7 @@ async def test_a_deadline_that_the_nodes_heard_so_far_cannot_keep_is_no_reason_e
     world.timing = replace(world.timing, acquaintance_s=60.0)
     await world.restart_leader()
     await world.add_node("node-1", nic_bytes_per_s=1000)
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 1)
+    await world.until_heard(1)
     model_id = await world.add_model()
 
     reply = await world.gateway.submit(model_id, remaining_ms=9_000)

@@ -147,7 +147,7 @@ async def test_killed_at_any_point_of_a_cold_start_the_next_leader_goes_on(
     behaviour.stops_undesired = phase != "stopping"
     if phase == "planned":
         behaviour.is_silent = False
-        await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 1)
+        await world.until_heard(1)
         world.broker.lose = lambda subject, _: ".desired." in subject
 
     await world.gateway.submit(model_id, request_id="request-1")

@@ -126,7 +126,7 @@ async def test_a_deadline_that_no_start_can_keep_is_refused_and_a_warm_model_kee
     world: World,
 ) -> None:
     await world.add_node("node-1", nic_bytes_per_s=-(-WEIGHT_BYTES // 10))
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 1)
+    await world.until_heard(1)
     model_id = await world.add_model()
 
     hasty = await world.gateway.submit(model_id, remaining_ms=9_000)
@@ -147,7 +147,7 @@ async def test_fetches_that_no_fetcher_has_spoken_of_share_the_network_too(world
     await world.restart_leader()
     fast = await world.add_node("fast", nic_bytes_per_s=50_000_000)
     slow = await world.add_node("slow", nic_bytes_per_s=30_000_000)
-    await world.until("SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL", 2)
+    await world.until_heard(2)
     fast.behaviour.is_silent = slow.behaviour.is_silent = True
 
     for i in range(4):

@@ -14,8 +14,7 @@ NUM_STAGES = 4
 async def four_nodes(world: World) -> None:
     for i in range(NUM_STAGES):
         await world.add_node(f"node-{i}")
-    heard = "SELECT count(*) FROM nodes WHERE fetcher_heard_at IS NOT NULL"
-    await world.until(heard, len(world.nodes))
+    await world.until_heard(len(world.nodes))
 
 
 def specs(world: World) -> dict[int, WorkerSpec]:

@@ -9,7 +9,7 @@ from services.scheduler.policy.cluster import Device, DeviceSize, Endpoint, Mode
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.decisions import DrainEndpoint, StartEndpoint
 from services.scheduler.policy.limits import Limits
-from services.scheduler.policy.planning.planning_cost import LEAST_OF_A_PLAN
+from services.scheduler.policy.planning.planning_cost import LEAST_OF_A_PLAN, OF_A_MODEL
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from tests.unit.scheduler.values import (
@@ -105,7 +105,7 @@ def test_models_that_do_not_fit_keep_nobody_behind_them_from_being_reached() -> 
         [device("node-1", memory=MODEL_BYTES), device("node-2", memory=2 * MODEL_BYTES)],
         [*larger, *small("small")],
         {model_id: 10.0 - i for i, model_id in enumerate(ids)},
-        budget_devices=LEAST_OF_A_PLAN,  # one plan in each round
+        budget_devices=1,  # one model in each round
     )
 
     for number, _ in enumerate(ids, start=1):
@@ -198,6 +198,31 @@ def test_after_a_while_the_large_one_keeps_what_it_waits_for_from_small_ones_beh
     assert drained(decided) == {"idle", "busy"}
 
 
+def test_whose_room_has_come_free_starts_before_the_pass_has_reached_all_others() -> None:
+    behind = [f"small-{i}" for i in range(5)]
+    idle = serving("idle", "node-1", idle_s=20.0)
+
+    def waits_behind(fleet: tuple[Endpoint, ...]) -> Snapshot:
+        return snapshot(
+            devices=[device("node-1", memory=MODEL_BYTES)],
+            workers={"node-1": tuple(seen_ for e in fleet for seen_ in seen(e))},
+            endpoints=fleet,
+            models=small("idle", "first", *behind),
+            requests=waiting({"first": 9.0} | dict.fromkeys(behind, 1.0)),
+            limits=Limits(planning_budget_devices=1),  # one model in each round
+        )
+
+    first = round_of(waits_behind((idle,)))
+    assert drained(first) == {"idle"}
+    second = round_of(first.snapshot, 2)
+    assert second.has_unreached and not started(second.snapshot) - {"idle"}
+
+    freed = waits_behind(()).changed(queue=second.snapshot.queue)
+    third = round_of(freed, 3)
+
+    assert started(third.snapshot) == {"first"}
+
+
 def test_a_round_whose_budget_went_into_asking_who_gives_way_leaves_the_others_to_the_next() -> (
     None
 ):
@@ -224,13 +249,13 @@ def test_a_round_whose_budget_went_into_asking_who_gives_way_leaves_the_others_t
         sizes=(DeviceSize("node-1", 0, num_small * MODEL_BYTES),),
         models=[*large, *small(*(f"small-{i}" for i in range(num_small)))],
         requests=waiting({one.id: 10.0 - i for i, one in enumerate(large)}),
-        limits=Limits(planning_budget_devices=3 * LEAST_OF_A_PLAN),
+        limits=Limits(planning_budget_devices=3 * OF_A_MODEL),
     )
 
     first = round_of(before)
 
     assert len(drained(first)) >= 3
-    assert first.is_unfinished, "three plans alone would have been enough for all"
+    assert first.is_unfinished, "to look at three models alone would have been enough for all"
 
 
 def _idle(number: int) -> Endpoint:

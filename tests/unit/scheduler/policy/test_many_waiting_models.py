@@ -8,6 +8,7 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy.changes import SWEEP, Changed
 from services.scheduler.policy.cluster import Demand, Endpoint
 from services.scheduler.policy.decide import decide_round
+from services.scheduler.policy.planning.planning_cost import OF_A_MODEL
 from services.scheduler.policy.planning.start_order import WaitingModel, start_order
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.scope.round_scope import scope_of
@@ -25,7 +26,7 @@ from tests.unit.scheduler.values import (
 
 NUM_NODES, DEVICES_EACH, NUM_WAITING = 1_000, 8, 2_500
 NUM_LIVE = NUM_NODES * DEVICES_EACH
-PLANS_EACH_ROUND = 200_000 // NUM_LIVE  # as the budget says, at 8,000 devices
+MODELS_EACH_ROUND = ceil(200_000 / OF_A_MODEL)  # as the budget says
 CONTINUED = Changed(is_continued=True)
 
 
@@ -111,7 +112,7 @@ def test_rounds_of_bounded_work_reach_everybody_in_the_fair_order() -> None:
     decided = decide_round(crowded, SWEEP, memo)
     while True:
         waits = [x.model_id for x in decided.decisions if isinstance(x, d.Wait)]
-        assert len(waits) <= PLANS_EACH_ROUND
+        assert len(waits) <= MODELS_EACH_ROUND
         reached += waits
         if not decided.is_unfinished:
             break
@@ -120,5 +121,5 @@ def test_rounds_of_bounded_work_reach_everybody_in_the_fair_order() -> None:
         decided, num_rounds = decide_round(following, CONTINUED, memo), num_rounds + 1
         assert following.asked == [], "nobody's place is asked for again"
 
-    assert num_rounds == ceil(NUM_WAITING / PLANS_EACH_ROUND)
+    assert num_rounds == ceil(NUM_WAITING / MODELS_EACH_ROUND)
     assert reached == _fair_order(crowded)

@@ -8,8 +8,8 @@ def queue(model_ids: str) -> StartQueue:
     return StartQueue().keep_only(model_ids)
 
 
-def next_up(queue_: StartQueue) -> str:
-    return "".join(queue_.next_up())
+def next_up(queue_: StartQueue, *, is_free: bool = False) -> str:
+    return "".join(queue_.next_up(lambda plan: is_free))
 
 
 def num_claims_before(queue_: StartQueue, model_id: str) -> int:
@@ -23,6 +23,13 @@ def test_whoever_was_not_reached_is_next() -> None:
 
     assert next_up(later) == "bc"
     assert not later.is_all_reached
+
+
+def test_whoever_claims_what_has_come_free_is_not_made_to_wait_for_the_end_of_the_pass() -> None:
+    after = queue("abc").claim("a", PLAN).has_reached("ab")
+
+    assert next_up(after) == "c"
+    assert next_up(after, is_free=True) == "ac", "b claims nothing"
 
 
 def test_a_pass_that_reached_all_is_followed_by_one_from_the_front() -> None:
