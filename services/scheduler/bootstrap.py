@@ -80,7 +80,7 @@ def build_controller(
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
     log = HeartbeatLog(LivenessLog(clock.monotonic_s(), timing.longest_gap_s))
     timeline, summaries = Timeline(), SummaryCache(mode.max_stages)
-    wake, hurry = asyncio.Event(), asyncio.Event()
+    wake, hurry, hold = asyncio.Event(), asyncio.Event(), MessageHold(clock)
 
     def wake_now() -> None:
         wake.set()
@@ -105,6 +105,7 @@ def build_controller(
         queue_speed=queue_speed,
         queued=queued,
         sweep_interval_s=timing.reconcile_interval_s,
+        hold=hold,
     )
     admission = Admission(
         summaries,
@@ -149,7 +150,7 @@ def build_controller(
         health=health,
         wake=wake,
         hurry=hurry,
-        hold=MessageHold(),
+        hold=hold,
         interval_s=timing.reconcile_interval_s,
         retention_interval_s=timing.retention_interval_s,
     )

@@ -74,7 +74,7 @@ class Controller:
     health: Health
     wake: asyncio.Event  # something has changed
     hurry: asyncio.Event  # somebody waits for the next round
-    hold: MessageHold  # of heartbeats of nodes, closed while a round runs
+    hold: MessageHold  # of heartbeats of nodes; the rounds close it
     interval_s: float
     retention_interval_s: float
     _import_wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,17 +131,15 @@ class Controller:
         ]
 
     async def _hear_agent(self, message: AgentHeartbeat) -> None:
-        self._wake_for_node(
-            message.node_id, self.log.accept_agent(message, self.clock.monotonic_s())
-        )
+        news = self.log.accept_agent(message, self.hold.arrived_s())
+        self._wake_for_node(message.node_id, news)
 
     async def _hear_fetcher(self, message: FetcherHeartbeat) -> None:
         known = self.log.fetchers.of(message.node_id)
         if known is None or known.heartbeat.host_cache.version != message.host_cache.version:
             self.changes.nodes.add(message.node_id)  # written by the next round, before it plans
-        self._wake_for_node(
-            message.node_id, self.log.accept_fetcher(message, self.clock.monotonic_s())
-        )
+        news = self.log.accept_fetcher(message, self.hold.arrived_s())
+        self._wake_for_node(message.node_id, news)
 
     def _hear_malformed_agent(self, node_id: str, complaint: str) -> None:
         self.log.invalid.note(NodeProcess(node_id, "agent"), complaint)
@@ -193,10 +191,8 @@ class Controller:
         try:
             for _ in range(MAX_ROUNDS):
                 began_s = self.clock.monotonic_s()
-                if not self.rounds.puts_submissions_first:
-                    await self.hold.release()
-                with self.hold.closed():
-                    is_unfinished = await self.rounds.run_round()
+                await self.hold.release()
+                is_unfinished = await self.rounds.run_round()
                 self.health.beat()
                 took_s = self.clock.monotonic_s() - began_s
                 if not is_unfinished:
@@ -205,8 +201,7 @@ class Controller:
             if exc.sqlstate is not None:
                 self.health.beat()
             raise
-        finally:
-            await self.hold.release()
+        await self.hold.release()
         return took_s
 
     async def _import(self) -> None:

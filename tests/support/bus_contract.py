@@ -20,6 +20,7 @@ from libs.common.bus.subjects import (
     REQUEST_CANCEL,
     REQUEST_TOKENS,
 )
+from libs.common.clock import SystemClock
 from libs.common.errors import BusNoResponders, BusPayloadTooLarge, BusTimeout
 from libs.common.observability import telemetry
 from libs.common.sampling import SamplingParameters
@@ -121,7 +122,7 @@ class BusContract:
     async def test_while_a_hold_is_closed_the_newest_message_of_each_sender_waits_for_its_release(
         self, publisher: Bus, listener: Bus
     ) -> None:
-        got, hold, others = list[tuple[str, int]](), MessageHold(), list[int]()
+        got, hold, others = list[tuple[str, int]](), MessageHold(SystemClock()), list[int]()
 
         async def handle(message: TokensGenerated) -> None:
             got.append((message.request_id, message.start_index))

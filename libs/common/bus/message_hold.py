@@ -5,14 +5,24 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from libs.common.clock import Clock
+
+
+@dataclass(frozen=True)
+class _Kept:
+    handle: Callable[[], Awaitable[object]]
+    arrived_s: float
+
 
 @dataclass
 class MessageHold:
     """While it is closed it keeps of each sender the newest message, unread: those before it are
     never handled. For messages alone that say everything anew, and ask for no reply."""
 
+    clock: Clock
     _num_closing: int = 0
-    _newest: dict[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+    _newest: dict[str, _Kept] = field(default_factory=dict)
+    _arrived_s: float | None = None  # the message that is being released
 
     @property
     def num_kept(self) -> int:
@@ -32,12 +42,22 @@ class MessageHold:
         same sender waits: it must not be handled after a newer one."""
         if self._num_closing == 0 and sender not in self._newest:
             return False
-        self._newest[sender] = handle
+        self._newest[sender] = _Kept(handle, self.clock.monotonic_s())
         return True
 
+    def arrived_s(self) -> float:
+        """For a handler, before it awaits anything: when its message came, in monotonic seconds."""
+        return self.clock.monotonic_s() if self._arrived_s is None else self._arrived_s
+
     async def release(self) -> None:
-        """Handle what was kept, in the order in which the senders first spoke."""
-        kept, self._newest = self._newest, {}
-        for handle in kept.values():
-            await handle()
+        """Handle what was kept until now, in the order in which the senders first spoke."""
+        for sender in tuple(self._newest):
+            kept = self._newest.pop(sender, None)
+            if kept is None:
+                continue
+            self._arrived_s = kept.arrived_s
+            try:
+                await kept.handle()
+            finally:
+                self._arrived_s = None
             await asyncio.sleep(0)  # others have the event loop in between

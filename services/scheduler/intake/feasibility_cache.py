@@ -11,7 +11,7 @@ from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
 from services.scheduler.policy.nodes.cached_units import holders_of
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.feasibility import shortage
+from services.scheduler.policy.planning.feasibility import PlannedShape, shortage
 from services.scheduler.policy.planning.idle_nodes import IdleNodes
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.usable_cluster import by_node
@@ -27,35 +27,15 @@ class Feasibility:
 
 @dataclass(frozen=True)
 class _Shape:
-    """All that a plan on an empty cluster depends on, of a model: many are equal in it."""
+    """All that a plan on a cluster without endpoints depends on, of a model."""
 
-    dtype: str
-    num_layers: int
-    max_context_tokens: int
-    kv_bytes_per_token: int
-    weight_bytes: int
-    units: tuple[tuple[str, int | None, int], ...]  # kind, layer and size
-    settings: tuple[int | None, ...]
+    planned: PlannedShape
     cached_digest: str  # of the manifest, where a node holds a part of it
 
     @classmethod
     def of(cls, deployable: Deployable) -> "_Shape":
-        model, summary = deployable.model, deployable.summary
-        return cls(
-            summary.dtype,
-            summary.num_layers,
-            summary.max_context_tokens,
-            summary.kv_bytes_per_token,
-            summary.weight_bytes,
-            tuple((unit.kind, unit.layer, unit.size_bytes) for unit in summary.units),
-            (
-                model.max_pipeline_size,
-                model.max_slots,
-                model.max_context_tokens,
-                model.kv_cache_bytes,
-            ),
-            deployable.manifest_digest if deployable.cached else "",
-        )
+        digest = deployable.manifest_digest if deployable.cached else ""
+        return cls(PlannedShape.of(deployable), digest)
 
 
 @dataclass

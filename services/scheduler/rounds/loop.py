@@ -7,6 +7,7 @@ whole when it begins and again after a round whose commit is in doubt.
 
 import logging
 from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -14,6 +15,7 @@ from math import inf
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.bus import Bus
+from libs.common.bus.message_hold import MessageHold
 from libs.common.bus.messages import ListRoutes, RoutesPublished
 from libs.common.clock import Clock
 from libs.common.errors import BusError
@@ -81,6 +83,7 @@ class RoundLoop:
     queue_speed: QueueSpeed
     queued: QueuedRequests
     sweep_interval_s: float
+    hold: MessageHold  # of what nodes say; closed while a round runs
     accounting: Accounting = field(default_factory=Accounting)
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
@@ -108,9 +111,12 @@ class RoundLoop:
         """Whether another one shall follow at once. Raises DatabaseUnavailable, LeadershipLost."""
         taken = ChangeLog()
         try:
-            async with self.fenced.transaction() as session:
+            async with AsyncExitStack() as stack:
+                session = await stack.enter_async_context(self.fenced.transaction())
                 # Together, with nothing awaited between: what is heard later belongs to the next.
                 taken, observed = self._take()
+                if self.snapshot is not None:  # reading it takes long, and silence would count
+                    stack.enter_context(self.hold.closed())
                 done = await self._carry_out(session, taken, observed)
         except BaseException:
             # Whether it committed is not known: the rows are the record.
@@ -122,26 +128,18 @@ class RoundLoop:
         self._was_of_submissions = taken.is_of_submissions
         return done.is_unfinished or bool(done.untold) or taken.is_of_submissions
 
-    @property
-    def puts_submissions_first(self) -> bool:
-        """Whoever waits for a start does not wait for a round about what a hundred nodes have said
-        meanwhile; such a round follows, though others ask in between."""
+    def _take(self) -> tuple[ChangeLog, Observed]:
+        """What the round is about. Whoever waits for a start does not wait for a round about what a
+        hundred nodes have said meanwhile; such a round follows, though others ask in between."""
         since_sweep_s = self.clock.monotonic_s() - self._swept_at_s
         is_overdue = since_sweep_s >= 2 * self.sweep_interval_s
         # What is on a node that is another one than before is for no plan until it is looked at.
         must_follow = self._was_of_submissions or is_overdue or bool(self.changes.whole_nodes)
         kept = self.snapshot
         # What a new leader's first rounds have not heard yet is no sign of a loss.
-        if kept is None or must_follow or not kept.knows_all_nodes:
-            return False
-        return bool(self.changes.submitted)
-
-    def _take(self) -> tuple[ChangeLog, Observed]:
-        """What the round is about."""
-        if self.snapshot is not None and self.puts_submissions_first:
-            observed = self.log.snapshot_of_gateways(self.snapshot.observed)
-            return self.changes.take_submitted(), observed
-        return self.changes.take(), self.log.snapshot()
+        if kept is None or must_follow or not kept.knows_all_nodes or not self.changes.submitted:
+            return self.changes.take(), self.log.snapshot()
+        return self.changes.take_submitted(), self.log.snapshot_of_gateways(kept.observed)
 
     async def _carry_out(
         self, session: AsyncSession, taken: ChangeLog, observed: Observed

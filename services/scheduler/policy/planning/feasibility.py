@@ -16,48 +16,63 @@ MAX_ANSWERS = 10_000  # remembered of one reading
 
 
 @dataclass(frozen=True)
-class _Question:
-    """All that an answer depends on, of a model; its name is in the words."""
+class PlannedShape:
+    """All that a plan on empty devices depends on, of a model: many models are equal in it."""
 
-    name: str
-    manifest_digest: str
-    max_pipeline_size: int
-    max_slots: int
-    max_context_tokens: int | None
-    kv_cache_bytes: int | None
+    dtype: str
+    num_layers: int
+    max_context_tokens: int
+    kv_bytes_per_token: int
+    weight_bytes: int
+    units: tuple[tuple[str, int | None, int], ...]  # kind, layer and size
+    settings: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, deployable: Deployable) -> "_Question":
-        model = deployable.model
+    def of(cls, deployable: Deployable) -> "PlannedShape":
+        model, summary = deployable.model, deployable.summary
         return cls(
-            model.name,
-            deployable.manifest_digest,
-            model.max_pipeline_size,
-            model.max_slots,
-            model.max_context_tokens,
-            model.kv_cache_bytes,
+            summary.dtype,
+            summary.num_layers,
+            summary.max_context_tokens,
+            summary.kv_bytes_per_token,
+            summary.weight_bytes,
+            tuple((unit.kind, unit.layer, unit.size_bytes) for unit in summary.units),
+            (
+                model.max_pipeline_size,
+                model.max_slots,
+                model.max_context_tokens,
+                model.kv_cache_bytes,
+            ),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class EmptyDevices:
-    """A cluster as if nothing ran on it and nothing was cached, asked about each model once."""
+    """A cluster as if nothing ran on it and nothing was cached, asked about each shape once."""
 
     cluster: Cluster
-    _answers: dict[_Question, str | None] = field(default_factory=dict)
+    _fitting: dict[PlannedShape, bool] = field(default_factory=dict)
+    _answers: dict[tuple[PlannedShape, str], str] = field(default_factory=dict)  # and by name
 
-    def shortage(self, deployable: Deployable) -> str | None:
-        """Why it could never hold the model; None if it could, and while no device is known."""
-        question = _Question.of(deployable)
-        if question not in self._answers:
-            if len(self._answers) >= MAX_ANSWERS:
-                self._answers.clear()
-            self._answers[question] = self._shortage(deployable)
-        return self._answers[question]
-
-    def _shortage(self, deployable: Deployable) -> str | None:
-        if not self.cluster.nodes or _fits(self.cluster, deployable):
+    def shortage(self, deployable: Deployable, shape: PlannedShape | None = None) -> str | None:
+        """Why it could never hold the model; None if it could, and while no device is known.
+        `shape`: the model's, if the caller has it."""
+        if not self.cluster.nodes:
             return None
+        shape = shape or PlannedShape.of(deployable)
+        if len(self._fitting) >= MAX_ANSWERS or len(self._answers) >= MAX_ANSWERS:
+            self._fitting.clear()
+            self._answers.clear()
+        if shape not in self._fitting:
+            self._fitting[shape] = _fits(self.cluster, deployable)
+        if self._fitting[shape]:
+            return None
+        key = (shape, deployable.model.name)  # which the words have
+        if key not in self._answers:
+            self._answers[key] = self._shortage(deployable)
+        return self._answers[key]
+
+    def _shortage(self, deployable: Deployable) -> str:
         dtype = deployable.summary.dtype
         able = [(n, d) for n, d in _devices(self.cluster.nodes) if d.computes(dtype)]
         if not able:

@@ -16,9 +16,10 @@ OF_A_VICTIM = 100  # its nodes as they will be are made for a plan without it
 class PlanningCost:
     num_devices: int = 0
 
-    def add_plan(self, cluster: Cluster, num_victims: int = 0) -> None:
-        """One plan on the cluster, with so many endpoints taken away from it."""
-        self.num_devices += max(cluster.num_devices, LEAST_OF_A_PLAN) + OF_A_VICTIM * num_victims
+    def add_plan(self, cluster: Cluster, num_victims: int = 0, num_plans: int = 1) -> None:
+        """A plan on the cluster, with so many endpoints taken away from it."""
+        each = max(cluster.num_devices, LEAST_OF_A_PLAN)
+        self.num_devices += each * num_plans + OF_A_VICTIM * num_victims
 
     def add_model(self) -> None:
         self.num_devices += OF_A_MODEL

@@ -7,7 +7,11 @@ from functools import cached_property
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
-from services.scheduler.policy.planning.feasibility import EmptyDevices, KnownDevices
+from services.scheduler.policy.planning.feasibility import (
+    EmptyDevices,
+    KnownDevices,
+    PlannedShape,
+)
 from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints
 from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan, StagePlan
@@ -38,6 +42,7 @@ class RoundRoom:
     _now: Cluster = field(init=False)
     _later: Cluster | None = None  # without those who are leaving; made once anybody asks
     _gone: set[str] = field(default_factory=set)  # endpoints that `_later` is without
+    _shapes: set[PlannedShape] = field(default_factory=set)  # that were asked about
     _num_passed: int = 0  # places of the queue whose claims are taken
 
     def __post_init__(self) -> None:
@@ -78,18 +83,27 @@ class RoundRoom:
         self.cost.add_endpoints(len(snapshot.endpoints))
         return outlast(later, snapshot.endpoints, deployable, self.cost)
 
-    def empty(self) -> EmptyDevices:
-        """All devices that are known, as if nothing ran."""
-        return self.known.all(self.before.sizes)
+    def shortage(self, deployable: Deployable) -> str | None:
+        """Why all devices that are known could not hold the model if nothing ran on them."""
+        return self._shortage(self.known.all(self.before.sizes), deployable)
 
-    def usable_empty(self) -> EmptyDevices:
-        """Of these the ones that can be used now."""
-        return self.known.usable(self.before.sizes, self.usable)
+    def usable_shortage(self, deployable: Deployable) -> str | None:
+        """The same of those that can be used now."""
+        return self._shortage(self.known.usable(self.before.sizes, self.usable), deployable)
+
+    def _shortage(self, empty: EmptyDevices, deployable: Deployable) -> str | None:
+        """Counted once for each shape, whatever is remembered of earlier rounds: the same round
+        decides the same with an empty memory."""
+        shape = PlannedShape.of(deployable)
+        if shape not in self._shapes:
+            self._shapes.add(shape)
+            self.cost.add_plan(empty.cluster, num_plans=2)  # of all devices, and of the usable ones
+        return empty.shortage(deployable, shape)
 
     def _is_free(self, stage: StagePlan) -> bool:
-        place = self.usable.layout.place_of.get((stage.node_id, stage.device_index))
+        place = self._now.layout.place_of.get((stage.node_id, stage.device_index))
         needed_bytes = stage.weight_bytes + stage.kv_bytes
-        return place is not None and int(self.usable.room_bytes[place]) >= needed_bytes
+        return place is not None and int(self._now.room_bytes[place]) >= needed_bytes
 
     def _take(self, plans: Sequence[Plan]) -> None:
         self._now = with_plans(self._now, plans)

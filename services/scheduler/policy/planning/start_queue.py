@@ -24,6 +24,7 @@ class StartQueue:
     claims: Mapping[str, Plan] = field(default_factory=dict)  # by model, once there is room
     holder: str | None = None  # claims what is not even being freed
     reached: frozenset[str] = frozenset()  # in this pass
+    retried: frozenset[str] = frozenset()  # of these once more, because what they claim came free
     waits: Mapping[str, Reason] = field(default_factory=dict)  # why, by model, as it was said last
 
     @property
@@ -40,24 +41,32 @@ class StartQueue:
             waits=_kept(self.waits, ids),
             holder=self.holder if self.holder in ids else None,
             reached=self.reached & ids,
+            retried=self.retried & ids,
         ).end_pass()
 
     def next_up(self, has_room_for: Callable[[Plan], bool]) -> Iterator[str]:
         """Whom this pass has not reached, and those for whom there is by now what they claim: they
-        need not wait for the pass to end. In order."""
+        need not wait for the pass to end, once. In order."""
 
         def is_due(model_id: str) -> bool:
-            claim = self.claims.get(model_id)
-            return model_id not in self.reached or (claim is not None and has_room_for(claim))
+            if model_id not in self.reached:
+                return True
+            claim = None if model_id in self.retried else self.claims.get(model_id)
+            return claim is not None and has_room_for(claim)
 
         return filter(is_due, self.order)
 
     def has_reached(self, model_ids: Collection[str]) -> "StartQueue":
-        return replace(self, reached=self.reached.union(model_ids))
+        again = self.reached.intersection(model_ids)
+        return replace(
+            self, reached=self.reached.union(model_ids), retried=self.retried.union(again)
+        )
 
     def end_pass(self) -> "StartQueue":
         """The next pass begins with the first in the queue, if this one has reached all."""
-        return replace(self, reached=frozenset()) if self.is_all_reached else self
+        if not self.is_all_reached:
+            return self
+        return replace(self, reached=frozenset(), retried=frozenset())
 
     def claim(self, model_id: str, plan: Plan | None) -> "StartQueue":
         """What the model takes once there is room; None: nothing any more."""

@@ -103,7 +103,7 @@ def _make_room(snapshot: Snapshot, deployable: Deployable, room: RoundRoom) -> I
     if not snapshot.knows_all_nodes:
         yield d.Wait(model.id, "not every node has had the time to be heard")
         return
-    missing = room.empty().shortage(deployable)
+    missing = room.shortage(deployable)
     if missing is not None:
         yield from refuse(snapshot.queued(model.id), refusals.of_shortage(missing))
         return
@@ -131,7 +131,7 @@ def _claim(
 def _wait_for_room(deployable: Deployable, room: RoundRoom) -> d.Wait:
     """For other models to end; or for nodes, if those that can be used now would not suffice even
     empty: others are silent, or somebody has filled their shared memory."""
-    lacking = room.usable_empty().shortage(deployable)
+    lacking = room.usable_shortage(deployable)
     if lacking is None and room.usable.num_devices:
         return d.Wait(deployable.model.id, "others have the room", Reason.CLUSTER_FULL)
     why = lacking or "no node can be used"

@@ -30,6 +30,9 @@ def test_whoever_claims_what_has_come_free_is_not_made_to_wait_for_the_end_of_th
 
     assert next_up(after) == "c"
     assert next_up(after, is_free=True) == "ac", "b claims nothing"
+    again = after.has_reached("a")
+    assert next_up(again, is_free=True) == "c", "once in a pass"
+    assert next_up(again.has_reached("c").end_pass(), is_free=True) == "abc"
 
 
 def test_a_pass_that_reached_all_is_followed_by_one_from_the_front() -> None:

@@ -15,7 +15,7 @@ from services.scheduler.policy.changes import SWEEP, Changed
 from services.scheduler.policy.cluster import DeviceSize
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.limits import Limits
-from services.scheduler.policy.planning.planning_cost import OF_A_MODEL
+from services.scheduler.policy.planning.planning_cost import LEAST_OF_A_PLAN, OF_A_MODEL
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.request_ends import GatewayView, perhaps_abandoned
 from services.scheduler.policy.scope.round_scope import MAX_UNSEEN_S, scope_of, state_after
@@ -184,7 +184,8 @@ def test_work_between_two_heartbeats_is_noticed_by_the_next_sweep() -> None:
 
 
 def test_a_round_that_goes_on_looks_at_models_that_began_and_reaches_all_in_turn() -> None:
-    """However many wait: each round plans for as many as its budget allows."""
+    """However many wait: each round looks at as many as its budget allows, beside what it plans to
+    see whether models of their shape could ever run."""
     num_waiting, per_round = 120, 7
     ids = [f"waits-{i:03}" for i in range(num_waiting)]
     requests = [
@@ -196,7 +197,7 @@ def test_a_round_that_goes_on_looks_at_models_that_began_and_reaches_all_in_turn
         sizes=(DeviceSize("node-1", 0, 10**6),),  # not now
         models=[model(id=id_, tenant=f"tenant-{i % 3}") for i, id_ in enumerate(ids)],
         requests=requests,
-        limits=Limits(planning_budget_devices=per_round * OF_A_MODEL),
+        limits=Limits(planning_budget_devices=2 * LEAST_OF_A_PLAN + per_round * OF_A_MODEL),
     )
     decided, reached = decide_round(full, SWEEP, NodeMemo()), []
     num_rounds = 1
