@@ -16,11 +16,14 @@ from benchmarks.controlplane.plan import Plan
 from benchmarks.controlplane.samples import Samples
 from benchmarks.controlplane.scene import open_scene, prepare
 from deploy.local.state.state_folder import StateFolder
+from libs.common.process.garbage_collection import MAX_BUSY, full_collections_when_quiet
 
 
 async def run(plan: Plan, folder: Path) -> list[Samples]:
     state = StateFolder(folder)
-    found = [_planner(plan, num_nodes) for num_nodes in plan.nums_nodes]
+    # As in a leader with many endpoints: no full collection in the middle of a decision.
+    async with full_collections_when_quiet(num_busy=lambda: 2 * MAX_BUSY):
+        found = [_planner(plan, num_nodes) for num_nodes in plan.nums_nodes]
     print(f"filling in {plan.num_models} models", flush=True)
     await prepare(plan, state)
     for number, samples in enumerate(found, start=1):
