@@ -62,10 +62,30 @@ async def held(client: Client, count: int) -> AsyncIterator[list[Answer]]:
         await asyncio.wait(tasks)
 
 
-async def stream_on(client: Client) -> None:
-    """Its endpoint is never idle, so there is no room for another one."""
-    while True:
-        await client.stream("quiet", "hi", max_tokens=2_000)
+@asynccontextmanager
+async def busy_endpoint(client: Client) -> AsyncIterator[None]:
+    """An endpoint that is never idle, so that there is no room for another one.
+
+    Streams of different lengths: others go on while one ends and is asked for again.
+    """
+    first = {max_tokens: Answer() for max_tokens in (2_000, 1_700, 1_100)}
+    tasks = [asyncio.create_task(_stream_on(client, *stream)) for stream in first.items()]
+    try:
+        what = "a first token of each stream"
+        await eventually(lambda: all(a.num_chunks for a in first.values()), timeout_s=60, what=what)
+        yield
+        assert not any(task.done() for task in tasks), "a stream ended, so it was perhaps idle"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _stream_on(client: Client, max_tokens: int, first: Answer) -> None:
+    """One after the other until it is cancelled, or one of them is not complete."""
+    answer = await client.stream("quiet", "hi", into=first, max_tokens=max_tokens)
+    while answer.is_complete:
+        answer = await client.stream("quiet", "hi", max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +97,11 @@ async def test_many_queued_streams_of_one_tenant_cost_no_other_its_answer(
     async with tenants(tmp_path) as clients:
         quiet, noisy = clients["quiet"], clients["noisy"]
         assert (await quiet.stream("quiet", "hi", max_tokens=2)).is_complete
-        busy = asyncio.create_task(stream_on(quiet))
 
-        async with held(noisy, num_streams) as waiting:
+        async with busy_endpoint(quiet), held(noisy, num_streams) as waiting:
             answers = [await quiet.stream("quiet", "hi", max_tokens=8) for _ in range(20)]
 
             assert [answer.num_chunks for answer in waiting] == num_streams * [0]
             assert {answer.status for answer in waiting} == {200}
-        busy.cancel()
 
         assert all(answer.is_complete for answer in answers)
