@@ -21,6 +21,7 @@ from libs.common.states import (
     ModelState,
     WorkerState,
 )
+from services.scheduler.policy.prediction.objective import SOONEST, Objective
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Model:
     manifest_digest: str | None
     num_failed_starts: int
     backoff_until_s: float | None  # may be over; None: no start of it ever failed
+    min_pipeline_size: int = 1  # where there are nodes for so many stages
+    slo_ttft_s: float = 10.0
+    slo_tpot_s: float = 0.2
     engine_choice: EngineChoice = EngineChoice.AUTO
 
     @property
@@ -266,6 +270,7 @@ class Deployable:
     summary: ModelSummary
     # By node: which of its units the host cache holds. Only nodes that hold any.
     cached: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+    objective: Objective = SOONEST
 
     @cached_property
     def unit_digests(self) -> frozenset[str]:

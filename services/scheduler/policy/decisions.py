@@ -13,7 +13,8 @@ from libs.common.states import LossKind
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity
-from services.scheduler.policy.planning.plans import Plan, RejectedPlan
+from services.scheduler.policy.planning.plans import ConsideredPlan, Plan
+from services.scheduler.policy.prediction.predictor import Prediction
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class StartEndpoint(Decision):
     cold_start_id: str
     workers: tuple[PlannedWorker, ...]
     plan: Plan
-    considered: tuple[RejectedPlan, ...]  # other plans, and why they lost
+    prediction: Prediction | None  # what it should come to
+    considered: tuple[ConsideredPlan, ...]  # this plan and others, and why they lost
     request_id: str | None  # whose wait made it necessary
 
 

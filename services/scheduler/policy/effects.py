@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from libs.common.cause_words import words
-from libs.common.states import EndpointState, MemberMemory, MemberRole, ModelState, WorkerState
+from libs.common.states import EndpointState, MemberRole, ModelState, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import (
     Endpoint,
@@ -168,22 +168,22 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
 
 
 def members_of(decision: d.StartEndpoint) -> tuple[Member, ...]:
-    """The first generation: stage 0 is the entry. Alone it has room for the whole model."""
+    """The first generation: stage 0 is the entry."""
     stages = decision.plan.stages
     return tuple(
-        _member(index, stage, ids.worker_id, is_alone=len(stages) == 1)
+        _member(index, stage, ids.worker_id)
         for index, (stage, ids) in enumerate(zip(stages, decision.workers, strict=True))
     )
 
 
-def _member(index: int, stage: StagePlan, worker_id: str, *, is_alone: bool) -> Member:
+def _member(index: int, stage: StagePlan, worker_id: str) -> Member:
     return Member(
         worker_id=worker_id,
         role=MemberRole.ENTRY if index == 0 else MemberRole.FOLLOWER,
         stage_index=index,
         first_layer=stage.layers.first_layer,
         last_layer=stage.layers.last_layer,
-        memory=MemberMemory.FULL if is_alone else MemberMemory.LOW,
+        memory=stage.memory,
     )
 
 

@@ -34,6 +34,7 @@ from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.prediction.objective import Objective
 from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.table import Schema, Table
 
@@ -235,7 +236,17 @@ class Snapshot:
             model = replace(model, max_pipeline_size=num_stages)
         digest = model.manifest_digest or ""
         cached = None if self.cached is None else self.cached.of(digest)
-        return Deployable(model, manifest_digest=digest, summary=summary, cached=cached or {})
+        return Deployable(model, digest, summary, cached or {}, self.objective(model))
+
+    def objective(self, model: Model) -> Objective:
+        """What a start of it now is planned for."""
+        waited_s = self.now_s - self.demand(model.id).arrived_at_s
+        return Objective(
+            ttft_s=model.slo_ttft_s,
+            tpot_s=model.slo_tpot_s,
+            waited_s=max(0.0, waited_s),
+            serving_s=model.keep_alive_s,
+        )
 
     def knows_cached(self, model_id: str) -> bool:
         """Whether it was read which of the model's units the nodes have; nothing is planned for it

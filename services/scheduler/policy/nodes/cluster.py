@@ -66,6 +66,8 @@ class Columns:
     rate_bytes_per_s: Floats
     cache_free_bytes: Floats  # inf: not known
     has_standby: Bools
+    standby_launch_s: Floats
+    tail_s: Floats
     is_suspect: Bools
 
     @classmethod
@@ -78,6 +80,8 @@ class Columns:
             rate_bytes_per_s=np.ones(num_rows),
             cache_free_bytes=np.zeros(num_rows),
             has_standby=np.zeros(num_rows, np.bool_),
+            standby_launch_s=np.zeros(num_rows),
+            tail_s=np.zeros(num_rows),
             is_suspect=np.zeros(num_rows, np.bool_),
         )
 
@@ -89,6 +93,8 @@ class Columns:
             self.rate_bytes_per_s.copy(),
             self.cache_free_bytes.copy(),
             self.has_standby.copy(),
+            self.standby_launch_s.copy(),
+            self.tail_s.copy(),
             self.is_suspect.copy(),
         )
 
@@ -104,6 +110,8 @@ class Columns:
         self.rate_bytes_per_s[row] = node.rate_bytes_per_s
         self.cache_free_bytes[row] = node.cache_free_bytes
         self.has_standby[row] = node.num_standbys > 0
+        self.standby_launch_s[row] = node.standby_launch_s
+        self.tail_s[row] = node.tail_s
         self.is_suspect[row] = node.is_suspect
 
 

@@ -30,6 +30,9 @@ class Node:
     cache_bytes: int | None = None  # host cache; None: not known
     cache_pins: tuple[CachePin, ...] = ()
     num_standbys: int = 0  # starts that need no import, as far as is known and planned
+    # Measured there, or by their priors:
+    standby_launch_s: float = 0.0  # until a standby's process can compute, if its weights are there
+    tail_s: float = 0.0  # from the last byte of a fetch until its stage can compute
 
     @cached_property
     def held_units(self) -> Mapping[str, int]:

@@ -27,6 +27,11 @@ class ModelShape:
         of_model = self.deployable.model.max_pipeline_size
         return min(of_model, self.max_stages, self.deployable.summary.num_layers + 1)
 
+    @property
+    def min_stages(self) -> int:
+        """Wanted, where there are nodes for so many."""
+        return min(self.deployable.model.min_pipeline_size, self.num_stages)
+
     @cached_property
     def layers(self) -> list[UnitSummary]:
         found = [unit for unit in self.deployable.summary.units if unit.layer is not None]

@@ -40,6 +40,10 @@ class Offer:
         """The node's share of its network for one more fetch."""
         return self.node.rate_bytes_per_s
 
+    def launch_s(self, has_standby: bool) -> float:
+        """Until a worker's process there can compute, if its weights are there."""
+        return self.node.standby_launch_s if has_standby else self.device.launch_s
+
     @property
     def room_bytes(self) -> float:
         """The scarcer of device and host cache."""
@@ -50,12 +54,9 @@ class Offer:
         return (self.node.id, self.device.index)
 
 
-def ready_s(fetch_s: float, launch_s: float) -> float:
-    """Until a stage can compute, if nothing else is slow: fetch and launch go side by side.
-
-    `launch_s` is 0 where a process has imported everything already.
-    """
-    return max(fetch_s, launch_s)
+def ready_s(fetch_s: float, launch_s: float, tail_s: float = 0.0) -> float:
+    """Until a stage can compute, if nothing else is slow: fetch and launch go side by side."""
+    return max(fetch_s + tail_s if fetch_s > 0 else 0.0, launch_s)
 
 
 def by_room(offers: Sequence[Offer]) -> list[Offer]:
@@ -63,15 +64,19 @@ def by_room(offers: Sequence[Offer]) -> list[Offer]:
     return sorted(offers, key=lambda o: (o.node.is_suspect, -o.room_bytes, *o.place))
 
 
-def in_stage_order(offers: Sequence[Offer], shape: ModelShape) -> list[Offer]:
-    """Stage 0 first: who has its ends, or the best network and the most memory. The others follow
-    the layers that they hold already; who holds none goes where nobody holds any."""
+def in_stage_order(
+    offers: Sequence[Offer], shape: ModelShape, entries: Sequence[Offer]
+) -> list[Offer]:
+    """Stage 0 first: of the possible entries the one that has its ends, or the best network and the
+    most memory. The others follow the layers that they hold already; who holds none goes where
+    nobody holds any."""
 
     def end_rank(offer: Offer) -> tuple[float, float, int, str, int]:
         missing_s = _missing(shape.ends, offer) / offer.rate_bytes_per_s
         return (missing_s, -offer.rate_bytes_per_s, -offer.free_bytes, *offer.place)
 
-    first, *others = sorted(offers, key=end_rank)
+    first = min(entries, key=end_rank)
+    others = sorted((offer for offer in offers if offer.place != first.place), key=end_rank)
     return [first, *sorted(others, key=_layer_rank(others, shape))]
 
 
@@ -100,6 +105,7 @@ def _place(offer: Offer, num_sharing: int, shape: ModelShape) -> Place:
         rate_bytes_per_s=offer.rate_bytes_per_s / num_sharing,
         missing_layer_bytes=_missing_layers(offer, shape),
         missing_end_bytes=_missing(shape.ends, offer),
+        tail_s=offer.node.tail_s,
     )
     cache_free_bytes = offer.cache_free_bytes / num_sharing
     if cache_free_bytes >= shape.files_bytes:

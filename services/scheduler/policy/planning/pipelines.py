@@ -1,18 +1,20 @@
 """A pipeline on devices that were chosen: their order, the split, and the plan. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from libs.common.bus.messages import LayerRange
+from libs.common.states import MemberMemory
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer, as_places, by_room, in_stage_order
 from services.scheduler.policy.planning.plans import Plan, plan_stage
-from services.scheduler.policy.planning.split import Split, split
+from services.scheduler.policy.planning.split import split
 from services.scheduler.policy.planning.survey import Room, Survey
 
 
-def pipeline(survey: Survey, is_trusting: bool) -> Plan | None:
-    """On the nodes that are soonest; on the emptiest ones when those have too little room; and
+def any_pipeline(survey: Survey, is_trusting: bool) -> Plan | None:
+    """Of as many stages as the model may have, without memory for more: if any plan exists, this
+    does. On the nodes that are soonest; on the emptiest ones when those have too little room; and
     on several devices of a node only when there are not enough nodes."""
     tried: set[frozenset[tuple[str, int]]] = set()
     for chosen in _choices(survey, is_trusting):
@@ -36,35 +38,59 @@ def _choices(survey: Survey, is_trusting: bool) -> Iterator[list[Offer]]:
             yield survey.roomiest(choices, shape.num_stages, room)
 
 
-def cut(chosen: list[Offer], shape: ModelShape) -> Plan | None:
-    """In the order that suits what is cached; if that has no room, in one that has. The order in
-    which they were chosen does not matter."""
+def cut(chosen: Sequence[Offer], shape: ModelShape, num_full: int = 0) -> Plan | None:
+    """In the order that suits what is cached; if that has no room, in one that has.
+
+    The first `num_full` of the chosen have memory for the whole model; one of them becomes the
+    entry, which the pipeline is consolidated on. Else the order of the chosen does not matter.
+    """
     if len(chosen) < 2 or sum(offer.free_bytes for offer in chosen) < shape.needed_bytes:
         return None
-    for ordered in (in_stage_order(chosen, shape), *_orders(chosen)):
-        found = split(shape.weights, as_places(ordered, shape))
-        if found is not None:
-            return _as_plan(ordered, found, shape)
-    return None
+    full = {offer.place for offer in chosen[:num_full]}
+    entries = chosen[:num_full] or chosen
+    orders = (in_stage_order(chosen, shape, entries), *_orders(chosen, entries))
+    plans = (cut_in_order(ordered, shape, full) for ordered in orders)
+    return next((plan for plan in plans if plan is not None), None)
 
 
-def _orders(chosen: list[Offer]) -> Iterator[list[Offer]]:
-    """Each of them once as stage 0, whose ends weigh so much that it may have to do without
-    layers. Among the others the order only matters for layers of different sizes."""
+def cut_in_order(
+    ordered: Sequence[Offer], shape: ModelShape, full: Collection[tuple[str, int]]
+) -> Plan | None:
+    """Stage i on the i-th of these; `full`: places of workers with memory for the whole model."""
+    places = as_places(ordered, shape)
+    found = split(shape.weights, places)
+    if found is None:
+        return None
+    rates = [place.rate_bytes_per_s for place in places]
+    return _as_plan(ordered, rates, found.bounds, shape, full)
+
+
+def _orders(chosen: Sequence[Offer], entries: Sequence[Offer]) -> Iterator[list[Offer]]:
+    """Each entry once as stage 0, whose ends weigh so much that it may have to do without layers.
+    Among the others the order only matters for layers of different sizes."""
     roomiest = by_room(chosen)
-    for index, first in enumerate(roomiest):
-        yield [first, *roomiest[:index], *roomiest[index + 1 :]]
+    for first in by_room(entries):
+        yield [first, *(offer for offer in roomiest if offer.place != first.place)]
 
 
-def _as_plan(offers: list[Offer], found: Split, shape: ModelShape) -> Plan:
+def _as_plan(
+    offers: Sequence[Offer],
+    rates_bytes_per_s: list[float],
+    bounds: Sequence[int],
+    shape: ModelShape,
+    full: Collection[tuple[str, int]],
+) -> Plan:
     """Without the stages that would have nothing to do. A standby process starts one stage."""
     stages = []
     standbys = {offer.node.id: offer.node.num_standbys for offer in offers}
-    cuts = zip(offers, pairwise(found.bounds), found.fetch_s, strict=True)
-    for index, (offer, (start, end), fetch_s) in enumerate(cuts):
+    cuts = zip(offers, pairwise(bounds), rates_bytes_per_s, strict=True)
+    for index, (offer, (start, end), rate) in enumerate(cuts):
         if index == 0 or end > start:
             layers = LayerRange(first_layer=start, last_layer=end)
             has_standby = standbys[offer.node.id] > 0
             standbys[offer.node.id] -= has_standby
-            stages.append(plan_stage(offer, shape.deployable, index, layers, fetch_s, has_standby))
+            memory = MemberMemory.FULL if offer.place in full else MemberMemory.LOW
+            stages.append(
+                plan_stage(offer, shape.deployable, index, layers, rate, has_standby, memory)
+            )
     return Plan(tuple(stages))

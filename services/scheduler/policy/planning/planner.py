@@ -1,29 +1,34 @@
 """Where a model's stages go. Pure: a decision from values, to be reserved by somebody else.
 
-As many stages as the model allows, on different nodes, because each fetches its part at the same
-time; one when a single node can compute just as soon, as after an earlier start.
+As few stages as meet the model's targets at the lowest cost; on different nodes, because each
+fetches its part at the same time. Where no plan meets them, the soonest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from libs.common.bus.messages import LayerRange
 from services.scheduler.policy.cluster import Deployable, DeviceSize
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning.model_shape import MAX_STAGES, ModelShape
-from services.scheduler.policy.planning.pipelines import pipeline
-from services.scheduler.policy.planning.plans import NoRoom, Plan, RejectedPlan, plan_stage
+from services.scheduler.policy.planning.pipelines import any_pipeline
+from services.scheduler.policy.planning.plans import ConsideredPlan, NoRoom, Plan
 from services.scheduler.policy.planning.projected_cluster import empty_cluster
-from services.scheduler.policy.planning.survey import SAME_S, Survey
+from services.scheduler.policy.planning.search.candidates import Candidates
+from services.scheduler.policy.planning.search.forecasts import prediction_of
+from services.scheduler.policy.planning.search.plan_search import Possible, best_of, options
+from services.scheduler.policy.planning.search.verdicts import considered
+from services.scheduler.policy.planning.survey import Survey
+from services.scheduler.policy.prediction.predictor import Prediction
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The plan to be carried out, and what else was looked at. Not `is_surveyed`: the sum of the
-    largest rooms was too small already."""
+    """The plan to be carried out, what it should come to, and all that was looked at. Not
+    `is_surveyed`: the sum of the largest rooms was too small already."""
 
     plan: Plan | NoRoom
-    considered: tuple[RejectedPlan, ...] = ()
+    prediction: Prediction | None = None
+    considered: tuple[ConsideredPlan, ...] = ()
     is_surveyed: bool = field(default=True, compare=False)  # it says what the answer took
 
 
@@ -47,9 +52,9 @@ def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
     if sum(largest) < shape.needed_bytes:
         return Choice(no_room, is_surveyed=False)  # most questions of what could give way end here
     survey = Survey(cluster, shape)
-    best = _best_plan(survey, is_trusting=False)
+    best = _best_choice(survey, is_trusting=False)
     if best is None and len(survey.trusted_places) < len(survey.all_places):
-        best = _best_plan(survey, is_trusting=True)
+        best = _best_choice(survey, is_trusting=True)
     return Choice(no_room) if best is None else best
 
 
@@ -61,40 +66,15 @@ def fits_in(
     return isinstance(plan(empty_cluster(sizes), deployable, max_stages), Plan)
 
 
-def _best_plan(survey: Survey, *, is_trusting: bool) -> Choice | None:
+def _best_choice(survey: Survey, *, is_trusting: bool) -> Choice | None:
     """On suspect nodes, too, if it is trusting."""
-    whole = _whole_model(survey, is_trusting)
-    if survey.shape.num_stages == 1 or (whole is not None and whole.start_s <= SAME_S):
-        return None if whole is None else Choice(whole)
-    found = pipeline(survey, is_trusting)
-    if whole is None or found is None:
-        only = whole or found
-        return None if only is None else Choice(only)
-    if _is_as_soon(whole, found):
-        return Choice(whole, (_lost(found, "one worker starts as soon"),))
-    return Choice(found, (_lost(whole, "it would start later"),))
-
-
-def _lost(other: Plan, why_not: str) -> RejectedPlan:
-    node_ids = tuple(stage.node_id for stage in other.stages)
-    return RejectedPlan(len(other.stages), node_ids, other.start_s, other.fetch_s, why_not)
-
-
-def _is_as_soon(whole: Plan, pipeline: Plan) -> bool:
-    """Launches are predicted less well than fetches: where only a launch makes both start at the
-    same time, the one that has its bytes first is the better."""
-    return whole.start_s <= pipeline.start_s + SAME_S and whole.fetch_s <= pipeline.fetch_s + SAME_S
-
-
-def _whole_model(survey: Survey, is_trusting: bool) -> Plan | None:
-    deployable = survey.shape.deployable
-    places = survey.all_places if is_trusting else survey.trusted_places
-    weight_bytes = deployable.summary.weight_bytes
-    best = survey.soonest(survey.with_whole_room(places), 1, weight_bytes)
-    if not best:
-        return None
-    (offer,) = best
-    fetch_s = (weight_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
-    layers = LayerRange(first_layer=0, last_layer=deployable.summary.num_layers)
-    has_standby = offer.node.num_standbys > 0
-    return Plan((plan_stage(offer, deployable, 0, layers, fetch_s, has_standby),))
+    found = options(Candidates(survey, is_trusting))
+    objective = survey.shape.deployable.objective
+    long_enough = [o for o in found if o.shape.num_stages >= survey.shape.min_stages]
+    best = best_of(long_enough, objective) or best_of(found, objective)
+    if best is None:
+        only = any_pipeline(survey, is_trusting)
+        if only is None:
+            return None
+        best = Possible(only, prediction_of(only, survey.shape))
+    return Choice(best.plan, best.prediction, considered(found, best, objective))

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from math import ceil
 
 from libs.common.bus.messages import LayerRange, UnitSummary
+from libs.common.states import MemberMemory
 from services.scheduler.policy.cluster import Deployable
-from services.scheduler.policy.planning.memory import stage_kv_bytes
+from services.scheduler.policy.planning.memory import full_bytes, stage_kv_bytes
 from services.scheduler.policy.planning.offers import Offer, ready_s
+from services.scheduler.policy.prediction.predictor import Prediction, StageForecast
+from services.scheduler.policy.prediction.slowdown import StageShare
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,35 @@ class StagePlan:
     cached_bytes: int  # of weight_bytes, in the node's host cache already
     kv_bytes: int
     cores: int
-    fetch_s: float  # predicted, at the node's present share of its network
+    rate_bytes_per_s: float  # its part of its node's present share of the network
     has_standby: bool = False  # a process that has imported everything waits there
-    launch_s: float = 0.0  # predicted, of its process; 0 with a standby
+    launch_s: float = 0.0  # predicted, until its process can compute if its weights are there
     worker_bytes: int = 0  # what its process takes of the device beside weights and KV cache
+    tail_s: float = 0.0  # predicted, from the last byte until it can compute
+    # Of a full-memory worker: what is kept for the layers that it does not have yet.
+    spare_bytes: int = 0
+    memory: MemberMemory = MemberMemory.LOW
+
+    @property
+    def fetch_s(self) -> float:
+        """Predicted."""
+        return (self.weight_bytes - self.cached_bytes) / self.rate_bytes_per_s
 
     @property
     def start_s(self) -> float:
         """Predicted, until it can compute."""
-        return ready_s(self.fetch_s, self.launch_s)
+        return ready_s(self.fetch_s, self.launch_s, self.tail_s)
+
+    def forecast(self, model_bytes: int) -> StageForecast:
+        """As the predictor sees it; `model_bytes`: weights and KV cache of the whole model."""
+        return StageForecast(
+            runtime_s=self.launch_s,
+            missing_bytes=self.weight_bytes - self.cached_bytes,
+            rate_bytes_per_s=self.rate_bytes_per_s,
+            tail_s=self.tail_s,
+            device_bytes=self.device_bytes,
+            share=StageShare((self.weight_bytes + self.kv_bytes) / model_bytes, of_compute=1.0),
+        )
 
     @property
     def unit_digests(self) -> tuple[str, ...]:
@@ -35,12 +58,23 @@ class StagePlan:
 
     @property
     def device_bytes(self) -> int:
-        return self.weight_bytes + self.kv_bytes + self.worker_bytes
+        """Reserved for its worker."""
+        return self.planned_bytes + self.worker_bytes
+
+    @property
+    def planned_bytes(self) -> int:
+        """Without what its process takes itself."""
+        return self.weight_bytes + self.kv_bytes + self.spare_bytes
 
 
 @dataclass(frozen=True)
 class Plan:
     stages: tuple[StagePlan, ...]
+
+    @property
+    def num_full(self) -> int:
+        """Workers with memory for the whole model."""
+        return sum(stage.memory is MemberMemory.FULL for stage in self.stages)
 
     @property
     def weight_bytes(self) -> int:
@@ -69,15 +103,18 @@ def plan_stage(
     deployable: Deployable,
     index: int,
     layers: LayerRange,
-    fetch_s: float,
+    rate_bytes_per_s: float,
     has_standby: bool,
+    memory: MemberMemory = MemberMemory.LOW,
 ) -> StagePlan:
     model, summary, device = deployable.model, deployable.summary, offer.device
     units = [unit for unit in summary.units if _is_of(unit, index, layers)]
     weight_bytes = sum(unit.size_bytes for unit in units)
     cached = [unit.size_bytes for unit in units if unit.digest in offer.cached]
     kv_bytes = stage_kv_bytes(model, summary, layers.last_layer - layers.first_layer)
-    share = (weight_bytes + kv_bytes) / device.memory_bytes
+    whole_bytes = full_bytes(model, summary)
+    spare_bytes = whole_bytes - weight_bytes - kv_bytes if memory is MemberMemory.FULL else 0
+    share = (weight_bytes + kv_bytes + spare_bytes) / device.memory_bytes
     return StagePlan(
         node_id=offer.node.id,
         device_index=device.index,
@@ -87,10 +124,13 @@ def plan_stage(
         cached_bytes=sum(cached),
         kv_bytes=kv_bytes,
         cores=min(device.cores, max(1, ceil(device.cores * share))),
-        fetch_s=fetch_s,
+        rate_bytes_per_s=rate_bytes_per_s,
         has_standby=has_standby,
-        launch_s=0.0 if has_standby else device.launch_s,
+        launch_s=offer.launch_s(has_standby),
         worker_bytes=device.worker_bytes,
+        tail_s=offer.node.tail_s,
+        spare_bytes=spare_bytes,
+        memory=memory,
     )
 
 
@@ -108,11 +148,13 @@ def _reading_order(unit: UnitSummary) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class RejectedPlan:
-    """A plan that was looked at and not taken, in figures."""
+class ConsideredPlan:
+    """A plan that was looked at, in figures. `num_full`: of its workers, with memory for the whole
+    model."""
 
     num_stages: int
-    node_ids: tuple[str, ...]
-    start_s: float  # predicted
-    fetch_s: float
-    why_not: str
+    num_full: int
+    node_ids: tuple[str, ...]  # in the order of the stages; none where no devices were found
+    prediction: Prediction | None  # None: it is not possible now
+    is_estimate: bool  # its layers were not cut: no plan of this shape can be better than this
+    verdict: str  # why it was taken, or why it lost

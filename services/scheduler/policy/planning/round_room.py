@@ -102,8 +102,7 @@ class RoundRoom:
 
     def _is_free(self, stage: StagePlan) -> bool:
         place = self._now.layout.place_of.get((stage.node_id, stage.device_index))
-        needed_bytes = stage.weight_bytes + stage.kv_bytes
-        return place is not None and int(self._now.room_bytes[place]) >= needed_bytes
+        return place is not None and int(self._now.room_bytes[place]) >= stage.planned_bytes
 
     def _take(self, plans: Sequence[Plan]) -> None:
         self._now = with_plans(self._now, plans)

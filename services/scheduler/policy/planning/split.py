@@ -1,7 +1,8 @@
 """Cuts a model's layers into contiguous stages that finish fetching together. Pure.
 
-A stage's time is what it still has to fetch over its share of the network. Stage 0 also holds the
-embedding, the final norm and the head, so it gets fewer layers than the others, or none.
+A stage's time is what it still has to fetch over its share of the network, and what its node takes
+from the last byte on. Stage 0 also holds the embedding, the final norm and the head, so it gets
+fewer layers than the others, or none.
 """
 
 from bisect import bisect_right
@@ -30,6 +31,7 @@ class Place:
     rate_bytes_per_s: float
     missing_layer_bytes: Sequence[int]
     missing_end_bytes: int  # if it becomes stage 0
+    tail_s: float = 0.0  # from the last byte until it can compute; 0 where nothing is missing
     # Of the node's host cache: what is free, and what the units would take of it.
     cache_free_bytes: float = inf
     cache_layer_bytes: Sequence[int] = ()
@@ -41,11 +43,11 @@ class Split:
     """Stage i executes the layers [bounds[i], bounds[i + 1])."""
 
     bounds: tuple[int, ...]
-    fetch_s: tuple[float, ...]
+    ready_s: tuple[float, ...]  # until each has its weights and can compute with them
 
     @property
     def finish_s(self) -> float:
-        return max(self.fetch_s)
+        return max(self.ready_s)
 
 
 def split(weights: Weights, places: Sequence[Place]) -> Split | None:
@@ -84,6 +86,7 @@ class _Cutter:
             for place, end in zip(places, ends, strict=True)
         ]
         self._rates = [place.rate_bytes_per_s for place in places]
+        self._tails_s = [place.tail_s for place in places]
         self._files = [list(accumulate(p.cache_layer_bytes, initial=0)) for p in places]
         self._cache_free = [
             place.cache_free_bytes - (place.cache_end_bytes if index == 0 else 0)
@@ -92,7 +95,8 @@ class _Cutter:
 
     def time_s(self, index: int, start: int, end: int) -> float:
         missing = self._missing[index]
-        return (missing[end] - missing[start] + self._end_missing[index]) / self._rates[index]
+        num_bytes: int = missing[end] - missing[start] + self._end_missing[index]
+        return num_bytes / self._rates[index] + self._tails_s[index] if num_bytes else 0.0
 
     def reach(self, index: int, start: int, limit_s: float) -> int:
         """The end of the longest stage from `start` that fits the place and the limit.
@@ -107,10 +111,15 @@ class _Cutter:
         if limit_s == inf:
             return by_room
         missing = self._missing[index]
-        # Half a hair more, so that a stage's own time as the limit admits the stage.
-        budget = limit_s * self._rates[index] * (1 + _HAIR / 2) - self._end_missing[index]
-        by_time = bisect_right(missing, missing[start] + budget) - 1
+        by_time = bisect_right(missing, missing[start] + self._budget_bytes(index, limit_s)) - 1
         return min(by_room, by_time)
+
+    def _budget_bytes(self, index: int, limit_s: float) -> float:
+        """Of layers, that may be missing within the limit; below 0: not even the ends."""
+        # Half a hair more, so that a stage's own time as the limit admits the stage.
+        fetch_s = limit_s * (1 + _HAIR / 2) - self._tails_s[index]
+        budget = fetch_s * self._rates[index] - self._end_missing[index]
+        return budget if self._end_missing[index] else max(0.0, budget)
 
     def soonest_s(self, first: int, start: int, within_s: float) -> float | None:
         """The least time in which places from `first` on hold every layer from `start` on."""

@@ -4,7 +4,7 @@ A device is named by its place in the cluster's layout. Ranks are compared key b
 devices in the order of their places, so that the same cluster always gives the same plan.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -43,8 +43,8 @@ class Survey:
         places = self.all_places
         return places[~suspect[self._rows(places)]] if suspect.any() else places
 
-    def offers(self, places: Ints) -> list[Offer]:
-        return [self._offer(place) for place in places.tolist()]
+    def offers(self, places: Iterable[int]) -> list[Offer]:
+        return [self._offer(int(place)) for place in places]
 
     def with_whole_room(self, places: Ints) -> Ints:
         """Of these, where the whole model fits: on the device and in the host cache."""
@@ -73,12 +73,16 @@ class Survey:
         emptiest devices, so that neighbours disturb each other least.
         """
         columns = self.cluster.columns
-        fetch_s = np.maximum(0.0, share_bytes - self._cached_bytes) / columns.rate_bytes_per_s
+        missing_bytes = np.maximum(0.0, share_bytes - self._cached_bytes)
+        fetch_s = missing_bytes / columns.rate_bytes_per_s
+        fetched_s = fetch_s + np.where(missing_bytes > 0, columns.tail_s, 0.0)
 
         def ready(places: Ints) -> Floats:
             rows = self._rows(places)
-            launch_s = np.where(columns.has_standby[rows], 0.0, columns.launch_s.ravel()[places])
-            return np.rint(np.maximum(fetch_s[rows], launch_s) / SAME_S)
+            by_launch_s = columns.launch_s.ravel()[places]
+            by_standby_s = columns.standby_launch_s[rows]
+            launch_s = np.where(columns.has_standby[rows], by_standby_s, by_launch_s)
+            return np.rint(np.maximum(fetched_s[rows], launch_s) / SAME_S)
 
         keys: list[Key] = [
             self._suspicion,

@@ -69,18 +69,25 @@ class Prediction:
 
 
 def predict(
-    stages: Sequence[StageForecast], speed: ModelSpeed, occupancy: Occupancy, waited_s: float = 0.0
+    stages: Sequence[StageForecast],
+    speed: ModelSpeed,
+    occupancy: Occupancy,
+    waited_s: float = 0.0,
+    correction: float = 1.0,
 ) -> Prediction:
     """TTFT = waited + max over stages(max(runtime, missing bytes / rate + tail)) + prefill x phi +
-    hops; TPOT = step x phi + hop x (s - 1). Of one stage, phi is 1 on a device of its own."""
+    hops; TPOT = step x phi + hop x (s - 1). Of one stage, phi is 1 on a device of its own.
+
+    `correction` is measured over predicted TTFT of earlier starts, without what they waited.
+    """
     phi = slowdown_of(stage.share for stage in stages)
     hops_s = speed.hop_s * (len(stages) - 1)
-    ready_s = max(stage.ready_s for stage in stages)
+    ready_s = max(stage.ready_s for stage in stages) * correction
     return Prediction(
         waited_s=waited_s,
         ready_s=ready_s,
-        prefill_s=speed.prefill_s * phi,
-        hops_s=hops_s,
+        prefill_s=speed.prefill_s * phi * correction,
+        hops_s=hops_s * correction,
         tpot_s=speed.step_s * phi + hops_s,
         cost_byte_s=_cost_byte_s(stages, occupancy, ready_s),
         slowdown=phi,

@@ -91,6 +91,7 @@ def _start_of(
             for i in range(len(plan.stages))
         ),
         plan=plan,
+        prediction=choice.prediction,
         considered=choice.considered,
         request_id=None if first is None else first.id,
     )

@@ -91,13 +91,19 @@ def test_a_request_for_a_cold_model_starts_an_endpoint_with_a_plan_and_a_reason(
 
 
 def test_what_was_looked_at_and_lost_is_told_with_the_plan(cluster: SmallCluster) -> None:
-    cluster.add_model(a_model("model-1", max_pipeline_size=2), summary())
+    cluster.add_model(a_model("model-1", max_pipeline_size=2, slo_ttft_s=4.5), summary())
     cluster.add_request(a_request("request-1", "model-1"))
 
     (begun,) = [x for x in decide(cluster.snapshot(), SWEEP) if isinstance(x, d.StartEndpoint)]
 
     assert len(begun.plan.stages) == 2
-    assert [(c.num_stages, c.why_not) for c in begun.considered] == [(1, "it would start later")]
+    # The request came a second ago; 510 bytes come with 100 bytes/s, or with twice as much.
+    assert [(c.num_stages, c.num_full, c.verdict) for c in begun.considered] == [
+        (2, 1, "taken: the cheapest that meets both targets"),
+        (1, 1, "first token after 6.10 s, target 4.50 s"),
+        (2, 2, "costs 1.41 times as much"),
+    ]
+    assert begun.prediction == begun.considered[0].prediction
 
 
 def test_the_same_snapshot_gives_the_same_decisions_with_the_same_ids(
@@ -133,7 +139,8 @@ def test_an_endpoint_serves_once_every_member_is_ready(cluster: SmallCluster) ->
 
 
 def test_stages_are_introduced_once_all_have_registered(cluster: SmallCluster) -> None:
-    cluster.add_model(a_model("model-1", max_pipeline_size=2), summary())
+    changes = {"max_pipeline_size": 2, "min_pipeline_size": 2}
+    cluster.add_model(a_model("model-1", **changes), summary())
     endpoint = start(cluster)
     for worker in endpoint.workers:
         seen = WorkerObserved(

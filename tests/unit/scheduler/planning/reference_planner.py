@@ -1,12 +1,13 @@
 """The planner as one would first write it: an offer for each device of the cluster, all of them
 sorted. Slow, and plain enough to be right: what `planner.choose` answers must be the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from heapq import nlargest, nsmallest
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from libs.common.bus.messages import LayerRange
 from services.scheduler.policy.cluster import Deployable, Device
 from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes, full_bytes
@@ -14,7 +15,15 @@ from services.scheduler.policy.planning.model_shape import MAX_STAGES, ModelShap
 from services.scheduler.policy.planning.offers import Offer, ready_s
 from services.scheduler.policy.planning.pipelines import cut
 from services.scheduler.policy.planning.planner import Choice
-from services.scheduler.policy.planning.plans import NoRoom, Plan, RejectedPlan, plan_stage
+from services.scheduler.policy.planning.plans import NoRoom, Plan
+from services.scheduler.policy.planning.search.candidates import Candidates
+from services.scheduler.policy.planning.search.forecasts import (
+    DeviceSet,
+    PipelineShape,
+    prediction_of,
+)
+from services.scheduler.policy.planning.search.plan_search import Option, Possible, best_of
+from services.scheduler.policy.planning.search.verdicts import considered
 from services.scheduler.policy.planning.survey import SAME_S
 
 
@@ -43,9 +52,9 @@ def choose(nodes: Sequence[Node], deployable: Deployable) -> Choice:
         return Choice(no_room)
     offers = survey(nodes, deployable)
     trusted = [offer for offer in offers if not offer.node.is_suspect]
-    best = _best_plan(trusted, deployable, num_stages)
+    best = _best_choice(trusted, deployable, num_stages)
     if best is None and len(trusted) < len(offers):
-        best = _best_plan(offers, deployable, num_stages)
+        best = _best_choice(offers, deployable, num_stages)
     return Choice(no_room) if best is None else best
 
 
@@ -79,10 +88,10 @@ def soonest(offers: Sequence[Surveyed], count: int, share_bytes: float) -> list[
         fetch_s = max(0.0, share_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
         has_standby = offer.node.num_standbys > 0
         device = offer.device
-        launch_s = 0.0 if has_standby else device.launch_s
+        launch_s = offer.node.standby_launch_s if has_standby else device.launch_s
         return (
             offer.node.is_suspect,
-            round(ready_s(fetch_s, launch_s) / SAME_S),
+            round(ready_s(fetch_s, launch_s, offer.node.tail_s) / SAME_S),
             not has_standby,
             fetch_s,
             -offer.room_bytes,
@@ -101,31 +110,130 @@ def roomiest(offers: Sequence[Surveyed], count: int, room: Room) -> list[Surveye
     return nsmallest(count, offers, key=rank)
 
 
-def _best_plan(offers: list[Surveyed], deployable: Deployable, num_stages: int) -> Choice | None:
-    whole = _whole_model(offers, deployable)
-    if num_stages == 1 or (whole is not None and whole.start_s <= SAME_S):
-        return None if whole is None else Choice(whole)
-    pipeline = _pipeline(offers, deployable, num_stages)
-    if whole is None or pipeline is None:
-        only = whole or pipeline
-        return None if only is None else Choice(only)
-    is_as_soon = (
-        whole.start_s <= pipeline.start_s + SAME_S and whole.fetch_s <= pipeline.fetch_s + SAME_S
-    )
-    if is_as_soon:
-        return Choice(whole, (_lost(pipeline, "one worker starts as soon"),))
-    return Choice(pipeline, (_lost(whole, "it would start later"),))
+def _best_choice(offers: list[Surveyed], deployable: Deployable, num_stages: int) -> Choice | None:
+    shape = ModelShape(deployable)
+    candidates = PlainCandidates(offers, deployable, num_stages)
+    found = [
+        Option(PipelineShape(s, w), DeviceSet(chosen, shape), cast(Candidates, candidates))
+        for s, w in _shapes(candidates, deployable, num_stages)
+        for chosen in candidates.choose(s, w)
+    ]
+    least = min(deployable.model.min_pipeline_size, num_stages)
+    long_enough = [option for option in found if option.shape.num_stages >= least]
+    objective = deployable.objective
+    best = best_of(long_enough, objective) or best_of(found, objective)
+    if best is None:
+        plan = _any_pipeline(offers, deployable, num_stages)
+        if plan is None:
+            return None
+        best = Possible(plan, prediction_of(plan, shape))
+    return Choice(best.plan, best.prediction, considered(found, best, deployable.objective))
 
 
-def _lost(other: Plan, why_not: str) -> RejectedPlan:
-    node_ids = tuple(stage.node_id for stage in other.stages)
-    return RejectedPlan(len(other.stages), node_ids, other.start_s, other.fetch_s, why_not)
+def _shapes(
+    candidates: "PlainCandidates", deployable: Deployable, num_stages: int
+) -> list[tuple[int, int]]:
+    max_full = candidates.max_full
+    least = min(max(1, deployable.objective.num_endpoints), max_full, num_stages)
+    return [
+        (s, w)
+        for s in range(max(1, least), num_stages + 1)
+        for w in range(least, min(s, max_full) + 1)
+        if s > 1 or w
+    ]
 
 
-def _whole_model(offers: list[Surveyed], deployable: Deployable) -> Plan | None:
+@dataclass
+class PlainCandidates:
+    """As `Candidates`, of lists that are sorted as a whole."""
+
+    offers: list[Surveyed]
+    deployable: Deployable
+    num_stages: int
+
+    @property
+    def is_small(self) -> bool:
+        return True  # as the clusters of these tests are
+
+    @property
+    def max_full(self) -> int:
+        whole = _with_whole_room(self.offers, self.deployable)
+        return len(self._full_parts) if self.num_stages > 1 else min(1, len(whole))
+
+    @property
+    def parts(self) -> list[Offer]:
+        return _close_all(self._parts, self.deployable)
+
+    @cached_property
+    def _parts(self) -> list[Surveyed]:
+        return sorted(best_per_node(self.offers), key=_place)
+
+    def bound_s(self, num_stages: int) -> float:
+        shape = ModelShape(self.deployable)
+        rates = {offer.node.id: offer.rate_bytes_per_s for offer in self._parts}
+        fastest = sorted(rates.values(), reverse=True)[:num_stages]
+        held = {digest for own in self.deployable.cached.values() for digest in own}
+        held &= {d for o in self._parts for d in self.deployable.cached.get(o.node.id, ())}
+        missing = sum(size for digest, size in shape.sizes.items() if digest not in held)
+        launches = [offer.launch_s(offer.node.num_standbys > 0) for offer in self.parts]
+        return max(missing / sum(fastest) if missing else 0.0, min(launches))
+
+    @property
+    def _full_parts(self) -> list[Surveyed]:
+        return _with_whole_room(self._parts, self.deployable)
+
+    def choose(self, s: int, w: int) -> list[list[Offer]]:
+        weight_bytes = self.deployable.summary.weight_bytes
+        if s == 1:
+            roomy = _with_whole_room(self.offers, self.deployable)
+            first = soonest(roomy, 1, weight_bytes)
+            return [_close_all(first, self.deployable)] if first else []
+        full = soonest(self._full_parts, w, weight_bytes / s)
+        if len(full) < w:
+            return []
+        taken = {offer.node.id for offer in full}
+        low = [offer for offer in self._parts if offer.node.id not in taken]
+        low = soonest(low, s - w, weight_bytes / s)
+        siblings = self._crowding
+        every = [o for o in _each_once([*self._parts, *siblings]) if o not in full]
+        crowded = soonest(every, s - w, weight_bytes / s)
+        found = [[*full, *low]] if len(low) == s - w else []
+        if siblings and len(crowded) == s - w and crowded != low:
+            found.append([*full, *crowded])
+        return [_close_all(one, self.deployable) for one in found]
+
+    @property
+    def _crowding(self) -> list[Surveyed]:
+        nodes = {offer.node.id for offer in self._parts}
+        mains = {_place(offer) for offer in self._parts}
+        found = (offer for offer in self.offers if offer.node.id in nodes)
+        return [offer for offer in found if _place(offer) not in mains]
+
+    def alternatives(self, chosen: Sequence[Offer], num_full: int) -> Iterator[list[Offer]]:
+        taken, nodes = {offer.place for offer in chosen}, [offer.node.id for offer in chosen]
+        by_node = {id_: [o for o in self.offers if o.node.id == id_] for id_ in nodes}
+        siblings = [offer for own in by_node.values() for offer in own]
+        every = _each_once([*self._parts, *siblings])
+        others = [o for o in _close_all(every, self.deployable) if o.place not in taken]
+        whole = {_place(offer) for offer in self._full_parts}
+        for index in reversed(range(len(chosen))):
+            for other in others:
+                if index >= num_full or other.place in whole:
+                    yield [*chosen[:index], other, *chosen[index + 1 :]]
+
+
+def _place(offer: Surveyed) -> tuple[str, int]:
+    return (offer.node.id, offer.device.index)
+
+
+def _each_once(offers: Sequence[Surveyed]) -> list[Surveyed]:
+    return list({_place(offer): offer for offer in offers}.values())
+
+
+def _with_whole_room(offers: list[Surveyed], deployable: Deployable) -> list[Surveyed]:
     summary = deployable.summary
     needed = full_bytes(deployable.model, summary)
-    roomy = [
+    return [
         offer
         for offer in offers
         if offer.free_bytes >= needed
@@ -134,16 +242,6 @@ def _whole_model(offers: list[Surveyed], deployable: Deployable) -> Plan | None:
             or offer.cache_free_bytes >= _files_needed(offer, deployable)
         )
     ]
-    best = soonest(roomy, 1, summary.weight_bytes)
-    if not best:
-        return None
-    (offer,) = best
-    fetch_s = (summary.weight_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
-    layers = LayerRange(first_layer=0, last_layer=summary.num_layers)
-    has_standby = offer.node.num_standbys > 0
-    return Plan(
-        (plan_stage(_close(offer, deployable), deployable, 0, layers, fetch_s, has_standby),)
-    )
 
 
 def _files_needed(offer: Surveyed, deployable: Deployable) -> int:
@@ -151,7 +249,7 @@ def _files_needed(offer: Surveyed, deployable: Deployable) -> int:
     return sum(file_bytes(unit) for unit in deployable.summary.units if unit.digest not in held)
 
 
-def _pipeline(offers: list[Surveyed], deployable: Deployable, num_stages: int) -> Plan | None:
+def _any_pipeline(offers: list[Surveyed], deployable: Deployable, num_stages: int) -> Plan | None:
     share_bytes = deployable.summary.weight_bytes / num_stages
     per_node = best_per_node(offers)
     found = _cut(soonest(per_node, num_stages, share_bytes), deployable)
@@ -169,6 +267,10 @@ def _pipeline(offers: list[Surveyed], deployable: Deployable, num_stages: int) -
 def _cut(chosen: list[Surveyed], deployable: Deployable) -> Plan | None:
     shape = ModelShape(deployable)
     return cut([_close(offer, deployable) for offer in chosen], shape)
+
+
+def _close_all(chosen: list[Surveyed], deployable: Deployable) -> list[Offer]:
+    return [_close(offer, deployable) for offer in chosen]
 
 
 def _close(offer: Surveyed, deployable: Deployable) -> Offer:

@@ -29,12 +29,15 @@ from tests.unit.scheduler.planning.random_clusters import (
 )
 from tests.unit.scheduler.values import cluster
 
-NUM_TRIALS = 1500
+COUNTS = pytest.mark.parametrize(
+    "num_trials", [300, pytest.param(3000, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+)
 
 
-def test_the_same_plan_for_thousands_of_clusters_and_models() -> None:
+@COUNTS
+def test_the_same_plan_for_many_clusters_and_models(num_trials: int) -> None:
     rng, num_stages = random.Random(1), set()
-    for trial in range(2 * NUM_TRIALS):
+    for trial in range(num_trials):
         wanted = random_model(rng)
         nodes = random_nodes(rng, wanted)
         wanted = with_caches(rng, wanted, nodes)
@@ -46,9 +49,10 @@ def test_the_same_plan_for_thousands_of_clusters_and_models() -> None:
     assert num_stages >= {0, 1, 2, 3, 4, 5}, "every kind of answer was compared"
 
 
-def test_the_same_plan_after_claims_suspicion_and_ends() -> None:
+@COUNTS
+def test_the_same_plan_after_claims_suspicion_and_ends(num_trials: int) -> None:
     rng = random.Random(2)
-    for trial in range(NUM_TRIALS):
+    for trial in range(num_trials // 2):
         wanted, claiming = random_model(rng), random_model(rng)
         nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted), wanted)
         wanted = with_caches(rng, wanted, nodes)
@@ -86,9 +90,10 @@ def test_a_changed_cluster_has_the_columns_of_a_new_one(num_changes: int) -> Non
             assert (getattr(changed.columns, name) == column).all(), name
 
 
-def test_the_same_endpoints_give_way() -> None:
+@COUNTS
+def test_the_same_endpoints_give_way(num_trials: int) -> None:
     rng, num_victims = random.Random(4), set()
-    for trial in range(NUM_TRIALS // 4):
+    for trial in range(max(100, num_trials // 8)):
         wanted = random_model(rng)
         nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted), wanted)
         endpoints = [

@@ -1,0 +1,1 @@
+"""Looks for the plan that suits a model best."""

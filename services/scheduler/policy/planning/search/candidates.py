@@ -1,0 +1,186 @@
+"""Which devices a plan of so many stages would be made of. Pure.
+
+Of thousands of devices a few are looked at closely: those that would be ready first with the whole
+model, or with a part of it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from services.scheduler.policy.nodes.cluster import Ints
+from services.scheduler.policy.planning.offers import Offer, ready_s
+from services.scheduler.policy.planning.survey import SAME_S, Survey
+
+FEW_DEVICES = 64
+
+Rank = tuple[bool, int, bool, float, float, str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    survey: Survey
+    is_trusting: bool  # also nodes on which the model failed lately
+    _ranked: dict[int, list[Offer]] = field(default_factory=dict)
+
+    def choose(self, num_stages: int, num_full: int) -> Iterator[list[Offer]]:
+        """On nodes of their own, those of full-memory workers first; and with several devices of a
+        node, where that makes a difference."""
+        if num_stages == 1:
+            yield from [self.whole[:1]] if self.whole else []
+            return
+        ranked, whole = self._ranked_for(num_stages), self._whole_of_nodes
+        full = [offer for offer in ranked if offer.place in whole][:num_full]
+        if len(full) < num_full:
+            return
+        taken, num_low = {offer.node.id for offer in full}, num_stages - num_full
+        mains = self._mains
+        low = [o for o in ranked if o.place in mains and o.node.id not in taken][:num_low]
+        if len(low) == num_low:
+            yield [*full, *low]
+        crowded = [offer for offer in ranked if offer not in full][:num_low]
+        if self._crowding and len(crowded) == num_low and crowded != low:
+            yield [*full, *crowded]
+
+    def alternatives(self, chosen: Sequence[Offer], num_full: int) -> Iterator[list[Offer]]:
+        """The same devices but for one: on another node, or another device of a node that is in use
+        already."""
+        taken, whole = {offer.place for offer in chosen}, self._whole_of_nodes
+        others = [o for o in (*self.parts, *self._siblings(chosen)) if o.place not in taken]
+        for index in reversed(range(len(chosen))):
+            for other in others:
+                if index >= num_full or other.place in whole:
+                    yield [*chosen[:index], other, *chosen[index + 1 :]]
+
+    @property
+    def is_small(self) -> bool:
+        """A cluster in which each device may matter."""
+        return self.survey.cluster.num_devices <= FEW_DEVICES
+
+    def bound_s(self, num_stages: int) -> float:
+        """No plan of so many stages is ready sooner, whichever of the parts it is made of."""
+        nodes = [offer.node for offer in self._ranked_for(num_stages)]
+        rates = sorted({n.id: n.rate_bytes_per_s for n in nodes}.values(), reverse=True)
+        held = frozenset[str]().union(*(offer.cached for offer in self.parts))
+        sizes = self.survey.shape.sizes
+        missing_bytes = sum(size for digest, size in sizes.items() if digest not in held)
+        fetch_s = missing_bytes / sum(rates[:num_stages]) if missing_bytes else 0.0
+        launches_s = (offer.launch_s(offer.node.num_standbys > 0) for offer in self.parts)
+        return max(fetch_s, min(launches_s))
+
+    @property
+    def max_full(self) -> int:
+        """Full-memory workers that have room, on nodes of their own."""
+        return len(self._whole_of_nodes) if self._num_stages > 1 else len(self.whole[:1])
+
+    @cached_property
+    def whole(self) -> list[Offer]:
+        """Where the whole model would be ready first."""
+        return self._soonest(self._whole_places, 1)
+
+    @cached_property
+    def parts(self) -> list[Offer]:
+        """The emptiest device of each node that would be ready first with the smallest part, and of
+        those that would be with the whole model: between the two the same nodes lead. In a small
+        cluster of all nodes."""
+        if self.is_small:
+            return self.survey.offers(self._per_node)
+        parts = self._soonest(self._per_node, self._num_stages)
+        whole = self._soonest(self._whole_of_mains, self._num_stages)
+        return _each_once([*parts, *whole, *self.survey.offers(self._mains_of(self.whole))])
+
+    @cached_property
+    def _whole_of_nodes(self) -> frozenset[tuple[str, int]]:
+        """Those of the parts that have room for the whole model."""
+        layout = self.survey.cluster.layout
+        allowed = set(self._whole_of_mains.tolist())
+        return frozenset(o.place for o in self.parts if layout.place_of[o.place] in allowed)
+
+    @cached_property
+    def _whole_of_mains(self) -> Ints:
+        found: Ints = np.intersect1d(self._per_node, self._whole_places, assume_unique=True)
+        return found
+
+    def _mains_of(self, offers: Iterable[Offer]) -> list[int]:
+        """Places of the emptiest devices of their nodes."""
+        layout = self.survey.cluster.layout
+        rows = {layout.row_of[offer.node.id] for offer in offers}
+        mains = self._per_node
+        found: list[int] = mains[np.isin(layout.rows[mains], list(rows))].tolist()
+        return found
+
+    @cached_property
+    def _mains(self) -> frozenset[tuple[str, int]]:
+        return frozenset(offer.place for offer in self.parts)
+
+    def _ranked_for(self, num_stages: int) -> list[Offer]:
+        """The parts, and other devices of their nodes, soonest first."""
+        if num_stages not in self._ranked:
+            offers = _each_once([*self.parts, *self._crowding])
+            self._ranked[num_stages] = sorted(offers, key=self._rank(num_stages))
+        return self._ranked[num_stages]
+
+    @cached_property
+    def _crowding(self) -> list[Offer]:
+        """Other devices of nodes that hold some of the model, which they need not fetch; in a small
+        cluster of all nodes, because there may be no others."""
+        nodes = [offer for offer in self.parts if offer.cached_bytes or self.is_small]
+        mains = self._mains
+        return [o for o in self._siblings(nodes) if o.place not in mains] if nodes else []
+
+    def _siblings(self, chosen: Sequence[Offer]) -> Iterator[Offer]:
+        """The devices of these nodes."""
+        layout, allowed = self.survey.cluster.layout, set(self._places.tolist())
+        for node in {offer.node.id: offer.node for offer in chosen}.values():
+            places = [layout.place_of[(node.id, device.index)] for device in node.devices]
+            yield from self.survey.offers([place for place in places if place in allowed])
+
+    @cached_property
+    def _places(self) -> Ints:
+        return self.survey.all_places if self.is_trusting else self.survey.trusted_places
+
+    @cached_property
+    def _per_node(self) -> Ints:
+        return self.survey.best_of_nodes(self._places)
+
+    @cached_property
+    def _whole_places(self) -> Ints:
+        return self.survey.with_whole_room(self._places)
+
+    def _soonest(self, places: Ints, count: int) -> list[Offer]:
+        """For one of so many equal parts."""
+        part_bytes = self._weight_bytes / count
+        return self.survey.soonest(places, self._num_stages, part_bytes) if len(places) else []
+
+    def _rank(self, num_stages: int) -> Callable[[Offer], Rank]:
+        """The order of `Survey.soonest`."""
+        part_bytes = self._weight_bytes / num_stages
+
+        def rank(offer: Offer) -> Rank:
+            has_standby = offer.node.num_standbys > 0
+            fetch_s = max(0.0, part_bytes - offer.cached_bytes) / offer.rate_bytes_per_s
+            start_s = ready_s(fetch_s, offer.launch_s(has_standby), offer.node.tail_s)
+            return (
+                offer.node.is_suspect,
+                round(start_s / SAME_S),
+                not has_standby,
+                fetch_s,
+                -offer.room_bytes,
+                *offer.place,
+            )
+
+        return rank
+
+    @property
+    def _num_stages(self) -> int:
+        return self.survey.shape.num_stages
+
+    @property
+    def _weight_bytes(self) -> int:
+        return self.survey.shape.deployable.summary.weight_bytes
+
+
+def _each_once(offers: Iterable[Offer]) -> list[Offer]:
+    return list({offer.place: offer for offer in offers}.values())

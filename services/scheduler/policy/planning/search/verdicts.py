@@ -1,0 +1,83 @@
+"""Why a plan was taken and others were not, in words and figures. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from services.scheduler.policy.planning.plans import ConsideredPlan, Plan
+from services.scheduler.policy.planning.search.plan_search import Option, Possible, meets
+from services.scheduler.policy.planning.survey import SAME_S
+from services.scheduler.policy.prediction.objective import Objective
+from services.scheduler.policy.prediction.predictor import Prediction
+
+
+def considered(
+    found: Sequence[Option], taken: Possible, objective: Objective
+) -> tuple[ConsideredPlan, ...]:
+    """The plan that is taken first, then those that lost."""
+    verdict = (
+        "taken: the cheapest that meets both targets"
+        if meets(taken.prediction, objective)
+        else f"taken: no plan meets both targets, this is the soonest ({_misses(taken, objective)})"
+    )
+    return (
+        ConsideredPlan(
+            len(taken.plan.stages),
+            taken.plan.num_full,
+            _node_ids(taken.plan),
+            taken.prediction,
+            is_estimate=False,
+            verdict=verdict,
+        ),
+        *_lost(found, taken, objective),
+    )
+
+
+def _misses(taken: Possible, objective: Objective) -> str:
+    return "; ".join(_missed(taken.prediction, objective))
+
+
+def _lost(
+    found: Sequence[Option], taken: Possible, objective: Objective
+) -> Iterator[ConsideredPlan]:
+    for option in found:
+        if option.is_cut and option.best is taken:
+            continue
+        exact = option.best if option.is_cut else None
+        prediction = option.estimate if exact is None else exact.prediction
+        no_room = option.is_cut and exact is None
+        yield ConsideredPlan(
+            option.shape.num_stages,
+            option.shape.num_full,
+            tuple(o.node.id for o in option.chosen) if exact is None else _node_ids(exact.plan),
+            None if no_room else prediction,
+            is_estimate=exact is None,
+            verdict="its layers do not fit these devices"
+            if no_room
+            else _why_lost(prediction, taken.prediction, objective),
+        )
+
+
+def _why_lost(prediction: Prediction, taken: Prediction, objective: Objective) -> str:
+    if meets(taken, objective):
+        return "; ".join(_missed(prediction, objective)) or _costs(prediction, taken)
+    later_s = prediction.ttft_s - taken.ttft_s
+    if later_s > SAME_S:
+        return f"{later_s:.2f} s later"
+    if prediction.cost_byte_s < taken.cost_byte_s:
+        return "as soon by a launch, but its bytes arrive later"
+    return f"as soon, but {_costs(prediction, taken)}"
+
+
+def _missed(prediction: Prediction, objective: Objective) -> Iterator[str]:
+    if prediction.ttft_s > objective.ttft_s:
+        yield f"first token after {prediction.ttft_s:.2f} s, target {objective.ttft_s:.2f} s"
+    if prediction.tpot_s > objective.tpot_s:
+        tpot_ms, target_ms = 1000 * prediction.tpot_s, 1000 * objective.tpot_s
+        yield f"{tpot_ms:.0f} ms per token, target {target_ms:.0f} ms"
+
+
+def _costs(prediction: Prediction, taken: Prediction) -> str:
+    return f"costs {prediction.cost_byte_s / taken.cost_byte_s:.2f} times as much"
+
+
+def _node_ids(plan: Plan) -> tuple[str, ...]:
+    return tuple(stage.node_id for stage in plan.stages)
