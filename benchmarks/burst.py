@@ -65,6 +65,7 @@ class Bursts:
         names = [model.folder.name for model in models]
         settings = {
             "keep_alive_s": 1,
+            "min_pipeline_size": NUM_NODES,
             "max_pipeline_size": NUM_NODES,
             "kv_cache_bytes": load.kv_cache_bytes,
         }

@@ -99,6 +99,7 @@ class Bench:
     async def _register(self, api: ApiClient, name: str, variant: Variant) -> None:
         settings = {
             "keep_alive_s": KEEP_ALIVE_S,
+            "min_pipeline_size": variant.num_stages,
             "max_pipeline_size": variant.num_stages,
             "max_context_tokens": MAX_CONTEXT_TOKENS,
             "max_slots": self.max_slots,

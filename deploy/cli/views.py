@@ -30,6 +30,7 @@ class Model(_View):
     weight_bytes: int | None
     slo: Slo
     keep_alive_s: float
+    min_pipeline_size: int = 1
     max_pipeline_size: int
     max_queue: int
     max_slots: int

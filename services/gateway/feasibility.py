@@ -14,6 +14,16 @@ def check_engine(engine: EngineChoice | None) -> None:
         raise InvalidRequest(message, code="engine_not_available", param="engine")
 
 
+def check_pipeline(min_pipeline_size: int, max_pipeline_size: int) -> None:
+    """Raises InvalidRequest when no number of stages is allowed."""
+    if min_pipeline_size > max_pipeline_size:
+        message = (
+            f"'min_pipeline_size' is {min_pipeline_size}, more than the 'max_pipeline_size' of "
+            f"{max_pipeline_size}; lower the one or raise the other"
+        )
+        raise InvalidRequest(message, code="invalid_value", param="min_pipeline_size")
+
+
 def check_kv_cache(entry: ModelEntry) -> None:
     """Raises InvalidRequest when its KV cache is too small for the shortest context."""
     if entry.summary is None or entry.kv_cache_bytes is None:

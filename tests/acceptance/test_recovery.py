@@ -92,7 +92,7 @@ async def warm(
 ) -> AsyncIterator[Target]:
     known_agent_pids(stack)
     name = f"recovery-{folder.name}"
-    settings = {"keep_alive_s": 30, "max_slots": 16, "max_pipeline_size": 1}
+    settings = {"keep_alive_s": 30, "max_slots": 16, "min_pipeline_size": 1, "max_pipeline_size": 1}
     await client.ready(name, str(folder), **settings)
     asked = await ask(client, Question(name, answers[0], 8))
     assert asked.is_right, asked

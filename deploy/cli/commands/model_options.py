@@ -21,6 +21,9 @@ TpotOption = Annotated[int | None, typer.Option("--tpot-ms", help="Target: per t
 KeepAliveOption = Annotated[
     float | None, typer.Option("--keep-alive", help="Seconds idle until it is stopped.")
 ]
+MinPipelineOption = Annotated[
+    int | None, typer.Option("--min-pipeline-size", help="Fewest stages, where there are nodes.")
+]
 PipelineOption = Annotated[int | None, typer.Option("--max-pipeline-size", help="Most stages.")]
 QueueOption = Annotated[int | None, typer.Option("--max-queue", help="Most waiting requests.")]
 SlotsOption = Annotated[

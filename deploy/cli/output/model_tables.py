@@ -35,7 +35,7 @@ def model_details(model: Model) -> Table:
         else None,
         "targets": f"first token {model.slo.ttft_ms} ms, each one after {model.slo.tpot_ms} ms",
         "keep-alive": f"{model.keep_alive_s:g} s",
-        "pipeline": f"at most {model.max_pipeline_size} stages",
+        "pipeline": _pipeline(model),
         "requests": f"{model.max_slots} at once per endpoint, {model.max_queue} waiting",
         "endpoints": f"at most {model.max_endpoints}",
         "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
@@ -49,6 +49,11 @@ def model_details(model: Model) -> Table:
         if value is not None:
             table.add_row(label, value)
     return table
+
+
+def _pipeline(model: Model) -> str:
+    least, most = model.min_pipeline_size, model.max_pipeline_size
+    return f"at most {most} stages" if least == 1 else f"{least} to {most} stages"
 
 
 def _template(model: Model) -> str:

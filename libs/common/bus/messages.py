@@ -333,8 +333,9 @@ class WorkerSpec(Message):
     layers: LayerRange
     unit_digests: tuple[Digest, ...]  # in the order in which the worker needs them
     device_index: int = Field(ge=0)
-    device_bytes: int = Field(gt=0)  # reserved: weights, KV and worker_bytes
+    device_bytes: int = Field(gt=0)  # reserved: weights, KV, spare_bytes and worker_bytes
     worker_bytes: int = Field(default=0, ge=0)  # what its process may take beside the others
+    spare_bytes: int = Field(default=0, ge=0)  # kept for layers that it does not have yet
     kv_bytes: int = Field(ge=0)
     kv_tokens: int = Field(default=0, ge=0)  # KV slots, the same on every stage
     previous: Peer | None = None

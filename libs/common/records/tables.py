@@ -38,6 +38,7 @@ class Base(DeclarativeBase):
         int: BigInteger,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
         list[str]: JSONB,
     }
 
@@ -66,6 +67,7 @@ class ModelRow(Base):
     slo_ttft_ms: Mapped[int]
     slo_tpot_ms: Mapped[int]
     keep_alive_s: Mapped[float]
+    min_pipeline_size: Mapped[int] = mapped_column(server_default=text("1"))
     max_pipeline_size: Mapped[int]
     max_queue: Mapped[int]  # waiting requests; one more is refused with 429
     max_slots: Mapped[int]  # requests at once on one endpoint
@@ -365,6 +367,12 @@ class ColdStartRow(Base):
     traceparent: Mapped[str | None]
     weight_bytes: Mapped[int]
     bytes_from_cache: Mapped[int] = mapped_column(server_default=text("0"))
+    # None: of a version that did not predict. TTFT is from the arrival of `request_id`.
+    predicted_ttft_ms: Mapped[float | None]
+    predicted_tpot_ms: Mapped[float | None]
+    predicted_cost_byte_s: Mapped[float | None]  # device memory x time
+    # The plan that was taken, and then those that lost: `ConsideredPlan` of the scheduler's store.
+    plans: Mapped[list[dict[str, Any]] | None]
     cause: Mapped[str | None]  # when it failed, in words
     cause_kind: Mapped[str | None]  # CauseKind
     cause_facts: Mapped[dict[str, Any] | None]

@@ -11,7 +11,7 @@ from services.gateway.api.schemas import ModelChange, ModelView, NewModel
 from services.gateway.auth import Caller
 from services.gateway.context import CallerDep, Gateway, GatewayDep
 from services.gateway.errors import Conflict, NotServed
-from services.gateway.feasibility import check_engine, check_kv_cache
+from services.gateway.feasibility import check_engine, check_kv_cache, check_pipeline
 from services.gateway.text.template_check import check_template
 
 _FIXED_OWNER = (
@@ -27,6 +27,7 @@ router = APIRouter(prefix=PATH, tags=["models"])
 async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep) -> ModelView:
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
     check_engine(body.engine)
+    check_pipeline(body.min_pipeline_size, body.max_pipeline_size)
     await _check_template(body.chat_template, gateway, caller)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
     await gateway.model_written(caller.tenant, entry.name)
@@ -62,7 +63,9 @@ async def change_model(
     check_engine(body.engine)
     await _check_template(body.chat_template, gateway, caller)
     values = body.columns()
-    check_kv_cache(replace(known, **values))
+    changed = replace(known, **values)
+    check_kv_cache(changed)
+    check_pipeline(changed.min_pipeline_size, changed.max_pipeline_size)
     entry = await gateway.models.change(known.model_id, values) if values else known
     if entry is None:
         message = f"the model {name!r} does not exist"

@@ -45,6 +45,9 @@ class NewModel(_Body):
     keep_alive_s: float = Field(
         default=300, ge=0, le=7 * 86_400, description="From ready, while idle"
     )
+    min_pipeline_size: int = Field(
+        default=1, ge=1, le=8, description="Stages, where there are nodes for so many"
+    )
     max_pipeline_size: int = Field(default=4, ge=1, le=8)
     max_queue: int = Field(default=100, ge=1, le=100_000, description="Waiting; one more gets 429")
     max_slots: int = Field(
@@ -83,6 +86,7 @@ class ModelChange(_Body):
 
     slo: SloChange | None = None
     keep_alive_s: float | None = Field(default=None, ge=0, le=7 * 86_400)
+    min_pipeline_size: int | None = Field(default=None, ge=1, le=8)
     max_pipeline_size: int | None = Field(default=None, ge=1, le=8)
     max_queue: int | None = Field(default=None, ge=1, le=100_000)
     max_slots: int | None = Field(default=None, ge=1, le=1024)
@@ -120,6 +124,7 @@ class ModelView(BaseModel):
     bytes_total: int
     slo: Slo
     keep_alive_s: float
+    min_pipeline_size: int
     max_pipeline_size: int
     max_queue: int
     max_slots: int

@@ -1,6 +1,6 @@
 """What happened and what runs, read-only, always of one tenant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.gateway.store.views import (
     ColdStartDetail,
     ColdStartView,
     EndpointView,
+    PlanView,
     RequestView,
     StepView,
     WorkerView,
@@ -63,7 +64,8 @@ class ViewStore:
                 return None
             views = tuple(view_of(StepView, row) for row in await session.scalars(steps))
         row, more = _parts(found)
-        return view_of(ColdStartDetail, row, steps=views, **more)
+        plans = tuple(_plan_view(plan) for plan in row.plans or ())
+        return view_of(ColdStartDetail, row, steps=views, plans=plans, **more)
 
     async def endpoints(self, tenant: str, *, has_ended: bool) -> tuple[EndpointView, ...]:
         """Living ones, or with `has_ended` those that ended; the newest first, at most 200."""
@@ -101,6 +103,12 @@ class ViewStore:
         async with self.database.transaction() as session:
             found = (await session.execute(query)).one_or_none()
         return None if found is None else _request_view(*found)
+
+
+def _plan_view(document: dict[str, Any]) -> PlanView:
+    """Without what only another version of this software wrote."""
+    known = {field.name for field in fields(PlanView)}
+    return PlanView(**{key: value for key, value in document.items() if key in known})
 
 
 def _request_view(row: RequestRow, ready_at: datetime | None) -> RequestView:

@@ -32,6 +32,7 @@ class ModelEntry:
     slo_ttft_ms: int
     slo_tpot_ms: int
     keep_alive_s: float
+    min_pipeline_size: int
     max_pipeline_size: int
     max_queue: int
     max_slots: int

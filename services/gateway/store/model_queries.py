@@ -51,6 +51,7 @@ COLUMNS = (
     ModelRow.slo_ttft_ms,
     ModelRow.slo_tpot_ms,
     ModelRow.keep_alive_s,
+    ModelRow.min_pipeline_size,
     ModelRow.max_pipeline_size,
     ModelRow.max_queue,
     ModelRow.max_slots,

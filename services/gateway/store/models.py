@@ -25,6 +25,7 @@ _START_SETTINGS = {
     "max_context_tokens",
     "max_endpoints",
     "max_pipeline_size",
+    "min_pipeline_size",
     "max_slots",
 }
 

@@ -30,6 +30,9 @@ class ColdStartView:
     traceparent: str | None
     weight_bytes: int
     bytes_from_cache: int
+    predicted_ttft_ms: float | None  # from the request's arrival; None: nobody predicted
+    predicted_tpot_ms: float | None
+    predicted_cost_byte_s: float | None  # device memory x time
     cause: str | None  # in words
     cause_kind: str | None  # CauseKind; None with a cause: of a version that had no kinds
     guilty_worker_id: str | None  # whom its failure began with, where somebody can say
@@ -39,7 +42,27 @@ class ColdStartView:
 
 
 @dataclass(frozen=True)
+class PlanView:
+    """A plan that was looked at. `num_full` of its workers have memory for the whole model."""
+
+    num_stages: int
+    num_full: int
+    nodes: list[str]  # in the order of the stages
+    verdict: str  # why it was taken, or why it lost
+    is_estimate: bool = False  # it lost before its layers were cut: it cannot be better than this
+    ttft_ms: float | None = None  # from the request's arrival; None: it was not possible
+    waited_ms: float | None = None
+    ready_ms: float | None = None  # from the decision until every stage can compute
+    prefill_ms: float | None = None
+    hops_ms: float | None = None
+    tpot_ms: float | None = None
+    cost_byte_s: float | None = None
+    slowdown: float | None = None
+
+
+@dataclass(frozen=True)
 class ColdStartDetail(ColdStartView):
+    plans: tuple[PlanView, ...]  # the one that was taken first
     steps: tuple[StepView, ...]
 
 

@@ -88,6 +88,8 @@ def _cold_start(snapshot: Snapshot, decision: d.StartEndpoint, trigger: StartTri
         ),
         members=members_of(decision),
         generation=FIRST_GENERATION,
+        prediction=decision.prediction,
+        considered=decision.considered,
     )
 
 
@@ -127,6 +129,7 @@ def _spec(
         device_index=stage.device_index,
         device_bytes=stage.device_bytes,
         worker_bytes=stage.worker_bytes,
+        spare_bytes=stage.spare_bytes,
         kv_bytes=stage.kv_bytes,
         kv_tokens=memory.kv_tokens(model, deployable.summary),
         max_slots=model.max_slots,

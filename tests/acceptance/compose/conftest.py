@@ -57,6 +57,10 @@ async def model(client: Client) -> str:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def layered(client: Client) -> str:
     """Its endpoints are pipelines over all nodes."""
-    settings = {"keep_alive_s": KEEP_ALIVE_S, "max_pipeline_size": NUM_NODES}
+    settings = {
+        "keep_alive_s": KEEP_ALIVE_S,
+        "min_pipeline_size": NUM_NODES,
+        "max_pipeline_size": NUM_NODES,
+    }
     await client.ready("layered", "/models/layered", **settings)
     return "layered"

@@ -48,7 +48,13 @@ async def test_a_burst_to_one_cold_model_starts_it_once(
     wide_client: Client, wide_stack: LocalStack, one: BurstModel, count: int, figure: Figure
 ) -> None:
     name = f"burst-of-{count}"
-    await wide_client.ready(name, str(one.folder), keep_alive_s=1, max_pipeline_size=NUM_NODES)
+    await wide_client.ready(
+        name,
+        str(one.folder),
+        keep_alive_s=1,
+        min_pipeline_size=NUM_NODES,
+        max_pipeline_size=NUM_NODES,
+    )
     burst = await send(wide_client, one.questions(name, count))
 
     check_answers(burst)
@@ -63,7 +69,12 @@ async def test_a_burst_to_one_cold_model_starts_it_once(
 async def test_a_burst_beyond_the_queue_is_refused_in_part_and_starts_the_model_once(
     wide_client: Client, wide_stack: LocalStack, one: BurstModel, figure: Figure
 ) -> None:
-    settings = {"max_queue": 20, "max_slots": 4, "max_pipeline_size": NUM_NODES}
+    settings = {
+        "max_queue": 20,
+        "max_slots": 4,
+        "min_pipeline_size": NUM_NODES,
+        "max_pipeline_size": NUM_NODES,
+    }
     await wide_client.ready("narrow-burst", str(one.folder), keep_alive_s=1, **settings)
     burst = await send(wide_client, one.questions("narrow-burst", 100))
 
@@ -94,7 +105,12 @@ async def test_a_burst_to_eight_cold_models_that_do_not_all_fit_starts_each_once
     figure: Figure,
 ) -> None:
     names = [f"eight-{count}-{i}" for i in range(NUM_MODELS)]
-    settings = {"keep_alive_s": 1, "kv_cache_bytes": kv_bytes, "max_pipeline_size": NUM_NODES}
+    settings = {
+        "keep_alive_s": 1,
+        "kv_cache_bytes": kv_bytes,
+        "min_pipeline_size": NUM_NODES,
+        "max_pipeline_size": NUM_NODES,
+    }
     for name, model in zip(names, eight, strict=True):
         await wide_client.ready(name, str(model.folder), **settings)
     memory_bytes = sum(d["memory_bytes"] for n in await nodes(wide_client) for d in n["devices"])
@@ -112,7 +128,7 @@ async def test_a_burst_to_eight_cold_models_that_do_not_all_fit_starts_each_once
 async def test_ten_requests_during_a_four_stage_start_and_ten_after_it_are_answered_alike(
     wide_client: Client, wide_stack: LocalStack, one: BurstModel
 ) -> None:
-    settings = {"keep_alive_s": 5, "max_pipeline_size": NUM_NODES}
+    settings = {"keep_alive_s": 5, "min_pipeline_size": NUM_NODES, "max_pipeline_size": NUM_NODES}
     await wide_client.ready("ten", str(one.folder), **settings)
     during = await send(wide_client, one.questions("ten", 10))
     after = await send(wide_client, one.questions("ten", 10))

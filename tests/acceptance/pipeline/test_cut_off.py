@@ -93,7 +93,7 @@ async def test_a_node_cut_off_is_replaced_and_nobody_listens_to_it_when_it_is_ba
     cluster: Cluster, num_stages: int, index: int, cut_s: float
 ) -> None:
     known_agent_pids(cluster.stack)
-    model = await cluster.models.fresh(max_pipeline_size=num_stages)
+    model = await cluster.models.fresh(min_pipeline_size=num_stages, max_pipeline_size=num_stages)
     stream = model.stream("go", NUM_TOKENS)
     await stream.until_text()
     old = (await model.stages())[index]

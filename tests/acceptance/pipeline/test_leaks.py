@@ -107,7 +107,11 @@ async def test_cold_starts_and_reclaims_leave_everything_as_it_was(
     models = [f"leak-{num_starts}-{number}" for number in range(2)]
     for seed, model in enumerate(models, 60):
         folder = make_tiny_llama(sources / model, seed=seed, num_layers=6, hidden_size=256)
-        settings = {"keep_alive_s": 0, "max_pipeline_size": NUM_NODES}
+        settings = {
+            "keep_alive_s": 0,
+            "min_pipeline_size": NUM_NODES,
+            "max_pipeline_size": NUM_NODES,
+        }
         await client.ready(model, str(folder), **settings)
     for number in range(num_before):
         await start_and_reclaim(tight_stack, client, models[number % 2])

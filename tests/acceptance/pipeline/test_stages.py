@@ -31,7 +31,13 @@ STAGE_STEPS = (
 
 
 async def registered(client: Client, name: str, source: Path, num_stages: int) -> str:
-    await client.ready(name, str(source), keep_alive_s=3, max_pipeline_size=num_stages)
+    await client.ready(
+        name,
+        str(source),
+        keep_alive_s=3,
+        min_pipeline_size=num_stages,
+        max_pipeline_size=num_stages,
+    )
     return name
 
 

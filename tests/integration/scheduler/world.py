@@ -163,6 +163,8 @@ class World:
             "slo_ttft_ms": 5000,
             "slo_tpot_ms": 100,
             "keep_alive_s": 60.0,
+            # As many as are allowed: these tests are about the pipeline that they name.
+            "min_pipeline_size": values.get("max_pipeline_size", 1),
             "max_pipeline_size": 1,
             "max_queue": 100,
             "max_slots": 2,

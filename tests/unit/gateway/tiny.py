@@ -88,6 +88,7 @@ def model_entry(name: str = "tiny", **changes: Any) -> ModelEntry:
         slo_ttft_ms=10_000,
         slo_tpot_ms=1_000,
         keep_alive_s=60,
+        min_pipeline_size=1,
         max_pipeline_size=4,
         max_queue=10,
         max_slots=4,

@@ -230,7 +230,8 @@ class SupervisedWorker:
         is_whole = self._state is WorkerState.READY and self._load.step_us > 0
         if used_bytes is None or not is_whole or not self.spec.worker_bytes:
             return
-        planned_bytes = self.spec.device_bytes - self.spec.worker_bytes  # weights, KV cache
+        spec = self.spec
+        planned_bytes = spec.device_bytes - spec.worker_bytes - spec.spare_bytes  # weights, KV
         own_bytes = max(0, used_bytes - planned_bytes)
         self._peak_bytes = max(own_bytes, self._peak_bytes or 0)
         self._meter.note_worker_bytes(self.spec.engine, self._peak_bytes, has_ended=False)

@@ -103,7 +103,11 @@ class ChaosRounds:
         folder = make_tiny_llama(
             self.sources / name, seed=2000 + number, num_layers=6, hidden_size=256, is_endless=True
         )
-        settings = {"keep_alive_s": KEEP_ALIVE_S, "max_pipeline_size": num_stages}
+        settings = {
+            "keep_alive_s": KEEP_ALIVE_S,
+            "min_pipeline_size": num_stages,
+            "max_pipeline_size": num_stages,
+        }
         await self.clients[0].ready(name, str(folder), **settings)
         for client in self.clients:
             await _is_known(client, name)

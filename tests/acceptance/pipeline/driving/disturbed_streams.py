@@ -46,7 +46,12 @@ class Models:
             max_context_tokens=16_384,
             is_endless=True,
         )
-        wanted = {"keep_alive_s": 1, "max_pipeline_size": NUM_STAGES, **settings}
+        wanted = {
+            "keep_alive_s": 1,
+            "min_pipeline_size": NUM_STAGES,
+            "max_pipeline_size": NUM_STAGES,
+            **settings,
+        }
         row = await self.client.ready(name, str(folder), **wanted)
         return Model(name, row["id"], self)
 

@@ -34,7 +34,7 @@ class ModelSession:
     async def limit_stages(self, num_stages: int) -> None:
         """Of the cold start that the next question brings about."""
         await settled(self.stack, self.client, timeout_s=SETTLE_TIMEOUT_S)
-        change = {"max_pipeline_size": num_stages}
+        change = {"min_pipeline_size": num_stages, "max_pipeline_size": num_stages}
         response = await self.client.http.patch(f"/api/v1/models/{self.model}", json=change)
         assert response.status_code == 200, response.text
 
