@@ -8,7 +8,8 @@ _SHORTEST_SPAN_S = 0.2  # shorter spans say more about chunk sizes than about th
 
 
 class RateMeter:
-    """Bytes over the time in which at least one fetch ran: idle time says nothing about a link.
+    """Bytes over the time in which at least one connection wanted some. The rest says nothing about
+    a link: nobody fetched, the store was tried again after a pause, or all were busy with hashing.
 
     `busy` and `add` are called by the transfer, from any thread.
     """
@@ -22,7 +23,7 @@ class RateMeter:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """A fetch runs between enter and exit."""
+        """Between enter and exit a connection waits for its turn on the card, or for bytes."""
         self._change(+1)
         try:
             yield
@@ -34,7 +35,8 @@ class RateMeter:
             self._bytes += nbytes
 
     def bytes_per_s(self) -> float | None:
-        """The latest rate; None before the first fetch that took long enough."""
+        """The latest rate; None before bytes were wanted for long enough. It is that of all fetches
+        together, and less than the link has where the store or the processor is the limit."""
         with self._lock:
             self._settle()
             if self._busy_s >= _SHORTEST_SPAN_S and self._bytes:

@@ -18,7 +18,7 @@ from functools import partial
 from blake3 import blake3
 
 from libs.common.errors import ObjectMissing, ObjectStoreDown, ObjectStoreRefused
-from libs.common.objectstore.objectstore import RangeConnection, RangeSource
+from libs.common.objectstore.objectstore import RangeBody, RangeConnection, RangeSource
 from libs.common.weights.manifest import ByteRange
 from libs.common.weights.unitheader import UnitError
 from services.fetcher.errors import FetchCancelled, FetchFailed
@@ -70,8 +70,7 @@ class Transfer:
             for connection in connections
         ]
         try:
-            with self._meter.busy():
-                await asyncio.shield(asyncio.gather(*threads))
+            await asyncio.shield(asyncio.gather(*threads))
         except asyncio.CancelledError:
             stop()
             await asyncio.gather(*threads)
@@ -176,16 +175,22 @@ class _ChunkReader:
         body = self._connection.open_range(unit.key, rest, unit.size_bytes)
         while not self.is_finished:
             piece = self._view[self.position : self.position + self._governor.grant_bytes]
-            flow = self._governor.acquire_from(self._payer, len(piece), order=self.claim.order)
-            count = 0
-            try:
-                count = body.readinto(piece)
-            finally:
-                if count < len(piece):
-                    self._governor.refund(flow, len(piece) - count)
+            with self._meter.busy():
+                count = self._read(body, piece)
             if count == 0:
                 raise ObjectStoreDown(f"{unit.key}: the connection ended early")
             self._take(piece[:count])
+
+    def _read(self, body: RangeBody, piece: memoryview) -> int:
+        """Once it is its turn on the card; how many bytes came."""
+        flow = self._governor.acquire_from(self._payer, len(piece), order=self.claim.order)
+        count = 0
+        try:
+            count = body.readinto(piece)
+        finally:
+            if count < len(piece):
+                self._governor.refund(flow, len(piece) - count)
+        return count
 
     def _payer(self) -> Flow:
         return self.claim.download.flow or self.fetch.flow
