@@ -1,0 +1,106 @@
+"""The flows of a node as its fetcher and the rows have them. Pure.
+
+What a fetcher has reported counts as it has reported it. A worker that is to start, and whose fetch
+nobody has reported yet, counts with all that its node lacks.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from libs.common.bus.messages import FetchObserved
+from libs.common.states import FetchClass, FetchState, WorkerState
+from services.scheduler.policy.cluster import Worker
+from services.scheduler.policy.network.flow import Flow
+from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.network import Network
+from services.scheduler.policy.network.node_flows import NodeFlows
+from services.scheduler.policy.snapshot import Snapshot
+
+_BEFORE_READY = (WorkerState.PLANNED, WorkerState.LAUNCHING, WorkerState.REGISTERED)
+_IS_RUNNING = (FetchState.QUEUED, FetchState.FETCHING)
+
+
+def network_of(
+    snapshot: Snapshot, deadlines_s: Mapping[str, float], rates: LinkRates | None = None
+) -> Network:
+    """All that the snapshot knows. `deadlines_s`: of starts, by endpoint, in monotonic seconds."""
+    rates = rates or LinkRates()
+    found = {id_: node_flows(snapshot, id_, deadlines_s, rates) for id_ in snapshot.devices}
+    empty = Network.without_nodes(sorted(snapshot.devices), rates.egress_bytes_per_s)
+    return empty.changed(found)
+
+
+def node_flows(
+    snapshot: Snapshot, node_id: str, deadlines_s: Mapping[str, float], rates: LinkRates
+) -> NodeFlows | None:
+    """None while its fetcher was not heard."""
+    heard = snapshot.observed.fetchers.get(node_id)
+    if heard is None:
+        return None
+    owners = {worker.fetch_id or "": worker for worker in _workers(snapshot, node_id)}
+    running = (fetch for fetch in heard.heartbeat.fetches if fetch.state in _IS_RUNNING)
+    left_bytes = {fetch.fetch_id: _left_bytes(fetch) for fetch in running}
+    unreported = owners.keys() - heard.fetches.keys()
+    left_bytes.update((id_, None) for id_ in sorted(unreported) if _waits(owners[id_]))
+    flows = [
+        _flow(snapshot, node_id, fetch_id, left, owners.get(fetch_id), deadlines_s)
+        for fetch_id, left in left_bytes.items()
+    ]
+    nic_bytes_per_s = rates.nic_bytes_per_s(node_id, heard.heartbeat.nic_bytes_per_s)
+    return NodeFlows(nic_bytes_per_s, tuple(flow for flow in flows if flow.remaining_bytes > 0))
+
+
+def has_unreported(snapshot: Snapshot, node_id: str) -> bool:
+    """Whether a start there waits for a fetch whose size its fetcher has not told: then what is
+    known of manifests and host caches matters, too."""
+    heard = snapshot.observed.fetchers.get(node_id)
+    if heard is None:
+        return False
+    waiting = (worker for worker in _workers(snapshot, node_id) if _waits(worker))
+    fetches = (heard.fetches.get(worker.fetch_id or "") for worker in waiting)
+    return any(fetch is None or _left_bytes(fetch) is None for fetch in fetches)
+
+
+def _workers(snapshot: Snapshot, node_id: str) -> Iterable[Worker]:
+    """Whose start waits, or has waited, for a fetch there."""
+    for endpoint in snapshot.endpoints.by("node", node_id):
+        for worker in endpoint.workers:
+            if worker.node_id == node_id and worker.fetch_id is not None:
+                yield worker
+
+
+def _waits(worker: Worker) -> bool:
+    return worker.is_desired and worker.state in _BEFORE_READY
+
+
+def _left_bytes(fetch: FetchObserved) -> int | None:
+    """None while it waits for room in the host cache: its size was not told yet."""
+    return fetch.bytes_total - fetch.bytes_done if fetch.bytes_total else None
+
+
+def _flow(
+    snapshot: Snapshot,
+    node_id: str,
+    fetch_id: str,
+    left_bytes: int | None,
+    worker: Worker | None,
+    deadlines_s: Mapping[str, float],
+) -> Flow:
+    """Interactive if it is of a start: only those are. One that nobody waits for any more has no
+    deadline, and takes its share until its node has let it go."""
+    if worker is None:
+        return Flow(fetch_id, node_id, FetchClass.BACKGROUND, left_bytes or 0)
+    if left_bytes is None:
+        left_bytes = _missing_bytes(snapshot, worker)
+    deadline_s = deadlines_s.get(worker.endpoint_id) if _waits(worker) else None
+    return Flow(fetch_id, node_id, FetchClass.INTERACTIVE, left_bytes, deadline_s)
+
+
+def _missing_bytes(snapshot: Snapshot, worker: Worker) -> int:
+    """Of its weights, in the node's host cache, as far as is known; at most what it may hold."""
+    summary = snapshot.summaries.get(worker.manifest_digest)
+    if summary is None:
+        return worker.device_bytes
+    held = snapshot.cached.of(worker.manifest_digest) if snapshot.cached is not None else None
+    cached = (held or {}).get(worker.node_id, frozenset())
+    missing = frozenset(worker.unit_digests) - cached
+    return sum(unit.size_bytes for unit in summary.units if unit.digest in missing)
