@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.worker.agent.devices.device import Device
 from services.worker.agent.processes.frame_connection import read_body
+from services.worker.agent.processes.launcher import NOTHING
 from services.worker.agent.processes.worker_process import Exit
 from services.worker.errors import LaunchError
 from services.worker.frames.frames import ToAgent, ToWorker, decode_to_worker, encode
@@ -73,6 +75,7 @@ class FakeLauncher:
     obeys_stop: bool = True
     processes: dict[str, FakeProcess] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
+    environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
     num_launches: int = 0
     num_standbys: int = 0
     may_launch: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,11 +83,14 @@ class FakeLauncher:
     def __post_init__(self) -> None:
         self.may_launch.set()
 
-    async def launch(self, worker_id: str, device: Device) -> FakeProcess:
+    async def launch(
+        self, worker_id: str, device: Device, environment: Mapping[str, str] = NOTHING
+    ) -> FakeProcess:
         self.num_launches += 1
         await self.may_launch.wait()
         if self.refusal is not None:
             raise LaunchError(self.refusal)
         process = FakeProcess(1000 + self.num_launches, self.obeys_stop)
         self.processes[worker_id], self.devices[worker_id] = process, device
+        self.environments[worker_id] = environment
         return process

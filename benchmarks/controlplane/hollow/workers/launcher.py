@@ -3,10 +3,12 @@
 import asyncio
 import itertools
 import socket
+from collections.abc import Mapping
 
 from benchmarks.controlplane.hollow.workers.process import HollowProcess
 from benchmarks.controlplane.hollow.workers.worker import WorkerParts
 from services.worker.agent.devices.device import Device
+from services.worker.agent.processes.launcher import NOTHING
 from services.worker.errors import LaunchError
 from services.worker.frames.frames import Origin
 
@@ -19,7 +21,9 @@ class HollowLauncher:
         self.num_standbys = parts.settings.num_standbys
         self._processes: dict[str, HollowProcess] = {}  # by worker
 
-    async def launch(self, worker_id: str, device: Device) -> HollowProcess:
+    async def launch(
+        self, worker_id: str, device: Device, environment: Mapping[str, str] = NOTHING
+    ) -> HollowProcess:
         """Raises LaunchError."""
         origin = self._take_standby()
         try:

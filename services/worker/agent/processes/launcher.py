@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from services.worker.agent.devices.device import Device
@@ -29,6 +30,8 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 # A thread that waits for the others of its team spins this often, then sleeps: some microseconds.
 # The default is milliseconds, which cores that are shared with other processes must not lose.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "2000"}
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class WorkerHandle(Protocol):
@@ -52,8 +55,10 @@ class Launcher(Protocol):
     def num_standbys(self) -> int:
         """How many launches would find a process that has imported everything."""
 
-    async def launch(self, worker_id: str, device: Device) -> WorkerHandle:
-        """Raises LaunchError."""
+    async def launch(
+        self, worker_id: str, device: Device, environment: Mapping[str, str] = NOTHING
+    ) -> WorkerHandle:
+        """With `environment` beside what every worker has. Raises LaunchError."""
 
 
 class ProcessLauncher:
@@ -65,14 +70,16 @@ class ProcessLauncher:
     def __init__(self, run_dir: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._run_dir, self._environ = run_dir, environ
 
-    async def launch(self, worker_id: str, device: Device) -> WorkerProcess:
+    async def launch(
+        self, worker_id: str, device: Device, environment: Mapping[str, str] = NOTHING
+    ) -> WorkerProcess:
         log = new_log(self._run_dir, worker_id)
         try:
             agent_end, worker_end = socket.socketpair()
         except OSError as exc:
             raise LaunchError(f"no worker process could be started: {exc}") from exc
         try:
-            process = self._spawn(worker_end.fileno(), device)
+            process = self._spawn(worker_end.fileno(), device, environment)
         except OSError as exc:
             agent_end.close()
             raise LaunchError(f"no worker process could be started: {exc}") from exc
@@ -81,14 +88,16 @@ class ProcessLauncher:
         assert process.stderr is not None
         return WorkerProcess(process, process.stderr, agent_end, log)
 
-    def _spawn(self, descriptor: int, device: Device) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, descriptor: int, device: Device, environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", RUNTIME_MODULE, str(descriptor), str(os.getpid())]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=worker_environment(self._environ, device),
+            env={**worker_environment(self._environ, device), **environment},
             pass_fds=(descriptor,),
             start_new_session=True,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from services.worker.agent.devices.device import Device
-from services.worker.agent.processes.launcher import ProcessLauncher, worker_environment
+from services.worker.agent.processes.launcher import NOTHING, ProcessLauncher, worker_environment
 from services.worker.agent.processes.process_log import new_log
 from services.worker.agent.processes.worker_process import WorkerProcess
 from services.worker.agent.standby.pool import StandbyPool
@@ -38,19 +38,23 @@ class StandbyLauncher:
     def num_standbys(self) -> int:
         return self._pool.num_ready
 
-    async def launch(self, worker_id: str, device: Device) -> WorkerProcess:
+    async def launch(
+        self, worker_id: str, device: Device, environment: Mapping[str, str] = NOTHING
+    ) -> WorkerProcess:
         standby = self._pool.take()
         if standby is not None:
             try:
-                return await self._bind(standby, worker_id, device)
+                return await self._bind(standby, worker_id, device, environment)
             except (StandbyLost, OSError) as exc:
                 logger.warning("%s is launched without a standby: %s", worker_id, exc)
-        return await self._ordinary.launch(worker_id, device)
+        return await self._ordinary.launch(worker_id, device, environment)
 
-    async def _bind(self, standby: Standby, worker_id: str, device: Device) -> WorkerProcess:
+    async def _bind(
+        self, standby: Standby, worker_id: str, device: Device, beside: Mapping[str, str]
+    ) -> WorkerProcess:
         """Raises StandbyLost, OSError; the standby is then discarded."""
         try:
-            environment = worker_environment(self._environ, device)
+            environment = {**worker_environment(self._environ, device), **beside}
             log = new_log(self._run_dir, worker_id)  # once it is bound, nothing may fail
             ends = _Ends.open()
             try:

@@ -62,6 +62,23 @@ def test_a_worker_inherits_only_what_is_on_the_list() -> None:
     }
 
 
+async def test_a_worker_finds_what_it_is_given_beside_what_all_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "said"
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {said}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+    process = await ProcessLauncher(tmp_path).launch("worker-a", GPU, {"EXTRA": "yes"})
+    await asyncio.wait_for(process.wait(), 30)
+    process.socket.close()
+
+    lines = said.read_text().splitlines()
+    assert {"EXTRA=yes", f"CUDA_VISIBLE_DEVICES={GPU_UUID}"} <= set(lines)
+
+
 @pytest.mark.parametrize(
     "agents",
     [
