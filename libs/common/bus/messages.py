@@ -454,6 +454,9 @@ class WorkerObserved(Message):
     idle_ms: int = 0  # since the last request ended, or since ready
     progress: int = 0  # grows while its engine computes, also during the start
     steps: tuple[Step, ...] = ()
+    # Of the last seconds, on a CPU, each 0 to 1; None: not measured, or it had nothing to compute.
+    compute_share: float | None = None  # of the processor time that it wanted, what it got
+    compute_demand: float | None = None  # of its device's cores, or of its cap, what it wanted
 
 
 class UnacknowledgedEnd(Message):

@@ -30,6 +30,7 @@ _MAX_VALUES = {
     "step_us": MAX_DURATION,
     "num_units": MAX_UNITS,
 }
+_FRACTIONS = frozenset({"compute_share", "compute_demand"})
 _YEARS = range(2, 9999)  # whose moments stay dates in every time zone
 _ADDRESS = re.compile(r"tcp://\S{3,200}")
 _PUBLIC_KEY = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85
@@ -69,7 +70,8 @@ def _first_of_value(name: str, value: object) -> str | None:
     if isinstance(value, tuple):
         return _first_of_entries(name, value) if value else None
     if isinstance(value, float):
-        return None if isfinite(value) and 0 <= value < 1e18 else f"{name} is out of range"
+        is_valid = isfinite(value) and 0 <= value < 1e18 and (value <= 1 or name not in _FRACTIONS)
+        return None if is_valid else f"{name} is out of range"
     if isinstance(value, datetime):
         return None if value.year in _YEARS else f"{name} is no date of ours"
     if isinstance(value, Message):

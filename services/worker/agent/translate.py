@@ -24,6 +24,7 @@ def start_frame(
     fetcher_socket: Path,
     data_plane: DataPlaneOptions,
     fetch_class: FetchClass = FetchClass.INTERACTIVE,
+    max_threads: int | None = None,
 ) -> StartWorker:
     return StartWorker(
         worker_id=spec.worker_id,
@@ -46,6 +47,7 @@ def start_frame(
         engine=spec.engine,
         fetch_class=fetch_class,
         device_uuid=device.uuid,
+        max_threads=max_threads,
     )
 
 

@@ -61,6 +61,7 @@ class StartWorker:
     engine: EngineKind = EngineKind.STAGE
     fetch_class: FetchClass = FetchClass.INTERACTIVE  # whether somebody waits for the weights
     device_uuid: str | None = None  # of the one GPU that the process is shown
+    max_threads: int | None = None  # on cores that nobody else wants; None: no more than `cores`
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,9 @@ class StatsChanged:
     step_us: int = field(default=0, compare=False)
     # What the engine's thread has done so far; the channel fills it in. No part of the load.
     progress: int = field(default=0, compare=False)
+    # As WorkerObserved has them; the channel fills them in. No part of the load.
+    compute_share: float | None = field(default=None, compare=False)
+    compute_demand: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from services.worker.frames.frames import (
     decode_to_worker,
     encode,
 )
+from services.worker.runtime.compute.compute_monitor import ComputeMonitor
 from services.worker.runtime.failure_causes import cause_of
 from services.worker.runtime.frame_queue import FrameQueue
 from services.worker.runtime.progress import Progress
@@ -46,6 +47,7 @@ class Channel:
 
     def __init__(self, worker_end: socket.socket) -> None:
         self.progress = Progress()  # noted by the engine's thread
+        self.compute = ComputeMonitor()  # driven by the engine's thread
         self._socket = worker_end
         self._incoming = FrameQueue()
         self._outgoing: queue.SimpleQueue[ToAgent | None] = queue.SimpleQueue()
@@ -142,11 +144,19 @@ class Channel:
             if frame is None:
                 return
             if isinstance(frame, StatsChanged):
-                self._stats = frame = replace(frame, progress=self.progress.count)
+                self._stats = frame = self._measured(frame)
             try:
                 self._socket.sendall(encode(frame))
             except OSError:
                 os._exit(0)  # as above
+
+    def _measured(self, stats: StatsChanged) -> StatsChanged:
+        return replace(
+            stats,
+            progress=self.progress.count,
+            compute_share=self.compute.share,
+            compute_demand=self.compute.demand,
+        )
 
 
 def _no_neighbours(frame: ConnectPeers) -> None:

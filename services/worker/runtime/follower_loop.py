@@ -34,6 +34,7 @@ class FollowerLoop:
         self._channel.send(Ready())
         while True:
             self._channel.progress.note()
+            self._channel.compute.between_steps()
             self._follower.step(0 if self._follower.optimize_step() else IDLE_WAIT_S)
             if (frame := self._channel.receive(0)) is not None:
                 raise FrameError(f"a {type(frame).__name__} for a stage behind the entry")

@@ -52,6 +52,7 @@ class ServingLoop:
         self._load()
         while True:
             self._channel.progress.note()
+            self._channel.compute.between_steps()
             self._take_frames(can_wait=not self._engine.optimize_step())
             self._step()
 

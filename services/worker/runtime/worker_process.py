@@ -83,6 +83,9 @@ def serve(channel: Channel, start: StartWorker, origin: Origin) -> None:
     gc.freeze()  # what is here stays, no collection has to look at it again
     gc.enable()
     torch.set_num_threads(start.cores)
+    if start.device == "cpu":
+        most = max(start.cores, start.max_threads or 0)
+        channel.compute.begin(start.cores, most, torch.set_num_threads)
     loop.run()
 
 

@@ -15,6 +15,7 @@ _LOAD = (
     *("num_running", "num_waiting", "kv_used_bytes", "kv_capacity_bytes"),
     *("step_us", "idle_ms", "progress"),
 )
+_MEASURED = ("compute_share", "compute_demand")  # of real processes alone
 
 
 class Transcript:
@@ -45,7 +46,7 @@ class Transcript:
         steps = sorted((step.name, step.detail, step.ended_at is not None) for step in last.steps)
         self.note(f"{worker_id}: steps", steps)
         self.note(f"{worker_id}: order", _order(last))
-        fields = [name for name in _filled(told) if name not in _LOAD]
+        fields = [name for name in _filled(told) if name not in (*_LOAD, *_MEASURED)]
         self.note(f"{worker_id}: fields", fields)
         self.note(f"{worker_id}: cause", None if last.cause is None else last.cause.kind)
 

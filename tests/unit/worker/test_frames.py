@@ -75,6 +75,7 @@ TO_WORKER: list[Frame] = [
     dataclasses.replace(
         START, data_plane=DataPlaneOptions(Security.TRUSTED, "10.0.0.1", "/sockets/nic.ledger")
     ),
+    dataclasses.replace(START, max_threads=8),
     ConnectPeers(
         Neighbour(2, "tcp://10.0.0.2:4000", "p" * 40), Neighbour(1, "tcp://10.0.0.3:4000", "n" * 40)
     ),
@@ -93,6 +94,7 @@ TO_AGENT: list[Frame] = [
     TokensProduced("request-a", 1, 2, (), None, FinishReason.ERROR, "out of memory"),
     StatsChanged(1, 2, 3),
     StatsChanged(1, 2, 3, 4, step_us=5, progress=6),
+    StatsChanged(1, 2, 3, compute_share=0.5, compute_demand=1.0),
     WorkerFailed(Cause(CauseKind.UNKNOWN)),
     WorkerFailed(Cause(CauseKind.NEIGHBOUR_MISSING, {"own_stage": 1, "seconds": 2.5, "it": True})),
 ]

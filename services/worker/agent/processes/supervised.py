@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from libs.common.bus.messages import WorkerObserved, WorkerSpec
 from libs.common.cause_words import words
@@ -13,7 +13,7 @@ from services.worker.agent.devices.device import Device
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.frame_outbox import FrameOutbox
-from services.worker.agent.processes.launcher import Launcher, WorkerHandle
+from services.worker.agent.processes.launcher import NOTHING, Launcher, WorkerHandle
 from services.worker.agent.processes.start_steps import StartStepLog
 from services.worker.agent.processes.watchdog import Watchdog, WatchdogLimits
 from services.worker.agent.processes.worker_load import WorkerLoad
@@ -71,10 +71,16 @@ class SupervisedWorker:
 
     # ---------------------------------------------------------------- its life
 
-    async def run(self, launcher: Launcher, device: Device, start: StartWorker) -> None:
+    async def run(
+        self,
+        launcher: Launcher,
+        device: Device,
+        start: StartWorker,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> None:
         """Launch it and follow it until its end, which is then in `observed`."""
         try:
-            await self._live(launcher, device, start)
+            await self._live(launcher, device, start, environment)
         except LaunchError as exc:
             await self._finish(Cause.of(CauseKind.LAUNCH_FAILED, detail=str(exc)))
         except Exception as exc:  # a bug of ours must not leave a process that nobody watches
@@ -87,9 +93,15 @@ class SupervisedWorker:
         finally:
             self._ended.set()
 
-    async def _live(self, launcher: Launcher, device: Device, start: StartWorker) -> None:
+    async def _live(
+        self,
+        launcher: Launcher,
+        device: Device,
+        start: StartWorker,
+        environment: Mapping[str, str],
+    ) -> None:
         self._steps.begin("spawn")
-        self._handle = await launcher.launch(self.spec.worker_id, device)
+        self._handle = await launcher.launch(self.spec.worker_id, device, environment)
         logger.info(
             "%s launched as process %s for %s",
             *(self.spec.worker_id, self._handle.pid, self.spec.endpoint_id),
@@ -277,6 +289,8 @@ class SupervisedWorker:
             idle_ms=bridge.idle_ms if bridge is not None else 0,
             progress=max(0, self._load.progress),
             steps=self._steps.told(),
+            compute_share=self._load.compute_share,
+            compute_demand=self._load.compute_demand,
         )
 
     def _visible_state(self) -> WorkerState:

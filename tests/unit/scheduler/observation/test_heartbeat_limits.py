@@ -60,6 +60,7 @@ def step(**changes: Any) -> Step:
 def test_what_nodes_say_every_second_is_valid() -> None:
     assert invalid_field(agent()) is None
     assert invalid_field(fetcher()) is None
+    assert invalid_field(_worker(compute_share=1.0, compute_demand=0.0)) is None
 
 
 def _worker(**changes: Any) -> AgentHeartbeat:
@@ -95,6 +96,9 @@ def _caching(**changes: Any) -> FetcherHeartbeat:
         (_worker(address="tcp://a b"), "workers.address is no address"),
         (_worker(public_key="ä" * 40), "workers.public_key is no key"),
         (_worker(public_key="k" * 39 + "~"), "workers.public_key is no key"),
+        (_worker(compute_share=1.01), "workers.compute_share"),
+        (_worker(compute_share=float("nan")), "workers.compute_share"),
+        (_worker(compute_demand=-0.01), "workers.compute_demand"),
         (_worker(idle_ms=2**60), "workers.idle_ms"),  # no date lies so far back
         (_worker(steps=(step(detail="a\x00b"),)), "workers.steps.detail"),
         (_worker(steps=(step(started_at=datetime.min.replace(tzinfo=UTC)),)), "workers.steps.st"),

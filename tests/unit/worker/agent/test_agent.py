@@ -429,10 +429,11 @@ async def test_a_request_may_come_as_soon_as_the_desired_state_is_accepted(node:
     frame = await process.hear()
     assert isinstance(frame, GenerateTokens) and frame.request_id == "request-a"
 
-    await process.say(StatsChanged(1, 0, 4096, 8192, step_us=50))
+    await process.say(StatsChanged(1, 0, 4096, 8192, step_us=50, compute_share=0.5))
     observed = (await node.until(lambda h: h.workers[0].num_running == 1)).workers[0]
     assert (observed.num_waiting, observed.kv_used_bytes) == (0, 4096)
     assert (observed.kv_capacity_bytes, observed.step_us) == (8192, 50)
+    assert (observed.compute_share, observed.compute_demand) == (0.5, None)
     await process.say(TokensProduced("request-a", 1, 0, (5,), None, FinishReason.STOP))
     assert (await asyncio.wait_for(node.tokens.get(), 2)).ids == (5,)
     observed = (await node.until(lambda h: not h.workers[0].num_running)).workers[0]

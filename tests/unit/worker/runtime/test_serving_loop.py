@@ -9,6 +9,7 @@ import pytest
 from services.worker.engine_port import EngineStats, Output, Request
 from services.worker.frames.frames import StatsChanged, ToAgent
 from services.worker.runtime.channel import Channel
+from services.worker.runtime.compute.compute_monitor import ComputeMonitor
 from services.worker.runtime.prefill_steps import FirstAnswer
 from services.worker.runtime.progress import Progress
 from services.worker.runtime.serving_loop import ServingLoop
@@ -60,7 +61,7 @@ class CountingEngine:
 
 class SilentAgent:
     def __init__(self) -> None:
-        self.progress = Progress()
+        self.progress, self.compute = Progress(), ComputeMonitor()
         self.told: list[StatsChanged] = []
 
     def notify(self, arrived: object) -> None:
