@@ -5,6 +5,7 @@ WorkerError
 ├── LaunchError          a worker process could not be started; `cause` is for people
 ├── StandbyLost          a standby process has ended; another start is needed
 │   └── StandbySilent    it, or the zygote that is to fork it, does not answer
+├── CgroupUnavailable    this process may make no cgroups here; says why
 ├── DeviceError          a device that the settings name is not there or cannot be asked
 │   └── DeviceUnsuitable     it cannot compute what it shall
 ├── DriverError          the CUDA driver refused a call; `call` and `name` are its own words
@@ -36,6 +37,10 @@ class StandbyLost(WorkerError):
 
 
 class StandbySilent(StandbyLost):
+    pass
+
+
+class CgroupUnavailable(WorkerError):
     pass
 
 

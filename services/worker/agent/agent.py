@@ -37,6 +37,7 @@ from services.worker.agent.processes.watchdog import WATCHDOG_LIMITS, WatchdogLi
 from services.worker.agent.requests.bridge import Bridge
 from services.worker.agent.requests.prompt_assembler import PromptMemory
 from services.worker.agent.settings import MISSING_WORKER_S, DeviceKind
+from services.worker.agent.shares.node_compute import NodeCompute
 from services.worker.agent.translate import start_frame
 from services.worker.frames.dataplane import DataPlaneOptions
 
@@ -63,13 +64,14 @@ class Agent:
         data_plane: DataPlaneOptions = DEFAULT_DATA_PLANE,
         limits: WatchdogLimits = WATCHDOG_LIMITS,
         missing_worker_s: float = MISSING_WORKER_S,
+        compute: NodeCompute | None = None,
     ) -> None:
         self.heartbeat_trigger = HeartbeatTrigger()
         self._node_id, self._boot_id = node_id, boot_id
         self._devices = devices
         self._fetcher_socket, self._data_plane = fetcher_socket, data_plane
         self._launcher, self._bus, self._clock = launcher, bus, clock
-        self._limits = limits
+        self._limits, self._compute = limits, compute or NodeCompute(devices)
         self._log = DesiredLog(boot_id)
         self._retired = Retired()
         self._missing = MissingWorkers(missing_worker_s)
@@ -144,9 +146,14 @@ class Agent:
         )
         if spec.role is MemberRole.ENTRY:
             await self._open_bridge(worker)
+        environment = self._compute.environment(spec, self._workers.values())
         self._workers[spec.worker_id] = worker
-        start = start_frame(spec, device, self._fetcher_socket, self._data_plane, fetch_class)
-        self._spawn(worker.run(self._launcher, device, start), f"run-{spec.worker_id}")
+        start = start_frame(
+            *(spec, device, self._fetcher_socket, self._data_plane, fetch_class),
+            max_threads=self._compute.max_threads(spec),
+        )
+        running = worker.run(self._launcher, device, start, environment)
+        self._spawn(running, f"run-{spec.worker_id}")
 
     async def _open_bridge(self, worker: SupervisedWorker) -> None:
         bridge = Bridge(
@@ -244,7 +251,7 @@ class Agent:
 
     async def expire(self) -> None:
         """End requests past their deadline, and workers missing for too long; close what has
-        nothing left to say."""
+        nothing left to say. Then workers get their shares of the processor."""
         for worker_id in self._missing.take_due(self._clock.monotonic_s()):
             logger.warning("worker %s is stopped: the scheduler does not know it", worker_id)
             self._remove(worker_id)
@@ -253,6 +260,7 @@ class Agent:
             if bridge.is_over:
                 self._bridges.discard(bridge)
                 await bridge.close()
+        self._compute.apply(self._workers.values())
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -19,6 +19,8 @@ from services.worker.agent.devices.finding import find_devices
 from services.worker.agent.heartbeat import send_heartbeats
 from services.worker.agent.processes.launcher import Launcher, worker_environment
 from services.worker.agent.settings import AgentSettings
+from services.worker.agent.shares.node_compute import NodeCompute
+from services.worker.agent.shares.opening import open_node_compute
 from services.worker.agent.standby.launcher import StandbyLauncher
 from services.worker.agent.standby.pool import StandbyPool
 
@@ -32,7 +34,11 @@ def configure(settings: AgentSettings) -> None:
 
 
 def build_agent(
-    settings: AgentSettings, devices: tuple[Device, ...], bus: Bus, launcher: Launcher
+    settings: AgentSettings,
+    devices: tuple[Device, ...],
+    bus: Bus,
+    launcher: Launcher,
+    compute: NodeCompute | None = None,
 ) -> Agent:
     return Agent(
         node_id=settings.node_id,
@@ -45,6 +51,7 @@ def build_agent(
         data_plane=settings.data_plane,
         limits=settings.watchdog_limits,
         missing_worker_s=settings.missing_worker_s,
+        compute=compute,
     )
 
 
@@ -52,20 +59,21 @@ async def run(settings: AgentSettings, machine: str | None = None) -> None:
     """Until SIGTERM or SIGINT.
 
     Raises UnsupportedMachine where workers may not read unit files, DeviceError when a device that
-    the settings name is not there, and BusError when the bus cannot be reached at all. `machine`
-    is for tests.
+    the settings name is not there, SettingsError for caps that cannot be had here, and BusError
+    when the bus cannot be reached at all. `machine` is for tests.
     """
     require_store_order(machine)
     devices = await asyncio.to_thread(find_devices, settings.devices)
     for device in devices:
         what = device.uuid or "this machine's processor"
         logger.info("device %d is %s, of %d bytes", device.index, what, device.memory_bytes)
+    compute = open_node_compute(settings, devices)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = _stop_event()
     async with _bus(settings) as bus:
         standbys = StandbyPool(settings.standby_runtimes, worker_environment(os.environ, None))
         launcher = StandbyLauncher(standbys, settings.run_dir, settings.standby_bind_timeout_s)
-        agent = build_agent(settings, devices, bus, launcher)
+        agent = build_agent(settings, devices, bus, launcher, compute)
         await agent.open()
         filling = asyncio.create_task(
             standbys.keep_full(lambda: agent.is_quiet, lambda: agent.is_serving)

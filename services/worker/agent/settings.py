@@ -25,6 +25,13 @@ class DeviceKind(StrEnum):
     CUDA = "cuda"
 
 
+class ComputeShares(StrEnum):
+    """What a worker's share of a device's memory means for its compute."""
+
+    WEIGHTS = "weights"  # counts where several want the same at once
+    CAPS = "caps"  # is the most that it gets, also where nobody else wants any
+
+
 @dataclass(frozen=True)
 class DeviceSettings:
     """One entry of HYDRA_DEVICES: `cpu:<size>:<cores>` or `cuda:<gpu>[:<size>[:<cores>]]`."""
@@ -51,6 +58,7 @@ class AgentSettings:
     standby_runtimes: int  # processes that wait ready-made for a worker to be launched; 0: none
     missing_worker_s: float  # a worker that nothing is said of is stopped after that
     standby_bind_timeout_s: float  # without its answer a process is launched instead
+    compute_shares: ComputeShares = ComputeShares.WEIGHTS
 
     @property
     def fetcher_socket(self) -> Path:
@@ -83,6 +91,7 @@ class AgentSettings:
             standby_runtimes=env.integer("STANDBY_RUNTIMES", 0),
             missing_worker_s=env.seconds("MISSING_WORKER_S", MISSING_WORKER_S),
             standby_bind_timeout_s=env.seconds("STANDBY_BIND_TIMEOUT_S", BIND_TIMEOUT_S),
+            compute_shares=_compute_shares(env),
         )
 
 
@@ -108,6 +117,15 @@ def _security(env: Environment) -> Security:
     except ValueError as exc:
         expected = f"one of {', '.join(Security)}"
         raise SettingsError(env.prefix + "DATA_PLANE", text, expected) from exc
+
+
+def _compute_shares(env: Environment) -> ComputeShares:
+    text = env.text("COMPUTE_SHARES", ComputeShares.WEIGHTS)
+    try:
+        return ComputeShares(text)
+    except ValueError as exc:
+        expected = f"one of {', '.join(ComputeShares)}"
+        raise SettingsError(env.prefix + "COMPUTE_SHARES", text, expected) from exc
 
 
 def _devices(env: Environment) -> tuple[DeviceSettings, ...]:
