@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     BigInteger,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _CONVENTION = {
@@ -198,6 +199,22 @@ class NodeEngineRow(Base):
     engine: Mapped[str] = mapped_column(primary_key=True)  # EngineKind
     launch_s: Mapped[float | None]  # from a process's launch until it has imported it
     worker_bytes: Mapped[int | None]  # of a device, beside weights and KV cache
+
+
+class MeasurementRow(Base):
+    """The newest values of one quantity, of a node, of a model, or, without both, of the cluster.
+
+    Of an id that is none the column is empty: there is no foreign key, and whoever deletes a node
+    or a model deletes these. Models are the outer part of the key, so that all rows without one,
+    which a new leader reads, lie together.
+    """
+
+    __tablename__ = "measurements"
+    model_id: Mapped[str] = mapped_column(primary_key=True, server_default=text("''"))
+    node_id: Mapped[str] = mapped_column(primary_key=True, server_default=text("''"))
+    quantity: Mapped[str] = mapped_column(primary_key=True)  # Quantity
+    values: Mapped[list[float]] = mapped_column(ARRAY(Double))  # oldest first, 24 at most
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class EndpointRow(Base):

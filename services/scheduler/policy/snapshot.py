@@ -34,6 +34,7 @@ from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.objective import Objective
 from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.table import Schema, Table
@@ -105,6 +106,7 @@ class Snapshot:
     devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)  # by node, unreserved
     cached: CachedUnits | None = None  # of models that wait; None: nobody has any
     sizes: tuple[DeviceSize, ...] = ()  # of every device of nodes heard of lately
+    measured: Figures = field(default_factory=Figures)  # of nodes, and of models that are here
     endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
     requests: Table[OpenRequest] = field(default_factory=request_table)
     failures: Table[EndpointFailure] = field(default_factory=failure_table)  # by endpoint

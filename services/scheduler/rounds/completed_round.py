@@ -1,6 +1,6 @@
 """What a round's transaction has done, and the snapshot that holds once it has committed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from libs.common.bus.messages import NodeDesired
@@ -43,11 +43,12 @@ def with_new_nodes(snapshot: Snapshot, recorded: Recorded) -> Snapshot:
     )
 
 
-def without_nodes(snapshot: Snapshot, node_ids: Iterable[str]) -> Snapshot:
+def without_nodes(snapshot: Snapshot, node_ids: Collection[str]) -> Snapshot:
     nodes, devices = snapshot.nodes, snapshot.devices
     for node_id in node_ids:
         nodes, devices = drop(nodes, node_id), drop(devices, node_id)
-    return snapshot.changed(nodes=nodes, devices=devices)
+    measured = snapshot.measured.without_nodes(node_ids)
+    return snapshot.changed(nodes=nodes, devices=devices, measured=measured)
 
 
 def written_snapshot(

@@ -25,6 +25,7 @@ from services.scheduler.policy.snapshot import (
 )
 from services.scheduler.policy.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
+from services.scheduler.rounds.known_figures import load_figures, read_models
 from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.rounds.waiting_units import read_waiting
 from services.scheduler.store import devices, fleet, models, nodes, requests
@@ -67,6 +68,7 @@ class SnapshotReader:
             endpoints=endpoint_table({endpoint.id: endpoint for endpoint in endpoints}),
             failures=failure_table({failure.endpoint_id: failure for failure in failures}),
             summaries=await self.summaries.of(session, held),
+            measured=await load_figures(session),
         )
 
     async def refresh(
@@ -107,6 +109,7 @@ class SnapshotReader:
             summaries=summaries,
             losses=unconfirmed(losses, snapshot.endpoints, observed),
         )
+        snapshot = await read_models(session, snapshot, log, is_sweep=is_sweep)
         snapshot = await read_waiting(session, snapshot, log, is_sweep=is_sweep)
         return _without_the_old(snapshot) if is_sweep else snapshot
 

@@ -5,7 +5,7 @@ Each statement deletes up to `max_rows` rows, oldest first, and returns how many
 `usage`, by which tenants are billed, is kept for ever.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, TextClause, text
@@ -37,6 +37,7 @@ _ENDPOINTS = text(
         ORDER BY old.ended_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
     """
 )
+# What was measured of them goes with them.
 _MODELS = text(
     """
     DELETE FROM models WHERE id IN (
@@ -46,7 +47,12 @@ _MODELS = text(
             AND NOT EXISTS (SELECT FROM endpoints WHERE endpoints.model_id = old.id)
             AND NOT EXISTS (SELECT FROM cold_starts WHERE cold_starts.model_id = old.id)
         ORDER BY old.updated_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    RETURNING id
     """
+)
+_MEASURED_OF_MODELS = text("DELETE FROM measurements WHERE model_id = ANY(CAST(:ids AS text[]))")
+_MEASURED_OF_NODES = text(
+    "DELETE FROM measurements WHERE model_id = '' AND node_id = ANY(CAST(:ids AS text[]))"
 )
 _MANIFESTS = text(
     """
@@ -95,7 +101,10 @@ async def delete_endpoints(session: AsyncSession, retention_s: float, max_rows: 
 
 async def delete_models(session: AsyncSession, retention_s: float, max_rows: int) -> int:
     """Those that their tenants deleted, once nothing is remembered of them."""
-    return await _delete(session, _MODELS, retention_s, max_rows)
+    values = {"retention_s": retention_s, "max_rows": max_rows}
+    deleted = list(await session.scalars(_MODELS, values))
+    await _forget_measured(session, _MEASURED_OF_MODELS, deleted)
+    return len(deleted)
 
 
 async def delete_manifests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
@@ -116,7 +125,16 @@ async def delete_nodes(
 ) -> frozenset[str]:
     """Those of them that nothing needs any more; a node that comes back is a new one."""
     values = {"node_ids": list(node_ids), "silence_s": silence_s, "listened_s": listened_s}
-    return frozenset(await session.scalars(_NODES, values))
+    deleted = list(await session.scalars(_NODES, values))
+    await _forget_measured(session, _MEASURED_OF_NODES, deleted)
+    return frozenset(deleted)
+
+
+async def _forget_measured(
+    session: AsyncSession, statement: TextClause, ids: Sequence[str]
+) -> None:
+    if ids:
+        await session.execute(statement, {"ids": ids})
 
 
 async def _delete(
