@@ -24,6 +24,7 @@ from pydantic import (
 
 from libs.common.bus.digest_table import with_table, without_table
 from libs.common.causes import Cause
+from libs.common.decode_batches import DECODE_BATCHES
 from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import (
@@ -437,6 +438,25 @@ class EngineObserved(Message):
     worker_bytes: int | None = Field(default=None, ge=0, lt=2**50)  # of a GPU, beside weights, KV
 
 
+class DecodeTime(Message):
+    batch: Literal[1, 2, 4, 8, 16]  # DECODE_BATCHES
+    mean_us: int = Field(ge=1, le=10**12)
+
+
+class EngineSpeed(Message):
+    """How long an endpoint computes, as its entry sees it: through all stages, with the hops. Of
+    steps that nothing else was in flight with; the latest weigh most."""
+
+    prefill_us_per_token: float | None = Field(default=None, gt=0, le=1e12)
+    decode: tuple[DecodeTime, ...] = Field(default=(), max_length=len(DECODE_BATCHES))
+
+    @model_validator(mode="after")
+    def _check(self) -> "EngineSpeed":
+        if len({time.batch for time in self.decode}) < len(self.decode):
+            raise ValueError("it names one batch twice")
+        return self
+
+
 class WorkerObserved(Message):
     worker_id: Id
     endpoint_id: Id
@@ -451,6 +471,7 @@ class WorkerObserved(Message):
     kv_used_bytes: int = 0
     kv_capacity_bytes: int = 0
     step_us: int = 0  # mean time of a step, the latest ones weigh most; 0: none yet
+    speed: EngineSpeed | None = None  # of an entry; None: nothing was measured yet
     idle_ms: int = 0  # since the last request ended, or since ready
     progress: int = 0  # grows while its engine computes, also during the start
     steps: tuple[Step, ...] = ()
