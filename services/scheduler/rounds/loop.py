@@ -21,6 +21,7 @@ from libs.common.clock import Clock
 from libs.common.errors import BusError
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
+from services.scheduler.observation.measuring.recorder import MeasurementRecorder
 from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
@@ -85,6 +86,7 @@ class RoundLoop:
     sweep_interval_s: float
     hold: MessageHold  # of what nodes say; closed while a round runs
     accounting: Accounting = field(default_factory=Accounting)
+    measuring: MeasurementRecorder = field(default_factory=MeasurementRecorder)
     snapshot: Snapshot | None = None  # after the last round; None: to be read whole
     _before_unknown_commit: Snapshot | None = None  # before a round whose commit is in doubt
     memo: NodeMemo = field(default_factory=NodeMemo)
@@ -174,7 +176,8 @@ class RoundLoop:
         context = RoundContext(snapshot, self.clock.now())
         applied = await self.applier.apply(session, context, decided.decisions)
         told = await self._record_steps(session, snapshot, changed, applied)
-        written = written_snapshot(snapshot, decided, applied, recorded)
+        measured = await self.measuring.record(session, snapshot, changed, applied.decisions)
+        written = measured.into(written_snapshot(snapshot, decided, applied, recorded))
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self.versions.raise_of(session, written, raised)
         versions = self.versions.due(written, taken, raised, is_first=is_first)
@@ -182,7 +185,7 @@ class RoundLoop:
         wanted = await self.versions.read(session, written, unknown[:MAX_READ_NODES])
         if is_sweep:
             await self.accounting.close(session, observed, now_s)
-        remember = [*recorded.after_commit, *applied.after_commit, *told]
+        remember = [*recorded.after_commit, *applied.after_commit, *told, *measured.after_commit]
         return CompletedRound(
             *(observed, is_sweep, decided, applied, written, versions, wanted),
             untold=frozenset(unknown[MAX_READ_NODES:]),

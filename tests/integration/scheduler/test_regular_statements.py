@@ -18,6 +18,7 @@ from services.scheduler.store import (
     desired,
     endpoints,
     fleet,
+    measurements,
     models,
     queue,
     requests,
@@ -46,6 +47,11 @@ SELECT 'model-' || i, 't', 'm' || i, '/m',
 FROM generate_series(1, {NUM_MODELS}) i;
 UPDATE models SET updated_at = now() - interval '40 days' WHERE id = 'model-1002';
 INSERT INTO nodes (id) SELECT 'node-' || i FROM generate_series(1, 50) i;
+INSERT INTO measurements (model_id, quantity, "values")
+SELECT 'model-' || i, 'step_' || k || '_s', '{{1, 2}}'
+FROM generate_series(1, {NUM_MODELS}) i, generate_series(1, 2) k;
+INSERT INTO measurements (node_id, quantity, "values")
+SELECT 'node-' || i, 'tail_s', '{{1, 2}}' FROM generate_series(1, 50) i;
 INSERT INTO endpoints (id, tenant, model_id, epoch, state, max_slots, num_stages, ended_at)
 SELECT 'endpoint-' || i, 't', 'model-' || (10 + i % 900), 1,
     CASE WHEN i <= {NUM_LIVE} THEN 'STANDALONE' WHEN i % 3 = 0 THEN 'FAILED' ELSE 'STOPPED' END,
@@ -85,7 +91,7 @@ FROM generate_series(1, {NUM_ENDED}) i
 # Of tables that grow with models or with time.
 TABLES = (
     *("cold_start_steps", "cold_starts", "endpoint_members", "endpoints", "fetches", "manifests"),
-    *("models", "request_losses", "requests", "reservations", "workers"),
+    *("measurements", "models", "request_losses", "requests", "reservations", "workers"),
 )
 LOOKED_AT = """
 SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables
@@ -134,6 +140,8 @@ STATEMENTS: dict[str, Ask] = {
     "an endpoint, by a submission": lambda s: endpoints.find_past(s, "endpoint-77"),
     "accounts nobody closed": lambda s: accounts.close_unreported(s, 3600.0),
     "what nodes shall run": lambda s: desired.load(s, NODES, 1, {}),
+    "what was measured of nodes": measurements.load_shared,
+    "what was measured of models": lambda s: measurements.load_of_models(s, ["model-7"]),
     "a start's trace": lambda s: coldstarts.traceparents_of(s, IDS),
     "old requests": lambda s: retention.delete_requests(s, 29 * DAY_S, 10),
     "old endpoints": lambda s: retention.delete_endpoints(s, 28 * DAY_S, 10),

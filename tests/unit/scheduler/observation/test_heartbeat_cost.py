@@ -35,6 +35,7 @@ STRANGE: dict[type, tuple[Any, ...]] = {
     str: ("a\x00b", "tcp://1.2.3.4:5", "nowhere", "k" * 40),
     datetime: (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)),
 }
+TEXTS = ("address", "public_key")  # that may be missing, but are nothing else
 
 
 # ---------------------------------------------------------------- in plain words
@@ -173,7 +174,8 @@ def spoilt(rng: random.Random, message: Message) -> Message:
     elif type(value) in STRANGE:
         changed = rng.choice(STRANGE[type(value)])
     elif value is None:
-        changed = rng.choice(STRANGE[rng.choice([int, float, str])])
+        kinds = [str] if name in TEXTS else [int, float, str]
+        changed = rng.choice(STRANGE[rng.choice(kinds)])
     else:
         return message
     return message.model_copy(update={name: changed})

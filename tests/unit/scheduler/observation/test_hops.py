@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from libs.common.bus.messages import Step
-from services.scheduler.observation.hops import hops
+from services.scheduler.observation.hops import hops, mean_hop_s
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,3 +46,34 @@ def test_there_is_none_before_both_ends_have_told() -> None:
 
 def test_a_whole_model_has_none() -> None:
     assert hops({0: ENTRY}) == {}
+
+
+def test_the_mean_hop_of_a_ring_does_not_depend_on_its_clocks() -> None:
+    # A second from 0 to 1, one from 1 to 2, and one back. With stage 1's clock 2 s behind, the
+    # first seems to take -1 s and the second 3 s.
+    behind = tuple(
+        step(s.name, -3, (s.ended_at - BEGAN).total_seconds() - 2) for s in MIDDLE if s.ended_at
+    )
+
+    assert mean_hop_s({0: ENTRY, 1: MIDDLE, 2: LAST}) == pytest.approx(1.0)
+    assert mean_hop_s({0: ENTRY, 1: behind, 2: LAST}) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        ((*MIDDLE, step("weights", 0, 0.5), step("build_engine", 0, 1)), 1.0),
+        ((*MIDDLE, step("weights", 0, 1.5)), None),
+        ((*MIDDLE, step("build_engine", 0, 1.1)), None),
+        ((*MIDDLE, step("device_copy", 0, None)), None),
+        (MIDDLE[:1], None),
+    ],
+)
+def test_a_hop_to_a_stage_that_could_not_compute_yet_says_nothing_of_the_way(
+    middle: tuple[Step, ...], expected: float | None
+) -> None:
+    assert mean_hop_s({0: ENTRY, 1: middle, 2: LAST}) == expected
+
+
+def test_a_whole_model_has_no_mean_hop() -> None:
+    assert mean_hop_s({0: ENTRY}) is None

@@ -1,0 +1,1 @@
+"""Turns what nodes tell of starts and of engines into measurements."""

@@ -1,0 +1,128 @@
+"""Writes what nodes tell of starts and of engines as measurements, in the rounds' transactions."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from libs.common.records.database import is_conflict, is_unavailability
+from services.scheduler.observation.measuring.device_shares import current_slowdown
+from services.scheduler.observation.measuring.speed_figures import Circumstances, speed_figures
+from services.scheduler.observation.measuring.speed_log import SeenSpeed, SpeedLog
+from services.scheduler.observation.measuring.start_figures import StartedStage, stage_figures
+from services.scheduler.observation.measuring.start_log import StartLog
+from services.scheduler.policy.changes import Changed
+from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.decisions import Decision, ServeEndpoint
+from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.store import measurements
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class NewMeasurements:
+    """What a round has written."""
+
+    values: dict[MeasurementKey, list[float]] = field(default_factory=dict)  # oldest first
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def add(self, found: Mapping[MeasurementKey, float]) -> None:
+        for key, value in found.items():
+            self.values.setdefault(key, []).append(value)
+
+    def into(self, snapshot: Snapshot) -> Snapshot:
+        if not self.values:
+            return snapshot
+        return snapshot.changed(measured=snapshot.measured.adding(self.values))
+
+
+@dataclass
+class MeasurementRecorder:
+    speeds: SpeedLog = field(default_factory=SpeedLog)
+    starts: StartLog = field(default_factory=StartLog)
+
+    async def record(
+        self,
+        session: AsyncSession,
+        snapshot: Snapshot,
+        changed: Changed,
+        carried_out: Sequence[Decision],
+    ) -> NewMeasurements:
+        """`snapshot`: before these decisions. What cannot be measured costs no round."""
+        try:
+            new = self._found(snapshot, changed, carried_out)
+            if new.values:
+                async with session.begin_nested():
+                    await measurements.append(session, new.values)
+        except Exception as exc:
+            if is_unavailability(exc) and not is_conflict(exc):
+                raise
+            logger.exception("measurements were not recorded")
+            return NewMeasurements()
+        return new
+
+    def _found(
+        self, snapshot: Snapshot, changed: Changed, carried_out: Sequence[Decision]
+    ) -> NewMeasurements:
+        new = NewMeasurements()
+        for endpoint in _served(snapshot, carried_out):
+            self._add_start(new, snapshot, endpoint)
+        if changed.is_sweep:
+            for hop in self.starts.hops(snapshot):
+                new.add({MeasurementKey(Quantity.PROMPT_HOP_S): hop.hop_s})
+                new.after_commit.append(partial(self.starts.end, hop.endpoint_id))
+            for seen in self.speeds.new(snapshot):
+                new.add(speed_figures(seen.speed, _circumstances(snapshot, seen)))
+                new.after_commit.append(partial(self.speeds.note, seen, snapshot.now_s))
+        return new
+
+    def _add_start(self, new: NewMeasurements, snapshot: Snapshot, endpoint: Endpoint) -> None:
+        for worker in endpoint.member_workers:
+            figures = stage_figures(_stage(snapshot, worker))
+            new.add({MeasurementKey(q, node_id=worker.node_id): x for q, x in figures.items()})
+        new.after_commit.append(partial(self.starts.follow, endpoint, snapshot.now_s))
+        if endpoint.entry is not None:
+            new.after_commit.append(partial(self.speeds.follow, endpoint.entry.id))
+
+
+def _served(snapshot: Snapshot, carried_out: Iterable[Decision]) -> list[Endpoint]:
+    """Whose start came to its end in this round."""
+    ids = [item.endpoint_id for item in carried_out if isinstance(item, ServeEndpoint)]
+    found = [snapshot.endpoints.get(id_) for id_ in ids]
+    return [e for e in found if e is not None and e.cold_start_id is not None]
+
+
+def _stage(snapshot: Snapshot, worker: Worker) -> StartedStage:
+    seen, heard = snapshot.observed.worker(worker), snapshot.observed.fetchers.get(worker.node_id)
+    return StartedStage(
+        node_id=worker.node_id,
+        weight_bytes=_stage_bytes(snapshot, worker),
+        steps={} if seen is None else {step.name: step for step in seen.steps},
+        fetch=snapshot.observed.fetch(worker),
+        node_fetches=() if heard is None else heard.heartbeat.fetches,
+    )
+
+
+def _stage_bytes(snapshot: Snapshot, worker: Worker) -> int:
+    """0 where the manifest is not known any more."""
+    summary, own = snapshot.summaries.get(worker.manifest_digest), set(worker.unit_digests)
+    units = () if summary is None else summary.units
+    return sum(unit.size_bytes for unit in units if unit.digest in own)
+
+
+def _circumstances(snapshot: Snapshot, seen: SeenSpeed) -> Circumstances:
+    endpoint = seen.endpoint
+    entry = endpoint.entry
+    assert entry is not None, "it has told its speed"
+    summary = snapshot.summaries.get(entry.manifest_digest)
+    return Circumstances(
+        model_id=endpoint.model_id,
+        weight_bytes=0 if summary is None else summary.weight_bytes,
+        num_stages=endpoint.num_stages,
+        slowdown=current_slowdown(snapshot, endpoint),
+        hop_s=snapshot.measured.cluster.hop_s,
+    )
