@@ -50,6 +50,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class DecodeTime:
+    """Of decode steps of so many sequences, as `decode_batch` counts them."""
+
+    batch: int
+    mean_s: float  # the latest steps weigh most
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """What an engine is doing, for heartbeats and metrics."""
 
@@ -61,6 +69,9 @@ class EngineStats:
     num_tokens_computed: int = 0  # prompt and output tokens, since the start
     num_tokens_generated: int = 0  # since the start
     mean_step_s: float = 0.0  # of steps that ran tokens, the latest ones weigh most
+    # Through all stages, where nothing else was in flight. None, and empty: not measured yet.
+    prefill_s_per_token: float | None = None
+    decode_times: tuple[DecodeTime, ...] = ()
 
 
 class Engine(Protocol):

@@ -30,10 +30,10 @@ from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.request_check import check_request
 from services.worker.engine.scheduling.schedule import Schedule
 from services.worker.engine.scheduling.sequence import Sequence
+from services.worker.engine.scheduling.step_meter import StepMeter
 from services.worker.engine_port import EngineStats, Output, Request
 
 COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
-_STEP_WEIGHT: Final = 1 / 16  # of the latest step in the mean of their times
 
 
 class StageEngine:
@@ -66,6 +66,7 @@ class StageEngine:
         self._commands_in = CommandQueue()
         self._sequences: dict[str, Sequence] = {}  # by request id
         self._num_arrived = 0
+        self._meter, self._is_whole = StepMeter(), False  # no stage waits for weights any more
         self._stats = EngineStats(kv_capacity_bytes=capacity.num_slots * self._kv_bytes_per_token)
 
     @property
@@ -125,13 +126,19 @@ class StageEngine:
         Waits, for COLLECT_WAIT_S at most, while other stages have all the work.
         """
         outputs = self._take_commands()
-        started_s = perf_counter()
+        started_s, is_alone = perf_counter(), self._pipeline.is_empty and self._is_whole
         launched = self._launch()
+        if launched:
+            self._meter.launched(launched, started_s, is_alone=is_alone)
         can_launch_more = bool(launched) and self._pipeline.has_room
         returned = self._pipeline.collect(0.0 if can_launch_more else COLLECT_WAIT_S)
         if returned is not None:
             outputs += self._complete(returned)
-        self._count(launched, outputs, perf_counter() - started_s)
+            self._is_whole = self._is_whole or self._executor.is_loaded
+        ended_s = perf_counter()
+        if returned is not None:
+            self._meter.returned(returned.chunks, ended_s, is_sampled=bool(returned.sampled))
+        self._count(launched, outputs, ended_s - started_s)
         return outputs
 
     def optimize_step(self) -> bool:
@@ -227,6 +234,8 @@ class StageEngine:
 
     def _count(self, chunks: Many[Chunk], outputs: list[Output], step_s: float) -> None:
         last = self._stats
+        if chunks:
+            self._meter.note_step(step_s)
         self._stats = EngineStats(
             num_running=self._schedule.num_running,
             num_waiting=self._schedule.num_waiting,
@@ -236,14 +245,10 @@ class StageEngine:
             num_tokens_computed=last.num_tokens_computed + sum(c.length for c in chunks),
             num_tokens_generated=last.num_tokens_generated
             + sum(len(output.token_ids) for output in outputs),
-            mean_step_s=_mean_step_s(last, step_s) if chunks else last.mean_step_s,
+            mean_step_s=self._meter.mean_step_s,
+            prefill_s_per_token=self._meter.prefill_s_per_token,
+            decode_times=self._meter.decode_times,
         )
-
-
-def _mean_step_s(before: EngineStats, step_s: float) -> float:
-    if before.num_steps == 0:
-        return step_s
-    return before.mean_step_s + _STEP_WEIGHT * (step_s - before.mean_step_s)
 
 
 def _output(sequence: Sequence, *, finish: FinishReason, error: str | None = None) -> Output:

@@ -131,6 +131,14 @@ class TokensProduced:
 
 
 @dataclass(frozen=True)
+class DecodeTime:
+    """Of decode steps of so many sequences, as `decode_batch` counts them."""
+
+    batch: int
+    mean_us: int
+
+
+@dataclass(frozen=True)
 class StatsChanged:
     num_running: int
     num_waiting: int
@@ -138,6 +146,9 @@ class StatsChanged:
     kv_capacity_bytes: int = 0
     # The mean time of a step. No part of the load: it changes with each step.
     step_us: int = field(default=0, compare=False)
+    # As the engine's stats; no part of the load, either.
+    prefill_us_per_token: float | None = field(default=None, compare=False)
+    decode_times: tuple[DecodeTime, ...] = field(default=(), compare=False)
     # What the engine's thread has done so far; the channel fills it in. No part of the load.
     progress: int = field(default=0, compare=False)
     # As WorkerObserved has them; the channel fills them in. No part of the load.

@@ -9,6 +9,7 @@ from services.worker.engine_port import Engine, Output, Request
 from services.worker.errors import RequestRefused
 from services.worker.frames.frames import (
     CancelGeneration,
+    DecodeTime,
     GenerateTokens,
     Ready,
     StatsChanged,
@@ -122,6 +123,11 @@ class ServingLoop:
         return StatsChanged(
             *(stats.num_running, stats.num_waiting, stats.kv_used_bytes, stats.kv_capacity_bytes),
             step_us=round(stats.mean_step_s * 1e6),
+            prefill_us_per_token=_prefill_us(stats.prefill_s_per_token),
+            decode_times=tuple(
+                DecodeTime(time.batch, max(1, round(time.mean_s * 1e6)))
+                for time in stats.decode_times
+            ),
         )
 
     def _report(self) -> None:
@@ -167,6 +173,11 @@ def tokens_frame(output: Output) -> TokensProduced:
         finish=output.finish,
         error=output.error,
     )
+
+
+def _prefill_us(s_per_token: float | None) -> float | None:
+    """With the digits that mean anything."""
+    return None if not s_per_token else float(f"{s_per_token * 1e6:.4g}")
 
 
 def _finite(logprob: float) -> float:

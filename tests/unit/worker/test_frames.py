@@ -19,6 +19,7 @@ from services.worker.frames.frames import (
     MAX_FRAME_BYTES,
     CancelGeneration,
     ConnectPeers,
+    DecodeTime,
     Frame,
     GenerateTokens,
     Ready,
@@ -108,6 +109,17 @@ def test_a_frame_for_the_worker_survives_the_way(frame: Frame) -> None:
 @pytest.mark.parametrize("frame", TO_AGENT, ids=lambda frame: type(frame).__name__)
 def test_a_frame_for_the_agent_survives_the_way(frame: Frame) -> None:
     assert decode_to_agent(encode(frame)[HEADER_BYTES:]) == frame
+
+
+def test_figures_of_the_engine_survive_the_way_though_they_are_no_part_of_the_load() -> None:
+    times = (DecodeTime(1, 7), DecodeTime(16, 9))
+    frame = StatsChanged(1, 2, 3, step_us=5, prefill_us_per_token=0.25, decode_times=times)
+
+    found = decode_to_agent(encode(frame)[HEADER_BYTES:])
+
+    assert frame == found == StatsChanged(1, 2, 3)
+    assert isinstance(found, StatsChanged)
+    assert (found.step_us, found.prefill_us_per_token, found.decode_times) == (5, 0.25, times)
 
 
 def test_the_header_says_the_length_of_the_body() -> None:

@@ -286,6 +286,7 @@ class SupervisedWorker:
             kv_used_bytes=max(0, self._load.kv_used_bytes),
             kv_capacity_bytes=max(0, self._load.kv_capacity_bytes),
             step_us=max(0, self._load.step_us),
+            speed=self._load.speed,
             idle_ms=bridge.idle_ms if bridge is not None else 0,
             progress=max(0, self._load.progress),
             steps=self._steps.told(),

@@ -91,6 +91,11 @@ class Executor:
             max_length=self.capacity.max_context_tokens,
         )
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether all weights are there."""
+        return self._stage.is_loaded
+
     @torch.inference_mode()
     def load_units(self) -> Iterator[None]:
         """Wait for all weights, yielding after each unit."""

@@ -33,6 +33,7 @@ from services.worker.agent.processes.watchdog import WatchdogLimits
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
     ConnectPeers,
+    DecodeTime,
     GenerateTokens,
     Ready,
     Registered,
@@ -415,6 +416,24 @@ async def test_a_step_at_an_impossible_time_breaks_the_protocol(node: Node) -> N
     await process.say(StepTaken("import", 1e300, None))
     observed = await node.until_worker(WorkerState.FAILED)
     assert observed.cause is not None and "no wall time" in words(observed.cause)
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [
+        StatsChanged(0, 0, 0, decode_times=(DecodeTime(3, 5),)),
+        StatsChanged(0, 0, 0, decode_times=(DecodeTime(1, 0),)),
+        StatsChanged(0, 0, 0, prefill_us_per_token=-1.0),
+    ],
+)
+async def test_a_speed_that_no_engine_has_breaks_the_protocol(
+    node: Node, stats: StatsChanged
+) -> None:
+    await node.desire(worker_spec())
+    process = await node.ready_process()
+    await process.say(stats)
+    observed = await node.until_worker(WorkerState.FAILED)
+    assert observed.cause is not None and "speed of no engine" in words(observed.cause)
 
 
 async def test_a_request_may_come_as_soon_as_the_desired_state_is_accepted(node: Node) -> None:

@@ -11,7 +11,7 @@ from libs.common.sampling import SamplingParameters
 from libs.common.states import FinishReason
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.errors import EngineError
-from services.worker.engine_port import Output, Request
+from services.worker.engine_port import DecodeTime, Output, Request
 from services.worker.errors import RequestRefused
 from tests.support.failures import require_same_tokens
 from tests.unit.worker.engine.tiny import MAX_CONTEXT, Tiny, generate
@@ -259,6 +259,22 @@ def test_stats_count_steps_and_tokens(tiny: Tiny) -> None:
     assert stats.num_tokens_computed == 40 + 3
     assert stats.kv_capacity_bytes == 4 * 2**20 // BYTES_PER_TOKEN * BYTES_PER_TOKEN
     assert stats.mean_step_s > 0
+
+
+def test_prompts_and_decode_steps_are_timed_from_the_second_step_on(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one may have waited for weights, here or on another stage."""
+    engine, now_s = tiny.engine(max_step_tokens=16), iter(range(10**6))
+    monkeypatch.setattr("services.worker.engine.engine.perf_counter", lambda: next(now_s))
+
+    generate(engine, request("a", tiny.prompt(10), max_tokens=1))
+    assert (engine.stats.prefill_s_per_token, engine.stats.decode_times) == (None, ())
+    generate(engine, request("b", tiny.prompt(40), max_tokens=3))
+
+    # Each step takes from one tick to the next; three chunks of a prompt from tick 0 to tick 5.
+    assert engine.stats.prefill_s_per_token == pytest.approx(5 / 40)
+    assert engine.stats.decode_times == (DecodeTime(1, 1.0),)
 
 
 def test_the_mean_time_of_steps_follows_the_latest_and_forgets_the_idle_ones(

@@ -6,7 +6,8 @@ from typing import cast
 
 import pytest
 
-from services.worker.engine_port import EngineStats, Output, Request
+from services.worker.engine_port import DecodeTime, EngineStats, Output, Request
+from services.worker.frames import frames as frames_module
 from services.worker.frames.frames import StatsChanged, ToAgent
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.compute.compute_monitor import ComputeMonitor
@@ -55,7 +56,12 @@ class CountingEngine:
         self.now_s += STEP_S
         self._num_steps += 1
         mean_step_s = self._num_steps / 1e6
-        self.stats = EngineStats(num_running, 0, 64, 640, mean_step_s=mean_step_s)
+        self.stats = EngineStats(
+            *(num_running, 0, 64, 640),
+            mean_step_s=mean_step_s,
+            prefill_s_per_token=0.0001234567,
+            decode_times=(DecodeTime(1, 0.01), DecodeTime(4, 1e-9)),
+        )
         return []
 
 
@@ -96,6 +102,9 @@ def test_times_of_steps_are_told_each_second_while_the_load_is_the_same(
     assert set(frames) == {StatsChanged(3, 0, 64, 640)}
     times_us = [frame.step_us for frame in frames]
     assert times_us == sorted(set(times_us)) and times_us[0] > 0
+    assert {frame.prefill_us_per_token for frame in frames} == {123.5}
+    times = (frames_module.DecodeTime(1, 10_000), frames_module.DecodeTime(4, 1))
+    assert {frame.decode_times for frame in frames} == {times}
 
 
 def test_a_load_that_always_changes_is_told_five_times_a_second(

@@ -45,6 +45,17 @@ def test_every_stage_tells_what_comes_and_leaves_and_what_a_token_depends_on(tin
         assert names == ["received", "leaving", "left"] * len(chunks)
 
 
+def test_the_entry_times_what_goes_through_all_stages(tiny: Tiny) -> None:
+    pipeline = make_pipeline(tiny, layers_of((1, 2), 3), random.Random(1), max_step_tokens=8)
+
+    generate(pipeline.engine, greedy("first", tiny.prompt(5), NUM_TOKENS))
+    generate(pipeline.engine, greedy("r", tiny.prompt(8 * PROMPT_CHUNKS), NUM_TOKENS))
+
+    stats = pipeline.engine.stats
+    assert stats.prefill_s_per_token is not None and stats.prefill_s_per_token > 0
+    assert [time.batch for time in stats.decode_times] == [1]
+
+
 def test_a_whole_model_tells_its_steps_too(tiny: Tiny) -> None:
     told = Told()
 
