@@ -55,13 +55,15 @@ def _runtime(stage: StartedStage) -> Iterator[tuple[Quantity, float]]:
 
 def _tail(stage: StartedStage) -> Iterator[tuple[Quantity, float]]:
     """The weights' step ends with the last verified byte, on the clock of the worker itself. `load`
-    ends when the stage can compute; what follows it is the wait for its neighbours."""
-    last_byte_at = stage.ended_at("weights")
+    ends when the stage can compute; what follows it is the wait for its neighbours. Each is told by
+    a thread that looks again and again: the later one may be told first."""
+    last_byte_at, loaded_at = stage.ended_at("weights"), stage.ended_at("load")
     if _between_s(stage.ended_at("build_engine"), last_byte_at) is None:
         return  # the bytes had waited for the process, not it for them
-    tail_s = _between_s(last_byte_at, stage.ended_at("load"))
-    if tail_s is not None:
-        yield Quantity.TAIL_S, tail_s
+    if last_byte_at is not None and loaded_at is not None:
+        tail_s = (loaded_at - last_byte_at).total_seconds()
+        if abs(tail_s) <= MAX_S:
+            yield Quantity.TAIL_S, max(0.0, tail_s)
 
 
 def _network(stage: StartedStage) -> Iterator[tuple[Quantity, float]]:

@@ -55,12 +55,19 @@ def test_a_step_that_nobody_told_costs_the_figures_that_need_it(missing: str) ->
 
 
 def test_times_that_no_start_takes_are_left_out() -> None:
-    backwards = (*without("load", started()), step("load", 1.4, 4.0))  # before the last byte
+    backwards = (*without("build_engine", started()), step("build_engine", 1.1, 0.9))
     for_hours = (*without("load", started()), step("load", 1.4, 10_000))
     running = (*without("load", started()), step("load", 1.4, None))
 
-    for steps in (backwards, for_hours, running):
+    assert set(figures(backwards)) == {Quantity.TAIL_S}
+    for steps in (for_hours, running):
         assert set(figures(steps)) == {Quantity.BUILD_S}
+
+
+def test_a_stage_that_seems_to_compute_before_its_last_byte_has_no_tail() -> None:
+    told_early = (*without("load", started()), step("load", 1.4, 4.999))
+
+    assert figures(told_early)[Quantity.TAIL_S] == 0.0
 
 
 def test_a_lone_fetch_says_how_fast_its_card_is() -> None:
