@@ -1,10 +1,13 @@
-"""One cold request is one trace, from the HTTP call to the work of every process it woke."""
+"""What a cold request leaves: one trace, from the HTTP call to the work of every process it woke,
+and measurements for the next one."""
 
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from deploy.local.stack import LocalStack
+from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import settled
 from tests.support.checkpoints import make_tiny_llama
@@ -53,6 +56,41 @@ async def test_a_cold_requests_trace_has_every_service_under_the_right_parent(
     assert by_id[generate.parent_id].service == "gateway", "the request outlives the cold start"
 
     await client.delete("traced")
+    await settled(stack, client)
+
+
+_MEASURED = text(
+    'SELECT m.quantity, m."values" FROM measurements AS m'
+    " LEFT JOIN models ON models.id = m.model_id WHERE m.node_id <> '' OR models.name = :name"
+)
+
+
+async def test_what_a_start_and_its_answers_took_is_measured(
+    client: Client, stack: LocalStack, sources: Path
+) -> None:
+    weights = make_tiny_llama(sources / "measured", seed=27, is_endless=True)
+    await client.ready("measured", str(weights), keep_alive_s=30)
+    database = Database.open(stack.servers.database_settings("scheduler"), pool_size=1)
+
+    async def measured() -> dict[str, list[float]] | None:
+        async with database.transaction() as session:
+            rows = (await session.execute(_MEASURED, {"name": "measured"})).all()
+        found = {row.quantity: list(row.values) for row in rows}
+        has_launch = found.keys() & {"standby_launch_s", "build_s"}  # with a standby, or without
+        return found if has_launch and found.keys() >= {"prefill_s_per_token", "step_1_s"} else None
+
+    try:
+        for prompt in ("hello", "hello again"):  # the first may have waited for weights
+            answer = await client.stream("measured", prompt, max_tokens=20, temperature=0)
+            assert answer.is_complete, answer
+        found = await eventually(measured, timeout_s=60, poll_s=0.2, what="rows of all of it")
+    finally:
+        await database.close()
+
+    assert isinstance(found, dict)
+    assert all(0 <= value < 10 for values in found.values() for value in values), found
+    assert min(found["prefill_s_per_token"] + found["step_1_s"]) > 0, found
+    await client.delete("measured")
     await settled(stack, client)
 
 

@@ -165,6 +165,18 @@ def test_a_running_endpoint_counts_once_a_minute() -> None:
     assert num_counted == 600 // max(MODEL_INTERVAL_S, LOOK_INTERVAL_S)
 
 
+def test_what_was_not_measured_before_counts_at_once_and_the_rest_in_a_minute() -> None:
+    """Of a short life there may be a step first and a prompt next, and then nothing."""
+    one, log = serving("a", "node-1"), SpeedLog()
+    log.follow("a-0")
+    first = EngineSpeed(decode=TOLD.decode[:1])
+    assert counted(log, at(NOW_S, one, speed=first)) == ["a-0"]
+
+    (found,) = log.new(at(NOW_S + 1, one, speed=TOLD))
+
+    assert found.speed == TOLD.model_copy(update={"decode": TOLD.decode[1:]})
+
+
 def test_of_a_model_one_endpoint_counts_and_of_several_models_each() -> None:
     log = SpeedLog()
     twins = [serving(name, node) for name, node in (("a", "node-1"), ("b", "node-2"))]
