@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from libs.common.bus.bus import Bus, NatsBus
 from libs.common.bus.message_hold import MessageHold
@@ -14,7 +14,7 @@ from libs.common.bus.subjects import Service
 from libs.common.bus.workqueue import NatsWorkQueue, WorkQueue
 from libs.common.cancellation import cancel_all
 from libs.common.clock import Clock, SystemClock
-from libs.common.errors import BusError, DatabaseUnavailable
+from libs.common.errors import BusError, DatabaseUnavailable, SettingsError
 from libs.common.observability.telemetry import configure_logging, configure_tracing
 from libs.common.process.garbage_collection import full_collections_when_quiet
 from libs.common.records.database import Database
@@ -35,12 +35,15 @@ from services.scheduler.intake.shared_transactions import SharedTransactions
 from services.scheduler.intake.submissions import Submissions
 from services.scheduler.leadership.leadership import Candidate, Leadership
 from services.scheduler.leadership.lock_holder import session_name
+from services.scheduler.metrics.metrics import SchedulerMetrics
+from services.scheduler.metrics.server import open_server
 from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.heartbeat_log import HeartbeatLog
 from services.scheduler.observation.heartbeat_records import HeartbeatRecords
 from services.scheduler.observation.host_cache_comparison import HostCacheComparison
 from services.scheduler.observation.host_cache_records import HostCacheRecords
 from services.scheduler.observation.liveness import LivenessLog
+from services.scheduler.observation.measuring.recorder import MeasurementRecorder
 from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
@@ -75,6 +78,7 @@ def build_controller(
     timing: Timing,
     health: Health,
     mode: StartMode = StartMode.HYDRA,
+    metrics: SchedulerMetrics | None = None,
 ) -> Controller:
     """Everything one epoch needs; nothing of it is shared with another epoch."""
     fenced, changes, traces = FencedTransactions(database, epoch), ChangeLog(), TraceContexts()
@@ -106,6 +110,7 @@ def build_controller(
         queued=queued,
         sweep_interval_s=timing.reconcile_interval_s,
         hold=hold,
+        measuring=MeasurementRecorder(metrics or SchedulerMetrics()),
     )
     admission = Admission(
         summaries,
@@ -163,11 +168,12 @@ async def run(settings: SchedulerSettings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock = SystemClock()
+    clock, metrics = SystemClock(), SchedulerMetrics()
     health = Health(settings.health_file, clock)
     beating = asyncio.create_task(health.run())
     try:
-        await _until(stop, _serve(settings, clock, health))
+        async with _telling(settings, metrics):
+            await _until(stop, _serve(settings, clock, health, metrics))
     except LeadershipLost as exc:
         logger.error("%s", exc)
         _exit_soon(EXIT_LEADERSHIP_LOST)
@@ -198,7 +204,27 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None
         working.result()
 
 
-async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> None:
+@asynccontextmanager
+async def _telling(settings: SchedulerSettings, metrics: SchedulerMetrics) -> AsyncIterator[None]:
+    """Also as a standby, whose figures are empty."""
+    if settings.metrics_port is None:
+        yield
+        return
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        server = await open_server(host, port, metrics.render)
+    except OSError as exc:
+        expected = f"a port at which this process may listen on {host} ({exc.strerror})"
+        raise SettingsError("HYDRA_SCHEDULER_METRICS_PORT", str(port), expected) from exc
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _serve(
+    settings: SchedulerSettings, clock: Clock, health: Health, metrics: SchedulerMetrics
+) -> None:
     await _migrate(settings.database, settings.timing.lease_check_s, health)
     async with AsyncExitStack() as stack:
         bus = await _connect(settings, health)  # before leading, so that a takeover is quick
@@ -211,6 +237,7 @@ async def _serve(settings: SchedulerSettings, clock: Clock, health: Health) -> N
         controller = build_controller(
             *(database, leadership.epoch, bus, workqueue, clock, settings.timing, health),
             mode=settings.start_mode,
+            metrics=metrics,
         )
         quiet = full_collections_when_quiet(lambda: controller.rounds.num_busy)
         await stack.enter_async_context(quiet)

@@ -81,6 +81,8 @@ class SchedulerSettings:
     database: DatabaseSettings
     timing: Timing = field(default_factory=Timing)
     start_mode: StartMode = StartMode.HYDRA
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None  # of GET /metrics; None: nobody asks
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "SchedulerSettings":
@@ -97,6 +99,8 @@ class SchedulerSettings:
             database=DatabaseSettings.read(env),
             timing=Timing.read(env),
             start_mode=_start_mode(env),
+            metrics_host=env.text("SCHEDULER_METRICS_HOST", "127.0.0.1"),
+            metrics_port=env.integer("SCHEDULER_METRICS_PORT", 0, maximum=65_535) or None,
         )
 
 

@@ -9,9 +9,12 @@ from libs.common.states import WorkerState
 from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.measuring.recorder import MeasurementRecorder
 from services.scheduler.observation.measuring.speed_log import SpeedLog
+from services.scheduler.observation.measuring.ttft_figures import ColdTtft
+from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.measurements import MAX_VALUES
 from services.scheduler.policy.prediction.quantities import STEPS, MeasurementKey, Quantity
+from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.retention import Retention
 from services.scheduler.store import measurements
 from tests.integration.scheduler.simulated import SimulatedNode
@@ -147,7 +150,7 @@ async def told_speed(world: World, node: SimulatedNode, model_id: str, **changes
 
 async def test_a_models_speed_is_measured_and_read_again_with_the_model(world: World) -> None:
     node = await world.add_node("node-1")
-    world.leader.controller.rounds.measuring = MeasurementRecorder(SpeedLog(0.05))
+    world.leader.controller.rounds.measuring = MeasurementRecorder(speeds=SpeedLog(0.05))
     model_id = await started(world, node, "a")
 
     speed = EngineSpeed(prefill_us_per_token=500, decode=(DecodeTime(batch=2, mean_us=40_000),))
@@ -176,6 +179,25 @@ async def test_of_models_that_nobody_asks_for_nothing_is_in_memory(world: World)
 
     await eventually(lambda: model_id in figures(world).models, what="the model")
     assert "quiet" not in figures(world).models
+
+
+async def test_the_ratio_of_a_first_token_is_written_and_its_error_counted_once_committed(
+    world: World,
+) -> None:
+    recorder = MeasurementRecorder()
+    snapshot = Snapshot(now_s=0.0, measured=Figures().knowing(["model-1"]))
+    starts = [ColdTtft("model-1", predicted_s=2.0, measured_s=3.0)]
+
+    async with world.database.transaction() as session:
+        new = await recorder.record(session, snapshot, Changed(), (), starts)
+
+    assert await values_of(world, quantity="ttft_ratio") == {"ttft_ratio": [1.5]}
+    assert await world.value("SELECT count(*) FROM measurements") == 2  # and of the cluster
+    assert new.into(snapshot).measured.of_model("model-1", 1).ttft_ratio == 1.5
+    assert "_count" not in recorder.metrics.render()
+    for remember in new.after_commit:
+        remember()
+    assert 'ratio_count{mode="hydra"} 1' in recorder.metrics.render()
 
 
 # -------------------------------------------------------------------- what is kept

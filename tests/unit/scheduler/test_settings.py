@@ -27,6 +27,17 @@ def test_everything_but_addresses_and_secrets_has_a_default(environ: dict[str, s
     assert settings.scheduler_id.startswith("scheduler-")
     assert settings.health_file is None
     assert settings.start_mode is StartMode.HYDRA
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.1", None)
+
+
+def test_metrics_are_told_where_a_port_is_given(environ: dict[str, str]) -> None:
+    given = {"HYDRA_SCHEDULER_METRICS_HOST": "0.0.0.0", "HYDRA_SCHEDULER_METRICS_PORT": "9100"}
+
+    settings = SchedulerSettings.read({**environ, **given})
+
+    assert (settings.metrics_host, settings.metrics_port) == ("0.0.0.0", 9100)
+    with pytest.raises(SettingsError, match="at most 65535"):
+        SchedulerSettings.read({**environ, "HYDRA_SCHEDULER_METRICS_PORT": "99999"})
 
 
 def test_every_timing_can_be_set(environ: dict[str, str]) -> None:

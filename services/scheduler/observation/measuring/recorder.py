@@ -8,11 +8,14 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.database import is_conflict, is_unavailability
+from libs.common.startmode import StartMode
+from services.scheduler.metrics.metrics import SchedulerMetrics
 from services.scheduler.observation.measuring.device_shares import current_slowdown
 from services.scheduler.observation.measuring.speed_figures import Circumstances, speed_figures
 from services.scheduler.observation.measuring.speed_log import SeenSpeed, SpeedLog
 from services.scheduler.observation.measuring.start_figures import StartedStage, stage_figures
 from services.scheduler.observation.measuring.start_log import StartLog
+from services.scheduler.observation.measuring.ttft_figures import ColdTtft, ttft_figures
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.decisions import Decision, ServeEndpoint
@@ -42,6 +45,7 @@ class NewMeasurements:
 
 @dataclass
 class MeasurementRecorder:
+    metrics: SchedulerMetrics = field(default_factory=SchedulerMetrics)
     speeds: SpeedLog = field(default_factory=SpeedLog)
     starts: StartLog = field(default_factory=StartLog)
 
@@ -51,10 +55,15 @@ class MeasurementRecorder:
         snapshot: Snapshot,
         changed: Changed,
         carried_out: Sequence[Decision],
+        first_tokens: Sequence[ColdTtft] = (),
     ) -> NewMeasurements:
-        """`snapshot`: before these decisions. What cannot be measured costs no round."""
+        """`snapshot`: before these decisions. `first_tokens`: of cold starts, each told once. What
+        cannot be measured costs no round."""
         try:
             new = self._found(snapshot, changed, carried_out)
+            for start in first_tokens:
+                new.add(ttft_figures(start))
+                new.after_commit.append(partial(self._count, snapshot.mode, start))
             if new.values:
                 async with session.begin_nested():
                     await measurements.append(session, new.values)
@@ -64,6 +73,9 @@ class MeasurementRecorder:
             logger.exception("measurements were not recorded")
             return NewMeasurements()
         return new
+
+    def _count(self, mode: StartMode, start: ColdTtft) -> None:
+        self.metrics.count_ttft(mode, start.predicted_s, start.measured_s)
 
     def _found(
         self, snapshot: Snapshot, changed: Changed, carried_out: Sequence[Decision]

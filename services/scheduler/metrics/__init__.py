@@ -1,0 +1,1 @@
+"""What a scheduler counts, and where it is read."""
