@@ -47,7 +47,8 @@ class Quantity(StrEnum):
     # the cluster, too.
     TTFT_RATIO = "ttft_ratio"
 
-    # Of the cluster. Seconds for the hidden states of one token from a stage to the next.
+    # Of the cluster. Seconds for the hidden states of one token from a stage to the next. Nothing
+    # measures it yet: stages behind the entry do not tell how long they compute.
     HOP_S = "hop_s"
     # Seconds for those of a whole prompt, the first one of a start.
     PROMPT_HOP_S = "prompt_hop_s"
