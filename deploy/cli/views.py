@@ -99,6 +99,8 @@ class ColdStart(_View):
     model: str
     weight_bytes: int
     bytes_from_cache: int
+    predicted_ttft_ms: float | None = None
+    measured_ttft_ms: float | None = None
     cause: str | None
     guilty_worker_id: str | None = None
     started_at: datetime
@@ -142,7 +144,21 @@ class _Step(_View):
         )
 
 
+class ConsideredPlan(_View):
+    """The first one was taken."""
+
+    num_stages: int
+    num_full: int
+    nodes: tuple[str, ...]
+    verdict: str
+    is_estimate: bool = False
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    cost_byte_s: float | None = None
+
+
 class ColdStartDetail(ColdStart):
+    plans: tuple[ConsideredPlan, ...] = ()
     steps: tuple[_Step, ...]
 
     @property

@@ -9,6 +9,7 @@ from deploy.cli.client import Client
 from deploy.cli.commands.options import JsonOption
 from deploy.cli.errors import Refused
 from deploy.cli.output.formatting import age, one_line, seconds, size
+from deploy.cli.output.plan_table import plan_report
 from deploy.cli.output.terminal import Terminal, listing
 from deploy.cli.session import connect
 from deploy.cli.views import ColdStart, ColdStartDetail
@@ -46,7 +47,7 @@ def ls(
 
 @app.command("show")
 def show(context: typer.Context, start_id: IdArgument = None, as_json: JsonOption = False) -> None:
-    """A cold start's steps, its bars and its critical path."""
+    """A cold start's steps, its bars, its critical path, and the plans that were considered."""
     terminal = Terminal()
     with connect(context) as client:
         reply = client.get(f"{_PATH}/{start_id or _newest(client)}")
@@ -60,6 +61,7 @@ def show(context: typer.Context, start_id: IdArgument = None, as_json: JsonOptio
     cached = f"{size(start.bytes_from_cache)} of them from host caches"
     terminal.show(timeline_table(steps, title), gantt(steps, path), path_table(path))
     terminal.show(f"{size(start.weight_bytes)} of weights, {cached}")
+    terminal.show(*plan_report(start))
 
 
 def _newest(client: Client) -> str:

@@ -386,6 +386,7 @@ class ColdStartRow(Base):
     bytes_from_cache: Mapped[int] = mapped_column(server_default=text("0"))
     # None: of a version that did not predict. TTFT is from the arrival of `request_id`.
     predicted_ttft_ms: Mapped[float | None]
+    measured_ttft_ms: Mapped[float | None]  # None: no token yet, or nobody saw it
     predicted_tpot_ms: Mapped[float | None]
     predicted_cost_byte_s: Mapped[float | None]  # device memory x time
     # The plan that was taken, and then those that lost: `ConsideredPlan` of the scheduler's store.

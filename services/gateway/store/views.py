@@ -31,6 +31,7 @@ class ColdStartView:
     weight_bytes: int
     bytes_from_cache: int
     predicted_ttft_ms: float | None  # from the request's arrival; None: nobody predicted
+    measured_ttft_ms: float | None  # None: there is no token yet
     predicted_tpot_ms: float | None
     predicted_cost_byte_s: float | None  # device memory x time
     cause: str | None  # in words
@@ -58,6 +59,7 @@ class PlanView:
     tpot_ms: float | None = None
     cost_byte_s: float | None = None
     slowdown: float | None = None
+    correction: float | None = None  # by what earlier starts were slower than predicted
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from libs.common.states import (
     ModelState,
     WorkerState,
 )
+from services.scheduler.policy.prediction.device_shares import NO_NEIGHBOURS, DeviceNeighbours
 from services.scheduler.policy.prediction.objective import SOONEST, Objective
 
 
@@ -193,6 +194,7 @@ class OpenRequest:
     arrived_at_s: float
     deadline_at_s: float
     losses: tuple[RequestLoss, ...] = ()  # oldest first
+    num_prompt_tokens: int = 256
 
     @property
     def has_losses(self) -> bool:
@@ -271,6 +273,8 @@ class Deployable:
     # By node: which of its units the host cache holds. Only nodes that hold any.
     cached: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
     objective: Objective = SOONEST
+    # Of every device, who computes there already.
+    neighbours: DeviceNeighbours = field(default=NO_NEIGHBOURS, hash=False, compare=False)
 
     @cached_property
     def unit_digests(self) -> frozenset[str]:

@@ -25,6 +25,7 @@ from services.scheduler.policy.cluster import (
     NodeRecord,
     OpenRequest,
 )
+from services.scheduler.policy.compute_neighbours import ComputeNeighbours
 from services.scheduler.policy.failures.diagnosis import NodeReport
 from services.scheduler.policy.failures.node_faults import FaultSeries
 from services.scheduler.policy.failures.start_stall import StartActivity
@@ -36,11 +37,14 @@ from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.objective import Objective
+from services.scheduler.policy.prediction.predictor import ModelSpeed
 from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.table import Schema, Table
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.
 ORPHAN_S = 30.0
+USUAL_ANSWER_TOKENS = 128
+USUAL_PROMPT_TOKENS = 256  # where no request says how long its prompt is
 
 
 _ENDPOINTS = Schema[Endpoint](
@@ -238,16 +242,31 @@ class Snapshot:
             model = replace(model, max_pipeline_size=num_stages)
         digest = model.manifest_digest or ""
         cached = None if self.cached is None else self.cached.of(digest)
-        return Deployable(model, digest, summary, cached or {}, self.objective(model))
+        objective = self.objective(model, summary)
+        return Deployable(model, digest, summary, cached or {}, objective, self._neighbours)
 
-    def objective(self, model: Model) -> Objective:
+    @cached_property
+    def _neighbours(self) -> ComputeNeighbours:
+        return ComputeNeighbours(self.endpoints, self.devices, self.observed)
+
+    def objective(self, model: Model, summary: ModelSummary) -> Objective:
         """What a start of it now is planned for."""
-        waited_s = self.now_s - self.demand(model.id).arrived_at_s
+        first = next(iter(self.queued(model.id)), None)
+        num_tokens = USUAL_PROMPT_TOKENS if first is None else first.num_prompt_tokens
+        figures = self.measured.of_model(model.id, summary.weight_bytes)
+        cluster = self.measured.cluster
         return Objective(
             ttft_s=model.slo_ttft_s,
             tpot_s=model.slo_tpot_s,
-            waited_s=max(0.0, waited_s),
-            serving_s=model.keep_alive_s,
+            waited_s=max(0.0, self.now_s - self.demand(model.id).arrived_at_s),
+            speed=ModelSpeed(
+                prefill_s=figures.prefill_s_per_token * num_tokens,
+                step_s=figures.step_s(),
+                hop_s=cluster.hop_s,
+                prompt_hop_s=cluster.prompt_hop_s,
+            ),
+            serving_s=model.keep_alive_s + USUAL_ANSWER_TOKENS * figures.step_s(),
+            correction=figures.ttft_ratio,
         )
 
     def knows_cached(self, model_id: str) -> bool:

@@ -23,6 +23,7 @@ from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerSt
 from services.scheduler.policy.cluster import Member, Model
 from services.scheduler.policy.planning.plans import ConsideredPlan
 from services.scheduler.policy.prediction.predictor import Prediction
+from services.scheduler.store import predictions
 from services.scheduler.store.columns.arrays import is_among
 from services.scheduler.store.columns.cause_columns import columns_of
 from services.scheduler.store.columns.text import storable
@@ -133,43 +134,8 @@ def _cold_start(start: ColdStart) -> dict[str, object]:
         "request_id": start.request_id,
         "traceparent": start.traceparent,
         "weight_bytes": start.weight_bytes,
-        **_predicted(start.prediction),
-        "plans": [plan_document(plan) for plan in start.considered],
+        **predictions.columns_of(start.prediction, start.considered),
     }
-
-
-def _predicted(prediction: Prediction | None) -> dict[str, object]:
-    if prediction is None:
-        return {}
-    return {
-        "predicted_ttft_ms": 1000 * prediction.ttft_s,
-        "predicted_tpot_ms": 1000 * prediction.tpot_s,
-        "predicted_cost_byte_s": prediction.cost_byte_s,
-    }
-
-
-def plan_document(plan: ConsideredPlan) -> dict[str, object]:
-    """As `plans` holds it, and clients see it: milliseconds, and device bytes x seconds."""
-    document: dict[str, object] = {
-        "num_stages": plan.num_stages,
-        "num_full": plan.num_full,
-        "nodes": list(plan.node_ids),
-        "verdict": plan.verdict,
-        "is_estimate": plan.is_estimate,
-    }
-    prediction = plan.prediction
-    if prediction is not None:
-        document |= {
-            "ttft_ms": round(1000 * prediction.ttft_s, 1),
-            "waited_ms": round(1000 * prediction.waited_s, 1),
-            "ready_ms": round(1000 * prediction.ready_s, 1),
-            "prefill_ms": round(1000 * prediction.prefill_s, 1),
-            "hops_ms": round(1000 * prediction.hops_s, 1),
-            "tpot_ms": round(1000 * prediction.tpot_s, 2),
-            "cost_byte_s": round(prediction.cost_byte_s),
-            "slowdown": round(prediction.slowdown, 3),
-        }
-    return document
 
 
 def _worker(worker: PlannedWorker) -> dict[str, object]:

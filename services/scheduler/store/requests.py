@@ -59,6 +59,7 @@ _OPEN = select(
     RequestRow.state,
     RequestRow.endpoint_id,
     age_s(RequestRow.arrived_at).label("waited_s"),
+    RequestRow.num_prompt_tokens,
     (-age_s(RequestRow.deadline_at)).label("remaining_s"),
 )
 _OPEN_IN_ORDER = _OPEN.where(IS_OPEN).order_by(RequestRow.arrived_at, RequestRow.id)
@@ -208,6 +209,7 @@ async def load_open(
             now_s - row.waited_s,
             now_s + row.remaining_s,
             tuple(losses.get(row.id, ())),
+            row.num_prompt_tokens,
         )
         for row in rows
     }

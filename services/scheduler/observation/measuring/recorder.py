@@ -11,6 +11,7 @@ from libs.common.records.database import is_conflict, is_unavailability
 from libs.common.startmode import StartMode
 from services.scheduler.metrics.metrics import SchedulerMetrics
 from services.scheduler.observation.measuring.device_shares import current_slowdown
+from services.scheduler.observation.measuring.first_tokens import FirstTokenLog
 from services.scheduler.observation.measuring.speed_figures import Circumstances, speed_figures
 from services.scheduler.observation.measuring.speed_log import SeenSpeed, SpeedLog
 from services.scheduler.observation.measuring.start_figures import StartedStage, stage_figures
@@ -21,7 +22,7 @@ from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.decisions import Decision, ServeEndpoint
 from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.store import measurements
+from services.scheduler.store import measurements, predictions
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class MeasurementRecorder:
     metrics: SchedulerMetrics = field(default_factory=SchedulerMetrics)
     speeds: SpeedLog = field(default_factory=SpeedLog)
     starts: StartLog = field(default_factory=StartLog)
+    first_tokens: FirstTokenLog = field(default_factory=FirstTokenLog)
 
     async def record(
         self,
@@ -55,15 +57,12 @@ class MeasurementRecorder:
         snapshot: Snapshot,
         changed: Changed,
         carried_out: Sequence[Decision],
-        first_tokens: Sequence[ColdTtft] = (),
     ) -> NewMeasurements:
-        """`snapshot`: before these decisions. `first_tokens`: of cold starts, each told once. What
-        cannot be measured costs no round."""
+        """`snapshot`: before these decisions. What cannot be measured costs no round."""
         try:
             new = self._found(snapshot, changed, carried_out)
-            for start in first_tokens:
-                new.add(ttft_figures(start))
-                new.after_commit.append(partial(self._count, snapshot.mode, start))
+            if changed.is_sweep:
+                await self._add_first_tokens(session, snapshot, new)
             if new.values:
                 async with session.begin_nested():
                     await measurements.append(session, new.values)
@@ -73,6 +72,22 @@ class MeasurementRecorder:
             logger.exception("measurements were not recorded")
             return NewMeasurements()
         return new
+
+    async def _add_first_tokens(
+        self, session: AsyncSession, snapshot: Snapshot, new: NewMeasurements
+    ) -> None:
+        told = self.first_tokens.new(snapshot)
+        if not told:
+            return
+        async with session.begin_nested():
+            starts = await predictions.record_first_tokens(
+                session, {token.cold_start_id: token.at for token in told}
+            )
+        for start in starts:
+            ttft = ColdTtft(start.model_id, start.predicted_s, start.measured_s, start.corrected_by)
+            new.add(ttft_figures(ttft))
+            new.after_commit.append(partial(self._count, snapshot.mode, ttft))
+        new.after_commit += [partial(self.first_tokens.end, token.endpoint_id) for token in told]
 
     def _count(self, mode: StartMode, start: ColdTtft) -> None:
         self.metrics.count_ttft(mode, start.predicted_s, start.measured_s)
@@ -97,6 +112,7 @@ class MeasurementRecorder:
             figures = stage_figures(_stage(snapshot, worker))
             new.add({MeasurementKey(q, node_id=worker.node_id): x for q, x in figures.items()})
         new.after_commit.append(partial(self.starts.follow, endpoint, snapshot.now_s))
+        new.after_commit.append(partial(self.first_tokens.follow, endpoint, snapshot.now_s))
         if endpoint.entry is not None:
             new.after_commit.append(partial(self.speeds.follow, endpoint.entry.id))
 

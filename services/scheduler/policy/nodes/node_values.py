@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
 from libs.common.states import FetchState, WorkerState
 from services.scheduler.policy.cluster import Device, Worker
-from services.scheduler.policy.nodes.node import CachePin, Node
+from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S, CachePin, Node
 from services.scheduler.policy.observed import Heard, Observed
 from services.scheduler.policy.planning.memory import file_bytes
+from services.scheduler.policy.prediction.figures import NodeFigures
 from services.scheduler.policy.snapshot import Snapshot
 
 _BEFORE_READY = (WorkerState.PLANNED, WorkerState.LAUNCHING, WorkerState.REGISTERED)
@@ -30,6 +31,7 @@ class NodeInputs:
     devices: tuple[Device, ...]
     workers: tuple[Worker, ...]  # that may hold memory there
     endpoint_workers: tuple[str, ...]  # ids of all workers of their endpoints
+    figures: NodeFigures = field(compare=False)
 
     @classmethod
     def of(
@@ -54,7 +56,12 @@ class NodeInputs:
             snapshot.devices[node_id],
             tuple(worker for worker in workers if worker.node_id == node_id),
             tuple(worker.id for worker in workers),
+            snapshot.measured.of_node(node_id),
         )
+
+    def says_the_same(self, before: "NodeInputs") -> bool:
+        """Figures are another object once anything new was measured."""
+        return self.figures is before.figures and self == before
 
     @property
     def has_rebooted(self) -> bool:
@@ -109,6 +116,7 @@ def _fetcher_facts(heartbeat: FetcherHeartbeat) -> object:
 
 def _node(snapshot: Snapshot, inputs: NodeInputs) -> Node:
     observed, workers = snapshot.observed, inputs.workers
+    figures = inputs.figures
     node = base_node(observed, inputs.node_id, _reserved(inputs.devices, workers))
     # Told to start, and not yet spoken of by their node.
     starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
@@ -116,10 +124,20 @@ def _node(snapshot: Snapshot, inputs: NodeInputs) -> Node:
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
+        devices=tuple(replace(d, launch_s=d.launch_s + figures.build_s) for d in node.devices),
+        nic_bytes_per_s=_nic_bytes_per_s(node.nic_bytes_per_s, figures),
+        standby_launch_s=figures.standby_launch_s,
+        tail_s=figures.tail_s,
         cache_pins=tuple(_cache_pin(snapshot, worker) for worker in workers),
         num_fetches=node.num_fetches + num_fetches,
         num_standbys=max(0, node.num_standbys - num_launches),  # each may take one
     )
+
+
+def _nic_bytes_per_s(configured: int, figures: NodeFigures) -> int:
+    """As measured, but never above the cap that was set."""
+    measured = int(figures.nic_bytes_per_s(configured or UNCAPPED_BYTES_PER_S))
+    return max(1, min(measured, configured) if configured else measured)
 
 
 def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[Device, ...]:

@@ -9,6 +9,11 @@ from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.split import Place
+from services.scheduler.policy.prediction.device_shares import (
+    LEAST_SHARE,
+    DeviceNeighbour,
+    expected_share,
+)
 
 NOTHING_CACHED: frozenset[str] = frozenset()
 
@@ -23,6 +28,7 @@ class Offer:
     cached_bytes: int  # of its weights
     free_bytes: int  # for weights and KV cache of one worker
     cache_free_bytes: float  # of the host cache: free, or evictable for this model
+    neighbours: Sequence[DeviceNeighbour] = ()  # who computes there already
 
     @classmethod
     def of(cls, node: Node, device: Device, shape: ModelShape) -> "Offer":
@@ -33,6 +39,7 @@ class Offer:
             cached_bytes=shape.cached_bytes(node.id),
             free_bytes=device.room_bytes,
             cache_free_bytes=node.cache_free_bytes,
+            neighbours=shape.deployable.neighbours.of(node.id, device.index),
         )
 
     @property
@@ -43,6 +50,12 @@ class Offer:
     def launch_s(self, has_standby: bool) -> float:
         """Until a worker's process there can compute, if its weights are there."""
         return self.node.standby_launch_s if has_standby else self.device.launch_s
+
+    def compute_share(self, planned_bytes: float) -> float:
+        """What a worker of that size would get of the device's compute."""
+        memory_share = (planned_bytes + self.device.worker_bytes) / self.device.memory_bytes
+        share = expected_share(min(1.0, memory_share), self.neighbours) if self.neighbours else 1.0
+        return max(LEAST_SHARE, share)
 
     @property
     def room_bytes(self) -> float:

@@ -29,6 +29,7 @@ class StagePlan:
     tail_s: float = 0.0  # predicted, from the last byte until it can compute
     # Of a full-memory worker: what is kept for the layers that it does not have yet.
     spare_bytes: int = 0
+    compute_share: float = 1.0  # predicted, of its device's compute
     memory: MemberMemory = MemberMemory.LOW
 
     @property
@@ -49,7 +50,7 @@ class StagePlan:
             rate_bytes_per_s=self.rate_bytes_per_s,
             tail_s=self.tail_s,
             device_bytes=self.device_bytes,
-            share=StageShare((self.weight_bytes + self.kv_bytes) / model_bytes, of_compute=1.0),
+            share=StageShare((self.weight_bytes + self.kv_bytes) / model_bytes, self.compute_share),
         )
 
     @property
@@ -114,7 +115,8 @@ def plan_stage(
     kv_bytes = stage_kv_bytes(model, summary, layers.last_layer - layers.first_layer)
     whole_bytes = full_bytes(model, summary)
     spare_bytes = whole_bytes - weight_bytes - kv_bytes if memory is MemberMemory.FULL else 0
-    share = (weight_bytes + kv_bytes + spare_bytes) / device.memory_bytes
+    planned_bytes = weight_bytes + kv_bytes + spare_bytes
+    share = planned_bytes / device.memory_bytes
     return StagePlan(
         node_id=offer.node.id,
         device_index=device.index,
@@ -130,6 +132,7 @@ def plan_stage(
         worker_bytes=device.worker_bytes,
         tail_s=offer.node.tail_s,
         spare_bytes=spare_bytes,
+        compute_share=offer.compute_share(planned_bytes),
         memory=memory,
     )
 

@@ -51,6 +51,7 @@ class NodeMemo:
             *changed_keys(before.fetchers, snapshot.observed.fetchers),
             *changed_keys(last.devices, snapshot.devices),
             *changed_keys(last.nodes, snapshot.nodes),
+            *changed_keys(last.measured.nodes, snapshot.measured.nodes),
             *changed_keys(last.endpoints.versions("node"), snapshot.endpoints.versions("node")),
         }
 
@@ -88,7 +89,7 @@ class NodeMemo:
         inputs = NodeInputs.of(self._last, node_id, None if known is None else known.inputs)
         if inputs is None:
             return None
-        if known is not None and known.is_settled and known.inputs == inputs:
+        if known is not None and known.is_settled and inputs.says_the_same(known.inputs):
             return known
         self.num_made += 1
         value = self._values[node_id] = NodeValue.of(self._last, inputs)

@@ -6,6 +6,7 @@ idle device a stage has all, whatever its memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.scheduler.policy.prediction.slowdown import StageShare
 
@@ -18,6 +19,20 @@ class DeviceNeighbour:
 
     memory_share: float  # of the device's memory, its weight; in (0, 1]
     demand: float  # of the device's compute, what it wants; 0 idle, 1 all that it can get
+
+
+class DeviceNeighbours(Protocol):
+    def of(self, node_id: str, device_index: int) -> Sequence[DeviceNeighbour]: ...
+
+
+class NoNeighbours:
+    """Of devices that are idle, or of which nothing is known."""
+
+    def of(self, _node_id: str, _device_index: int) -> Sequence[DeviceNeighbour]:
+        return ()
+
+
+NO_NEIGHBOURS = NoNeighbours()
 
 
 def demand_of(measured: float | None, *, is_starting: bool, num_requests: int) -> float:

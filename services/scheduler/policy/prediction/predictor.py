@@ -38,7 +38,8 @@ class ModelSpeed:
 
     prefill_s: float  # of a prompt of usual length
     step_s: float  # one decode step
-    hop_s: float  # hidden states from one stage to the next
+    hop_s: float  # hidden states of one token from one stage to the next
+    prompt_hop_s: float = 0.0  # those of that prompt
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Prediction:
     tpot_s: float
     cost_byte_s: float  # device memory x time
     slowdown: float  # phi
+    correction: float = 1.0  # what the formula's TTFT was multiplied by
 
     @property
     def ttft_s(self) -> float:
@@ -81,16 +83,17 @@ def predict(
     `correction` is measured over predicted TTFT of earlier starts, without what they waited.
     """
     phi = slowdown_of(stage.share for stage in stages)
-    hops_s = speed.hop_s * (len(stages) - 1)
+    num_hops = len(stages) - 1
     ready_s = max(stage.ready_s for stage in stages) * correction
     return Prediction(
         waited_s=waited_s,
         ready_s=ready_s,
         prefill_s=speed.prefill_s * phi * correction,
-        hops_s=hops_s * correction,
-        tpot_s=speed.step_s * phi + hops_s,
+        hops_s=speed.prompt_hop_s * num_hops * correction,
+        tpot_s=speed.step_s * phi + speed.hop_s * num_hops,
         cost_byte_s=_cost_byte_s(stages, occupancy, ready_s),
         slowdown=phi,
+        correction=correction,
     )
 
 

@@ -9,7 +9,7 @@ down_revision = "0025"
 branch_labels = None
 depends_on = None
 
-_PREDICTED = ("predicted_ttft_ms", "predicted_tpot_ms", "predicted_cost_byte_s")
+_FIGURES = ("predicted_ttft_ms", "measured_ttft_ms", "predicted_tpot_ms", "predicted_cost_byte_s")
 
 
 def upgrade() -> None:
@@ -17,13 +17,13 @@ def upgrade() -> None:
         "models",
         sa.Column("min_pipeline_size", sa.BigInteger, nullable=False, server_default=sa.text("1")),
     )
-    for name in _PREDICTED:
+    for name in _FIGURES:
         op.add_column("cold_starts", sa.Column(name, sa.Double, nullable=True))
     op.add_column("cold_starts", sa.Column("plans", JSONB, nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column("cold_starts", "plans")
-    for name in reversed(_PREDICTED):
+    for name in reversed(_FIGURES):
         op.drop_column("cold_starts", name)
     op.drop_column("models", "min_pipeline_size")

@@ -65,20 +65,17 @@ class DeviceSet:
                 missing_bytes=0,
                 rate_bytes_per_s=offer.rate_bytes_per_s,
                 tail_s=0.0,
-                device_bytes=_device_bytes(offer, shape, 1.0 if index < num_full else part),
-                share=StageShare(part, of_compute=1.0),
+                device_bytes=int(planned_bytes) + offer.device.worker_bytes,
+                share=StageShare(part, offer.compute_share(planned_bytes)),
             )
             for index, (offer, ready_s, part) in enumerate(
                 zip(self.offers, self.ready_s, self.parts, strict=True)
             )
+            for planned_bytes in [shape.needed_bytes * (1.0 if index < num_full else part)]
         ]
         full = zip(self.offers[:num_full], self.parts, strict=False)
         rest_s = (weight_bytes * (1 - part) / offer.rate_bytes_per_s for offer, part in full)
         return _predict(stages, shape, num_full, max(rest_s, default=0.0))
-
-
-def _device_bytes(offer: Offer, shape: ModelShape, part: float) -> int:
-    return int(shape.needed_bytes * part) + offer.device.worker_bytes
 
 
 def _predict(
