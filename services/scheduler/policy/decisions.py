@@ -88,6 +88,8 @@ class StartEndpoint(Decision):
     prediction: Prediction | None  # what it should come to
     considered: tuple[ConsideredPlan, ...]  # this plan and others, and why they lost
     request_id: str | None  # whose wait made it necessary
+    # When its fetches must be done for its target to be met; None: it is missed in any case.
+    fetch_deadline_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
     match decision:
         case d.StartEndpoint(model_id=model_id):
             snapshot = snapshot.changed(queue=snapshot.queue.wait(model_id, None))
+            if decision.fetch_deadline_s is not None:
+                deadlines = put(
+                    snapshot.fetch_deadlines_s, decision.endpoint_id, decision.fetch_deadline_s
+                )
+                snapshot = snapshot.changed(fetch_deadlines_s=deadlines)
             return _with_endpoint(snapshot, started(snapshot, decision))
         case d.FailEndpoint():
             return _failed(snapshot, decision)
@@ -198,6 +203,7 @@ def _serving(snapshot: Snapshot, decision: d.ServeEndpoint) -> Snapshot:
         has_been_ready=True,
         idle_since_s=snapshot.now_s if decision.is_idle else None,
     )
+    snapshot = _without_deadline(snapshot, endpoint.id)
     model = snapshot.models[decision.model_id]
     forgiven = replace(model, num_failed_starts=0, backoff_until_s=None)
     return _with_endpoint(snapshot, serving).changed(
@@ -254,6 +260,12 @@ def _unlisted(snapshot: Snapshot, decisions: list[d.NoteUnlisted]) -> Snapshot:
     return snapshot.changed(unlisted_since_s=since_s)
 
 
+def _without_deadline(snapshot: Snapshot, endpoint_id: str) -> Snapshot:
+    if endpoint_id not in snapshot.fetch_deadlines_s:
+        return snapshot
+    return snapshot.changed(fetch_deadlines_s=drop(snapshot.fetch_deadlines_s, endpoint_id))
+
+
 def _released(endpoint: Endpoint) -> Endpoint:
     workers = tuple(replace(worker, is_desired=False) for worker in endpoint.workers)
     return replace(endpoint, workers=workers)
@@ -270,6 +282,8 @@ def _with_worker(endpoint: Endpoint, worker_id: str, **changes: Any) -> Endpoint
 def _with_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Snapshot:
     """An endpoint that has ended stays as long as any worker of it holds memory."""
     is_over = endpoint.state.is_finished and not endpoint.workers
+    if not endpoint.state.can_take_requests:
+        snapshot = _without_deadline(snapshot, endpoint.id)
     changed = snapshot.endpoints.updated({endpoint.id: None if is_over else endpoint})
     if not is_over:
         return snapshot.changed(endpoints=changed)

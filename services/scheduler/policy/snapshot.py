@@ -120,6 +120,8 @@ class Snapshot:
     start_activities: Mapping[str, StartActivity] = field(
         default_factory=dict
     )  # of starts, by endpoint
+    # By when the fetches of starts must be done, by endpoint; those that a leader has begun itself.
+    fetch_deadlines_s: Mapping[str, float] = field(default_factory=dict)
     node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
     unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
     queue: StartQueue = field(default_factory=StartQueue)
@@ -140,6 +142,7 @@ class Snapshot:
             losses=before.losses,
             echoes_since_s=before.echoes_since_s,
             start_activities=before.start_activities,
+            fetch_deadlines_s=before.fetch_deadlines_s,
             node_faults=before.node_faults,
             unlisted_since_s=before.unlisted_since_s,
             queue=before.queue,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
+from services.scheduler.policy.network.network import Network
+from services.scheduler.policy.network.start_admission import flows_of, refusing_nodes
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import (
@@ -38,6 +40,7 @@ class RoundRoom:
     before: Snapshot  # as the round began to plan
     usable: Cluster
     known: KnownDevices
+    network: Network
     cost: PlanningCost = field(default_factory=PlanningCost)
     _now: Cluster = field(init=False)
     _later: Cluster | None = None  # without those who are leaving; made once anybody asks
@@ -61,15 +64,26 @@ class RoundRoom:
         """Where the model may start."""
         return with_suspects(self._now, _suspects(snapshot, model_id))
 
-    def choose(self, snapshot: Snapshot, deployable: Deployable) -> planner.Choice:
-        """How it would start now."""
-        now = self.now(snapshot, deployable.model.id)
-        choice = planner.choose(now, deployable)
-        self.cost.add_choice(now, choice)
-        return choice
+    def choose(self, snapshot: Snapshot, deployable: Deployable) -> planner.Choice | None:
+        """How it would start now; None where there is room, but its fetches would make other starts
+        miss their targets. One that has waited for long need not care."""
+        now, has_refused = self.now(snapshot, deployable.model.id), False
+        is_patient = deployable.objective.waited_s < snapshot.limits.claim_after_s
+        while True:
+            choice = planner.choose(now, deployable)
+            self.cost.add_choice(now, choice)
+            if not isinstance(choice.plan, Plan):
+                return None if has_refused else choice
+            refusing = refusing_nodes(self.network, choice.plan, snapshot.now_s)
+            if not refusing or not is_patient:
+                return choice
+            now, has_refused = now.changed(dict.fromkeys(refusing)), True
 
-    def start(self, plan: Plan) -> None:
+    def start(self, plan: Plan, endpoint_id: str, deadline_s: float | None) -> None:
         self._take([plan])
+        flows = flows_of(plan, endpoint_id, deadline_s)
+        known = [flow for flow in flows if self.network.get(flow.node_id) is not None]
+        self.network = self.network.with_flows(known)
 
     def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
         """Whose end makes room for the model."""

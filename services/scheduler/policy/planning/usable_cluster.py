@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.network.network_memo import NetworkMemo
 from services.scheduler.policy.nodes.changed_keys import changed_keys
 from services.scheduler.policy.nodes.cluster import Cluster, Layout
 from services.scheduler.policy.nodes.node import Node
@@ -23,6 +24,7 @@ class NodeMemo:
     broken: dict[str, str] = field(default_factory=dict)  # nodes of the last cluster, with errors
     num_made: int = 0  # node values, since the start
     known_devices: KnownDevices = field(default_factory=KnownDevices)
+    network: NetworkMemo = field(default_factory=NetworkMemo)
     _last: Snapshot = NOTHING
     _silent: frozenset[str] = frozenset()
     _retried: set[str] = field(default_factory=set)  # whatever becomes of them, next time too

@@ -13,6 +13,8 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable
 from services.scheduler.policy.decision_builder import DecisionBuilder
+from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.start_admission import fetch_deadline_s
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.round_room import RoundRoom
@@ -33,7 +35,12 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     builder.snapshot = builder.snapshot.changed(queue=queue)
     if not order:
         return False
-    room = RoundRoom(builder.snapshot, usable_cluster(snapshot, memo), memo.known_devices)
+    room = RoundRoom(
+        builder.snapshot,
+        usable_cluster(snapshot, memo),
+        memo.known_devices,
+        memo.network.network(snapshot, snapshot.fetch_deadlines_s, LinkRates()),
+    )
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
     reached: list[str] = []
@@ -59,6 +66,10 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
         yield d.Wait(model_id, "its manifest is not known yet")
         return
     choice = room.choose(snapshot, deployable)
+    if choice is None:
+        why = "its fetches would make other starts miss their targets wherever there is room"
+        yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
+        return
     if isinstance(choice.plan, NoRoom):
         yield from _make_room(snapshot, deployable, room)
         return
@@ -69,14 +80,16 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
         why = f"starts on {', '.join(sorted(node_ids))} failed a moment ago"
         yield d.Wait(model_id, why, Reason.NODE_FAULT)
         return
-    begun = _start_of(snapshot, model_id, choice.plan, choice)
-    room.start(choice.plan)
+    begun = _start_of(snapshot, deployable, choice.plan, choice)
+    room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
     yield begun
 
 
 def _start_of(
-    snapshot: Snapshot, model_id: str, plan: Plan, choice: planner.Choice
+    snapshot: Snapshot, deployable: Deployable, plan: Plan, choice: planner.Choice
 ) -> d.StartEndpoint:
+    model_id, prediction = deployable.model.id, choice.prediction
+
     def derived(kind: str, index: int = 0) -> str:
         return derived_id(kind, snapshot.nonce, f"{model_id}/{index}")
 
@@ -91,9 +104,12 @@ def _start_of(
             for i in range(len(plan.stages))
         ),
         plan=plan,
-        prediction=choice.prediction,
+        prediction=prediction,
         considered=choice.considered,
         request_id=None if first is None else first.id,
+        fetch_deadline_s=None
+        if prediction is None
+        else fetch_deadline_s(plan, prediction, deployable.objective, snapshot.now_s),
     )
 
 

@@ -97,10 +97,11 @@ def test_what_was_looked_at_and_lost_is_told_with_the_plan(cluster: SmallCluster
     (begun,) = [x for x in decide(cluster.snapshot(), SWEEP) if isinstance(x, d.StartEndpoint)]
 
     assert len(begun.plan.stages) == 2
-    # The request came a second ago; 510 bytes come with 100 bytes/s, or with twice as much.
+    # The request came a second ago; 510 bytes come with 100 bytes/s, or with twice as much, and
+    # the stage computes 0.1 s after the last one.
     assert [(c.num_stages, c.num_full, c.verdict) for c in begun.considered] == [
         (2, 1, "taken: the cheapest that meets both targets"),
-        (1, 1, "first token after 6.10 s, target 4.50 s"),
+        (1, 1, "first token after 6.20 s, target 4.50 s"),
         (2, 2, "costs 1.41 times as much"),
     ]
     assert begun.prediction == begun.considered[0].prediction

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Deployable, DeviceSize, Endpoint
+from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.feasibility import KnownDevices, shortage
 from services.scheduler.policy.planning.planner import plan
@@ -68,7 +69,7 @@ def test_each_model_finds_the_room_that_those_in_front_leave() -> None:
         nodes, endpoints = with_endpoints(rng, nodes, wanted[MODELS[0]])
         queue = claims(rng, nodes, wanted)
         now = snapshot(endpoints=with_states(rng, endpoints).values(), queue=queue)
-        room = RoundRoom(now, cluster(*nodes), KnownDevices())
+        room = RoundRoom(now, cluster(*nodes), KnownDevices(), Network.of({}))
         started: list[Plan] = []
 
         for place, id_ in enumerate(MODELS):
@@ -90,7 +91,7 @@ def test_each_model_finds_the_room_that_those_in_front_leave() -> None:
 
             chosen = plan(room.now(now, id_), wanted[id_])
             if isinstance(chosen, Plan):
-                room.start(chosen)
+                room.start(chosen, "endpoint", None)
                 started.append(chosen)
                 now = now.changed(queue=now.queue.claim(id_, None))
             elif found is not None:
@@ -151,7 +152,7 @@ def test_claims_are_taken_once_however_many_models_are_behind() -> None:
     nodes = random_nodes(rng, wanted[MODELS[0]])
     queue = claims(rng, nodes, wanted)
     now = snapshot(queue=queue, endpoints=endpoint_table())
-    room = RoundRoom(now, cluster(*nodes), KnownDevices())
+    room = RoundRoom(now, cluster(*nodes), KnownDevices(), Network.of({}))
 
     room.pass_to(queue, 5)
     last = room.now(now, MODELS[-1])
