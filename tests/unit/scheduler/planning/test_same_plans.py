@@ -93,7 +93,7 @@ def test_a_changed_cluster_has_the_columns_of_a_new_one(num_changes: int) -> Non
 @COUNTS
 def test_the_same_endpoints_give_way(num_trials: int) -> None:
     rng, num_victims = random.Random(4), set()
-    for trial in range(max(100, num_trials // 8)):
+    for trial in range(max(250, num_trials // 8)):
         wanted = random_model(rng)
         nodes, endpoints = with_endpoints(rng, random_nodes(rng, wanted), wanted)
         endpoints = [
