@@ -85,6 +85,17 @@ class RequestOutcome(StrEnum):
     INTERNAL_ERROR = "internal_error"  # a bug of ours; the log has it
 
 
+class SloMiss(StrEnum):
+    """What most of the time of a request went to that missed its model's SLO."""
+
+    QUEUE = "queue"  # to wait for an endpoint, or for room on one
+    COLD_START = "cold_start"  # to wait until one had started
+    NETWORK = "network"  # to weights on their way to it, or tokens on their way from it
+    PREFILL = "prefill"  # to its prompt, in turns with other requests
+    ENGINE = "engine"  # to the tokens after the first
+    FAILED = "failed"  # it ended in an error, whatever its time went to: see its outcome
+
+
 class LossKind(StrEnum):
     """What the end of an endpoint counts as, for a request that it had."""
 

@@ -6,6 +6,7 @@ where there are millions; states are the texts of `states.py`.
 """
 
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Identity,
     Index,
     MetaData,
+    Numeric,
     func,
     literal_column,
     text,
@@ -37,6 +39,7 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=_CONVENTION)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         int: BigInteger,
+        Decimal: Numeric,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         list[dict[str, Any]]: JSONB,
@@ -235,6 +238,11 @@ class EndpointRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
     idle_since: Mapped[datetime | None]  # keep-alive counts from here; None while busy
+    idle_s: Mapped[Decimal] = mapped_column(server_default=text("0"))  # before `idle_since`
+    # Device memory x time of its workers, as far as it is counted: see memory_pieces.py.
+    starting_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    busy_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    idle_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
     ended_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -361,7 +369,10 @@ class FetchRow(Base):
 
 
 class ReservationRow(Base):
-    """Device bytes held for a worker, made in one transaction with the plan."""
+    """Device bytes held for a worker, made in one transaction with the plan.
+
+    Whoever changes `device_bytes` counts what was held until then first (`memory_accounts.py`).
+    """
 
     __tablename__ = "reservations"
     worker_id: Mapped[str] = mapped_column(
@@ -370,6 +381,9 @@ class ReservationRow(Base):
     node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
     device_index: Mapped[int]
     device_bytes: Mapped[int]
+    counted_until: Mapped[datetime] = mapped_column(server_default=func.now())  # in accounts
+    # Of its endpoint at that moment. Of a worker that joins an endpoint later: what that has then.
+    idle_s_before: Mapped[Decimal] = mapped_column(server_default=text("0"))
 
     __table_args__ = (Index("ix_reservations_node_id_device_index", "node_id", "device_index"),)
 
@@ -449,7 +463,13 @@ class RequestRow(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]  # RequestOutcome
     error: Mapped[str | None]
+    # As they were when it arrived, and what its gateway measured; None: not known, or no such time.
+    slo_ttft_ms: Mapped[int | None]
+    slo_tpot_ms: Mapped[int | None]
+    ttft_ms: Mapped[float | None]
+    tpot_ms: Mapped[float | None]
     is_slo_met: Mapped[bool | None]
+    slo_miss: Mapped[str | None]  # SloMiss: why it was not met
     # `usage` has it, with its gateway's figures unless that died; who ended it is another matter.
     is_accounted: Mapped[bool] = mapped_column(server_default=text("false"))
 
@@ -461,6 +481,13 @@ class RequestRow(Base):
             postgresql_where=text("state <> 'ENDED'"),
         ),
         Index("ix_requests_tenant_arrived_at", "tenant", "arrived_at"),
+        Index("ix_requests_model_id_arrived_at", "model_id", "arrived_at"),
+        Index(
+            "ix_requests_missed",
+            "tenant",
+            "arrived_at",
+            postgresql_where=text("slo_miss IS NOT NULL"),
+        ),
         Index(
             "ix_requests_unaccounted",
             "ended_at",
@@ -512,6 +539,8 @@ class ApiKeyRow(Base):
 
 
 class UsageRow(Base):
+    """Of a day, kept for ever. Device memory comes from `memory_hours` when those are forgotten."""
+
     __tablename__ = "usage"
     tenant: Mapped[str] = mapped_column(primary_key=True)
     model_id: Mapped[str] = mapped_column(primary_key=True)
@@ -519,6 +548,44 @@ class UsageRow(Base):
     num_requests: Mapped[int] = mapped_column(server_default=text("0"))
     num_prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     num_generated_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    starting_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    busy_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    idle_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+
+
+class MemoryHourRow(Base):
+    """Device memory x time that a model's endpoints held in an hour (UTC), as far as it is counted:
+    what live workers hold is counted when they end, or the hour does. The scheduler writes it."""
+
+    __tablename__ = "memory_hours"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    starting_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    busy_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    idle_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (Index("ix_memory_hours_hour", "hour"),)  # what may be forgotten
+
+
+class SloHourRow(Base):
+    """How many requests of a model that ended in an hour (UTC) met its SLO, and why others did not.
+    Gateways write it; requests of which nobody can tell are in no column."""
+
+    __tablename__ = "slo_hours"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    num_met: Mapped[int] = mapped_column(server_default=text("0"))
+    # One for each SloMiss.
+    num_queue: Mapped[int] = mapped_column(server_default=text("0"))
+    num_cold_start: Mapped[int] = mapped_column(server_default=text("0"))
+    num_network: Mapped[int] = mapped_column(server_default=text("0"))
+    num_prefill: Mapped[int] = mapped_column(server_default=text("0"))
+    num_engine: Mapped[int] = mapped_column(server_default=text("0"))
+    num_failed: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (Index("ix_slo_hours_hour", "hour"),)
 
 
 class OutboxRow(Base):
