@@ -17,9 +17,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.causes import Cause
+from libs.common.records.memory_pieces import idle_s_now
 from libs.common.records.tables import EndpointRow, WorkerRow
 from libs.common.states import EndpointState
-from services.scheduler.store.columns.arrays import is_among, run_for_all, update_by_id
+from services.scheduler.store.columns.arrays import run_for_all, update_by_id
 from services.scheduler.store.columns.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
@@ -34,18 +35,21 @@ def _first_in(states: Iterable[EndpointState]) -> Select[str]:
     return query.limit(1)
 
 
+# A request that nobody has seen in between, because it was so short, counts as idle time.
 _SET_IDLE = text(
     """
-    UPDATE endpoints SET idle_since = now() - make_interval(secs => age_s)
+    UPDATE endpoints SET idle_since = now() - make_interval(secs => age_s),
+        idle_s = idle_s + coalesce(greatest(
+            extract(epoch FROM now() - make_interval(secs => age_s) - idle_since), 0), 0)
     FROM unnest(CAST(:endpoints AS text[]), CAST(:ages_s AS float8[])) AS idle (endpoint_id, age_s)
     WHERE id = endpoint_id
     """
 )
-_SET_BUSY = (
-    update(EndpointRow)
-    .where(is_among(EndpointRow.id, "endpoint_ids"))
-    .values(idle_since=None)
-    .execution_options(synchronize_session=False)
+_SET_BUSY = text(
+    f"""
+    UPDATE endpoints SET idle_s = {idle_s_now("endpoints")}, idle_since = NULL
+    WHERE id = ANY(CAST(:endpoint_ids AS text[]))
+    """
 )
 _SERVING = _first_in(state for state in EndpointState if state.is_serving)
 _OPEN = _first_in(state for state in EndpointState if state.can_take_requests)

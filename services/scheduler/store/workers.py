@@ -3,14 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, String, bindparam, case, delete, func, update
+from sqlalchemy import Boolean, String, bindparam, case, func, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
-from libs.common.records.tables import FetchRow, ReservationRow, WorkerRow
+from libs.common.records.tables import FetchRow, WorkerRow
 from libs.common.states import WorkerState
+from services.scheduler.store import memory_accounts
 from services.scheduler.store.columns.arrays import is_among, is_one_of, run_for_all, update_by_id
 from services.scheduler.store.columns.cause_columns import columns_of
 
@@ -80,7 +81,7 @@ async def release_workers(session: AsyncSession, endpoint_ids: Collection[str]) 
 
 async def end_workers(session: AsyncSession, causes: Mapping[str, Cause | None]) -> None:
     """By worker: why it is gone, None if as asked. Rows end, with their fetches, and memory is
-    free. A cause that a worker has stays."""
+    free and accounted for. A cause that a worker has stays."""
     if not causes:
         return
     rows = [_end_of(worker_id, cause) for worker_id, cause in causes.items()]
@@ -90,7 +91,7 @@ async def end_workers(session: AsyncSession, causes: Mapping[str, Cause | None])
         .where(is_one_of(FetchRow.worker_id, causes), FetchRow.is_desired)
         .values(is_desired=False)
     )
-    await session.execute(delete(ReservationRow).where(is_one_of(ReservationRow.worker_id, causes)))
+    await memory_accounts.release(session, causes)
 
 
 def _end_of(worker_id: str, cause: Cause | None) -> dict[str, Any]:
