@@ -34,6 +34,8 @@ class Retention:
             return
         await self._delete("requests", retention.delete_requests, Lane.HISTORY)
         await self._delete("endpoints", retention.delete_endpoints, Lane.HISTORY)
+        await self._delete("hours of SLOs", retention.delete_slo_hours, Lane.HISTORY)
+        await self._delete("hours of memory", retention.delete_memory_hours, Lane.HISTORY)
         # Plans and imports, which refer to models and manifests, are made in the lane of decisions.
         num_models = await self._delete("models", retention.delete_models, Lane.DECISIONS)
         # All of them are looked at, so once in a leader's life, and when one may have come free.

@@ -2,7 +2,8 @@
 what is referred to stays.
 
 Each statement deletes up to `max_rows` rows, oldest first, and returns how many it did.
-`usage`, by which tenants are billed, is kept for ever.
+`usage`, by which tenants are billed, is kept for ever: what `memory_hours` have goes into its days
+when they are forgotten.
 """
 
 from collections.abc import Collection, Sequence
@@ -63,6 +64,36 @@ _MANIFESTS = text(
         ORDER BY old.created_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
     """
 )
+_OLD_HOURS = """
+    SELECT tenant, model_id, hour FROM {table}
+    WHERE hour < now() - make_interval(secs => :retention_s)
+    ORDER BY hour LIMIT :max_rows FOR UPDATE SKIP LOCKED
+"""
+_SLO_HOURS = text(
+    f"""
+    DELETE FROM slo_hours WHERE (tenant, model_id, hour) IN (
+        {_OLD_HOURS.format(table="slo_hours")})
+    """
+)
+_MEMORY_HOURS = text(
+    f"""
+    WITH old AS (
+        DELETE FROM memory_hours WHERE (tenant, model_id, hour) IN (
+            {_OLD_HOURS.format(table="memory_hours")})
+        RETURNING tenant, model_id, (hour AT TIME ZONE 'UTC')::date AS day, starting_byte_s,
+            busy_byte_s, idle_byte_s
+    ), kept AS (
+        INSERT INTO usage (tenant, model_id, day, starting_byte_s, busy_byte_s, idle_byte_s)
+        SELECT tenant, model_id, day, sum(starting_byte_s), sum(busy_byte_s), sum(idle_byte_s)
+        FROM old GROUP BY tenant, model_id, day ORDER BY tenant, model_id, day
+        ON CONFLICT (tenant, model_id, day) DO UPDATE SET
+            starting_byte_s = usage.starting_byte_s + excluded.starting_byte_s,
+            busy_byte_s = usage.busy_byte_s + excluded.busy_byte_s,
+            idle_byte_s = usage.idle_byte_s + excluded.idle_byte_s
+    )
+    SELECT count(*) FROM old
+    """
+)
 # Of a node `n`: the later of its two processes. Of one that never said anything valid no moment is
 # known, but for how long this leader has listened.
 _IS_SILENT = """
@@ -110,6 +141,16 @@ async def delete_models(session: AsyncSession, retention_s: float, max_rows: int
 async def delete_manifests(session: AsyncSession, retention_s: float, max_rows: int) -> int:
     """Those of no model."""
     return await _delete(session, _MANIFESTS, retention_s, max_rows)
+
+
+async def delete_slo_hours(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    return await _delete(session, _SLO_HOURS, retention_s, max_rows)
+
+
+async def delete_memory_hours(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    """Each goes into the day that it was in."""
+    values = {"retention_s": retention_s, "max_rows": max_rows}
+    return await session.scalar(_MEMORY_HOURS, values) or 0
 
 
 async def load_silent_nodes(

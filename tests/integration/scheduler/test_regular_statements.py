@@ -19,6 +19,7 @@ from services.scheduler.store import (
     endpoints,
     fleet,
     measurements,
+    memory_accounts,
     models,
     queue,
     requests,
@@ -71,8 +72,9 @@ INSERT INTO fetches (id, node_id, endpoint_id, worker_id, purpose, fetch_class, 
 SELECT 'fetch-' || i, 'node-' || (1 + i % 50), 'endpoint-' || i, 'worker-' || i, 'start',
     'interactive', 'm', '[]', i <= {NUM_LIVE}
 FROM generate_series(1, {NUM_ENDED}) i;
-INSERT INTO reservations
-SELECT 'worker-' || i, 'node-' || (1 + i % 50), 0, 1 FROM generate_series(1, {NUM_LIVE}) i;
+INSERT INTO reservations (worker_id, node_id, device_index, device_bytes, counted_until)
+SELECT 'worker-' || i, 'node-' || (1 + i % 50), 0, 1, now() - interval '2 hours'
+FROM generate_series(1, {NUM_LIVE}) i;
 INSERT INTO cold_starts (id, tenant, model_id, endpoint_id, request_id, weight_bytes)
 SELECT 'start-' || i, 't', 'model-' || (10 + i % 900), 'endpoint-' || i, 'request-' || i, 1
 FROM generate_series(1, {NUM_ENDED}) i;
@@ -86,12 +88,19 @@ SELECT 'request-' || i, 't', 'model-' || (10 + i % 900), 'gateway-1', 1,
     END, 1, 1, now() + interval '1 hour',
     CASE WHEN i > {2 * NUM_LIVE} THEN now() - i * interval '7 minutes' END,
     i % 1000 > 0, CASE WHEN i > {NUM_LIVE} THEN 'endpoint-1' END
+FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO memory_hours (tenant, model_id, hour)
+SELECT 't', 'model-' || (10 + i % 900), now() - i * interval '7 minutes'
+FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO slo_hours (tenant, model_id, hour)
+SELECT 't', 'model-' || (10 + i % 900), now() - i * interval '7 minutes'
 FROM generate_series(1, {NUM_ENDED}) i
 """
 # Of tables that grow with models or with time.
 TABLES = (
     *("cold_start_steps", "cold_starts", "endpoint_members", "endpoints", "fetches", "manifests"),
-    *("measurements", "models", "request_losses", "requests", "reservations", "workers"),
+    *("measurements", "memory_hours", "models", "request_losses", "requests", "reservations"),
+    *("slo_hours", "workers"),
 )
 LOOKED_AT = """
 SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables
@@ -146,6 +155,10 @@ STATEMENTS: dict[str, Ask] = {
     "old requests": lambda s: retention.delete_requests(s, 29 * DAY_S, 10),
     "old endpoints": lambda s: retention.delete_endpoints(s, 28 * DAY_S, 10),
     "deleted models": lambda s: retention.delete_models(s, 30 * DAY_S, 10),
+    "memory of ended workers": lambda s: memory_accounts.release(s, ["worker-3", "worker-4"]),
+    "memory of ended hours": lambda s: memory_accounts.count_ended_hours(s, 200),
+    "old hours of memory": lambda s: retention.delete_memory_hours(s, 28 * DAY_S, 10),
+    "old hours of SLOs": lambda s: retention.delete_slo_hours(s, 28 * DAY_S, 10),
 }
 
 

@@ -133,3 +133,35 @@ async def test_a_deleted_model_goes_after_its_endpoints_and_with_a_manifest_that
     assert await ids(world, "models") == {sharing, lately}
     left = {row[0] for row in await world.rows("SELECT digest FROM manifests")}
     assert left == {digest("manifest gone"), digest("manifest lately")}
+
+
+async def test_hours_are_forgotten_and_their_memory_stays_in_the_days_of_usage(
+    world: World, retention: Retention
+) -> None:
+    """The 5th has two hours and a row of usage, the 6th one hour; another model has one, too."""
+    for model, hour in (("m", "05 10:00"), ("m", "05 11:00"), ("m", "06 00:00"), ("n", "05 10:00")):
+        await world.execute(
+            f"INSERT INTO memory_hours VALUES ('t', '{model}', '2020-01-{hour}+00', 1, 10, 100)"
+        )
+        await world.execute(
+            f"INSERT INTO slo_hours (tenant, model_id, hour) VALUES ('t', '{model}',"
+            f" '2020-01-{hour}+00')"
+        )
+    await world.execute(f"INSERT INTO memory_hours VALUES ('t', 'm', {YOUNG}, 1, 10, 100)")
+    await world.execute(
+        f"INSERT INTO slo_hours (tenant, model_id, hour) VALUES ('t', 'm', {YOUNG})"
+    )
+    await world.execute("INSERT INTO usage VALUES ('t', 'm', '2020-01-05', 7, 8, 9)")
+
+    for _ in range(2):
+        await retention.work()
+
+    columns = "model_id, day::text, num_requests, starting_byte_s, busy_byte_s, idle_byte_s"
+    days = await world.rows(f"SELECT {columns} FROM usage ORDER BY model_id, day")
+    assert [tuple(day) for day in days] == [
+        ("m", "2020-01-05", 7, 2, 20, 200),
+        ("m", "2020-01-06", 0, 1, 10, 100),
+        ("n", "2020-01-05", 0, 1, 10, 100),
+    ]
+    for table in ("memory_hours", "slo_hours"):
+        assert await world.value(f"SELECT count(*) FROM {table}") == 1
