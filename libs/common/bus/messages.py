@@ -145,6 +145,11 @@ class RequestAssigned(Message):
     attempt: int
     endpoint_id: Id
     epoch: int  # the endpoint's own, see Generate
+    is_starting: bool = False  # when this was said
+
+    def is_same_as(self, other: "RequestAssigned") -> bool:
+        """Whether both name the same endpoint, which may serve meanwhile."""
+        return (self.endpoint_id, self.epoch) == (other.endpoint_id, other.epoch)
 
 
 class RequestProgressed(Message):
@@ -258,6 +263,9 @@ class TokensGenerated(Message):
     logprobs: tuple[Logprob, ...] | None = None
     finish: FinishReason | None = None
     error: str | None = None  # with finish = error
+    # Since the agent took the attempt: with its first token, and with its finish.
+    first_token_ms: int | None = Field(default=None, ge=0)
+    finish_ms: int | None = Field(default=None, ge=0)
 
 
 class ResendTokens(Message):

@@ -138,7 +138,7 @@ class Dispatch:
                 return None
             latest = await submission.assigned_after(pause_s)
             pause_s = min(2 * pause_s, timing.retry_s)
-            if result is GenerateResult.UNANSWERED and latest != assigned:
+            if result is GenerateResult.UNANSWERED and not latest.is_same_as(assigned):
                 self._ports.cancel_retrier.cancel(endpoint, self.job.request_id, self.attempt)
                 return None
             assigned = latest
@@ -153,14 +153,17 @@ class Dispatch:
         await asyncio.sleep(self._ports.timing.retry_s)
 
     async def _generate(self, endpoint: EndpointClient) -> GenerateResult:
-        self.endpoint = endpoint
+        self.endpoint, sent_s = endpoint, self._now_s()
         message = self.job.generate(
-            endpoint.endpoint_id, endpoint.epoch, self.attempt, self.inbox.log.ids, self._now_s()
+            endpoint.endpoint_id, endpoint.epoch, self.attempt, self.inbox.log.ids, sent_s
         )
+        self.inbox.note_sent(sent_s)
         result = await endpoint.generate(message)
         if result is GenerateResult.ACCEPTED:
             self.assigned_s = self.assigned_s or self._now_s()
             self._take_slot(endpoint)
+        else:
+            self.inbox.note_not_taken(self._now_s())
         return result
 
     # ------------------------------------------------------------ losing one
@@ -183,7 +186,7 @@ class Dispatch:
 
     def _begin_attempt(self) -> None:
         self.release_slot()
-        self.inbox.log.begin_attempt(self.attempt + 1)
+        self.inbox.begin_attempt(self._now_s())
         self._first_index = self.inbox.log.next_index
         self.endpoint = None
 

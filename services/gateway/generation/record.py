@@ -4,12 +4,11 @@ from dataclasses import asdict
 
 from libs.common.states import RequestOutcome
 from services.gateway.generation.dispatch import Dispatch
-from services.gateway.generation.job import Job
+from services.gateway.slo.judgement import Moments, SloResult, SloTargets, judge
 from services.gateway.store.requests import BegunRow, EndedRow
 from services.gateway.text.validity import storable
 
 _MAX_ERROR_CHARS = 500
-_SUCCESSES = (RequestOutcome.STOP, RequestOutcome.LENGTH)
 
 
 def begun_row(dispatch: Dispatch, now_s: float) -> BegunRow:
@@ -34,7 +33,7 @@ def ended_row(
     dispatch: Dispatch, outcome: RequestOutcome, error: str | None, now_s: float
 ) -> EndedRow:
     """`num_generated_tokens` counts what the client was given, which is what it pays for."""
-    inbox = dispatch.inbox
+    inbox, slo = dispatch.inbox, _judged(dispatch, outcome, now_s)
     return EndedRow(
         **asdict(begun_row(dispatch, now_s)),
         num_generated_tokens=inbox.log.num_given,
@@ -42,36 +41,27 @@ def ended_row(
         ended_age_s=0.0,
         outcome=outcome.value,
         error=None if error is None else storable(error)[:_MAX_ERROR_CHARS],
-        is_slo_met=is_slo_met(
-            dispatch.job,
-            outcome,
-            inbox.first_token_s,
-            inbox.last_token_s,
-            inbox.log.next_index,
-        ),
+        is_slo_met=slo.is_met,
+        slo_ttft_ms=dispatch.job.slo_ttft_ms,
+        slo_tpot_ms=dispatch.job.slo_tpot_ms,
+        ttft_ms=slo.ttft_ms,
+        tpot_ms=slo.tpot_ms,
+        slo_miss=None if slo.miss is None else slo.miss.value,
     )
 
 
-def is_slo_met(
-    job: Job,
-    outcome: RequestOutcome,
-    first_token_s: float | None,
-    last_token_s: float | None,
-    num_tokens: int,
-) -> bool | None:
-    """TTFT from arrival; TPOT averaged over the tokens after the first.
-
-    None when the client left before the first token: nobody can tell. False for every failure.
-    """
-    if outcome is RequestOutcome.CANCELLED and first_token_s is None:
-        return None
-    if outcome not in (*_SUCCESSES, RequestOutcome.CANCELLED):
-        return False
-    if first_token_s is None or last_token_s is None:
-        return True  # it ended rightly without a token
-    ttft_s = first_token_s - job.arrived_s
-    tpot_s = (last_token_s - first_token_s) / max(1, num_tokens - 1)
-    return 1000 * ttft_s <= job.slo_ttft_ms and 1000 * tpot_s <= job.slo_tpot_ms
+def _judged(dispatch: Dispatch, outcome: RequestOutcome, now_s: float) -> SloResult:
+    job, inbox = dispatch.job, dispatch.inbox
+    moments = Moments(
+        job.arrived_s,
+        inbox.first_token_s,
+        inbox.last_token_s,
+        now_s,
+        inbox.log.next_index,
+        inbox.waits,
+        inbox.engine_clock.times,
+    )
+    return judge(SloTargets(job.slo_ttft_ms, job.slo_tpot_ms), outcome, moments)
 
 
 def _age_s(moment_s: float | None, now_s: float) -> float | None:

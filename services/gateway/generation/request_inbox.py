@@ -21,6 +21,16 @@ from libs.common.clock import Clock
 from libs.common.reasons import Reason
 from services.gateway.generation.signal import Signal
 from services.gateway.generation.token_log import OfferResult, TokenLog
+from services.gateway.slo.engine_clock import EngineClock
+from services.gateway.slo.wait_log import WaitFor, WaitLog
+
+_WAITS_OF_PHASES = {
+    "queued": WaitFor.ENDPOINT,  # the one that started has failed
+    "planned": WaitFor.START,
+    "fetching": WaitFor.WEIGHTS,
+    "starting": WaitFor.START,
+    "ready": WaitFor.ENGINE,  # for those who waited for that
+}
 
 
 class RequestInbox:
@@ -46,6 +56,8 @@ class RequestInbox:
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
         self.progressed_attempt = 0  # the latest that had a token
+        self.waits = WaitLog()
+        self.engine_clock = EngineClock()
         self._on_first_token = on_first_token
         self._bus, self._request_id, self._clock = bus, request_id, clock
         self._stack = AsyncExitStack()
@@ -75,6 +87,21 @@ class RequestInbox:
         told = self.progress
         return told.reason if told is not None and told.phase == "queued" else None
 
+    def begin_attempt(self, now_s: float) -> None:
+        """The endpoint that had it is given up."""
+        self.log.begin_attempt(self.log.attempt + 1)
+        self.waits.note(WaitFor.ENDPOINT, now_s)
+
+    def note_sent(self, now_s: float) -> None:
+        """It is on its way to an endpoint, which serves unless it is known to start."""
+        if self.waits.waits_for is WaitFor.ENDPOINT:
+            self.waits.note(WaitFor.ENGINE, now_s)
+
+    def note_not_taken(self, now_s: float) -> None:
+        """That endpoint did not take it, or did not say so."""
+        if self.waits.waits_for is WaitFor.ENGINE and not self.has_progressed:
+            self.waits.note(WaitFor.ENDPOINT, now_s)
+
     async def _on_tokens(self, message: TokensGenerated) -> None:
         offer = self.log.offer(message)
         if offer is OfferResult.STALE:
@@ -83,17 +110,27 @@ class RequestInbox:
             self.last_token_s = self._clock.monotonic_s()
             self.first_token_s = self.first_token_s or self.last_token_s
             self._note_progress()
+        if offer is OfferResult.TAKEN:
+            self.engine_clock.hear(message)
         self.changed.notify()
 
+    @property
+    def has_progressed(self) -> bool:
+        """Whether the running attempt had a token."""
+        return self.progressed_attempt == self.log.attempt
+
     def _note_progress(self) -> None:
-        if self.progressed_attempt != self.log.attempt:
+        if not self.has_progressed:
             self.progressed_attempt = self.log.attempt
+            self.waits.note(WaitFor.ENGINE, self._clock.monotonic_s())
             self._on_first_token(self.log.attempt)
 
     def assign(self, message: RequestAssigned) -> None:
         """From either way in which the scheduler tells; an older attempt's comes too late."""
         if self.assigned is None or message.attempt >= self.assigned.attempt:
             self.assigned = message
+            if message.is_starting and self.waits.waits_for is WaitFor.ENDPOINT:
+                self.waits.note(WaitFor.START, self._clock.monotonic_s())
             self.changed.notify()
 
     def set_queue_position(self, position: int) -> None:
@@ -113,7 +150,14 @@ class RequestInbox:
 
     async def _on_progress(self, message: RequestProgressed) -> None:
         self.progress = message
+        self._note_phase(message)
         self.changed.notify()
+
+    def _note_phase(self, message: RequestProgressed) -> None:
+        """The scheduler hears later than this that tokens come."""
+        if self.has_progressed or (message.phase == "ready" and not self.waits.is_starting):
+            return
+        self.waits.note(_WAITS_OF_PHASES[message.phase], self._clock.monotonic_s())
 
     async def _on_refused(self, message: RequestRefused) -> None:
         self.refused = message

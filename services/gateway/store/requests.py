@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import text
 
 from libs.common.records.database import Database, row_refusals
+from libs.common.states import SloMiss
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,15 @@ class EndedRow(BegunRow):
     outcome: str
     error: str | None
     is_slo_met: bool | None
+    # None: not known, or no such time.
+    slo_ttft_ms: int | None = None
+    slo_tpot_ms: int | None = None
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    slo_miss: str | None = None  # SloMiss
 
 
+_MISSES = tuple(f"num_{miss.value}" for miss in SloMiss)
 _COLUMNS = """id text, tenant text, model_id text, gateway_id text, api_key_id text, attempt bigint,
     endpoint_id text, num_prompt_tokens bigint, max_tokens bigint, arrived_age_s float8,
     assigned_age_s float8, remaining_s float8"""
@@ -64,17 +72,28 @@ _BEGIN = text(
 # is hearsay.
 _IS_REFUSED = """requests.outcome IN ('worker_crashed', 'model_failed', 'deadline')
         AND excluded.outcome NOT IN ('stop', 'length')"""
+_COUNT_SLOS = f"""
+INSERT INTO slo_hours (tenant, model_id, hour, num_met, {", ".join(_MISSES)})
+SELECT tenant, model_id, date_trunc('hour', ended_at, 'UTC') AS hour,
+    count(*) FILTER (WHERE is_slo_met),
+    {", ".join(f"count(*) FILTER (WHERE slo_miss = '{miss.value}')" for miss in SloMiss)}
+FROM ended WHERE is_slo_met IS NOT NULL
+GROUP BY tenant, model_id, hour ORDER BY tenant, model_id, hour
+ON CONFLICT (tenant, model_id, hour) DO UPDATE SET num_met = slo_hours.num_met + excluded.num_met,
+    {", ".join(f"{name} = slo_hours.{name} + excluded.{name}" for name in _MISSES)}
+"""
 _END = text(
     "WITH ended AS ("
     + _INSERT.format(
         columns=""", num_generated_tokens, first_token_at, ended_at, outcome, error, is_slo_met,
-    is_accounted""",
+    slo_ttft_ms, slo_tpot_ms, ttft_ms, tpot_ms, slo_miss, is_accounted""",
         values="""'ENDED', num_generated_tokens,
     now() - make_interval(secs => first_token_age_s), now() - make_interval(secs => ended_age_s),
-    outcome, error, is_slo_met, true""",
+    outcome, error, is_slo_met, slo_ttft_ms, slo_tpot_ms, ttft_ms, tpot_ms, slo_miss, true""",
         record=_COLUMNS
         + """, num_generated_tokens bigint, first_token_age_s float8, ended_age_s float8,
-    outcome text, error text, is_slo_met boolean""",
+    outcome text, error text, is_slo_met boolean, slo_ttft_ms bigint, slo_tpot_ms bigint,
+    ttft_ms float8, tpot_ms float8, slo_miss text""",
     )
     + f"""
 ON CONFLICT (id) DO UPDATE SET
@@ -87,9 +106,12 @@ ON CONFLICT (id) DO UPDATE SET
     ended_at = CASE WHEN {_IS_REFUSED} THEN requests.ended_at ELSE excluded.ended_at END,
     outcome = CASE WHEN {_IS_REFUSED} THEN requests.outcome ELSE excluded.outcome END,
     error = CASE WHEN {_IS_REFUSED} THEN requests.error ELSE excluded.error END,
-    is_slo_met = excluded.is_slo_met, is_accounted = true
+    is_slo_met = excluded.is_slo_met, slo_ttft_ms = excluded.slo_ttft_ms,
+    slo_tpot_ms = excluded.slo_tpot_ms, ttft_ms = excluded.ttft_ms, tpot_ms = excluded.tpot_ms,
+    slo_miss = excluded.slo_miss, is_accounted = true
 WHERE NOT requests.is_accounted
-RETURNING tenant, model_id, num_prompt_tokens, num_generated_tokens)
+RETURNING tenant, model_id, num_prompt_tokens, num_generated_tokens, ended_at, is_slo_met, slo_miss
+), hours AS ({_COUNT_SLOS})
 INSERT INTO usage (tenant, model_id, day, num_requests, num_prompt_tokens, num_generated_tokens)
 SELECT tenant, model_id, (now() AT TIME ZONE 'UTC')::date, count(*),
     sum(num_prompt_tokens), sum(num_generated_tokens)

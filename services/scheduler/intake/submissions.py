@@ -23,7 +23,7 @@ from libs.common.clock import Clock
 from libs.common.errors import DatabaseUnavailable
 from libs.common.observability import telemetry
 from libs.common.reasons import Reason
-from libs.common.states import RequestOutcome, RequestState
+from libs.common.states import EndpointState, RequestOutcome, RequestState
 from services.scheduler.errors import LeadershipLost
 from services.scheduler.intake.admission import Admission, submit_refused
 from services.scheduler.intake.queue_positions import QueuePositions
@@ -198,6 +198,7 @@ class Submissions:
             attempt=request.attempt,
             endpoint_id=request.endpoint_id,
             epoch=endpoint.epoch,
+            is_starting=endpoint.state is EndpointState.STARTING,
         )
         return SubmitAccepted(queue_position=0, assigned=assigned)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from libs.common.bus.messages import CancelRequest, RequestAssigned, RequestRefused
 from libs.common.bus.subjects import ENDPOINT_CANCEL, REQUEST_ASSIGNED, REQUEST_REFUSED
 from libs.common.reasons import Reason
-from libs.common.states import LossKind
+from libs.common.states import EndpointState, LossKind
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.rounds.batches.batch_state import BatchState
@@ -42,6 +42,7 @@ def _assigned(decision: d.AssignRequest, endpoint: Endpoint) -> Outgoing:
         attempt=decision.attempt,
         endpoint_id=endpoint.id,
         epoch=endpoint.epoch,
+        is_starting=endpoint.state is EndpointState.STARTING,
     )
     return Outgoing(REQUEST_ASSIGNED, decision.request_id, message)
 

@@ -143,9 +143,10 @@ class Bridge:
         if prompt is None:
             return GenerateReply(result="incomplete")
         self._replace_older(message)
-        deadline_s = self._clock.monotonic_s() + message.remaining_ms / 1000
+        now_s = self._clock.monotonic_s()
+        deadline_s = now_s + message.remaining_ms / 1000
         start_index = message.size.num_generated_ids
-        self.log.open(message.request_id, message.attempt, start_index, deadline_s)
+        self.log.open(message.request_id, message.attempt, start_index, deadline_s, now_s)
         self._spans.begin(message.request_id)
         self._send(generate_frame(message, prompt))
         self._load_changed()
@@ -207,7 +208,7 @@ class Bridge:
         if not self.log.append(tokens, self._clock.monotonic_s()):
             self._break_off(request, tokens)
             return
-        self._publisher.put(tokens)
+        self._publisher.put(request.timed(tokens))
         if request.is_finished:
             self._request_ended(request)
 

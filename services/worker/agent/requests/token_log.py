@@ -37,6 +37,9 @@ class RequestLog:
     wanted_at_s: float | None = None  # once it is finished: when it ended or was last asked for
     times: TokenTimes = field(default_factory=TokenTimes)
     num_unread: int = 0  # tokens that came after its gateway was last heard
+    opened_at_s: float | None = None  # monotonic; None: nobody wants to know times
+    first_token_ms: int | None = None  # since then; None before there is one
+    finish_ms: int | None = None
 
     @property
     def next_index(self) -> int:
@@ -62,7 +65,25 @@ class RequestLog:
             logprobs=self.logprobs.part(first, last) if self.logprobs else None,
             finish=self.finish if is_end else None,
             error=self.error if is_end else None,
+            first_token_ms=self.first_token_ms if first == 0 else None,
+            finish_ms=self.finish_ms if is_end else None,
         )
+
+    def timed(self, tokens: TokensGenerated) -> TokensGenerated:
+        """As it was appended, with what is told of the first and of the last tokens."""
+        is_first = tokens.start_index == self.start_index
+        if not is_first and tokens.finish is None:
+            return tokens
+        times = {
+            "first_token_ms": self.first_token_ms if is_first else None,
+            "finish_ms": self.finish_ms if tokens.finish is not None else None,
+        }
+        return tokens.model_copy(update=times)
+
+    def ms_at(self, now_s: float) -> int | None:
+        """Since it was taken."""
+        opened_at_s = self.opened_at_s
+        return None if opened_at_s is None else max(0, round(1000 * (now_s - opened_at_s)))
 
 
 class TokenLog:
@@ -94,12 +115,21 @@ class TokenLog:
         is_old = request is not None and request.attempt > attempt
         return is_old or (request_id, attempt) in self._ended
 
-    def open(self, request_id: str, attempt: int, start_index: int, deadline_s: float) -> None:
+    def open(
+        self,
+        request_id: str,
+        attempt: int,
+        start_index: int,
+        deadline_s: float,
+        now_s: float | None = None,
+    ) -> None:
         assert not self.has_ended(request_id, attempt)
         assert self.older_attempt(request_id, attempt) or request_id not in self._requests
         if older := self._requests.pop(request_id, None):
             self.mark_ended(older.request_id, older.attempt)
-        self._requests[request_id] = RequestLog(request_id, attempt, start_index, deadline_s)
+        self._requests[request_id] = RequestLog(
+            request_id, attempt, start_index, deadline_s, opened_at_s=now_s
+        )
 
     def append(self, tokens: TokensGenerated, now_s: float) -> bool:
         """Keep what the worker produced; False if it is not the continuation of a live request.
@@ -118,6 +148,8 @@ class TokenLog:
         except OverflowError:
             return False
         request.times.note(len(request.ids), now_s)
+        if ids and not request.ids:
+            request.first_token_ms = request.ms_at(now_s)
         request.ids.extend(ids)
         request.logprobs.extend(logprobs)
         if tokens.finish is not None:
@@ -192,3 +224,4 @@ class TokenLog:
         self, request: RequestLog, reason: FinishReason, error: str | None, now_s: float
     ) -> None:
         request.finish, request.error, request.wanted_at_s = reason, error, now_s
+        request.finish_ms = request.ms_at(now_s)

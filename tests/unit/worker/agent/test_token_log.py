@@ -272,3 +272,28 @@ def test_what_came_after_its_gateway_was_last_heard_is_not_counted() -> None:
 
     (end,) = log.unacknowledged(20.0)
     assert end.num_generated_tokens == 7  # those of the seconds 0 to 6
+
+
+def test_the_first_token_and_the_end_are_timed_from_when_the_request_was_taken() -> None:
+    """Taken at 10 s, a token at 10.5, the last at 12; an empty message is no token."""
+    log = TokenLog()
+    log.open("request-a", 2, 5, deadline_s=100.0, now_s=10.0)
+    request = log.find("request-a", 2)
+    assert request is not None
+    sent = []
+    for message, now_s in (
+        (tokens(5, attempt=2), 10.2),
+        (tokens(5, 1, attempt=2), 10.5),
+        (tokens(6, 2, attempt=2), 11.0),
+        (tokens(7, 3, attempt=2, finish=FinishReason.STOP), 12.0),
+    ):
+        assert log.append(message, now_s)
+        sent.append(request.timed(message))
+
+    assert [(m.first_token_ms, m.finish_ms) for m in sent] == [
+        (None, None), (500, None), (None, None), (None, 2000),
+    ]  # fmt: skip
+    again = list(log.since(request, 5, 13.0))
+    assert [(m.ids, m.first_token_ms, m.finish_ms) for m in again] == [((1, 2, 3), 500, 2000)]
+    later = list(log.since(request, 6, 13.0))
+    assert [(m.first_token_ms, m.finish_ms) for m in later] == [(None, 2000)]

@@ -1,0 +1,1 @@
+"""Whether requests met their SLOs, and what their time went to."""
