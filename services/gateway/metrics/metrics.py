@@ -8,6 +8,7 @@ from services.gateway.metrics.instruments import Counter, Gauge, Gauges, Histogr
 from services.gateway.metrics.recent_models import RecentModels
 from services.gateway.store.requests import EndedRow
 
+_RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1, 1.25, 1.5, 2, 4)
 _STEP_LINES = 1_000  # are written before others have a turn: some milliseconds of the loop
 
 
@@ -33,6 +34,26 @@ class Metrics:
         self.tpot_seconds = Histogram(
             "hydra_gateway_tpot_seconds", "Per token after the first, averaged", ("model",)
         )
+        self.ttft_slo_ratio = Histogram(
+            "hydra_gateway_ttft_slo_ratio",
+            "From arrival to the first token, of what the SLO allows",
+            ("model",),
+            _RATIO_BUCKETS,
+        )
+        self.tpot_slo_ratio = Histogram(
+            "hydra_gateway_tpot_slo_ratio",
+            "Per token after the first, averaged, of what the SLO allows",
+            ("model",),
+            _RATIO_BUCKETS,
+        )
+        self.slo_met = Counter(
+            "hydra_gateway_slo_met_total", "Requests that met their SLO", ("model",)
+        )
+        self.slo_missed = Counter(
+            "hydra_gateway_slo_missed_total",
+            "Requests that did not, by what most of their time went to",
+            ("model", "reason"),
+        )
         self.tokens = Counter("hydra_gateway_tokens_total", "Tokens by kind", ("model", "kind"))
         self._recent_models = RecentModels(clock, self._forget_model)
         self._gauges: list[Callable[[], Iterator[str]]] = []
@@ -57,6 +78,19 @@ class Metrics:
             if row.num_generated_tokens > 1:
                 tpot_s = row.first_token_age_s / (row.num_generated_tokens - 1)
                 self.tpot_seconds.observe((row.model_id,), tpot_s)
+        self._count_slo(row)
+
+    def _count_slo(self, row: EndedRow) -> None:
+        if row.is_slo_met:
+            self.slo_met.add((row.model_id,))
+        elif row.slo_miss is not None:
+            self.slo_missed.add((row.model_id, row.slo_miss))
+        for histogram, took_ms, target_ms in (
+            (self.ttft_slo_ratio, row.ttft_ms, row.slo_ttft_ms),
+            (self.tpot_slo_ratio, row.tpot_ms, row.slo_tpot_ms),
+        ):
+            if took_ms is not None and target_ms is not None:
+                histogram.observe((row.model_id,), took_ms / target_ms)
 
     async def render(self) -> str:
         self._recent_models.forget_idle()
@@ -75,6 +109,10 @@ class Metrics:
             self.ended,
             self.ttft_seconds,
             self.tpot_seconds,
+            self.ttft_slo_ratio,
+            self.tpot_slo_ratio,
+            self.slo_met,
+            self.slo_missed,
             self.tokens,
         ):
             yield from metric.lines()
@@ -82,7 +120,8 @@ class Metrics:
             yield from gauge_lines()
 
     def _forget_model(self, model_id: str) -> None:
-        for counter in (self.ended, self.tokens):
+        for counter in (self.ended, self.tokens, self.slo_met, self.slo_missed):
             counter.forget(model_id)
-        for histogram in (self.ttft_seconds, self.tpot_seconds):
+        times = (self.ttft_seconds, self.tpot_seconds)
+        for histogram in (*times, self.ttft_slo_ratio, self.tpot_slo_ratio):
             histogram.forget((model_id,))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from libs.common.clock import Clock
 
-MAX_MODELS = 1_000  # with about forty lines each whenever somebody asks for the metrics
+MAX_MODELS = 1_000  # with about seventy lines each whenever somebody asks for the metrics
 IDLE_S = 3600.0
 
 
