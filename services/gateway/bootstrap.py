@@ -46,6 +46,7 @@ from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
 from services.gateway.store.requests import RequestStore
 from services.gateway.store.schema import require_columns
+from services.gateway.store.usage import UsageStore
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
@@ -154,6 +155,7 @@ def _assemble(
         models=models,
         nodes=NodeStore(backends.database),
         views=ViewStore(backends.database),
+        usage=UsageStore(backends.database),
     )
     gateway.watch_gauges()
     return gateway

@@ -26,6 +26,7 @@ from services.gateway.store.history import ViewStore
 from services.gateway.store.keys import KeyStore
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
+from services.gateway.store.usage import UsageStore
 from services.gateway.tenant_limits import TenantLimits
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key")
@@ -52,6 +53,7 @@ class Gateway:
     models: ModelStore
     nodes: NodeStore
     views: ViewStore
+    usage: UsageStore
 
     async def model_written(self, tenant: str, name: str) -> None:
         """After a commit: tell everybody, and know it here before the client's next request."""

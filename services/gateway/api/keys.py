@@ -4,18 +4,20 @@ from fastapi import APIRouter
 
 from libs.common.ids import new_id
 from services.gateway.api.schemas import CreatedKey, KeyView, NewKey, Tenant
-from services.gateway.auth import Caller, hash_key, new_key
+from services.gateway.api.tenants import check_tenant
+from services.gateway.auth import hash_key, new_key
 from services.gateway.context import CallerDep, GatewayDep
-from services.gateway.errors import Forbidden, NotFound
+from services.gateway.errors import NotFound
 from services.gateway.text.validity import StoredText
 
 router = APIRouter(prefix="/api/v1/api-keys", tags=["API keys"])
+_SEE_AND_MAKE = "see and make keys"
 
 
 @router.post("", status_code=201)
 async def create_key(body: NewKey, gateway: GatewayDep, caller: CallerDep) -> CreatedKey:
     """For the caller's own tenant; operators may make keys for others."""
-    _check_tenant(caller, body.tenant)
+    check_tenant(caller, body.tenant, _SEE_AND_MAKE)
     tenant = body.tenant or caller.tenant
     key = new_key()
     info = await gateway.keys.create(new_id("key"), tenant, body.name, hash_key(key))
@@ -28,7 +30,7 @@ async def list_keys(
 ) -> list[KeyView]:
     """Those that were not revoked, never with the key itself: the caller's tenant's; for operators
     everybody's, or those of the tenant that they name."""
-    _check_tenant(caller, tenant)
+    check_tenant(caller, tenant, _SEE_AND_MAKE)
     owner = tenant if caller.is_operator else caller.tenant
     return [KeyView.of(info) for info in await gateway.keys.list_of(owner)]
 
@@ -42,10 +44,3 @@ async def revoke_key(key_id: StoredText, gateway: GatewayDep, caller: CallerDep)
     if key_sha256 is None:
         raise NotFound(f"there is no key {key_id!r}", code="not_found", param="key_id")
     gateway.authenticator.forget(key_sha256)
-
-
-def _check_tenant(caller: Caller, tenant: str | None) -> None:
-    """Raises Forbidden."""
-    if tenant not in (None, caller.tenant) and not caller.is_operator:
-        message = f"only an operator's key may see and make keys of the tenant {tenant!r}"
-        raise Forbidden(message, code="forbidden", param="tenant")

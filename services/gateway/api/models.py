@@ -7,7 +7,8 @@ from fastapi import APIRouter, Response
 from libs.common.ids import new_id
 from libs.common.reasons import Reason
 from services.gateway.api.pages import PAGE, After, Limit, json_list, next_link
-from services.gateway.api.schemas import ModelChange, ModelView, NewModel
+from services.gateway.api.recent_use import recent_use
+from services.gateway.api.schemas import ModelChange, ModelDetail, ModelView, NewModel
 from services.gateway.auth import Caller
 from services.gateway.context import CallerDep, Gateway, GatewayDep
 from services.gateway.errors import Conflict, NotServed
@@ -46,8 +47,11 @@ async def list_models(
 
 
 @router.get("/{name:path}")
-async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelView:
-    return ModelView.of(await gateway.registry.latest(caller.tenant, name))
+async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelDetail:
+    """With what it cost lately, and how it kept its SLO."""
+    entry = await gateway.registry.latest(caller.tenant, name)
+    use = await recent_use(gateway.usage, entry)
+    return ModelDetail(**ModelView.of(entry).model_dump(), usage=use)
 
 
 @router.patch("/{name:path}")

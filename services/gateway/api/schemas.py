@@ -10,6 +10,7 @@ from libs.common.states import EngineChoice, ModelState
 from services.gateway.feasibility import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.model_entry import MODEL_NAME_PATTERN, ModelEntry
+from services.gateway.store.usage_views import Usage
 from services.gateway.text.validity import StoredText
 
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
@@ -157,6 +158,17 @@ class ModelView(BaseModel):
             num_layers=summary.num_layers if summary else None,
             weight_bytes=summary.weight_bytes if summary else None,
         )
+
+
+class ModelUse(BaseModel):
+    """Up to now, from the beginning of the hour one hour and 24 hours ago."""
+
+    last_hour: Usage
+    last_day: Usage
+
+
+class ModelDetail(ModelView):
+    usage: ModelUse | None = Field(description="null while Postgres does not answer")
 
 
 class NewKey(_Body):

@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from libs.common.records.database import Database
+from libs.common.records.memory_pieces import memory_pieces
 from libs.common.records.tables import (
     ColdStartRow,
     ColdStartStepRow,
@@ -16,11 +17,15 @@ from libs.common.records.tables import (
     WorkerRow,
 )
 from libs.common.states import EndpointState
+from services.gateway.store.asked_requests import AskedRequests
+from services.gateway.store.slo_times import SloTime, slo_time
+from services.gateway.store.usage_views import MemoryTime, memory_time
 from services.gateway.store.views import (
     ColdStartDetail,
     ColdStartView,
     EndpointView,
     PlanView,
+    RequestSummary,
     RequestView,
     StepView,
     WorkerView,
@@ -30,6 +35,16 @@ from services.gateway.store.wait_times import RequestMoments, wait_times
 
 _FINISHED = tuple(state.value for state in EndpointState if state.is_finished)
 _MAX_ENDPOINTS = 200
+_THEIRS = """(
+    SELECT reservations.* FROM reservations JOIN workers ON workers.id = reservations.worker_id
+    WHERE workers.endpoint_id = ANY(CAST(:ids AS text[])))"""
+_HELD = text(
+    f"""
+    SELECT endpoint_id, sum(starting_byte_s) AS starting, sum(busy_byte_s) AS busy,
+        sum(idle_byte_s) AS idle
+    FROM ({memory_pieces(_THEIRS)}) AS held GROUP BY endpoint_id
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,13 @@ class ViewStore:
             ids = [row.id for row, _ in rows]
             found = select(WorkerRow).where(WorkerRow.endpoint_id.in_(ids))
             workers = (await session.scalars(found.order_by(WorkerRow.stage_index))).all()
+            held = {row.endpoint_id: row for row in await session.execute(_HELD, {"ids": ids})}
         return tuple(
             view_of(
                 EndpointView,
                 row,
                 model=name,
+                memory=_memory_time(row, held.get(row.id)),
                 workers=tuple(view_of(WorkerView, w) for w in workers if w.endpoint_id == row.id),
             )
             for row, name in rows
@@ -104,6 +121,28 @@ class ViewStore:
             found = (await session.execute(query)).one_or_none()
         return None if found is None else _request_view(*found)
 
+    async def requests(self, tenant: str, asked: AskedRequests) -> tuple[RequestSummary, ...]:
+        """The newest first."""
+        async with self.database.transaction() as session:
+            rows = (await session.execute(asked.query(tenant))).all()
+        return tuple(
+            view_of(RequestSummary, row, model=model, **_slo_times(row)) for row, model in rows
+        )
+
+
+def _memory_time(row: EndpointRow, held: Any) -> MemoryTime:
+    """What is counted, and what its living workers have held since they were counted last."""
+    live = (0, 0, 0) if held is None else (held.starting, held.busy, held.idle)
+    counted = (row.starting_byte_s, row.busy_byte_s, row.idle_byte_s)
+    return memory_time(*(float(a + b) for a, b in zip(counted, live, strict=True)))
+
+
+def _slo_times(row: RequestRow) -> dict[str, SloTime]:
+    return {
+        "ttft": slo_time(row.ttft_ms, row.slo_ttft_ms),
+        "tpot": slo_time(row.tpot_ms, row.slo_tpot_ms),
+    }
+
 
 def _plan_view(document: dict[str, Any]) -> PlanView:
     """Without what only another version of this software wrote."""
@@ -114,7 +153,7 @@ def _plan_view(document: dict[str, Any]) -> PlanView:
 def _request_view(row: RequestRow, ready_at: datetime | None) -> RequestView:
     has_cold_start = row.cold_start_id is not None
     moments = view_of(RequestMoments, row, has_cold_start=has_cold_start, ready_at=ready_at)
-    return view_of(RequestView, row, waited=wait_times(moments))
+    return view_of(RequestView, row, waited=wait_times(moments), **_slo_times(row))
 
 
 def _cold_starts(tenant: str) -> Any:

@@ -10,10 +10,14 @@ from libs.common.records.tables import (
     EndpointRow,
     GpuRow,
     ManifestRow,
+    MemoryHourRow,
     ModelRow,
     NodeRow,
     OutboxRow,
     RequestRow,
+    ReservationRow,
+    SloHourRow,
+    UsageRow,
     WorkerRow,
 )
 
@@ -23,10 +27,14 @@ _READ: tuple[type[Base], ...] = (
     EndpointRow,
     GpuRow,
     ManifestRow,
+    MemoryHourRow,
     ModelRow,
     NodeRow,
     OutboxRow,
     RequestRow,
+    ReservationRow,
+    SloHourRow,
+    UsageRow,
     WorkerRow,
 )
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
 
+from services.gateway.store.slo_times import SloTime
+from services.gateway.store.usage_views import MemoryTime
 from services.gateway.store.wait_times import WaitTimes
 
 _View = TypeVar("_View")
@@ -101,6 +103,7 @@ class EndpointView:
     ready_at: datetime | None
     idle_since: datetime | None
     ended_at: datetime | None
+    memory: MemoryTime  # so far
     workers: tuple[WorkerView, ...]
 
 
@@ -124,8 +127,33 @@ class RequestView:
     ended_at: datetime | None
     outcome: str | None
     error: str | None
+    ttft: SloTime
+    tpot: SloTime
     is_slo_met: bool | None
+    slo_miss: str | None  # SloMiss: why it was not met; None with False: of an old version
     waited: WaitTimes
+
+
+@dataclass(frozen=True)
+class RequestSummary:
+    """One in a list of them."""
+
+    id: str
+    tenant: str
+    model_id: str
+    model: str | None  # None: its row is forgotten
+    state: str
+    outcome: str | None
+    endpoint_id: str | None
+    cold_start_id: str | None
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    arrived_at: datetime
+    ended_at: datetime | None
+    ttft: SloTime
+    tpot: SloTime
+    is_slo_met: bool | None
+    slo_miss: str | None
 
 
 def view_of(cls: type[_View], row: Any, **more: Any) -> _View:

@@ -40,6 +40,7 @@ from services.gateway.store.keys import KeyStore
 from services.gateway.store.model_entry import ModelEntry
 from services.gateway.store.models import ModelStore
 from services.gateway.store.nodes import NodeStore
+from services.gateway.store.usage import UsageStore
 from services.gateway.tenant_limits import TenantLimits
 from services.gateway.text.template_pool import TemplatePool
 from services.gateway.text.text_models import TextModelCache
@@ -193,6 +194,7 @@ async def _gateway(
         models=ModelStore(database),
         nodes=NodeStore(database),
         views=ViewStore(database),
+        usage=UsageStore(database),
     )
     gateway.watch_gauges()
     await registry.refresh()
