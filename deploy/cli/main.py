@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, up
+from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, up, usage
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder
@@ -26,6 +26,8 @@ app.add_typer(cold_starts.app, name="cold-starts")
 app.add_typer(keys.app, name="keys")
 app.command("nodes")(nodes.nodes)
 app.command("status")(nodes.status)
+app.command("usage")(usage.usage)
+app.command("requests")(usage.requests)
 app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
 # What comes after `up` is the stack's own to parse, its `--help` too.

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from deploy.cli.usage_views import ModelUse
 from libs.common.observability.criticalpath import Failure
 from libs.common.observability.timeline import TimedStep
 
@@ -40,6 +41,7 @@ class Model(_View):
     engine: str
     chat_template_digest: str | None = None
     created_at: datetime
+    usage: ModelUse | None = None
 
 
 class Worker(_View):

@@ -84,6 +84,20 @@ async def test_what_a_request_waited_for_is_in_its_view(client: Client, model: s
     assert request["cold_start_id"] == starts[-1]["id"]
     assert request["waited"]["for_cold_start_s"] > 0
     assert request["waited"]["for_endpoint_s"] >= 0
+    assert request["ttft"]["ratio"] > 0
+
+
+async def test_usage_and_requests_are_listed(client: Client, stack: LocalStack, model: str) -> None:
+    await client.stream(model, "hello", max_tokens=2)
+    usage, requests = (
+        await hydraserve(stack, "usage"),
+        await hydraserve(stack, "requests", "--model", model),
+    )
+
+    assert usage.exit_code == 0, usage.err
+    assert any(line.startswith(model) for line in usage.out.splitlines())
+    assert requests.exit_code == 0, requests.err
+    assert "SLO" in requests.out.splitlines()[0] and model in requests.out
 
 
 async def test_status_and_nodes_say_what_the_stack_holds(stack: LocalStack, model: str) -> None:

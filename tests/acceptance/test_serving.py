@@ -88,6 +88,38 @@ async def test_a_seed_fixes_what_sampling_gives(client: Client, model: str) -> N
     assert one.text != other.text
 
 
+async def test_what_a_model_held_and_why_its_requests_were_late_is_on_record(
+    client: Client, stack: LocalStack, model: str
+) -> None:
+    """A target that nothing can keep: a request is late for the start, or for its weights."""
+    await settled(stack, client)
+    targets: Json = {"slo": {"ttft_ms": 1, "tpot_ms": 600_000}}
+    changed = await client.http.patch(f"/api/v1/models/{model}", json=targets)
+    assert changed.status_code == 200
+    before = (await client.get(f"/api/v1/models/{model}"))["usage"]["last_day"]
+
+    async def is_known() -> bool:  # by the gateway that is asked
+        return bool((await client.get(f"/api/v1/models/{model}"))["slo"]["ttft_ms"] == 1)
+
+    await eventually(is_known, timeout_s=30, what="the new targets")
+    await client.stream(model, "late", max_tokens=20)
+    live = (await live_endpoints(client, model))[0]["memory"]
+    assert live["starting_byte_s"] > 0
+    await settled(stack, client)
+
+    (late,) = await client.get(f"/api/v1/requests?model={model}&limit=1")
+    assert late["slo_miss"] in ("cold_start", "network")
+    assert late["ttft"]["slo_ms"] == 1 and late["ttft"]["margin_ms"] < 0
+    ended = await client.get("/api/v1/endpoints?ended=true")
+    memory = next(endpoint["memory"] for endpoint in ended if endpoint["model"] == model)
+    # As its workers were kept alive for 2 s without a request.
+    assert memory["starting_byte_s"] >= live["starting_byte_s"] and memory["idle_byte_s"] > 0
+    after = (await client.get(f"/api/v1/models/{model}"))["usage"]["last_day"]
+    paid = after["memory"]["total_byte_s"] - before["memory"]["total_byte_s"]
+    assert paid == pytest.approx(memory["total_byte_s"])
+    assert after["slo"]["num_missed"] == before["slo"]["num_missed"] + 1
+
+
 async def test_two_models_cold_at_the_same_time_answer_ten_requests_each(
     client: Client, stack: LocalStack, sources: Path
 ) -> None:

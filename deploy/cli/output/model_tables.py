@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from deploy.cli.output.formatting import one_line, size
+from deploy.cli.output.usage_tables import usage_words
 from deploy.cli.views import Model
 
 
@@ -42,6 +43,8 @@ def model_details(model: Model) -> Table:
         "KV cache": "by slots and context" if kv_cache is None else size(kv_cache),
         "engine": model.engine,
         "chat template": _template(model),
+        "last hour": None if model.usage is None else usage_words(model.usage.last_hour),
+        "last day": None if model.usage is None else usage_words(model.usage.last_day),
         "registered": model.created_at.isoformat(timespec="seconds"),
     }
     table = Table.grid(padding=(0, 2))
