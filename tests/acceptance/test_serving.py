@@ -91,7 +91,8 @@ async def test_a_seed_fixes_what_sampling_gives(client: Client, model: str) -> N
 async def test_what_a_model_held_and_why_its_requests_were_late_is_on_record(
     client: Client, stack: LocalStack, model: str
 ) -> None:
-    """A target that nothing can keep: a request is late for the start, or for its weights."""
+    """A target that nothing can keep: a request is late for the start, its weights, or, as a tiny
+    model starts in 60 ms, for the scheduler to decide that it starts."""
     await settled(stack, client)
     targets: Json = {"slo": {"ttft_ms": 1, "tpot_ms": 600_000}}
     changed = await client.http.patch(f"/api/v1/models/{model}", json=targets)
@@ -108,7 +109,7 @@ async def test_what_a_model_held_and_why_its_requests_were_late_is_on_record(
     await settled(stack, client)
 
     (late,) = await client.get(f"/api/v1/requests?model={model}&limit=1")
-    assert late["slo_miss"] in ("cold_start", "network")
+    assert late["slo_miss"] in ("queue", "cold_start", "network")
     assert late["ttft"]["slo_ms"] == 1 and late["ttft"]["margin_ms"] < 0
     ended = await client.get("/api/v1/endpoints?ended=true")
     memory = next(endpoint["memory"] for endpoint in ended if endpoint["model"] == model)
