@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, true
+from sqlalchemy.orm import aliased
 
 from libs.common.records.tables import ModelRow, RequestRow
 from libs.common.states import SloMiss
@@ -20,18 +21,30 @@ class AskedRequests:
     limit: int
 
     def query(self, tenant: str) -> Select[RequestRow, str]:
-        row = RequestRow
-        query = (
-            select(row, ModelRow.name)
-            .outerjoin(ModelRow, ModelRow.id == row.model_id)
-            .where(row.tenant == tenant)
-            .where(row.arrived_at > func.now() - timedelta(hours=self.hours))
-            .order_by(row.arrived_at.desc())
-            .limit(self.limit)
+        """Rows with their models' names, the newest first."""
+        return self._of_tenant(tenant) if self.model is None else self._of_model(tenant)
+
+    def _of_tenant(self, tenant: str) -> Select[RequestRow, str]:
+        row = aliased(RequestRow, self._newest(RequestRow.tenant == tenant).subquery())
+        query = select(row, ModelRow.name).outerjoin(ModelRow, ModelRow.id == row.model_id)
+        return query.order_by(row.arrived_at.desc())
+
+    def _of_model(self, tenant: str) -> Select[RequestRow, str]:
+        """Also of earlier models of the name. By model alone: else Postgres may look for a few of
+        its requests among all of the tenant's."""
+        newest = self._newest(RequestRow.model_id == ModelRow.id).correlate(ModelRow).lateral()
+        row = aliased(RequestRow, newest)
+        query = select(row, ModelRow.name).select_from(ModelRow).join(newest, true())
+        query = query.where(ModelRow.tenant == tenant, ModelRow.name == self.model)
+        return query.order_by(row.arrived_at.desc()).limit(self.limit)
+
+    def _newest(self, whose: ColumnElement[bool]) -> Select[RequestRow]:
+        arrived_at, miss = RequestRow.arrived_at, RequestRow.slo_miss
+        query = select(RequestRow).where(
+            whose, arrived_at > func.now() - timedelta(hours=self.hours)
         )
-        if self.model is not None:
-            its = select(ModelRow.id).where(ModelRow.tenant == tenant, ModelRow.name == self.model)
-            query = query.where(row.model_id.in_(its))
         if self.is_missed or self.miss is not None:
-            query = query.where(row.slo_miss.is_not(None))
-        return query if self.miss is None else query.where(row.slo_miss == self.miss.value)
+            query = query.where(miss.is_not(None))
+        if self.miss is not None:
+            query = query.where(miss == self.miss.value)
+        return query.order_by(arrived_at.desc()).limit(self.limit)
