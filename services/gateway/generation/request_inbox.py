@@ -25,11 +25,11 @@ from services.gateway.slo.engine_clock import EngineClock
 from services.gateway.slo.wait_log import WaitFor, WaitLog
 
 _WAITS_OF_PHASES = {
-    "queued": WaitFor.ENDPOINT,  # the one that started has failed
+    "queued": WaitFor.ENDPOINT,
     "planned": WaitFor.START,
     "fetching": WaitFor.WEIGHTS,
     "starting": WaitFor.START,
-    "ready": WaitFor.ENGINE,  # for those who waited for that
+    "ready": WaitFor.ENGINE,
 }
 
 
@@ -129,9 +129,13 @@ class RequestInbox:
         """From either way in which the scheduler tells; an older attempt's comes too late."""
         if self.assigned is None or message.attempt >= self.assigned.attempt:
             self.assigned = message
-            if message.is_starting and self.waits.waits_for is WaitFor.ENDPOINT:
-                self.waits.note(WaitFor.START, self._clock.monotonic_s())
+            self._note_start(message)
             self.changed.notify()
+
+    def _note_start(self, message: RequestAssigned) -> None:
+        is_of_attempt = message.attempt == self.log.attempt
+        if is_of_attempt and message.is_starting and self.waits.waits_for is WaitFor.ENDPOINT:
+            self.waits.note(WaitFor.START, self._clock.monotonic_s())
 
     def set_queue_position(self, position: int) -> None:
         """It waits. Nobody is woken: a thousand clients would be told at the same moment."""
@@ -154,8 +158,10 @@ class RequestInbox:
         self.changed.notify()
 
     def _note_phase(self, message: RequestProgressed) -> None:
-        """The scheduler hears later than this that tokens come."""
-        if self.has_progressed or (message.phase == "ready" and not self.waits.is_starting):
+        """The scheduler hears later than this that tokens come. That a start has ended, or failed,
+        says something to those who wait for it."""
+        is_of_end = message.phase in ("queued", "ready")
+        if self.has_progressed or (is_of_end and not self.waits.is_starting):
             return
         self.waits.note(_WAITS_OF_PHASES[message.phase], self._clock.monotonic_s())
 

@@ -129,6 +129,19 @@ async def test_that_an_endpoint_is_ready_says_nothing_to_who_has_none(asked: Ask
     assert asked.spent() == {"endpoint": 2.0}
 
 
+async def test_what_was_said_of_an_earlier_attempt_or_of_the_queue_comes_too_late(
+    asked: Asked,
+) -> None:
+    asked.inbox.begin_attempt(asked.clock.monotonic_s())
+    await asked.assigned(is_starting=True, attempt=1)
+    asked.clock.advance(1.0)
+    asked.inbox.note_sent(asked.clock.monotonic_s())
+    await asked.told("queued")
+    asked.clock.advance(2.0)
+
+    assert asked.spent() == {"endpoint": 1.0, "engine": 2.0}
+
+
 async def test_a_start_that_failed_leads_back_to_the_queue(asked: Asked) -> None:
     await asked.assigned(is_starting=True)
     asked.clock.advance(2.0)
