@@ -1,0 +1,1 @@
+"""A virtual clock and modelled nodes around the decisions of the real scheduler."""

@@ -1,0 +1,1 @@
+"""What nodes do: fetch, launch, load, prefill, decode, stop."""

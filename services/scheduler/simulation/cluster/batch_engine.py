@@ -1,0 +1,207 @@
+"""The engine of one endpoint: prefills one prompt after the other, and decodes what is prefilled as
+one batch.
+
+A prefill begins at the next boundary of a step, and nobody decodes meanwhile. Between two changes
+of the batch all steps take the same time, so that only changes are events: the times are those that
+a simulation of each step would give.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from math import ceil, floor
+
+from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.cluster.request import SimulatedRequest
+from services.scheduler.simulation.event_queue import Event, EventQueue
+
+_HAIR = 1e-6  # of a step, by which rounding may miss a boundary
+
+
+class BatchEngine:
+    """`on_end` is called when a request has its last token, after the engine went on; `on_rest`
+    when nothing is left to do. A pipeline keeps its stages: when consolidation is decided by the
+    scheduler, `stages` is what changes at the boundary of a step."""
+
+    def __init__(
+        self,
+        events: EventQueue,
+        stages: Sequence[StageCompute],
+        hop_s: float,
+        on_end: Callable[[SimulatedRequest], None],
+    ) -> None:
+        self.stages = tuple(stages)
+        self.idle_since_s = 0.0
+        self._events, self._on_end = events, on_end
+        self._hops_s = hop_s * (len(stages) - 1)
+        self._is_ready = False
+        self._waiting: deque[SimulatedRequest] = deque()
+        self._decoding: list[tuple[int, int, SimulatedRequest]] = []  # by their last step
+        self._prefilling: SimulatedRequest | None = None
+        self._is_computing = False
+        self._done = 0.0  # steps since the engine is there; of a prefill, the part
+        self._steps = 0  # steps when the prefill began
+        self._rate = 0.0  # of `_done`, per second
+        self._at_s = 0.0  # of `_done`
+        self._event: Event | None = None
+
+    @property
+    def num_running(self) -> int:
+        return len(self._decoding) + (self._prefilling is not None)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_requests(self) -> int:
+        return len(self._decoding) + len(self._waiting) + (self._prefilling is not None)
+
+    def start(self) -> None:
+        """All stages can compute."""
+        self._is_ready = True
+        self.idle_since_s = self._events.now_s
+        if self._waiting:
+            self._begin_next()
+
+    def accept(self, request: SimulatedRequest) -> None:
+        self._waiting.append(request)
+        if not self._is_ready:
+            return
+        if not self._is_computing:
+            self._begin_next()
+        elif self._prefilling is None and len(self._waiting) == 1:
+            self._bring_up_to_date()
+            self._plan_end()
+
+    def abort(self) -> list[SimulatedRequest]:
+        """Stop for good; the requests that it had."""
+        lost = [*self._waiting, *(entry[2] for entry in sorted(self._decoding))]
+        if self._prefilling is not None:
+            lost.append(self._prefilling)
+        self._waiting.clear()
+        self._decoding.clear()
+        self._prefilling = None
+        self._rest()
+        self._is_ready = False
+        return lost
+
+    # ------------------------------------------------------------------ phases
+
+    def _begin_next(self) -> None:
+        """At a boundary: a prompt if any waits, else steps of those that decode."""
+        if not self._is_computing and (self._waiting or self._decoding):
+            self._is_computing = True
+            for stage in self.stages:
+                stage.device.begin(stage, self._share_changed)
+        self._at_s = self._events.now_s
+        if self._waiting:
+            self._steps, self._done = round(self._done), 0.0
+            self._prefilling = self._waiting.popleft()
+        elif not self._decoding:
+            self._rest()
+            return
+        self._set_duties()
+        self._rate = self._rate_now()
+        self._plan_end()
+
+    def _rest(self) -> None:
+        self.idle_since_s = self._events.now_s
+        if self._event is not None:
+            self._event.cancel()
+            self._event = None
+        if self._is_computing:
+            self._is_computing = False
+            for stage in self.stages:
+                stage.device.end(stage)
+
+    def _plan_end(self) -> None:
+        """Of what is being done: the prefill, or the steps until a request ends or one waits."""
+        if self._event is not None:
+            self._event.cancel()
+        left = max(0.0, self._end_at() - self._done)
+        self._event = self._events.at(self._at_s + left / self._rate, self._end_phase)
+
+    def _end_at(self) -> float:
+        if self._prefilling is not None:
+            return 1.0
+        last = self._decoding[0][0]
+        return min(last, _boundary(self._done)) if self._waiting else last
+
+    def _end_phase(self) -> None:
+        self._event = None
+        if self._prefilling is not None:
+            self._end_prefill(self._prefilling)
+            return
+        self._done = float(self._end_at())
+        ended = []
+        while self._decoding and self._decoding[0][0] <= self._done:
+            ended.append(heappop(self._decoding)[2])
+        self._go_on(ended)
+
+    def _end_prefill(self, request: SimulatedRequest) -> None:
+        """It has its first token."""
+        self._prefilling, self._done = None, float(self._steps)
+        request.first_token_at_s = self._events.now_s
+        if request.num_output_tokens == 1:
+            self._go_on([request])
+            return
+        last_step = self._steps + request.num_output_tokens - 1
+        heappush(self._decoding, (last_step, request.index, request))
+        self._begin_next()
+
+    def _go_on(self, ended: list[SimulatedRequest]) -> None:
+        for request in ended:
+            request.ended_at_s = self._events.now_s
+        self._begin_next()
+        for request in ended:
+            self._on_end(request)
+
+    # ------------------------------------------------------------------- speed
+
+    def _share_changed(self) -> None:
+        """Another worker on one of the devices began or ceased to compute."""
+        if not self._is_computing or self._event is None:
+            return
+        self._bring_up_to_date()
+        self._rate = self._rate_now()
+        self._plan_end()
+
+    def _bring_up_to_date(self) -> None:
+        now_s = self._events.now_s
+        self._done += self._rate * (now_s - self._at_s)
+        self._at_s = now_s
+
+    def _rate_now(self) -> float:
+        if self._prefilling is not None:
+            num_tokens = self._prefilling.num_prompt_tokens
+            per_token_s = sum(stage.prefill_s_per_token() for stage in self.stages)
+            return 1.0 / (num_tokens * per_token_s + self._hops_s)
+        return 1.0 / self._step_s(len(self._decoding))
+
+    def _step_s(self, batch_size: int) -> float:
+        num_batches = min(batch_size, len(self.stages))
+        times_s = [stage.step_s(ceil(batch_size / num_batches)) for stage in self.stages]
+        return self._round_s(times_s, num_batches)
+
+    def _round_s(self, times_s: Sequence[float], num_batches: int) -> float:
+        """Of a pipeline as many micro-batches are on their way as there are stages: each sequence
+        waits for the round trip of its own, or for the slowest stage to be done with all."""
+        return max(sum(times_s) + self._hops_s, num_batches * max(times_s))
+
+    def _set_duties(self) -> None:
+        """For which part of the time each stage of a pipeline computes, if nobody disturbs it."""
+        if len(self.stages) == 1:
+            return
+        batch_size = 1 if self._prefilling is not None else len(self._decoding)
+        num_batches = min(batch_size, len(self.stages))
+        times_s = [stage.alone_step_s(ceil(batch_size / num_batches)) for stage in self.stages]
+        round_s = self._round_s(times_s, num_batches)
+        for stage, time_s in zip(self.stages, times_s, strict=True):
+            stage.device.set_duty(stage, min(1.0, num_batches * time_s / round_s))
+
+
+def _boundary(done: float) -> float:
+    """The end of the step that is being computed; `done` itself between two steps."""
+    nearest = round(done)
+    return float(nearest) if abs(done - nearest) < _HAIR else floor(done) + 1.0

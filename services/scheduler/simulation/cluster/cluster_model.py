@@ -1,0 +1,186 @@
+"""All nodes and endpoints, doing what the scheduler has decided."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from libs.common.states import WorkerState
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.simulation.cluster.batch_engine import BatchEngine
+from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.cluster.fetch import Fetch
+from services.scheduler.simulation.cluster.host_cache import bits
+from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
+from services.scheduler.simulation.cluster.modelled_node import ModelledNode
+from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
+from services.scheduler.simulation.cluster.request import SimulatedRequest
+from services.scheduler.simulation.cluster.routes import Routes
+from services.scheduler.simulation.event_queue import EventQueue
+from services.scheduler.simulation.leader.catalogue import CatalogueModel, ModelCatalogue
+from services.scheduler.simulation.scenario.scenario import Scenario
+
+
+@dataclass(eq=False)
+class ClusterModel:
+    scenario: Scenario
+    events: EventQueue
+    catalogue: ModelCatalogue
+    nodes: dict[str, ModelledNode]
+    on_end: Callable[[SimulatedRequest], None]  # it has its last token
+    on_lost: Callable[[SimulatedRequest], None]  # its endpoint failed
+    routes: Routes = field(default_factory=Routes)
+    endpoints: dict[str, ModelledEndpoint] = field(default_factory=dict)
+    _worked: dict[str, ModelledEndpoint] = field(default_factory=dict)  # since the last look
+
+    # ------------------------------------------------------------------- decisions
+
+    def start(self, row: Endpoint) -> None:
+        """Everything of it begins: fetches, and processes that need not wait for them."""
+        known = self.catalogue.model(row.model_id)
+        nodes = tuple(self.nodes[worker.node_id] for worker in row.member_workers)
+        workers = tuple(
+            self._worker(worker, node, known, is_alone=row.num_stages == 1)
+            for worker, node in zip(row.member_workers, nodes, strict=True)
+        )
+        stages = [self._stage(w.row, node, known) for w, node in zip(workers, nodes, strict=True)]
+        engine = BatchEngine(self.events, stages, self.scenario.hop_s, partial(self._ended, row.id))
+        self.endpoints[row.id] = ModelledEndpoint(
+            row.id, row.model_id, row.max_slots, workers, nodes, engine
+        )
+        for worker, node in zip(workers, nodes, strict=True):
+            node.start(worker, self._fetch(worker, node, known))
+
+    def connect(self, decision: d.ConnectWorker) -> None:
+        worker = self._find(decision.endpoint_id, decision.worker_id)
+        if worker is not None:
+            worker.connect()
+
+    def launch(self, decision: d.LaunchWorker) -> None:
+        worker = self._find(decision.endpoint_id, decision.worker_id)
+        if worker is not None:
+            self.nodes[decision.node_id].launch(worker)
+
+    def serve(self, endpoint_id: str) -> None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None and not endpoint.is_draining:
+            self.routes.add(endpoint)
+
+    def withdraw(self, endpoint_id: str) -> None:
+        """Gateways send nobody there any more; what is on its way arrives."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            self.routes.remove(endpoint)
+
+    def drain(self, endpoint_id: str) -> None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            endpoint.is_draining = True
+            for worker in endpoint.workers:
+                worker.drain()
+
+    def stop(self, endpoint_id: str) -> None:
+        """Its workers end; whoever was served is told."""
+        endpoint = self.endpoints.pop(endpoint_id, None)
+        if endpoint is None:
+            return
+        self._worked.pop(endpoint_id, None)
+        for request in endpoint.engine.abort():
+            self.on_lost(request)
+        for worker, node in zip(endpoint.workers, endpoint.nodes, strict=True):
+            node.stop(worker)
+
+    def give(self, request: SimulatedRequest, endpoint: ModelledEndpoint) -> None:
+        endpoint.engine.accept(request)
+        endpoint.has_worked = True
+        self._worked[endpoint.id] = endpoint
+
+    # ---------------------------------------------------------------------- a look
+
+    def say_work(self) -> list[str]:
+        """Agents say who works and who rests; ids of endpoints that may be looked at for it."""
+        changed = []
+        for endpoint in self._worked.values():
+            is_busy = endpoint.engine.num_requests > 0
+            if endpoint.was_busy and is_busy:
+                continue
+            if endpoint.workers[0].state in (WorkerState.READY, WorkerState.DRAINING):
+                endpoint.say(endpoint.workers[0])
+                changed.append(endpoint.id)
+        self._worked = {
+            id_: endpoint
+            for id_, endpoint in self._worked.items()
+            if endpoint.engine.num_requests > 0
+        }
+        return changed
+
+    def say_work_of(self, endpoint_id: str) -> None:
+        """Just now: somebody waits for a slot of it."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None and endpoint.workers[0].state is WorkerState.READY:
+            endpoint.say(endpoint.workers[0])
+
+    def say_progress(self) -> None:
+        """Of all fetches that run."""
+        for node in self.nodes.values():
+            if node.is_fetching:
+                node.say_progress()
+
+    # ----------------------------------------------------------------------- parts
+
+    def _find(self, endpoint_id: str, worker_id: str) -> ModelledWorker | None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return None
+        return next((worker for worker in endpoint.workers if worker.row.id == worker_id), None)
+
+    def _worker(
+        self, row: Worker, node: ModelledNode, known: CatalogueModel, *, is_alone: bool
+    ) -> ModelledWorker:
+        sizes = known.size_by_digest
+        return ModelledWorker(
+            self.events,
+            row,
+            weight_bytes=sum(sizes[digest] for digest in row.unit_digests),
+            figures=node.group.device.start,
+            is_alone=is_alone,
+            on_change=self._worker_changed,
+        )
+
+    def _stage(self, row: Worker, node: ModelledNode, known: CatalogueModel) -> StageCompute:
+        group, kind = known.group, node.group.device
+        return StageCompute(
+            node.devices[row.device_index],
+            self.scenario.speeds.of(kind.name, group.architecture),
+            of_model=known.num_layers_of(row.unit_digests) / group.num_layers,
+            memory_bytes=row.device_bytes,
+            whole_model_bytes=group.full_bytes + kind.process_bytes,
+        )
+
+    def _fetch(self, worker: ModelledWorker, node: ModelledNode, known: CatalogueModel) -> Fetch:
+        row = worker.row
+        assert row.fetch_id is not None, "a start waits for a fetch"
+        units = bits([known.index_by_digest[digest] for digest in row.unit_digests])
+        done = partial(self._fetched, worker, node)
+        return Fetch(row.fetch_id, row.manifest_digest, units, known.unit_sizes, done)
+
+    def _fetched(self, worker: ModelledWorker, node: ModelledNode) -> None:
+        assert worker.row.fetch_id is not None
+        node.say_fetch(worker.row.fetch_id)
+        worker.has_weights()
+
+    def _worker_changed(self, worker: ModelledWorker) -> None:
+        endpoint = self.endpoints.get(worker.row.endpoint_id)
+        if endpoint is None:
+            return
+        if worker.state is WorkerState.READY and endpoint.are_all_ready:
+            endpoint.engine.start()
+        endpoint.say(worker)
+
+    def _ended(self, endpoint_id: str, request: SimulatedRequest) -> None:
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            self._worked[endpoint_id] = endpoint
+            if endpoint.is_draining and not endpoint.engine.num_requests:
+                endpoint.say(endpoint.workers[0])
+        self.on_end(request)

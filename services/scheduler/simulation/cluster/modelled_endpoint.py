@@ -1,0 +1,49 @@
+"""An endpoint: its workers on their nodes, and the engine that they are together."""
+
+from dataclasses import dataclass
+
+from libs.common.states import WorkerState
+from services.scheduler.simulation.cluster.batch_engine import BatchEngine
+from services.scheduler.simulation.cluster.modelled_node import ModelledNode
+from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
+
+# Heartbeats say for how long a worker has been idle, as of when they were heard. All of them count
+# as heard at this one moment, so that what an idle worker says stays the same while it rests.
+REFERENCE_S = 1e9
+
+
+@dataclass(eq=False)
+class ModelledEndpoint:
+    id: str
+    model_id: str
+    max_slots: int
+    workers: tuple[ModelledWorker, ...]  # in the order of the stages, the entry first
+    nodes: tuple[ModelledNode, ...]  # of the workers
+    engine: BatchEngine
+    is_routed: bool = False  # gateways know it
+    is_draining: bool = False
+    was_busy: bool = False  # as was said last
+    has_worked: bool = False  # since then
+
+    @property
+    def has_free_slot(self) -> bool:
+        return self.engine.num_requests < self.max_slots
+
+    @property
+    def are_all_ready(self) -> bool:
+        return all(worker.state is WorkerState.READY for worker in self.workers)
+
+    def say(self, worker: ModelledWorker) -> None:
+        """What its agent says of it now."""
+        node = self.nodes[self.workers.index(worker)]
+        if worker is not self.workers[0]:
+            node.say_worker(worker.observed())
+            return
+        engine = self.engine
+        self.was_busy, self.has_worked = engine.num_requests > 0, False
+        idle_ms = 0 if self.was_busy else round(1000 * (REFERENCE_S - engine.idle_since_s))
+        node.say_worker(
+            worker.observed(
+                num_running=engine.num_running, num_waiting=engine.num_waiting, idle_ms=idle_ms
+            )
+        )

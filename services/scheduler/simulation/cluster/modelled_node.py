@@ -1,0 +1,109 @@
+"""A node: what its agent and its fetcher do as they are told, and what they say of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, FetchObserved, WorkerObserved
+from services.scheduler.simulation.cluster.compute import DeviceCompute
+from services.scheduler.simulation.cluster.fetch import Fetch, Fetcher
+from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
+from services.scheduler.simulation.event_queue import EventQueue
+from services.scheduler.simulation.scenario.machines import NodeGroup
+
+
+@dataclass(eq=False)
+class ModelledNode:
+    """Its heartbeats are told on changes alone: what is the same as before would change nothing."""
+
+    id: str
+    group: NodeGroup
+    events: EventQueue
+    devices: tuple[DeviceCompute, ...]
+    fetcher: Fetcher
+    agent_heartbeat: AgentHeartbeat
+    fetcher_heartbeat: FetcherHeartbeat
+    on_agent: Callable[["ModelledNode"], None]  # it has something to say
+    on_fetcher: Callable[["ModelledNode"], None]
+    keeps_units: bool
+    num_standbys: int = field(init=False)
+    workers: dict[str, ModelledWorker] = field(default_factory=dict)
+    _seen: dict[str, WorkerObserved] = field(default_factory=dict)  # as was said last
+    _fetches: dict[str, FetchObserved] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.num_standbys = self.group.num_standbys
+
+    @property
+    def is_fetching(self) -> bool:
+        return any(not fetch.is_complete for fetch in self.fetcher.fetches.values())
+
+    # ------------------------------------------------------------- what it is told
+
+    def start(self, worker: ModelledWorker, fetch: Fetch) -> None:
+        self.workers[worker.row.id] = worker
+        self.fetcher.cache.pin(fetch.manifest)
+        self.fetcher.start(fetch)
+        self.say_fetch(fetch.id)
+        if worker.row.is_launch_due:
+            self.launch(worker)
+
+    def launch(self, worker: ModelledWorker) -> None:
+        has_standby = self.num_standbys > 0
+        if has_standby:
+            self.num_standbys -= 1
+            self.events.after(self.group.standby_refill_s, self._refill)
+        worker.launch(has_standby=has_standby)
+
+    def stop(self, worker: ModelledWorker) -> None:
+        """Its memory is free a moment later."""
+        if not worker.is_stopped:
+            worker.stop()
+            self.events.after(self.group.device.start.stop_s, partial(self._gone, worker))
+
+    def _gone(self, worker: ModelledWorker) -> None:
+        row = worker.row
+        del self.workers[row.id]
+        self._seen.pop(row.id, None)
+        if row.fetch_id is not None:
+            self.fetcher.forget(row.fetch_id)
+            self._fetches.pop(row.fetch_id, None)
+        cache, manifest = self.fetcher.cache, row.manifest_digest
+        cache.unpin(manifest)
+        if not self.keeps_units and cache.drop_unpinned(manifest):
+            self.fetcher.on_removed(self.id, manifest)
+        self._tell_fetches()
+        self._tell_workers()
+
+    def _refill(self) -> None:
+        self.num_standbys += 1
+        self._tell_workers()
+
+    # --------------------------------------------------------------- what it says
+
+    def say_worker(self, seen: WorkerObserved) -> None:
+        if seen.worker_id in self.workers:
+            self._seen[seen.worker_id] = seen
+            self._tell_workers()
+
+    def say_fetch(self, fetch_id: str) -> None:
+        fetch = self.fetcher.fetches.get(fetch_id)
+        if fetch is not None:
+            self._fetches[fetch_id] = self.fetcher.observed(fetch)
+            self._tell_fetches()
+
+    def say_progress(self) -> None:
+        """Of what is being fetched."""
+        running = [fetch.id for fetch in self.fetcher.fetches.values() if not fetch.is_complete]
+        for fetch_id in running:
+            self.say_fetch(fetch_id)
+
+    def _tell_workers(self) -> None:
+        said = {"workers": tuple(self._seen.values()), "num_standbys": self.num_standbys}
+        self.agent_heartbeat = self.agent_heartbeat.model_copy(update=said)
+        self.on_agent(self)
+
+    def _tell_fetches(self) -> None:
+        said = {"fetches": tuple(self._fetches.values())}
+        self.fetcher_heartbeat = self.fetcher_heartbeat.model_copy(update=said)
+        self.on_fetcher(self)

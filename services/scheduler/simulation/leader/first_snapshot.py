@@ -1,0 +1,101 @@
+"""The snapshot of a leader that knows an empty cluster."""
+
+from collections.abc import Iterator, Mapping
+
+from libs.common.bus.messages import (
+    AgentHeartbeat,
+    DeviceObserved,
+    FetcherHeartbeat,
+    HostCacheReport,
+)
+from libs.common.startmode import StartMode
+from services.scheduler.policy.cluster import Device, DeviceSize, NodeRecord
+from services.scheduler.policy.limits import Limits
+from services.scheduler.policy.nodes.cached_units import CachedUnits
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.simulation.scenario.machines import NodeGroup
+from services.scheduler.simulation.scenario.scenario import Scenario
+
+BOOT_ID = "boot"
+_VERSION = 1  # of the desired state: nodes have always accepted the newest one
+_CORES = 8  # of each device
+
+
+def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
+    devices = {id_: tuple(_devices(id_, group)) for id_, group in _nodes(scenario)}
+    return Snapshot(
+        now_s=0.0,
+        limits=Limits(),
+        mode=mode,
+        nodes={id_: NodeRecord(id_, _VERSION, BOOT_ID) for id_ in devices},
+        devices=devices,
+        cached=CachedUnits(),
+        sizes=tuple(_size(device, group) for device, group in _placed(scenario, devices)),
+    )
+
+
+def agent_heartbeat(node_id: str, group: NodeGroup) -> AgentHeartbeat:
+    memory_bytes = group.device.memory_bytes
+    return AgentHeartbeat(
+        node_id=node_id,
+        boot_id=BOOT_ID,
+        sequence=1,
+        accepted_version=_VERSION,
+        devices=tuple(
+            DeviceObserved(index=index, kind="cuda", memory_bytes=memory_bytes, cores=_CORES)
+            for index in range(group.num_devices)
+        ),
+        workers=(),
+        num_standbys=group.num_standbys,
+    )
+
+
+def fetcher_heartbeat(node_id: str, group: NodeGroup) -> FetcherHeartbeat:
+    return FetcherHeartbeat(
+        node_id=node_id,
+        boot_id=BOOT_ID,
+        sequence=1,
+        accepted_version=_VERSION,
+        nic_bytes_per_s=round(group.nic_bytes_per_s),
+        measured_bytes_per_s=None,
+        cache_capacity_bytes=group.host_cache_bytes,
+        cache_used_bytes=0,
+        cache_max_bytes=group.host_cache_bytes,
+        host_cache=HostCacheReport(version=0, since_version=0, num_units=0, set_digest="0" * 32),
+        fetches=(),
+    )
+
+
+def _nodes(scenario: Scenario) -> Iterator[tuple[str, NodeGroup]]:
+    return ((id_, group) for group in scenario.nodes for id_ in group.node_ids)
+
+
+def _placed(
+    scenario: Scenario, devices: Mapping[str, tuple[Device, ...]]
+) -> Iterator[tuple[Device, NodeGroup]]:
+    return ((device, group) for id_, group in _nodes(scenario) for device in devices[id_])
+
+
+def _devices(node_id: str, group: NodeGroup) -> Iterator[Device]:
+    kind = group.device
+    for index in range(group.num_devices):
+        yield Device(
+            node_id,
+            index,
+            kind.memory_bytes,
+            0,
+            _CORES,
+            worker_bytes=kind.process_bytes,
+            launch_s=kind.start.launch_s,
+        )
+
+
+def _size(device: Device, group: NodeGroup) -> DeviceSize:
+    return DeviceSize(
+        device.node_id,
+        device.index,
+        device.memory_bytes,
+        group.host_cache_bytes,
+        round(group.nic_bytes_per_s),
+        device.worker_bytes,
+    )

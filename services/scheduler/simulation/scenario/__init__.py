@@ -1,0 +1,1 @@
+"""What is simulated: a toml file as frozen values."""

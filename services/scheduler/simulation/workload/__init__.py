@@ -1,0 +1,1 @@
+"""When requests come, for which models, and how long they are."""
