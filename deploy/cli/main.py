@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, up, usage
+from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, simulate, up
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder
@@ -30,6 +31,7 @@ app.command("usage")(usage.usage)
 app.command("requests")(usage.requests)
 app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
+app.command("simulate")(simulate.simulate)
 # What comes after `up` is the stack's own to parse, its `--help` too.
 _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 app.command("up", context_settings=_PASSED_ON)(up.up)

@@ -1,6 +1,6 @@
 """One run: a scenario, a policy and a seed on virtual time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -8,6 +8,7 @@ from libs.common.startmode import StartMode
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided
+from services.scheduler.simulation.catalogue import ModelCatalogue
 from services.scheduler.simulation.cluster.assembly import modelled_nodes
 from services.scheduler.simulation.cluster.cluster_model import ClusterModel
 from services.scheduler.simulation.cluster.device_ledger import DeviceLedger
@@ -15,7 +16,6 @@ from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
-from services.scheduler.simulation.leader.catalogue import ModelCatalogue
 from services.scheduler.simulation.leader.first_snapshot import first_snapshot
 from services.scheduler.simulation.leader.heard import HeardNodes
 from services.scheduler.simulation.leader.leader import Leader
@@ -43,9 +43,11 @@ class Simulation:
         self.recorder = Recorder(2 * scenario.leader.message_s)
         cached, snapshot = CachedModels(catalogue), first_snapshot(scenario, self.mode)
         nodes = modelled_nodes(
-            *(scenario, self.events, cached),
+            *(scenario, self.events),
             on_agent=lambda node: self.leader.hear_agent(node),
             on_fetcher=lambda node: self.leader.hear_fetcher(node),
+            on_added=cached.added,
+            on_removed=cached.removed,
         )
         self.cluster = ClusterModel(
             *(scenario, self.events, catalogue, nodes), on_end=self._ended, on_lost=self._lost
@@ -61,6 +63,7 @@ class Simulation:
             *(self.events, scenario.leader, catalogue, scenario.deadline_s, snapshot),
             *(heard, cached),
             on_decided=self._decided,
+            before_round=self._before_round,
             before_sweep=self._before_sweep,
         )
 
@@ -95,20 +98,18 @@ class Simulation:
             self.cluster.give(request, endpoint)
             return
         request.is_cold = not self.cluster.routes.has_any(request.model_id)
-        self._say_work_of_model(request.model_id)
         self.leader.submit(request)
 
-    def _say_work_of_model(self, model_id: str) -> None:
-        """Whoever is full says so before anybody decides who may have the request."""
-        for endpoint in self.leader.snapshot.endpoints.by("model", model_id):
-            self.cluster.say_work_of(endpoint.id)
+    def _before_round(self, model_ids: Collection[str]) -> None:
+        """Whoever is full says so before anybody decides who may have a request of these models."""
+        for model_id in model_ids:
+            for endpoint in self.leader.snapshot.endpoints.by("model", model_id):
+                self.cluster.say_work_of(endpoint.id)
 
     def _ended(self, request: SimulatedRequest) -> None:
         if self._open.pop(request.id, None) is None:
             return
         self.recorder.add(request)
-        if self.leader.is_waited_for(request.model_id):
-            self._say_work_of_model(request.model_id)
         self.leader.end(request)
 
     def _lost(self, request: SimulatedRequest) -> None:
@@ -179,7 +180,9 @@ class Simulation:
         if request is None:
             return
         if endpoint is None:
-            raise SimulationError(f"{request.id} was given to {decision.endpoint_id}, which is gone")
+            raise SimulationError(
+                f"{request.id} was given to {decision.endpoint_id}, which is gone"
+            )
         self.cluster.give(request, endpoint)
 
 

@@ -4,25 +4,29 @@ from collections.abc import Callable
 
 from services.scheduler.simulation.cluster.compute import DeviceCompute
 from services.scheduler.simulation.cluster.fetch import Fetcher
+from services.scheduler.simulation.cluster.first_heartbeats import (
+    agent_heartbeat,
+    fetcher_heartbeat,
+)
 from services.scheduler.simulation.cluster.fluid_network import FluidNetwork
 from services.scheduler.simulation.cluster.host_cache import HostCache
 from services.scheduler.simulation.cluster.modelled_node import ModelledNode
 from services.scheduler.simulation.event_queue import EventQueue
-from services.scheduler.simulation.leader.cached_models import CachedModels
-from services.scheduler.simulation.leader.first_snapshot import agent_heartbeat, fetcher_heartbeat
-from services.scheduler.simulation.scenario.machines import NodeGroup
 from services.scheduler.simulation.scenario.scenario import Scenario
 
-Heard = Callable[[ModelledNode], None]
+OnHeard = Callable[[ModelledNode], None]
+OnAdded = Callable[[str, str, int], None]  # node, manifest, units
+OnRemoved = Callable[[str, str], None]  # node, manifest
 
 
 def modelled_nodes(
     scenario: Scenario,
     events: EventQueue,
-    cached: CachedModels,
     *,
-    on_agent: Heard,
-    on_fetcher: Heard,
+    on_agent: OnHeard,
+    on_fetcher: OnHeard,
+    on_added: OnAdded,
+    on_removed: OnRemoved,
 ) -> dict[str, ModelledNode]:
     """By id; one network is under all of them."""
     placed = [(id_, group) for group in scenario.nodes for id_ in group.node_ids]
@@ -34,7 +38,7 @@ def modelled_nodes(
             group,
             events,
             tuple(DeviceCompute(scenario.sharing) for _ in range(group.num_devices)),
-            _fetcher(id_, group, network, cached),
+            Fetcher(id_, network, HostCache(group.host_cache_bytes), on_added, on_removed),
             agent_heartbeat(id_, group),
             fetcher_heartbeat(id_, group),
             on_agent,
@@ -43,10 +47,3 @@ def modelled_nodes(
         )
         for id_, group in placed
     }
-
-
-def _fetcher(
-    node_id: str, group: NodeGroup, network: FluidNetwork, cached: CachedModels
-) -> Fetcher:
-    cache = HostCache(group.host_cache_bytes)
-    return Fetcher(node_id, network, cache, cached.added, cached.removed)

@@ -32,8 +32,10 @@ class BatchEngine:
     ) -> None:
         self.stages = tuple(stages)
         self.idle_since_s = 0.0
+        self.num_requests = 0  # that it has, running and waiting
         self._events, self._on_end = events, on_end
         self._hops_s = hop_s * (len(stages) - 1)
+        self._duties: dict[int, Sequence[float]] = {}  # by batch size
         self._is_ready = False
         self._waiting: deque[SimulatedRequest] = deque()
         self._decoding: list[tuple[int, int, SimulatedRequest]] = []  # by their last step
@@ -53,10 +55,6 @@ class BatchEngine:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    @property
-    def num_requests(self) -> int:
-        return len(self._decoding) + len(self._waiting) + (self._prefilling is not None)
-
     def start(self) -> None:
         """All stages can compute."""
         self._is_ready = True
@@ -66,6 +64,7 @@ class BatchEngine:
 
     def accept(self, request: SimulatedRequest) -> None:
         self._waiting.append(request)
+        self.num_requests += 1
         if not self._is_ready:
             return
         if not self._is_computing:
@@ -82,6 +81,7 @@ class BatchEngine:
         self._waiting.clear()
         self._decoding.clear()
         self._prefilling = None
+        self.num_requests = 0
         self._rest()
         self._is_ready = False
         return lost
@@ -151,6 +151,7 @@ class BatchEngine:
         self._begin_next()
 
     def _go_on(self, ended: list[SimulatedRequest]) -> None:
+        self.num_requests -= len(ended)
         for request in ended:
             request.ended_at_s = self._events.now_s
         self._begin_next()
@@ -194,11 +195,17 @@ class BatchEngine:
         if len(self.stages) == 1:
             return
         batch_size = 1 if self._prefilling is not None else len(self._decoding)
+        duties = self._duties.get(batch_size)
+        if duties is None:
+            duties = self._duties[batch_size] = self._duties_of(batch_size)
+        for stage, duty in zip(self.stages, duties, strict=True):
+            stage.device.set_duty(stage, duty)
+
+    def _duties_of(self, batch_size: int) -> Sequence[float]:
         num_batches = min(batch_size, len(self.stages))
         times_s = [stage.alone_step_s(ceil(batch_size / num_batches)) for stage in self.stages]
         round_s = self._round_s(times_s, num_batches)
-        for stage, time_s in zip(self.stages, times_s, strict=True):
-            stage.device.set_duty(stage, min(1.0, num_batches * time_s / round_s))
+        return [min(1.0, num_batches * time_s / round_s) for time_s in times_s]
 
 
 def _boundary(done: float) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 from libs.common.states import WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalogue
 from services.scheduler.simulation.cluster.batch_engine import BatchEngine
 from services.scheduler.simulation.cluster.compute import StageCompute
 from services.scheduler.simulation.cluster.fetch import Fetch
@@ -17,7 +18,6 @@ from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.cluster.routes import Routes
 from services.scheduler.simulation.event_queue import EventQueue
-from services.scheduler.simulation.leader.catalogue import CatalogueModel, ModelCatalogue
 from services.scheduler.simulation.scenario.scenario import Scenario
 
 
@@ -92,7 +92,6 @@ class ClusterModel:
 
     def give(self, request: SimulatedRequest, endpoint: ModelledEndpoint) -> None:
         endpoint.engine.accept(request)
-        endpoint.has_worked = True
         self._worked[endpoint.id] = endpoint
 
     # ---------------------------------------------------------------------- a look
@@ -102,7 +101,7 @@ class ClusterModel:
         changed = []
         for endpoint in self._worked.values():
             is_busy = endpoint.engine.num_requests > 0
-            if endpoint.was_busy and is_busy:
+            if endpoint.said_requests and is_busy:
                 continue
             if endpoint.workers[0].state in (WorkerState.READY, WorkerState.DRAINING):
                 endpoint.say(endpoint.workers[0])
@@ -115,9 +114,11 @@ class ClusterModel:
         return changed
 
     def say_work_of(self, endpoint_id: str) -> None:
-        """Just now: somebody waits for a slot of it."""
+        """How much it has, before anybody decides who gets a slot of it."""
         endpoint = self.endpoints.get(endpoint_id)
-        if endpoint is not None and endpoint.workers[0].state is WorkerState.READY:
+        if endpoint is None or endpoint.said_requests == endpoint.engine.num_requests:
+            return
+        if endpoint.workers[0].state is WorkerState.READY:
             endpoint.say(endpoint.workers[0])
 
     def say_progress(self) -> None:

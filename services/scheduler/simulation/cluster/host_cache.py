@@ -1,6 +1,6 @@
-"""A node's host cache: which units of which models it holds, the model used longest ago goes first.
+"""A node's host cache: which units of which models it holds. The model used longest ago goes first.
 
-Units of a model are bits of a number, in the order of its summary: a cluster's caches hold millions.
+Units of a model are bits of a number, in the order of its summary: there may be millions in all.
 """
 
 from collections import Counter, OrderedDict

@@ -22,8 +22,7 @@ class ModelledEndpoint:
     engine: BatchEngine
     is_routed: bool = False  # gateways know it
     is_draining: bool = False
-    was_busy: bool = False  # as was said last
-    has_worked: bool = False  # since then
+    said_requests: int = 0  # as its agent said last
 
     @property
     def has_free_slot(self) -> bool:
@@ -40,8 +39,9 @@ class ModelledEndpoint:
             node.say_worker(worker.observed())
             return
         engine = self.engine
-        self.was_busy, self.has_worked = engine.num_requests > 0, False
-        idle_ms = 0 if self.was_busy else round(1000 * (REFERENCE_S - engine.idle_since_s))
+        self.said_requests = engine.num_requests
+        is_idle = self.said_requests == 0
+        idle_ms = round(1000 * (REFERENCE_S - engine.idle_since_s)) if is_idle else 0
         node.say_worker(
             worker.observed(
                 num_running=engine.num_running, num_waiting=engine.num_waiting, idle_ms=idle_ms

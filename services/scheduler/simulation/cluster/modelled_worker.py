@@ -14,6 +14,7 @@ from services.scheduler.policy.cluster import Worker
 from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.scenario.machines import StartFigures
 
+_RESTING_MS = 10**12  # of a stage that follows its entry: nobody asks how long it has been idle
 _KEY_LENGTH = 40  # of a public key, as messages want it
 
 
@@ -75,7 +76,7 @@ class ModelledWorker:
             kv_used_bytes=0,
             kv_capacity_bytes=0,
             step_us=0,
-            idle_ms=facts.get("idle_ms", 0),
+            idle_ms=facts.get("idle_ms", _RESTING_MS),
             progress=0,
             steps=(),
         )

@@ -2,23 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from libs.common.bus.messages import (
-    AgentHeartbeat,
-    DeviceObserved,
-    FetcherHeartbeat,
-    HostCacheReport,
-)
 from libs.common.startmode import StartMode
 from services.scheduler.policy.cluster import Device, DeviceSize, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.simulation.cluster.first_heartbeats import BOOT_ID, CORES, VERSION
 from services.scheduler.simulation.scenario.machines import NodeGroup
 from services.scheduler.simulation.scenario.scenario import Scenario
-
-BOOT_ID = "boot"
-_VERSION = 1  # of the desired state: nodes have always accepted the newest one
-_CORES = 8  # of each device
 
 
 def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
@@ -27,42 +18,10 @@ def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
         now_s=0.0,
         limits=Limits(),
         mode=mode,
-        nodes={id_: NodeRecord(id_, _VERSION, BOOT_ID) for id_ in devices},
+        nodes={id_: NodeRecord(id_, VERSION, BOOT_ID) for id_ in devices},
         devices=devices,
         cached=CachedUnits(),
         sizes=tuple(_size(device, group) for device, group in _placed(scenario, devices)),
-    )
-
-
-def agent_heartbeat(node_id: str, group: NodeGroup) -> AgentHeartbeat:
-    memory_bytes = group.device.memory_bytes
-    return AgentHeartbeat(
-        node_id=node_id,
-        boot_id=BOOT_ID,
-        sequence=1,
-        accepted_version=_VERSION,
-        devices=tuple(
-            DeviceObserved(index=index, kind="cuda", memory_bytes=memory_bytes, cores=_CORES)
-            for index in range(group.num_devices)
-        ),
-        workers=(),
-        num_standbys=group.num_standbys,
-    )
-
-
-def fetcher_heartbeat(node_id: str, group: NodeGroup) -> FetcherHeartbeat:
-    return FetcherHeartbeat(
-        node_id=node_id,
-        boot_id=BOOT_ID,
-        sequence=1,
-        accepted_version=_VERSION,
-        nic_bytes_per_s=round(group.nic_bytes_per_s),
-        measured_bytes_per_s=None,
-        cache_capacity_bytes=group.host_cache_bytes,
-        cache_used_bytes=0,
-        cache_max_bytes=group.host_cache_bytes,
-        host_cache=HostCacheReport(version=0, since_version=0, num_units=0, set_digest="0" * 32),
-        fetches=(),
     )
 
 
@@ -84,7 +43,7 @@ def _devices(node_id: str, group: NodeGroup) -> Iterator[Device]:
             index,
             kind.memory_bytes,
             0,
-            _CORES,
+            CORES,
             worker_bytes=kind.process_bytes,
             launch_s=kind.start.launch_s,
         )

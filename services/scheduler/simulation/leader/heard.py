@@ -71,8 +71,6 @@ class HeardNodes:
             self._gateway = self._gateway.model_copy(update={"request_ids": tuple(requests.rows)})
         if self._observed is None or self._is_new:
             gateways = {GATEWAY: self._gateway}
-            self._observed = Observed(
-                _EVERYBODY, dict(self.agents), dict(self.fetchers), gateways
-            )
+            self._observed = Observed(_EVERYBODY, dict(self.agents), dict(self.fetchers), gateways)
             self._is_new = False
         return self._observed

@@ -4,9 +4,9 @@ A round begins when something has changed, when the one before it has left somet
 each second as a sweep. What it has decided is done a moment later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import thread_time
 
 from services.scheduler.observation.news import news_of_agent, news_of_fetcher
 from services.scheduler.policy import decisions as d
@@ -16,19 +16,19 @@ from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.change_log import ChangeLog
+from services.scheduler.simulation.catalogue import ModelCatalogue
 from services.scheduler.simulation.cluster.modelled_node import ModelledNode
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
-from services.scheduler.simulation.leader.catalogue import ModelCatalogue
 from services.scheduler.simulation.leader.heard import GATEWAY, HeardNodes
 from services.scheduler.simulation.scenario.scenario import LeaderTiming
 
 
 @dataclass
 class RoundFigures:
-    """What rounds have come to; `decide_s` is of this machine's clock, all else is virtual."""
+    """What rounds have come to; `decide_s` is processor time, all else is virtual."""
 
     num_rounds: int = 0
     num_sweeps: int = 0
@@ -40,7 +40,8 @@ class RoundFigures:
 @dataclass(eq=False)
 class Leader:
     """`on_decided` is given each round's decisions, with the snapshot once they are carried out, at
-    the moment at which they are made; `before_sweep` lets nodes say what they have not said."""
+    the moment at which they are made. `before_round` lets nodes say how much work endpoints have of
+    models that are asked for, `before_sweep` whatever they have not said."""
 
     events: EventQueue
     timing: LeaderTiming
@@ -50,6 +51,7 @@ class Leader:
     heard: HeardNodes
     cached: CachedModels
     on_decided: Callable[[Decided], None]
+    before_round: Callable[[Collection[str]], None]
     before_sweep: Callable[[], None]
     figures: RoundFigures = field(default_factory=RoundFigures)
     changes: ChangeLog = field(default_factory=ChangeLog)
@@ -127,11 +129,12 @@ class Leader:
         self._round(is_sweep=True)
 
     def _round(self, *, is_sweep: bool) -> None:
+        self.before_round(self.changes.models)
         taken = self.changes.take()
         snapshot = self._refreshed(is_sweep=is_sweep)
-        began_s = perf_counter()
+        began_s = thread_time()
         decided = decide_round(snapshot, taken.changed(is_sweep=is_sweep), self.memo)
-        self._count(decided, perf_counter() - began_s, is_sweep=is_sweep)
+        self._count(decided, thread_time() - began_s, is_sweep=is_sweep)
         self.snapshot = decided.snapshot
         self.changes.is_continued |= decided.is_unfinished
         self._free_at_s = self.events.now_s + self.timing.round_s
@@ -155,7 +158,7 @@ class Leader:
     def _refreshed(self, *, is_sweep: bool) -> Snapshot:
         """With what was said and asked meanwhile."""
         snapshot = self.snapshot
-        requests = snapshot.requests.updated(self._requests) if self._requests else snapshot.requests
+        requests = snapshot.requests.updated(self._requests)
         self._requests = {}
         self._add_models()
         snapshot = self.snapshot
@@ -182,7 +185,7 @@ class Leader:
             self.snapshot = snapshot.changed(models=models, summaries=summaries)
 
     def _without_unused_models(self, snapshot: Snapshot) -> Snapshot:
-        """Of those that neither run nor are asked for nothing is kept, as a leader reads no more."""
+        """Of those that neither run nor are asked for nothing is kept, as a leader reads."""
         used = {*snapshot.endpoints.keys_of("model"), *snapshot.requests.keys_of("model")}
         if len(used) == len(snapshot.models):
             return snapshot

@@ -11,7 +11,7 @@ _BITS = 8
 
 @dataclass(frozen=True)
 class StartFigures:
-    """How a worker starts on a device. While bytes still arrive, those that are there are copied."""
+    """How a worker starts on a device. While bytes still arrive, those that are there go on."""
 
     launch_s: float  # of a process, until it could compute if its weights were there
     standby_launch_s: float  # the same with a process that has imported everything

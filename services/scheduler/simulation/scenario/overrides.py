@@ -42,8 +42,10 @@ def merged(table: Table, over: Table) -> Table:
     found = dict(table)
     for key, value in over.items():
         own = found.get(key)
-        both = isinstance(own, Mapping) and isinstance(value, Mapping)
-        found[key] = merged(own, value) if both else value  # type: ignore[arg-type]
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            found[key] = merged(own, value)
+        else:
+            found[key] = value
     return found
 
 

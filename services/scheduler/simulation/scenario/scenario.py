@@ -80,7 +80,9 @@ def _text(name: str) -> str:
     except OSError as exc:
         known = ", ".join(builtin_names())
         problem = exc.strerror or str(exc)
-        raise ScenarioError(name, "SCENARIO", name, f"a file, or one of {known}: {problem}") from exc
+        raise ScenarioError(
+            name, "SCENARIO", name, f"a file, or one of {known}: {problem}"
+        ) from exc
 
 
 def _read(
@@ -91,7 +93,10 @@ def _read(
     table = overridden(source, table, [o for o in overrides if o.key != "constants"])
     root = Section(source, "", table)
     devices = read_devices(root.section("devices"))
-    store, network = root.section("store", is_optional=True), root.section("network", is_optional=True)
+    store, network = (
+        root.section("store", is_optional=True),
+        root.section("network", is_optional=True),
+    )
     cache = root.section("host_cache", is_optional=True)
     scenario = Scenario(
         name=Path(source).stem,

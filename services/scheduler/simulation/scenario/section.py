@@ -1,5 +1,5 @@
-"""A table of a toml file, read key by key: a wrong value, or a key that nobody reads, is an error that
-names file, key and value."""
+"""A table of a toml file, read key by key: a wrong value, or a key that nobody reads, is an error
+that names file, key and value."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,10 +36,10 @@ class Section:
         self, key: str, default: float | None = None, *, least: float = 0.0, most: float = inf
     ) -> float:
         value = self._value(key, default, "a number")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not isfinite(float(value)) or not least <= float(value) <= most:  # type: ignore[arg-type]
-            raise self.error(key, _number_words("a number", least, most))
-        return float(value)  # type: ignore[arg-type]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if isfinite(value) and least <= value <= most:
+                return float(value)
+        raise self.error(key, _number_words("a number", least, most))
 
     def positive(self, key: str, default: float | None = None) -> float:
         value = self.number(key, default)
@@ -72,7 +72,7 @@ class Section:
     def choice(self, key: str, kind: type[E], default: E | None = None) -> E:
         value = self._value(key, default, "a text")
         try:
-            return kind(value)
+            return kind(str(value))
         except ValueError as exc:
             raise self.error(key, " or ".join(member.value for member in kind)) from exc
 

@@ -58,9 +58,7 @@ def draw_workload(scenario: Scenario, seed: int) -> Workload:
     return Workload(names, at_s, models, prompts, outputs)
 
 
-def _arrivals(
-    scenario: Scenario, shares: Floats, rng: np.random.Generator
-) -> tuple[Floats, Ints]:
+def _arrivals(scenario: Scenario, shares: Floats, rng: np.random.Generator) -> tuple[Floats, Ints]:
     """The number of requests is that of the rate, exactly. Of a Gamma process of each model, the
     number that a model has is drawn by its popularity."""
     traffic, duration_s = scenario.traffic, scenario.duration_s
