@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from services.scheduler.simulation.errors import ScenarioError
 
@@ -11,8 +12,8 @@ Table = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Override:
-    """`key`: a path, or its end where only one key of the file ends so. `is_new`: the file need not
-    have it."""
+    """`key`: a path, or its end where only one key of the file ends so, with or without its unit.
+    `is_new`: the file need not have it."""
 
     key: str
     value: object
@@ -55,13 +56,22 @@ def _path(source: str, table: Table, override: Override) -> tuple[str, ...]:
     if wanted in paths or override.is_new or override.key == "constants":
         return wanted
     found = [path for path in paths if path[-len(wanted) :] == wanted]
+    found = found or [path for path in paths if _is_without_unit(wanted, path)]
     if len(found) == 1:
         return found[0]
     if found:
         several = ", ".join(".".join(path) for path in found)
         raise ScenarioError(source, override.key, override.value, f"one key; it has {several}")
-    known = ", ".join(".".join(path) for path in paths)
-    raise ScenarioError(source, override.key, override.value, f"a key of the file: {known}")
+    known = [".".join(path) for path in paths]
+    near = ", ".join(get_close_matches(override.key, known, cutoff=0.5)) or ", ".join(table)
+    raise ScenarioError(source, override.key, override.value, f"a key of the file, as {near}")
+
+
+def _is_without_unit(wanted: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    """`rate` for `rate_per_s`."""
+    *before, last = wanted
+    is_same_table = list(path[-len(wanted) : -1]) == before
+    return is_same_table and path[-1].startswith(f"{last}_")
 
 
 def _paths(table: Table, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
