@@ -23,7 +23,7 @@ _SET_HELP = "KEY=VALUE: another value than the file has, e.g. rate_per_s=0.8. Ma
 _CONSTANTS_HELP = "Which set of the file's constants, e.g. published or measured."
 _TRACE_HELP = "Requests from this file, and not drawn."
 _FORMAT_HELP = "csv (arrived_at,model,prompt_tokens,output_tokens) or azure (public LLM traces)."
-_TENTHS = 1000  # steps of the bar
+_STEPS = 1000  # of the bar
 
 
 def simulate(
@@ -96,12 +96,12 @@ def _bar(terminal: Terminal) -> "Iterator[OnProgress]":
     with Progress(
         *columns, console=terminal.err, transient=True, disable=not terminal.err.is_terminal
     ) as bar:
-        task, shown = bar.add_task("", total=_TENTHS), -1
+        task, shown = bar.add_task("", total=_STEPS), -1
 
         def on_progress(words: str, part: float) -> None:
             nonlocal shown
-            if int(part * _TENTHS) != shown:
-                shown = int(part * _TENTHS)
+            if int(part * _STEPS) != shown:
+                shown = int(part * _STEPS)
                 bar.update(task, description=words, completed=shown)
 
         yield on_progress
@@ -109,7 +109,7 @@ def _bar(terminal: Terminal) -> "Iterator[OnProgress]":
 
 _HEADINGS = (
     *("POLICY", "SEED", "REQUESTS", "STARTS", "TTFT MET", "TPOT MET", "TTFT MEDIAN", "TTFT P90"),
-    *("DEVICE GB S", "DECISION MS"),
+    *("DEVICE GB S", "ROUND MS"),
 )
 
 
@@ -126,7 +126,7 @@ def _row(run: "Run") -> tuple[str, ...]:
         _seconds(ttft_s["median"]),
         _seconds(ttft_s["p90"]),
         f"{figures['device_gb_s']:.0f}",
-        f"{run.wall['decision_mean_ms']:.3f}",
+        f"{run.wall['round_mean_ms']:.3f}",
     )
 
 

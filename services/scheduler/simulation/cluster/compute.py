@@ -86,6 +86,7 @@ class StageCompute:
     memory_bytes: int
     whole_model_bytes: int  # what a worker with the whole model would have
     duty: float = 1.0  # for which part of the time it computes while its endpoint does
+    _alone_s: dict[int, float] = field(default_factory=dict)  # of a step, by batch size
 
     def prefill_s_per_token(self) -> float:
         return self.speed.prefill_s_per_token * self.of_model / self.device.share_of(self)
@@ -94,4 +95,7 @@ class StageCompute:
         return self.alone_step_s(batch_size) / self.device.share_of(self)
 
     def alone_step_s(self, batch_size: int) -> float:
-        return self.speed.decode.step_s(batch_size) * self.of_model
+        found = self._alone_s.get(batch_size)
+        if found is None:
+            found = self._alone_s[batch_size] = self.speed.decode.step_s(batch_size) * self.of_model
+        return found

@@ -95,7 +95,8 @@ def _wall(simulation: Simulation, elapsed_s: float) -> Json:
     return {
         "elapsed_s": elapsed_s,
         "decide_s": rounds.decide_s,
-        "decision_mean_ms": 1000 * rounds.decide_s / max(1, rounds.num_rounds),
+        "decision_mean_ms": 1000 * rounds.decide_s / max(1, rounds.num_decisions),
+        "round_mean_ms": 1000 * rounds.decide_s / max(1, rounds.num_rounds),
     }
 
 
