@@ -54,8 +54,9 @@ def test_only_what_is_missing_is_fetched() -> None:
 
 
 def test_what_another_fetch_is_bringing_is_waited_for() -> None:
-    """The second brings unit 2 alone and waits for unit 0 of the first. Both have 50 B/s: the second
-    has its 50 B at 1 s, the first then has 50 of 100 B and the other 50 at 1.5 s: so have both."""
+    """The second brings unit 2 alone and waits for unit 0 of the first. Both have 50 B/s: the
+    second has its 50 B at 1 s, the first then has 50 of 100 B and the rest at 1.5 s: then both
+    have all."""
     node = Node()
     node.fetch("first", "m", 0)
     second = node.fetch("second", "m", 0, 2)
