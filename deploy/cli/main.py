@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, up, usage
-from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, simulate, up
+from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, simulate, up, usage
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder

@@ -18,6 +18,7 @@ from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
 from services.scheduler.simulation.leader.first_snapshot import first_snapshot
 from services.scheduler.simulation.leader.heard import HeardNodes
+from services.scheduler.simulation.leader.known_figures import figures_of_model
 from services.scheduler.simulation.leader.leader import Leader
 from services.scheduler.simulation.results.recorder import Recorder
 from services.scheduler.simulation.scenario.scenario import Scenario
@@ -61,7 +62,7 @@ class Simulation:
         )
         self.leader = Leader(
             *(self.events, scenario.leader, catalogue, scenario.deadline_s, snapshot),
-            *(heard, cached),
+            *(heard, cached, partial(figures_of_model, scenario)),
             on_decided=self._decided,
             before_round=self._before_round,
             before_sweep=self._before_sweep,

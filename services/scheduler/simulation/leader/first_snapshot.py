@@ -8,6 +8,7 @@ from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.cached_units import CachedUnits
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.simulation.cluster.first_heartbeats import BOOT_ID, CORES, VERSION
+from services.scheduler.simulation.leader.known_figures import figures_of_nodes
 from services.scheduler.simulation.scenario.machines import NodeGroup
 from services.scheduler.simulation.scenario.scenario import Scenario
 
@@ -21,6 +22,7 @@ def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
         nodes={id_: NodeRecord(id_, VERSION, BOOT_ID) for id_ in devices},
         devices=devices,
         cached=CachedUnits(),
+        measured=figures_of_nodes(scenario),
         sizes=tuple(_size(device, group) for device, group in _placed(scenario, devices)),
     )
 

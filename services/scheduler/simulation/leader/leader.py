@@ -14,6 +14,7 @@ from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
+from services.scheduler.policy.prediction.figures import NewValues
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.simulation.catalogue import ModelCatalogue
@@ -23,6 +24,7 @@ from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
 from services.scheduler.simulation.leader.heard import GATEWAY, HeardNodes
+from services.scheduler.simulation.scenario.models import ModelGroup
 from services.scheduler.simulation.scenario.scenario import LeaderTiming
 
 
@@ -50,6 +52,7 @@ class Leader:
     snapshot: Snapshot
     heard: HeardNodes
     cached: CachedModels
+    figures_of: Callable[[str, ModelGroup], NewValues]
     on_decided: Callable[[Decided], None]
     before_round: Callable[[Collection[str]], None]
     before_sweep: Callable[[], None]
@@ -182,7 +185,10 @@ class Leader:
             summaries = as_map(snapshot.summaries).update(
                 {model.row.manifest_digest or "": model.summary for model in known}
             )
-            self.snapshot = snapshot.changed(models=models, summaries=summaries)
+            measured = snapshot.measured.knowing(new)
+            for model in known:
+                measured = measured.adding(self.figures_of(model.row.id, model.group))
+            self.snapshot = snapshot.changed(models=models, summaries=summaries, measured=measured)
 
     def _without_unused_models(self, snapshot: Snapshot) -> Snapshot:
         """Of those that neither run nor are asked for nothing is kept, as a leader reads."""
@@ -192,4 +198,8 @@ class Leader:
         models, summaries = as_map(snapshot.models).mutate(), as_map(snapshot.summaries).mutate()
         for model_id in [id_ for id_ in snapshot.models if id_ not in used]:
             summaries.pop(models.pop(model_id).manifest_digest or "", None)
-        return snapshot.changed(models=models.finish(), summaries=summaries.finish())
+        return snapshot.changed(
+            models=models.finish(),
+            summaries=summaries.finish(),
+            measured=snapshot.measured.of_models(used),
+        )

@@ -25,6 +25,7 @@ class ModelGroup:
     num_layers: int
     max_context_tokens: int
     max_slots: int
+    min_pipeline_size: int
     max_pipeline_size: int
     max_endpoints: int
     max_queue: int
@@ -54,6 +55,7 @@ def read_models(section: Section) -> tuple[ModelGroup, ...]:
                 num_layers=own.integer("num_layers", 32, least=1),
                 max_context_tokens=own.integer("max_context_tokens", 4096, least=1),
                 max_slots=own.integer("max_slots", 8, least=1),
+                min_pipeline_size=own.integer("min_pipeline_size", 1, least=1),
                 max_pipeline_size=own.integer("max_pipeline_size", 4, least=1),
                 max_endpoints=own.integer("max_endpoints", 8, least=1),
                 max_queue=own.integer("max_queue", 1_000, least=1),

@@ -35,6 +35,7 @@ architecture = "llama"
 weights_gb = 10
 kv_gb = 2
 num_layers = 10
+min_pipeline_size = 1
 keep_alive_s = 10
 ttft_slo_s = 8
 tpot_slo_s = 0.1

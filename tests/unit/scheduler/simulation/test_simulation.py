@@ -117,7 +117,7 @@ def test_a_pipeline_fetches_its_parts_at_the_same_time() -> None:
     layers: at most 2.88 GB, so 1.44 s; launched after 2 s, which is longer. Its prefill takes
     0.1 s and three hops of 1 ms. Half a GB a second makes the fetch the longer one: 5.76 s, and
     the tail."""
-    four = ("nodes.node.count=4", "num_layers=10")
+    four = ("nodes.node.count=4", "num_layers=10", "min_pipeline_size=4")
     quick = simulated([1.0], StartMode.HYDRA, *four)
     assert list(quick.recorder.ttft_s) == [pytest.approx(2.103)]
     assert quick.recorder.starts_by_stages == {4: 1}
