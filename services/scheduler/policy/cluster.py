@@ -117,6 +117,7 @@ class Endpoint:
     generation: int
     members: tuple[Member, ...]
     workers: tuple[Worker, ...]
+    ready_since_s: float | None = None  # None: it never was, or nobody remembers
 
     @property
     def num_stages(self) -> int:

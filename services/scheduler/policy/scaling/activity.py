@@ -1,0 +1,69 @@
+"""What is remembered of when a model was asked, by whatever endpoint it had. Pure.
+
+A gap begins when the last endpoint of the model has nothing to do any more, and ends when one of
+them works again or, if none is left, when a request waits. Warm requests never pass the scheduler:
+what is known of them is what workers say of themselves, `num_running` and `idle_ms`, as endpoints
+are marked busy and idle by it. So a beginning is known to a heartbeat, which is sent when work
+begins or ends, and each second. Work that began and ended between two heartbeats counts as one
+request, whose gap is too long by what it took, less than a second; requests that overlap have no
+gap between them. Neither matters for times of seconds and more, which is what is decided by it.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from services.scheduler.policy.scaling.gap_history import GapHistory
+from services.scheduler.policy.scaling.keep_alive import KeepAlivePlan, plan_keep_alive
+
+UNKNOWN_RESTART_S = 5.0  # of a model that was never started
+
+
+@dataclass(frozen=True)
+class ModelActivity:
+    """`idle_since_s`: since when nobody has asked for it; None: it works, or was never asked.
+    `restart_s`: as was predicted when it started last."""
+
+    gaps: GapHistory = field(default_factory=GapHistory)
+    idle_since_s: float | None = None
+    restart_s: float | None = None
+    # An endpoint was started ahead in this gap: it is not done twice.
+    was_started_ahead: bool = False
+
+    def asked(self, at_s: float) -> "ModelActivity":
+        """A request came then, or something was found at work."""
+        if self.idle_since_s is None:
+            return self
+        gaps = self.gaps.add(max(0.0, at_s - self.idle_since_s))
+        return replace(self, gaps=gaps, idle_since_s=None, was_started_ahead=False)
+
+    def rested(self, since_s: float) -> "ModelActivity":
+        """The last of its endpoints has nothing to do, since then."""
+        if self.idle_since_s is not None and since_s <= self.idle_since_s:
+            return self
+        return replace(self.asked(since_s), idle_since_s=since_s)
+
+    def started(self, restart_s: float) -> "ModelActivity":
+        return replace(self, restart_s=restart_s)
+
+    def started_ahead(self) -> "ModelActivity":
+        return replace(self, was_started_ahead=True)
+
+    @cached_property
+    def plan(self) -> KeepAlivePlan:
+        """How long an endpoint is worth keeping, and when one is started ahead."""
+        return plan_keep_alive(self.gaps, self.restart_s or UNKNOWN_RESTART_S)
+
+    @property
+    def ahead_at_s(self) -> float | None:
+        """When an endpoint is to be started although nobody asks; None: it is not, in this gap."""
+        if self.idle_since_s is None or self.was_started_ahead or self.plan.ahead_from_s is None:
+            return None
+        start_s = self.plan.ahead_from_s - (self.restart_s or UNKNOWN_RESTART_S)
+        return self.idle_since_s + max(self.plan.keep_s, start_s)
+
+    @property
+    def ahead_until_s(self) -> float | None:
+        """Until when one that was started ahead is kept."""
+        if self.idle_since_s is None or self.plan.ahead_until_s is None:
+            return None
+        return self.idle_since_s + self.plan.ahead_until_s
