@@ -9,15 +9,21 @@ from dataclasses import replace
 from math import inf
 
 from libs.common.states import ModelState
-from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.cluster import Demand, Endpoint, Model
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.persistent import as_map
-from services.scheduler.policy.planning.autoscaler import wanted_endpoints
 from services.scheduler.policy.planning.start_order import (
     Place,
     StartPlaces,
     WaitingModel,
     start_order,
+)
+from services.scheduler.policy.scaling.autoscaler import (
+    EndpointBounds,
+    Load,
+    future_endpoints,
+    missing_endpoints,
+    needed_endpoints,
 )
 from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
 
@@ -28,7 +34,17 @@ def in_start_order(builder: DecisionBuilder, candidates: Collection[str]) -> lis
     builder.snapshot = builder.snapshot.changed(places=places)
     found = (places.by_model.get(model_id) for model_id in candidates)
     waiting = [place.waiting for place in found if place is not None and place.waiting is not None]
-    endpoints, tenants = builder.snapshot.endpoints, {model.tenant for model in waiting}
+    return _in_turn(builder.snapshot, waiting)
+
+
+def in_start_order_again(builder: DecisionBuilder, begun: Collection[str]) -> list[str]:
+    """Those of the models of which one has just begun to start that need another one."""
+    found = (builder.ask(model_id, _waiting, model_id) for model_id in begun)
+    return _in_turn(builder.snapshot, [model for model in found if model is not None])
+
+
+def _in_turn(snapshot: Snapshot, waiting: Collection[WaitingModel]) -> list[str]:
+    endpoints, tenants = snapshot.endpoints, {model.tenant for model in waiting}
     return start_order(waiting, {id_: endpoints.count("live of tenant", id_) for id_ in tenants})
 
 
@@ -94,11 +110,19 @@ def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
     if model is None or model.state is not ModelState.READY or model.backs_off(snapshot.now_s):
         return None
     live = _live(snapshot, model_id)
-    in_flight = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
     demand = snapshot.demand(model_id)
-    if wanted_endpoints(model, demand, in_flight, len(live)) <= len(live):
+    if not _missing(snapshot, model, demand, live):
         return None
     return WaitingModel(model_id, model.tenant, len(live), demand.arrived_at_s)
+
+
+def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[Endpoint]) -> int:
+    """Whoever runs has a slot: where nobody waits, running requests need no other endpoint."""
+    num_running = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
+    load = Load(demand.num_waiting, num_running if demand.num_waiting else 0)
+    needed = needed_endpoints(load, model.max_slots)
+    bounds = EndpointBounds(at_most=model.max_endpoints)
+    return missing_endpoints(needed, future_endpoints(live), bounds)
 
 
 def _until_s(snapshot: Snapshot, model_id: str) -> float:

@@ -20,12 +20,15 @@ from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.round_room import RoundRoom
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
 from services.scheduler.policy.rules.request_ends import refuse
-from services.scheduler.policy.rules.start_candidates import in_start_order
+from services.scheduler.policy.rules.start_candidates import (
+    in_start_order,
+    in_start_order_again,
+)
 from services.scheduler.policy.snapshot import Snapshot
 
 
 def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: NodeMemo) -> bool:
-    """At most one start for each of the models; whether some were not reached.
+    """What the models need; whether some were not reached.
 
     Planning has a budget, so that a round ends in good time; the next one goes on from there.
     """
@@ -43,7 +46,7 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     )
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
-    reached: list[str] = []
+    reached, num_decisions = list[str](), len(builder.decisions)
     budget = snapshot.limits.planning_budget_devices
     for model_id in takewhile(snapshot.knows_cached, queue.next_up(room.has_room_for)):
         if room.cost.num_devices >= budget:
@@ -54,9 +57,44 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
         room.cost.add_model()
         room.pass_to(builder.snapshot.queue, place_of[model_id])
         builder.apply_rule(model_id, _start, model_id, room)
+    _start_others(builder, num_decisions, len(order), room)
     queue = builder.snapshot.queue.has_reached(reached)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return not queue.is_all_reached
+
+
+def _start_others(builder: DecisionBuilder, since: int, num_in_queue: int, room: RoundRoom) -> None:
+    """A burst starts its whole set at once: once each model in turn has had one, those that need
+    more get another, and again; of what nobody claims, and while the budget lasts. `since`: how
+    many decisions there were before the first one began."""
+    room.pass_to(builder.snapshot.queue, num_in_queue)
+    begun = _begun(builder, since)
+    while begun:
+        since = len(builder.decisions)
+        for model_id in in_start_order_again(builder, begun):
+            if room.cost.num_devices >= builder.snapshot.limits.planning_budget_devices:
+                return
+            builder.apply_rule(model_id, _start_another, model_id, room)
+        begun = _begun(builder, since)
+
+
+def _begun(builder: DecisionBuilder, since: int) -> list[str]:
+    new = builder.decisions[since:]
+    return [decision.model_id for decision in new if isinstance(decision, d.StartEndpoint)]
+
+
+def _start_another(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Decision]:
+    """If there is room. If not, the next round makes some: it follows at once."""
+    deployable = snapshot.deployable(snapshot.models[model_id])
+    if deployable is None:
+        return
+    choice = room.choose(snapshot, deployable)
+    if choice is None or not isinstance(choice.plan, Plan):
+        return
+    if not _must_rest(snapshot, model_id, choice.plan):
+        begun = _start_of(snapshot, deployable, choice.plan, choice)
+        room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
+        yield begun
 
 
 def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Decision]:
@@ -74,9 +112,8 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
         yield from _make_room(snapshot, deployable, room)
         return
     yield d.ClaimRoom(model_id, None)
-    series = snapshot.node_faults.get(model_id)
-    node_ids = {stage.node_id for stage in choice.plan.stages}
-    if series is not None and series.must_wait(node_ids, snapshot.now_s):
+    if _must_rest(snapshot, model_id, choice.plan):
+        node_ids = {stage.node_id for stage in choice.plan.stages}
         why = f"starts on {', '.join(sorted(node_ids))} failed a moment ago"
         yield d.Wait(model_id, why, Reason.NODE_FAULT)
         return
@@ -85,13 +122,20 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     yield begun
 
 
+def _must_rest(snapshot: Snapshot, model_id: str, plan: Plan) -> bool:
+    series = snapshot.node_faults.get(model_id)
+    node_ids = {stage.node_id for stage in plan.stages}
+    return series is not None and series.must_wait(node_ids, snapshot.now_s)
+
+
 def _start_of(
     snapshot: Snapshot, deployable: Deployable, plan: Plan, choice: planner.Choice
 ) -> d.StartEndpoint:
     model_id, prediction = deployable.model.id, choice.prediction
+    number = snapshot.endpoints.count("model", model_id)  # a round may start several
 
     def derived(kind: str, index: int = 0) -> str:
-        return derived_id(kind, snapshot.nonce, f"{model_id}/{index}")
+        return derived_id(kind, snapshot.nonce, f"{model_id}/{number}/{index}")
 
     waiting = (*snapshot.queued(model_id)[:1], *snapshot.orphans(model_id))
     first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)

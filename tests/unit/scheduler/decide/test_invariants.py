@@ -118,7 +118,10 @@ def _check_starts(snapshot: Snapshot, decided: Decided) -> None:
     """Only where nodes may be used, with every layer once, for a model that somebody waits for."""
     usable = {node.id for node in usable_cluster(snapshot).nodes}
     begun = [x for x in decided.decisions if isinstance(x, d.StartEndpoint)]
-    assert len({x.model_id for x in begun}) == len(begun), "one start for each model and round"
+    assert len({x.endpoint_id for x in begun}) == len(begun)
+    assert len({w.worker_id for x in begun for w in x.workers}) == sum(
+        len(x.workers) for x in begun
+    )
     for start in begun:
         assert {stage.node_id for stage in start.plan.stages} <= usable
         model = snapshot.models[start.model_id]
