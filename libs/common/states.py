@@ -96,6 +96,22 @@ class SloMiss(StrEnum):
     FAILED = "failed"  # it ended in an error, whatever its time went to: see its outcome
 
 
+class StartPurpose(StrEnum):
+    """Why an endpoint was started."""
+
+    REQUEST = "request"  # somebody waits for it
+    MINIMUM = "minimum"  # its model shall always have so many
+    PRELOAD = "preload"  # an operator asked for it
+    AHEAD = "ahead"  # its model is expected to be asked soon
+
+
+class ModelCommandKind(StrEnum):
+    """What an operator asks for once, of a model."""
+
+    PRELOAD = "preload"  # start an endpoint although nobody waits
+    UNLOAD = "unload"  # let its endpoints end what they run, and go
+
+
 class LossKind(StrEnum):
     """What the end of an endpoint counts as, for a request that it had."""
 

@@ -71,11 +71,14 @@ class ModelRow(Base):
     slo_ttft_ms: Mapped[int]
     slo_tpot_ms: Mapped[int]
     keep_alive_s: Mapped[float]
+    # Its own gaps between requests decide, instead of that figure.
+    is_keep_alive_auto: Mapped[bool] = mapped_column(server_default=text("false"))
     min_pipeline_size: Mapped[int] = mapped_column(server_default=text("1"))
     max_pipeline_size: Mapped[int]
     max_queue: Mapped[int]  # waiting requests; one more is refused with 429
     max_slots: Mapped[int]  # requests at once on one endpoint
     max_endpoints: Mapped[int]
+    min_endpoints: Mapped[int] = mapped_column(server_default=text("0"))  # whoever asks
     max_context_tokens: Mapped[int | None]  # None: what the checkpoint allows
     kv_cache_bytes: Mapped[int | None]  # None: derived, see the scheduler's memory module
     engine: Mapped[str] = mapped_column(server_default=text("'auto'"))  # EngineChoice
@@ -105,6 +108,7 @@ class ModelRow(Base):
         Index(
             "ix_models_importing", "import_heard_at", postgresql_where=text("state = 'IMPORTING'")
         ),
+        Index("ix_models_pinned", "id", postgresql_where=text("min_endpoints > 0")),
         Index("ix_models_deleting", "updated_at", postgresql_where=text("state = 'DELETING'")),
         Index("ix_models_manifest_digest", "manifest_digest"),
         Index("ix_models_tenant_name", "tenant", "name"),  # of deleted ones, too
@@ -116,6 +120,39 @@ class ModelRow(Base):
             postgresql_where=text(
                 "state IN ('READY', 'IMPORTING') AND manifest_digest IS NOT NULL"
             ),
+        ),
+    )
+
+
+class ModelCommandRow(Base):
+    """What an operator asks for once. The row goes when it is done, or can no longer be."""
+
+    __tablename__ = "model_commands"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    kind: Mapped[str]  # ModelCommandKind
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deadline_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_model_commands_model_id", "model_id"),)
+
+
+class ModelActivityRow(Base):
+    """When a model was asked, as the scheduler remembers it."""
+
+    __tablename__ = "model_activity"
+    model_id: Mapped[str] = mapped_column(
+        ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
+    )
+    gaps: Mapped[bytes]  # of its GapHistory: numbers of four bytes
+    idle_since: Mapped[datetime | None]  # nobody has asked since then; None: it works
+    restart_s: Mapped[float | None]  # as predicted when it started last
+    was_started_ahead: Mapped[bool] = mapped_column(server_default=text("false"))
+    ahead_at: Mapped[datetime | None]  # when one is started although nobody asks
+
+    __table_args__ = (
+        Index(
+            "ix_model_activity_ahead_at", "ahead_at", postgresql_where=text("ahead_at IS NOT NULL")
         ),
     )
 
@@ -229,6 +266,7 @@ class EndpointRow(Base):
     epoch: Mapped[int]
     generation: Mapped[int] = mapped_column(server_default=text("1"))  # of its members that serve
     state: Mapped[str]  # EndpointState
+    purpose: Mapped[str] = mapped_column(server_default=text("'request'"))  # StartPurpose
     cause: Mapped[str | None]  # in words, for people
     cause_kind: Mapped[str | None]  # CauseKind
     cause_facts: Mapped[dict[str, Any] | None]
