@@ -103,6 +103,7 @@ class StartPurpose(StrEnum):
     MINIMUM = "minimum"  # its model shall always have so many
     PRELOAD = "preload"  # an operator asked for it
     AHEAD = "ahead"  # its model is expected to be asked soon
+    LOAD = "load"  # its model is asked so often that those that there are will not do
 
 
 class ModelCommandKind(StrEnum):

@@ -19,6 +19,7 @@ from libs.common.states import (
     MemberMemory,
     MemberRole,
     ModelState,
+    StartPurpose,
     WorkerState,
 )
 from services.scheduler.policy.prediction.device_shares import NO_NEIGHBOURS, DeviceNeighbours
@@ -46,6 +47,8 @@ class Model:
     slo_ttft_s: float = 10.0
     slo_tpot_s: float = 0.2
     engine_choice: EngineChoice = EngineChoice.AUTO
+    min_endpoints: int = 0  # that it shall have, whoever asks
+    is_keep_alive_auto: bool = False  # its own gaps decide, and not `keep_alive_s`
 
     @property
     def engine(self) -> EngineKind:
@@ -118,6 +121,7 @@ class Endpoint:
     members: tuple[Member, ...]
     workers: tuple[Worker, ...]
     ready_since_s: float | None = None  # None: it never was, or nobody remembers
+    purpose: StartPurpose = StartPurpose.REQUEST
 
     @property
     def num_stages(self) -> int:

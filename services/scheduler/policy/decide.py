@@ -8,7 +8,8 @@ The rules stand in the order in which they matter, and each sees what those befo
    so do requests of models that fail to start,
 4. stages of pipelines are linked, workers that waited for their weights are launched,
 5. queued requests go to free slots,
-6. models with too few endpoints get one, or room is made for it.
+6. what operators ask for is carried out, and endpoints that are too many go,
+7. models with too few endpoints get them, or room is made for one.
 
 It costs what has changed; a sweep, each second, adds what time alone makes due (`scope`). The
 simulator runs the same function on a virtual clock.
@@ -23,6 +24,7 @@ from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.assignment import assign_queued
+from services.scheduler.policy.rules.commands import carry_out_commands, hurry_starts
 from services.scheduler.policy.rules.endpoints import reconcile_endpoint
 from services.scheduler.policy.rules.pipelines import connect_stages, launch_fetched
 from services.scheduler.policy.rules.request_ends import (
@@ -34,6 +36,7 @@ from services.scheduler.policy.rules.request_ends import (
     perhaps_abandoned,
 )
 from services.scheduler.policy.rules.request_losses import count_losses
+from services.scheduler.policy.rules.scale_down import scale_down
 from services.scheduler.policy.rules.starts import start_missing
 from services.scheduler.policy.scope.round_scope import (
     Scope,
@@ -80,6 +83,10 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     _for_each_endpoint(builder, scope.endpoints, connect_stages)
     _for_each_endpoint(builder, scope.endpoints, launch_fetched)
     _for_each(builder, scope.models, assign_queued)
+    _for_each(builder, scope.models, hurry_starts)
+    if changed.is_sweep:
+        _for_each(builder, sorted(builder.snapshot.commands), carry_out_commands)
+        scale_down(builder, scope.models)
     has_unreached = _start(builder, changed, scope, memo)
     swept = state_after(builder.snapshot, changed, scope, builder.decisions)
     written = builder.snapshot.changed(swept=swept)
@@ -109,7 +116,8 @@ def _for_each_endpoint(
 def _start(builder: DecisionBuilder, changed: Changed, scope: Scope, memo: NodeMemo) -> bool:
     """Room that has come free, and a node that is new, are for whoever waits longest: then all that
     wait are looked at, else nobody where nobody's wait has changed."""
-    waiting = waiting_models(builder.snapshot)
+    snapshot = builder.snapshot
+    waiting = waiting_models(snapshot).union(snapshot.unasked, snapshot.traffic)
     has_heard = bool(changed.nodes or changed.spoke)
     is_anything_new = changed.is_sweep or changed.is_continued or has_heard
     if not is_anything_new and waiting.isdisjoint(scope.models):

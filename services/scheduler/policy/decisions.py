@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from libs.common.bus.messages import Peer, WorkerObserved
 from libs.common.causes import Cause
 from libs.common.reasons import Reason
-from libs.common.states import LossKind
+from libs.common.states import LossKind, StartPurpose
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity
@@ -90,6 +90,14 @@ class StartEndpoint(Decision):
     request_id: str | None  # whose wait made it necessary
     # When its fetches must be done for its target to be met; None: it is missed in any case.
     fetch_deadline_s: float | None = None
+    purpose: StartPurpose = StartPurpose.REQUEST
+
+
+@dataclass(frozen=True)
+class HurryStart(Decision):
+    """Somebody waits by now for what was started for nobody: its fetches become interactive."""
+
+    endpoint_id: str
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,13 @@ class MarkIdle(Decision):
 
 
 @dataclass(frozen=True)
+class RenewKeepAlive(Decision):
+    """It runs from now on, although nobody has asked."""
+
+    endpoint_id: str
+
+
+@dataclass(frozen=True)
 class AwaitRootCause(Decision):
     """Only neighbours have spoken of a failure so far: whom it began with may still be heard."""
 
@@ -165,6 +180,14 @@ class RecordStartActivity(Decision):
 
     endpoint_id: str
     activity: StartActivity
+
+
+@dataclass(frozen=True)
+class EndCommand(Decision):
+    """What an operator asked for is done, or can no longer be."""
+
+    command_id: str
+    why: str
 
 
 # --------------------------------------------------------------------- requests

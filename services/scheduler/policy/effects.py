@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from libs.common.cause_words import words
-from libs.common.states import EndpointState, MemberRole, ModelState, WorkerState
+from libs.common.states import (
+    EndpointState,
+    MemberRole,
+    ModelState,
+    StartPurpose,
+    WorkerState,
+)
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import (
     Endpoint,
@@ -24,6 +30,7 @@ from services.scheduler.policy.failures.request_losses import counted
 from services.scheduler.policy.persistent import drop, put
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
+from services.scheduler.policy.scaling.activity_effects import with_activity
 from services.scheduler.policy.snapshot import Snapshot
 
 FIRST_EPOCH = 1  # of an endpoint; grows when its entry worker changes
@@ -49,7 +56,8 @@ def after(snapshot: Snapshot, decisions: Iterable[d.Decision]) -> Snapshot:
         elif isinstance(decision, d.NoteUnlisted):
             unlisted.append(decision)
         else:
-            snapshot = _after(_with_requests(snapshot, requests), decision)
+            before = _with_requests(snapshot, requests)
+            snapshot = with_activity(before, _after(before, decision), decision)
             requests = {}
     return _unlisted(_with_requests(snapshot, requests), unlisted)
 
@@ -83,6 +91,11 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
             return snapshot.changed(queue=claim(decision.model_id, plan))
         case d.Wait(model_id=model_id, reason=reason):
             return snapshot.changed(queue=snapshot.queue.wait(model_id, reason))
+        case d.EndCommand(model_id=model_id, command_id=command_id):
+            left = tuple(c for c in snapshot.commands.get(model_id, ()) if c.id != command_id)
+            commands = snapshot.commands
+            changed = put(commands, model_id, left) if left else drop(commands, model_id)
+            return snapshot.changed(commands=changed)
         case d.SkipModel() | d.SkipNode():
             return snapshot
     endpoint = snapshot.endpoints.get(getattr(decision, "endpoint_id", None))
@@ -113,11 +126,15 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             )
         case d.FinishEndpoint():
             return _with_endpoint(snapshot, replace(endpoint, state=EndpointState.STOPPED))
+        case d.HurryStart():
+            return _with_endpoint(snapshot, replace(endpoint, purpose=StartPurpose.REQUEST))
         case d.MarkBusy():
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=None))
         case d.MarkIdle(idle_s=idle_s):
             since_s = snapshot.now_s - idle_s
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=since_s))
+        case d.RenewKeepAlive():
+            return _with_endpoint(snapshot, replace(endpoint, idle_since_s=snapshot.now_s))
         case d.AwaitRootCause():
             if endpoint.id in snapshot.echoes_since_s:
                 return snapshot
@@ -169,6 +186,7 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
         generation=FIRST_GENERATION,
         members=members,
         workers=workers,
+        purpose=decision.purpose,
     )
 
 
@@ -202,6 +220,7 @@ def _serving(snapshot: Snapshot, decision: d.ServeEndpoint) -> Snapshot:
         state=EndpointState.STANDALONE if is_alone else EndpointState.PIPELINED,
         has_been_ready=True,
         idle_since_s=snapshot.now_s if decision.is_idle else None,
+        ready_since_s=snapshot.now_s,
     )
     snapshot = _without_deadline(snapshot, endpoint.id)
     model = snapshot.models[decision.model_id]

@@ -13,7 +13,7 @@ from typing import Any
 from libs.common.bus.messages import ModelSummary
 from libs.common.reasons import Reason
 from libs.common.startmode import StartMode
-from libs.common.states import ModelState
+from libs.common.states import EndpointState, ModelState, StartPurpose
 from services.scheduler.policy.cluster import (
     Demand,
     Deployable,
@@ -38,6 +38,10 @@ from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.objective import Objective
 from services.scheduler.policy.prediction.predictor import ModelSpeed
+from services.scheduler.policy.scaling.activity import ModelActivity
+from services.scheduler.policy.scaling.need_history import NeedHistory
+from services.scheduler.policy.scaling.traffic import Traffic
+from services.scheduler.policy.scaling.unasked import ModelCommand
 from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.table import Schema, Table
 
@@ -81,7 +85,14 @@ def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint
 def _kind_of_room(endpoint: Endpoint) -> tuple[str, ...]:
     if not endpoint.state.can_take_requests:
         return ("leaving",)
-    return () if endpoint.idle_since_s is None else ("idle",)
+    if endpoint.idle_since_s is not None or _starts_for_nobody(endpoint):
+        return ("idle",)
+    return ()
+
+
+def _starts_for_nobody(endpoint: Endpoint) -> bool:
+    is_ahead = endpoint.purpose in (StartPurpose.AHEAD, StartPurpose.LOAD)
+    return is_ahead and endpoint.state is EndpointState.STARTING
 
 
 def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
@@ -114,7 +125,13 @@ class Snapshot:
     endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
     requests: Table[OpenRequest] = field(default_factory=request_table)
     failures: Table[EndpointFailure] = field(default_factory=failure_table)  # by endpoint
+    activities: Mapping[str, ModelActivity] = field(default_factory=dict)  # by model
+    commands: Mapping[str, tuple[ModelCommand, ...]] = field(default_factory=dict)  # by model
+    # Models of which an endpoint may have to start that nobody waits for.
+    unasked: frozenset[str] = frozenset()
     # What this leader remembers.
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by model, of some
+    needs: Mapping[str, NeedHistory] = field(default_factory=dict)  # by model that has several
     losses: Mapping[str, float] = field(default_factory=dict)  # unconfirmed, by endpoint
     echoes_since_s: Mapping[str, float] = field(default_factory=dict)  # by endpoint
     start_activities: Mapping[str, StartActivity] = field(
@@ -146,6 +163,8 @@ class Snapshot:
             node_faults=before.node_faults,
             unlisted_since_s=before.unlisted_since_s,
             queue=before.queue,
+            traffic=before.traffic,
+            needs=before.needs,
         )
 
     # ------------------------------------------------------------------ questions

@@ -1,27 +1,38 @@
-"""Endpoints that may be asked to give way, longest idle first, found only as far as asked. Pure."""
+"""Endpoints that may be asked to give way, in an order, found only as far as asked. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.scaling.giving_way import may_give_way
+from services.scheduler.policy.scaling.occupants import (
+    is_started_for_nobody,
+    loss_of,
+    occupant_of,
+)
+from services.scheduler.policy.scaling.reclaim_order import cheapest_first
 from services.scheduler.policy.snapshot import Snapshot
 
-MIN_IDLE_S = 1.0  # an endpoint that answered a moment ago is not taken away
+# Of so many the loss is weighed; of more that are idle those that are longest. One more or less
+# does not matter, and a round is to end in good time.
+MAX_WEIGHED = 1024
 
 
 @dataclass
 class IdleEndpoints:
-    """Walked more than once, each is judged once. `oldest`: those that were idle when the round
-    began, of which some have been asked to go meanwhile."""
+    """Walked more than once, each is judged once. `order`: those that were idle, or might give way,
+    when the round began, of which some have been asked to go meanwhile. `waited_s`: by whoever
+    would get the room."""
 
     snapshot: Snapshot
-    oldest: Sequence[Endpoint]
+    order: Sequence[Endpoint]
+    waited_s: float = 0.0
     _found: list[Endpoint] = field(default_factory=list)
     _rest: Iterator[Endpoint] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rest = _reclaimable(self.snapshot, self.oldest)
+        self._rest = _reclaimable(self.snapshot, self.order, self.waited_s)
 
     def __iter__(self) -> Iterator[Endpoint]:
         yield from tuple(self._found)
@@ -30,16 +41,23 @@ class IdleEndpoints:
             yield endpoint
 
 
-def _reclaimable(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> Iterator[Endpoint]:
+def in_reclaim_order(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Who is the cheapest to bring back first."""
+    oldest = sorted(endpoints, key=lambda e: (e.idle_since_s is not None, e.idle_since_s or 0.0))
+    weighed, others = oldest[:MAX_WEIGHED], oldest[MAX_WEIGHED:]
+    return [*cheapest_first(weighed, lambda endpoint: loss_of(snapshot, endpoint)), *others]
+
+
+def _reclaimable(
+    snapshot: Snapshot, endpoints: Iterable[Endpoint], waited_s: float
+) -> Iterator[Endpoint]:
     now = (snapshot.endpoints.get(endpoint.id) for endpoint in endpoints)
-    return (one for one in now if one is not None and may_be_reclaimed(snapshot, one))
+    return (one for one in now if one is not None and may_be_reclaimed(snapshot, one, waited_s))
 
 
-def may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint) -> bool:
-    idle_s = endpoint.idle_s(snapshot.now_s)
-    is_idle = idle_s is not None and idle_s >= MIN_IDLE_S
-    may_end = endpoint.state in (EndpointState.STANDALONE, EndpointState.PIPELINED)
-    if not may_end or not is_idle or snapshot.num_assigned(endpoint.id):
+def may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint, waited_s: float = 0.0) -> bool:
+    if is_started_for_nobody(snapshot, endpoint):
+        return True
+    if endpoint.state not in (EndpointState.STANDALONE, EndpointState.PIPELINED):
         return False
-    demand = snapshot.demand(endpoint.model_id)
-    return demand.num_waiting + demand.num_unheard == 0
+    return may_give_way(occupant_of(snapshot, endpoint), waited_s)

@@ -30,24 +30,24 @@ class Reclaim:
 def reclaim(
     cluster: Cluster,
     endpoints: Sequence[Endpoint],
-    idle: Iterable[Endpoint],
+    order: Iterable[Endpoint],
     deployable: Deployable,
 ) -> Reclaim | None:
-    """As few of `idle` as make room, those that are idle longest first; no victims when room that
-    is already being freed will do. None when nothing would help."""
+    """As few as make room of those that may go, the first in the order first; no victims when room
+    that is already being freed will do. None when nothing would help."""
     leaving = [endpoint for endpoint in endpoints if is_leaving(endpoint)]
-    return give_way(without(cluster, leaving), longest_idle_first(idle), deployable)
+    return give_way(without(cluster, leaving), order, deployable)
 
 
 def give_way(
     cluster: Cluster,
-    oldest: Iterable[Endpoint],
+    order: Iterable[Endpoint],
     deployable: Deployable,
     cost: PlanningCost | None = None,
 ) -> Reclaim | None:
-    """As `reclaim`, of a cluster that those who are leaving have left already; `oldest` is looked
+    """As `reclaim`, of a cluster that those who are leaving have left already; `order` is looked
     at only as far as it has to be. What that takes is added to `cost`."""
-    return _Search(cluster, ModelShape(deployable), cost or PlanningCost()).run(oldest)
+    return _Search(cluster, ModelShape(deployable), cost or PlanningCost()).run(order)
 
 
 def outlast(
@@ -78,9 +78,9 @@ class _Search:
     shape: ModelShape
     cost: PlanningCost
 
-    def run(self, oldest: Iterable[Endpoint]) -> Reclaim | None:
-        found = self._try([]) or self._one_of(islice(oldest, MAX_SINGLES))
-        return found if found is not None else self._several_of(list(oldest))
+    def run(self, order: Iterable[Endpoint]) -> Reclaim | None:
+        found = self._try([]) or self._one_of(islice(order, MAX_SINGLES))
+        return found if found is not None else self._several_of(list(order))
 
     @cached_property
     def _freed(self) -> FreedRoom:
@@ -94,19 +94,20 @@ class _Search:
         plan = planner.choose_for(self.shape, without(self.cluster, victims)).plan
         return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
 
-    def _one_of(self, oldest: Iterable[Endpoint]) -> Reclaim | None:
-        tries = (self._try([endpoint]) for endpoint in oldest)
+    def _one_of(self, order: Iterable[Endpoint]) -> Reclaim | None:
+        tries = (self._try([endpoint]) for endpoint in order)
         return next((found for found in tries if found is not None), None)
 
-    def _several_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
-        """The shortest row of the oldest that suffices, less those of it that need not go."""
-        if self._try(oldest) is None:
+    def _several_of(self, order: Sequence[Endpoint]) -> Reclaim | None:
+        """The shortest row of the first that suffices, less those of it that need not go."""
+        if self._try(order) is None:
             return None
-        lengths = range(len(oldest) + 1)
-        length = bisect_left(lengths, True, key=lambda n: self._try(oldest[:n]) is not None)
-        found = self._try(oldest[:length])
+        lengths = range(len(order) + 1)
+        length = bisect_left(lengths, True, key=lambda n: self._try(order[:n]) is not None)
+        found = self._try(order[:length])
         assert found is not None, "the search ended with a row that suffices"
-        return self._spare(found, sorted(found.victims, key=_size_and_age))
+        # Small ones are spared first, so that few have to go; then those that come last.
+        return self._spare(found, sorted(reversed(found.victims), key=_size_bytes))
 
     def _spare(self, found: Reclaim, candidates: Sequence[Endpoint]) -> Reclaim:
         """As if each candidate in turn was spared where the others suffice, in fewer tries: all of
@@ -121,9 +122,8 @@ class _Search:
         return self._spare(self._spare(found, candidates[:middle]), candidates[middle:])
 
 
-def _size_and_age(endpoint: Endpoint) -> tuple[int, float]:
-    """Small ones are spared first, so that few have to go; then those that were busy last."""
-    return (sum(worker.device_bytes for worker in endpoint.workers), -_idle_since(endpoint))
+def _size_bytes(endpoint: Endpoint) -> int:
+    return sum(worker.device_bytes for worker in endpoint.workers)
 
 
 def _idle_since(endpoint: Endpoint) -> float:

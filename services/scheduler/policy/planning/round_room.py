@@ -14,7 +14,7 @@ from services.scheduler.policy.planning.feasibility import (
     KnownDevices,
     PlannedShape,
 )
-from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints
+from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints, in_reclaim_order
 from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan, StagePlan
 from services.scheduler.policy.planning.projected_cluster import (
@@ -25,10 +25,10 @@ from services.scheduler.policy.planning.projected_cluster import (
 from services.scheduler.policy.planning.reclaim import (
     Reclaim,
     give_way,
-    longest_idle_first,
     outlast,
 )
 from services.scheduler.policy.planning.start_queue import StartQueue
+from services.scheduler.policy.scaling.giving_way import BOUND_S
 from services.scheduler.policy.snapshot import Snapshot
 
 
@@ -86,10 +86,18 @@ class RoundRoom:
         self.network = self.network.with_flows(known)
 
     def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
-        """Whose end makes room for the model."""
+        """Whose end makes room for the model. Where it has no endpoint and its first request has
+        waited for the bound, that may be one that works."""
         later = self._once_they_left(snapshot, deployable.model.id)
-        self.cost.add_endpoints(len(self._oldest))
-        return give_way(later, IdleEndpoints(snapshot, self._oldest), deployable, self.cost)
+        waited_s = _waited_without_endpoint_s(snapshot, deployable.model.id)
+        self.cost.add_endpoints(len(self._idle))
+        idle = IdleEndpoints(snapshot, self._idle, waited_s)
+        found = give_way(later, idle, deployable, self.cost)
+        if found is not None or waited_s < BOUND_S:
+            return found
+        self.cost.add_endpoints(len(self._working))
+        working = IdleEndpoints(snapshot, self._working, waited_s)
+        return give_way(later, [*idle, *working], deployable, self.cost)
 
     def outlast(self, snapshot: Snapshot, deployable: Deployable) -> Plan | None:
         """What the model takes once enough of all endpoints have ended by themselves."""
@@ -131,8 +139,19 @@ class RoundRoom:
         return with_suspects(self._later, _suspects(snapshot, model_id))
 
     @cached_property
-    def _oldest(self) -> list[Endpoint]:
-        return longest_idle_first(self.before.endpoints.by("room", "idle"))
+    def _idle(self) -> list[Endpoint]:
+        return in_reclaim_order(self.before, self.before.endpoints.by("room", "idle"))
+
+    @cached_property
+    def _working(self) -> list[Endpoint]:
+        """All that are not idle: only asked for once somebody has waited for long."""
+        working = (e for e in self.before.endpoints if e.idle_since_s is None)
+        return in_reclaim_order(self.before, (e for e in working if e.state.is_serving))
+
+
+def _waited_without_endpoint_s(snapshot: Snapshot, model_id: str) -> float:
+    live = (e.state.can_take_requests for e in snapshot.endpoints.by("model", model_id))
+    return 0.0 if any(live) else snapshot.now_s - snapshot.demand(model_id).arrived_at_s
 
 
 def _suspects(snapshot: Snapshot, model_id: str) -> Collection[str]:

@@ -1,6 +1,7 @@
 """In which order models get endpoints: fair between tenants. Pure.
 
-A first endpoint of a model goes before another one. Among equals the tenant that has the fewest
+What somebody waits for goes before what nobody does, and a first endpoint of a model before another
+one. Among equals the tenant that has the fewest
 endpoints is next, as if each of its models before this one had been started already: so tenants
 that wait take turns, and one with many models delays the others' by no more than their own turn.
 Within a tenant, and at equal turns, whoever waits longest is first.
@@ -18,10 +19,11 @@ class WaitingModel:
     tenant: str
     num_live: int  # endpoints of it
     arrived_at_s: float  # of whoever came first
+    is_asked: bool = True  # somebody waits for it
 
     @property
-    def _own_order(self) -> tuple[int, float, str]:
-        return (self.num_live, self.arrived_at_s, self.model_id)
+    def _own_order(self) -> tuple[bool, int, float, str]:
+        return (not self.is_asked, self.num_live, self.arrived_at_s, self.model_id)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,13 @@ def start_order(waiting: Iterable[WaitingModel], num_live_of: Mapping[str, int])
     for model in sorted(waiting, key=lambda model: model._own_order):
         by_tenant[model.tenant].append(model)
     turns = [
-        (model.num_live, num_live_of.get(tenant, 0) + turn, model.arrived_at_s, model.model_id)
+        (
+            not model.is_asked,
+            model.num_live,
+            num_live_of.get(tenant, 0) + turn,
+            model.arrived_at_s,
+            model.model_id,
+        )
         for tenant, models in by_tenant.items()
         for turn, model in enumerate(models)
     ]

@@ -4,11 +4,11 @@ What is found out of a model is kept with the snapshot until something that it d
 value, or its time has come: of thousands that wait few are asked again in a round.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from math import inf
 
-from libs.common.states import ModelState
+from libs.common.states import ModelState, StartPurpose
 from services.scheduler.policy.cluster import Demand, Endpoint, Model
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.persistent import as_map
@@ -18,6 +18,7 @@ from services.scheduler.policy.planning.start_order import (
     WaitingModel,
     start_order,
 )
+from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.autoscaler import (
     EndpointBounds,
     Load,
@@ -25,6 +26,7 @@ from services.scheduler.policy.scaling.autoscaler import (
     missing_endpoints,
     needed_endpoints,
 )
+from services.scheduler.policy.scaling.unasked import next_ahead_s, unasked_start
 from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
 
 
@@ -88,16 +90,18 @@ class _Inputs:
     identity, because whoever changes one makes another."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._sources = (
+        self._sources: tuple[Callable[[str], object], ...] = (
             snapshot.models.get,
             snapshot.requests.versions("model").get,
             snapshot.endpoints.versions("model").get,
             snapshot.failures.versions("model").get,
+            snapshot.activities.get,
+            snapshot.commands.get,
+            snapshot.traffic.get,
         )
 
     def of(self, model_id: str) -> tuple[object, ...]:
-        models, requests, endpoints, failures = self._sources
-        return (models(model_id), requests(model_id), endpoints(model_id), failures(model_id))
+        return tuple(source(model_id) for source in self._sources)
 
 
 def _place(snapshot: Snapshot, model_id: str, made_of: tuple[object, ...]) -> Place:
@@ -111,9 +115,39 @@ def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
         return None
     live = _live(snapshot, model_id)
     demand = snapshot.demand(model_id)
-    if not _missing(snapshot, model, demand, live):
+    if _missing(snapshot, model, demand, live):
+        return WaitingModel(model_id, model.tenant, len(live), demand.arrived_at_s)
+    if _unasked_purpose(snapshot, model, live) is None:
         return None
-    return WaitingModel(model_id, model.tenant, len(live), demand.arrived_at_s)
+    return WaitingModel(model_id, model.tenant, len(live), arrived_at_s=inf, is_asked=False)
+
+
+def purpose_of_next(snapshot: Snapshot, model: Model) -> StartPurpose | None:
+    """Why the model gets another endpoint; None: it needs none."""
+    live = _live(snapshot, model.id)
+    if _missing(snapshot, model, snapshot.demand(model.id), live):
+        return StartPurpose.REQUEST
+    return _unasked_purpose(snapshot, model, live)
+
+
+def _unasked_purpose(
+    snapshot: Snapshot, model: Model, live: Collection[Endpoint]
+) -> StartPurpose | None:
+    activity = snapshot.activities.get(model.id) or ModelActivity()
+    commands = snapshot.commands.get(model.id, ())
+    purpose = unasked_start(model, activity, commands, future_endpoints(live), snapshot.now_s)
+    return purpose or (StartPurpose.LOAD if _is_outgrown(snapshot, model, live) else None)
+
+
+def _is_outgrown(snapshot: Snapshot, model: Model, live: Collection[Endpoint]) -> bool:
+    """By requests that will be there, if they go on to come as they do. A first one is started by
+    whoever waits."""
+    traffic = snapshot.traffic.get(model.id)
+    if traffic is None or not live:
+        return False
+    needed = needed_endpoints(traffic.load(0, 0, snapshot.now_s), model.max_slots)
+    bounds = EndpointBounds(at_most=model.max_endpoints)
+    return missing_endpoints(needed, future_endpoints(live), bounds) > 0
 
 
 def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[Endpoint]) -> int:
@@ -128,9 +162,15 @@ def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[
 def _until_s(snapshot: Snapshot, model_id: str) -> float:
     """When time alone changes it: a back-off is over, or nobody comes again for an orphan."""
     model, now_s = snapshot.models.get(model_id), snapshot.now_s
+    if model_id in snapshot.traffic:
+        return now_s + 1.0
     moments = [failure.at_s + ORPHAN_S for failure in snapshot.failures.by("model", model_id)]
     if model is not None and model.backoff_until_s is not None:
         moments.append(model.backoff_until_s)
+    activity = snapshot.activities.get(model_id) or ModelActivity()
+    if model is not None and model.is_keep_alive_auto:
+        moments.append(next_ahead_s(activity, now_s))
+    moments += [command.deadline_at_s for command in snapshot.commands.get(model_id, ())]
     return min((at_s for at_s in moments if at_s > now_s), default=inf)
 
 

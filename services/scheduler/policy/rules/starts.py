@@ -7,11 +7,13 @@ behind it, who may take what else there is.
 from collections.abc import Collection, Iterator
 from itertools import takewhile
 
+from libs.common.causes import Cause, CauseKind
 from libs.common.ids import derived_id
 from libs.common.reasons import Reason
+from libs.common.states import StartPurpose
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
-from services.scheduler.policy.cluster import Deployable
+from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.network.link_rates import LinkRates
 from services.scheduler.policy.network.start_admission import fetch_deadline_s
@@ -23,8 +25,12 @@ from services.scheduler.policy.rules.request_ends import refuse
 from services.scheduler.policy.rules.start_candidates import (
     in_start_order,
     in_start_order_again,
+    purpose_of_next,
 )
 from services.scheduler.policy.snapshot import Snapshot
+
+# Nobody gives way to these, who may never be asked.
+AT_NO_COST = (StartPurpose.AHEAD, StartPurpose.LOAD)
 
 
 def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: NodeMemo) -> bool:
@@ -109,7 +115,8 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
         yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
         return
     if isinstance(choice.plan, NoRoom):
-        yield from _make_room(snapshot, deployable, room)
+        if purpose_of_next(snapshot, deployable.model) not in AT_NO_COST:
+            yield from _make_room(snapshot, deployable, room)
         return
     yield d.ClaimRoom(model_id, None)
     if _must_rest(snapshot, model_id, choice.plan):
@@ -139,6 +146,7 @@ def _start_of(
 
     waiting = (*snapshot.queued(model_id)[:1], *snapshot.orphans(model_id))
     first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)
+    purpose = purpose_of_next(snapshot, snapshot.models[model_id])
     return d.StartEndpoint(
         model_id,
         endpoint_id=derived("endpoint"),
@@ -154,6 +162,7 @@ def _start_of(
         fetch_deadline_s=None
         if prediction is None
         else fetch_deadline_s(plan, prediction, deployable.objective, snapshot.now_s),
+        purpose=purpose or StartPurpose.REQUEST,
     )
 
 
@@ -171,9 +180,14 @@ def _make_room(snapshot: Snapshot, deployable: Deployable, room: RoundRoom) -> I
     yield _wait_for_room(deployable, room)
     found = room.reclaim(snapshot, deployable)
     for victim in () if found is None else found.victims:
-        why = f"gives way to model {model.name}"
-        yield d.DrainEndpoint(victim.model_id, victim.id, why)
+        yield _going(victim, f"gives way to model {model.name}")
     yield _claim(snapshot, deployable, room, None if found is None else found.plan)
+
+
+def _going(victim: Endpoint, why: str) -> d.Decision:
+    if victim.state.is_serving:
+        return d.DrainEndpoint(victim.model_id, victim.id, why)
+    return d.StopWorkers(victim.model_id, victim.id, Cause(CauseKind.NOBODY_WAITED))
 
 
 def _claim(

@@ -36,7 +36,8 @@ def cheapest_first(endpoints: Iterable[Endpoint], loss_of: LossOf) -> list[Endpo
 
 
 def _place(endpoint: Endpoint, loss_of: LossOf) -> tuple[bool, float, float]:
-    if endpoint.idle_since_s is None:
+    if endpoint.state.is_serving and endpoint.idle_since_s is None:
         ready_since_s = endpoint.ready_since_s
         return (True, -inf if ready_since_s is None else ready_since_s, 0.0)
-    return (False, loss_of(endpoint), endpoint.idle_since_s)
+    idle_since_s = endpoint.idle_since_s
+    return (False, loss_of(endpoint), -inf if idle_since_s is None else idle_since_s)

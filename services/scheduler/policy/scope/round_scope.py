@@ -16,6 +16,7 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.idleness import ROW_TOLERANCE_S
+from services.scheduler.policy.scaling.kept import kept_for_s
 from services.scheduler.policy.scope.sweep_state import SweepState
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -178,7 +179,8 @@ def _look_at_s(snapshot: Snapshot, state: SweepState, endpoint_id: str) -> float
         return None  # an index has it, or nobody
     model, due_s = snapshot.models.get(endpoint.model_id), inf
     if model is not None and endpoint.idle_since_s is not None:
-        due_s = max(endpoint.idle_since_s + model.keep_alive_s, now_s)
+        kept_s = kept_for_s(snapshot, endpoint, model, endpoint.idle_since_s)
+        due_s = max(endpoint.idle_since_s + kept_s, now_s)
     known = state.looks.get(endpoint_id)
     if known is not None and now_s < known.at_s <= due_s:
         return known.at_s

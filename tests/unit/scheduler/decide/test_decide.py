@@ -226,7 +226,9 @@ def test_a_model_that_fits_nowhere_takes_the_room_of_an_idle_endpoint(
     endpoint = serve(cluster)
     cluster.requests.clear()
     cluster.hear_ready(endpoint, idle_ms=5_000)
-    cluster.endpoints[endpoint.id] = replace(endpoint, idle_since_s=cluster.now_s - 5.0)
+    cluster.endpoints[endpoint.id] = replace(
+        endpoint, idle_since_s=cluster.now_s - 5.0, ready_since_s=cluster.now_s - 60.0
+    )
     cluster.add_model(a_model("large", max_pipeline_size=2, kv_cache_bytes=900), summary())
     cluster.add_request(a_request("request-2", "large"))
 

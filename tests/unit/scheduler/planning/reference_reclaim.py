@@ -17,13 +17,13 @@ from tests.unit.scheduler.planning.reference_planner import choose
 def reclaim(
     nodes: Sequence[Node],
     endpoints: Sequence[Endpoint],
-    idle: Sequence[Endpoint],
+    order: Sequence[Endpoint],
     deployable: Deployable,
 ) -> Reclaim | None:
-    """As few of `idle` as make room, those that are idle longest first; no victims when room that
-    is already being freed will do. None when nothing would help."""
+    """As few as make room of those that may go, the first in the order first; no victims when room
+    that is already being freed will do. None when nothing would help."""
     leaving = [e for e in endpoints if e.state.is_finished or not e.state.can_take_requests]
-    return _Search(without(nodes, leaving), deployable).run(idle)
+    return _Search(without(nodes, leaving), deployable).run(order)
 
 
 def outlast(
@@ -32,7 +32,7 @@ def outlast(
     """What fits once as few as possible of all endpoints have ended, busy ones last; None when
     even then nothing does."""
     staying = [endpoint for endpoint in endpoints if endpoint.state.can_take_requests]
-    found = reclaim(nodes, endpoints, staying, deployable)
+    found = reclaim(nodes, endpoints, sorted(staying, key=_idle_since), deployable)
     return None if found is None else found.plan
 
 
@@ -41,28 +41,28 @@ class _Search:
     nodes: Sequence[Node]
     deployable: Deployable
 
-    def run(self, idle: Sequence[Endpoint]) -> Reclaim | None:
-        oldest = sorted(idle, key=_idle_since)
-        found = self._try([]) or self._one_of(oldest[:MAX_SINGLES])
-        return found if found is not None else self._several_of(oldest)
+    def run(self, order: Sequence[Endpoint]) -> Reclaim | None:
+        found = self._try([]) or self._one_of(order[:MAX_SINGLES])
+        return found if found is not None else self._several_of(order)
 
     def _try(self, victims: Sequence[Endpoint]) -> Reclaim | None:
         plan = choose(without(self.nodes, victims), self.deployable).plan
         return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
 
-    def _one_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
-        tries = (self._try([endpoint]) for endpoint in oldest)
+    def _one_of(self, order: Sequence[Endpoint]) -> Reclaim | None:
+        tries = (self._try([endpoint]) for endpoint in order)
         return next((found for found in tries if found is not None), None)
 
-    def _several_of(self, oldest: Sequence[Endpoint]) -> Reclaim | None:
-        """The shortest row of the oldest that suffices, less those of it that need not go."""
-        if self._try(oldest) is None:
+    def _several_of(self, order: Sequence[Endpoint]) -> Reclaim | None:
+        """The shortest row of the first that suffices, less those of it that need not go: small
+        ones are spared first, then those that come last."""
+        if self._try(order) is None:
             return None
-        lengths = range(len(oldest) + 1)
-        length = bisect_left(lengths, True, key=lambda n: self._try(oldest[:n]) is not None)
-        found = self._try(oldest[:length])
+        lengths = range(len(order) + 1)
+        length = bisect_left(lengths, True, key=lambda n: self._try(order[:n]) is not None)
+        found = self._try(order[:length])
         assert found is not None, "the search ended with a row that suffices"
-        return self._spare(found, sorted(found.victims, key=_size_and_age))
+        return self._spare(found, sorted(reversed(found.victims), key=_size_bytes))
 
     def _spare(self, found: Reclaim, candidates: Sequence[Endpoint]) -> Reclaim:
         """As if each candidate in turn was spared where the others suffice, in fewer tries: all of
@@ -77,9 +77,8 @@ class _Search:
         return self._spare(self._spare(found, candidates[:middle]), candidates[middle:])
 
 
-def _size_and_age(endpoint: Endpoint) -> tuple[int, float]:
-    """Small ones are spared first, so that few have to go; then those that were busy last."""
-    return (sum(worker.device_bytes for worker in endpoint.workers), -_idle_since(endpoint))
+def _size_bytes(endpoint: Endpoint) -> int:
+    return sum(worker.device_bytes for worker in endpoint.workers)
 
 
 def _idle_since(endpoint: Endpoint) -> float:

@@ -2,8 +2,9 @@ from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.nodes.node import CachePin, Node
+from services.scheduler.policy.planning import reclaim as planning
 from services.scheduler.policy.planning.memory import files_bytes
-from services.scheduler.policy.planning.reclaim import Reclaim, reclaim
+from services.scheduler.policy.planning.reclaim import Reclaim, longest_idle_first
 from tests.unit.scheduler.values import (
     NOW_S,
     cluster,
@@ -15,6 +16,15 @@ from tests.unit.scheduler.values import (
     summary,
     worker,
 )
+
+
+def reclaim(
+    there: Cluster,
+    endpoints: tuple[Endpoint, ...],
+    idle: tuple[Endpoint, ...],
+    wanted: Deployable,
+) -> Reclaim | None:
+    return planning.reclaim(there, endpoints, longest_idle_first(idle), wanted)
 
 
 def _on(

@@ -8,6 +8,10 @@ from services.scheduler.policy.cluster import Deployable, DeviceSize, Endpoint
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.feasibility import KnownDevices, shortage
+from services.scheduler.policy.planning.idle_endpoints import (
+    in_reclaim_order,
+    may_be_reclaimed,
+)
 from services.scheduler.policy.planning.planner import plan
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import with_plans
@@ -83,8 +87,9 @@ def test_each_model_finds_the_room_that_those_in_front_leave() -> None:
             assert alike(found_nodes) == alike(cluster(*plain).nodes), f"trial {trial}"
             found = room.reclaim(now, wanted[id_])
             idle = [e for e in now.endpoints if e.idle_s(NOW_S) is not None and not is_leaving(e)]
+            order = [e for e in in_reclaim_order(now, idle) if may_be_reclaimed(now, e)]
             assert found == reference_reclaim.reclaim(
-                plain, tuple(now.endpoints), idle, wanted[id_]
+                plain, tuple(now.endpoints), order, wanted[id_]
             ), f"trial {trial}"
             held = reference_reclaim.outlast(plain, tuple(now.endpoints), wanted[id_])
             assert room.outlast(now, wanted[id_]) == held, f"trial {trial}"

@@ -100,6 +100,7 @@ def test_the_same_endpoints_give_way(num_trials: int) -> None:
             replace(e, state=EndpointState.DRAINING) if rng.random() < 0.1 else e for e in endpoints
         ]
         idle = [e for e in endpoints if e.idle_since_s is not None and not is_leaving(e)]
+        rng.shuffle(idle)  # whatever the order is
 
         found = reclaim(cluster(*nodes), endpoints, idle, wanted)
 

@@ -1,0 +1,50 @@
+"""What decisions tell of when models were asked. Pure."""
+
+from libs.common.states import StartPurpose
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.persistent import put
+from services.scheduler.policy.scaling.activity import ModelActivity
+from services.scheduler.policy.snapshot import Snapshot
+
+
+def with_activity(before: Snapshot, after: Snapshot, decision: d.Decision) -> Snapshot:
+    """`after` with what one decision, made of `before`, says of its model. Endpoints are marked
+    busy and idle by what their workers say (`idleness.py`)."""
+    match decision:
+        case d.StartEndpoint() | d.MarkBusy() | d.MarkIdle():
+            known = before.activities.get(decision.model_id) or ModelActivity()
+            activity = _told(before, known, decision)
+        case _:
+            return after
+    if activity is known:
+        return after
+    return after.changed(activities=put(after.activities, decision.model_id, activity))
+
+
+def _told(
+    before: Snapshot, known: ModelActivity, decision: d.StartEndpoint | d.MarkBusy | d.MarkIdle
+) -> ModelActivity:
+    match decision:
+        case d.MarkBusy():
+            return known.asked(before.now_s)
+        case d.MarkIdle(endpoint_id=endpoint_id, idle_s=idle_s):
+            since_s = before.now_s - idle_s
+            is_last = not _others_work(before, decision.model_id, endpoint_id)
+            return known.rested(since_s) if is_last else known.asked(since_s)
+        case d.StartEndpoint(purpose=StartPurpose.REQUEST):
+            request = before.requests.get(decision.request_id)
+            asked_at_s = before.now_s if request is None else request.arrived_at_s
+            return known.asked(asked_at_s).started(decision.plan.start_s)
+        case d.StartEndpoint(purpose=purpose):
+            started = known.started(decision.plan.start_s)
+            return started.started_ahead() if purpose is StartPurpose.AHEAD else started
+
+
+def _others_work(snapshot: Snapshot, model_id: str, endpoint_id: str) -> bool:
+    """Other endpoints of the model; one that starts works if it was given requests."""
+    others = (e for e in snapshot.endpoints.by("model", model_id) if e.id != endpoint_id)
+    return any(
+        e.idle_since_s is None if e.state.is_serving else snapshot.num_assigned(e.id) > 0
+        for e in others
+        if e.state.can_take_requests
+    )
