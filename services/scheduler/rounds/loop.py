@@ -38,6 +38,7 @@ from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
+from services.scheduler.rounds.activity_rows import changed_activities
 from services.scheduler.rounds.applied import Applied, RoundContext
 from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
@@ -56,6 +57,7 @@ from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.rounds.waiting_units import with_changes
+from services.scheduler.store import scaling
 from services.scheduler.store.fenced_transactions import FencedTransactions, ping
 
 logger = logging.getLogger(__name__)
@@ -178,6 +180,8 @@ class RoundLoop:
         told = await self._record_steps(session, snapshot, changed, applied)
         measured = await self.measuring.record(session, snapshot, changed, applied.decisions)
         written = measured.into(written_snapshot(snapshot, decided, applied, recorded))
+        activities = changed_activities(snapshot, written, applied.decisions)
+        await scaling.write_activities(session, activities, now_s)
         raised = applied.changed_nodes | recorded.changed_nodes
         written = await self.versions.raise_of(session, written, raised)
         versions = self.versions.due(written, taken, raised, is_first=is_first)

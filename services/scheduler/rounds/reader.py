@@ -17,6 +17,7 @@ from services.scheduler.policy.nodes.changed_keys import changed_keys
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.persistent import as_map, drop, put_all
 from services.scheduler.policy.planning.usable_cluster import by_node
+from services.scheduler.policy.scaling.traffic_changes import with_traffic, without_old_traffic
 from services.scheduler.policy.snapshot import (
     Snapshot,
     endpoint_table,
@@ -24,6 +25,7 @@ from services.scheduler.policy.snapshot import (
     request_table,
 )
 from services.scheduler.policy.table import Table
+from services.scheduler.rounds.activity_rows import read_activities, read_unasked
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.known_figures import load_figures, read_models
 from services.scheduler.rounds.summary_cache import SummaryCache
@@ -83,7 +85,10 @@ class SnapshotReader:
         has_new_sizes: bool = False,
     ) -> Snapshot:
         """With what others wrote and said meanwhile. Adds to `log` the models of its requests."""
+        before = snapshot
         snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
+        if is_sweep:
+            snapshot = await read_unasked(session, snapshot)
         table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
         snapshot = snapshot.changed(requests=table)
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)
@@ -111,6 +116,8 @@ class SnapshotReader:
         )
         snapshot = await read_models(session, snapshot, log, is_sweep=is_sweep)
         snapshot = await read_waiting(session, snapshot, log, is_sweep=is_sweep)
+        snapshot = await read_activities(session, snapshot, None if is_sweep else log.models)
+        snapshot = with_traffic(before, snapshot)
         return _without_the_old(snapshot) if is_sweep else snapshot
 
     async def _requests(
@@ -160,6 +167,7 @@ class SnapshotReader:
             wanted = {
                 *snapshot.endpoints.keys_of("model"),
                 *snapshot.requests.keys_of("model"),
+                *snapshot.unasked,
             }
             read, differing = _as_known(
                 snapshot.models, await models.load(session, wanted, snapshot.now_s)
@@ -217,7 +225,7 @@ def _held_digests(snapshot: Snapshot) -> set[str]:
 def _without_the_old(snapshot: Snapshot) -> Snapshot:
     """What time alone makes irrelevant: no decision asks for it any more."""
     faults = snapshot.node_faults.items()
-    return snapshot.changed(
+    return without_old_traffic(snapshot).changed(
         failures=_remembered(snapshot),
         node_faults={id_: s for id_, s in faults if not s.is_over(snapshot.now_s)},
         unlisted_since_s=_of_open(snapshot.unlisted_since_s, snapshot.requests),

@@ -90,6 +90,7 @@ def _cold_start(snapshot: Snapshot, decision: d.StartEndpoint, trigger: StartTri
         generation=FIRST_GENERATION,
         prediction=decision.prediction,
         considered=decision.considered,
+        purpose=decision.purpose,
     )
 
 

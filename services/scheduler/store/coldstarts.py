@@ -19,7 +19,13 @@ from libs.common.records.tables import (
     ReservationRow,
     WorkerRow,
 )
-from libs.common.states import EndpointState, FetchClass, FetchPurpose, WorkerState
+from libs.common.states import (
+    EndpointState,
+    FetchClass,
+    FetchPurpose,
+    StartPurpose,
+    WorkerState,
+)
 from services.scheduler.policy.cluster import Member, Model
 from services.scheduler.policy.planning.plans import ConsideredPlan
 from services.scheduler.policy.prediction.predictor import Prediction
@@ -83,6 +89,13 @@ class ColdStart:
     generation: int
     prediction: Prediction | None
     considered: tuple[ConsideredPlan, ...]
+    purpose: StartPurpose = StartPurpose.REQUEST
+
+    @property
+    def fetch_class(self) -> FetchClass:
+        """What nobody waits for gets what others leave of the network."""
+        is_asked = self.purpose is StartPurpose.REQUEST
+        return FetchClass.INTERACTIVE if is_asked else FetchClass.BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ async def begin(session: AsyncSession, starts: Sequence[ColdStart]) -> None:
     for statement, rows in (
         (_ADD_ENDPOINT, [_endpoint(start) for start in starts]),
         (_ADD_WORKER, [_worker(worker) for worker in workers]),
-        (_ADD_FETCH, [_fetch(worker) for worker in workers]),
+        (_ADD_FETCH, [_fetch(start, x) for start in starts for x in start.workers]),
         (_ADD_MEMBER, [_member(start, x) for start in starts for x in start.members]),
         (_ADD_RESERVATION, [_reservation(worker) for worker in workers]),
         (_ADD_COLD_START, [_cold_start(start) for start in starts]),
@@ -122,6 +135,7 @@ def _endpoint(start: ColdStart) -> dict[str, object]:
         "state": EndpointState.STARTING.value,
         "max_slots": start.model.max_slots,
         "num_stages": len(start.workers),
+        "purpose": start.purpose.value,
     }
 
 
@@ -153,7 +167,7 @@ def _worker(worker: PlannedWorker) -> dict[str, object]:
     }
 
 
-def _fetch(worker: PlannedWorker) -> dict[str, object]:
+def _fetch(start: ColdStart, worker: PlannedWorker) -> dict[str, object]:
     spec = worker.spec
     return {
         "id": worker.fetch_id,
@@ -161,7 +175,7 @@ def _fetch(worker: PlannedWorker) -> dict[str, object]:
         "endpoint_id": spec.endpoint_id,
         "worker_id": spec.worker_id,
         "purpose": FetchPurpose.START.value,
-        "fetch_class": FetchClass.INTERACTIVE.value,
+        "fetch_class": start.fetch_class.value,
         "manifest_digest": spec.manifest_digest,
         "unit_digests": list(spec.unit_digests),
         "traceparent": spec.traceparent,

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.causes import Cause
 from libs.common.records.memory_pieces import idle_s_now
 from libs.common.records.tables import EndpointRow, WorkerRow
-from libs.common.states import EndpointState
-from services.scheduler.store.columns.arrays import run_for_all, update_by_id
+from libs.common.states import EndpointState, StartPurpose
+from services.scheduler.store.columns.arrays import is_among, run_for_all, update_by_id
 from services.scheduler.store.columns.cause_columns import columns_of
 
 _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
@@ -50,6 +50,12 @@ _SET_BUSY = text(
     UPDATE endpoints SET idle_s = {idle_s_now("endpoints")}, idle_since = NULL
     WHERE id = ANY(CAST(:endpoint_ids AS text[]))
     """
+)
+_SET_ASKED = (
+    update(EndpointRow)
+    .where(is_among(EndpointRow.id, "endpoint_ids"))
+    .values(purpose=StartPurpose.REQUEST.value)
+    .execution_options(synchronize_session=False)
 )
 _SERVING = _first_in(state for state in EndpointState if state.is_serving)
 _OPEN = _first_in(state for state in EndpointState if state.can_take_requests)
@@ -161,6 +167,11 @@ async def set_idle(session: AsyncSession, idle_s: Mapping[str, float]) -> None:
     if idle_s:
         ids, ages_s = list(idle_s), list(idle_s.values())
         await session.execute(_SET_IDLE, {"endpoints": ids, "ages_s": ages_s})
+
+
+async def set_asked(session: AsyncSession, endpoint_ids: Collection[str]) -> None:
+    """Somebody waits by now for what was started for nobody."""
+    await session.execute(_SET_ASKED, {"endpoint_ids": list(endpoint_ids)})
 
 
 async def _set_endpoint(session: AsyncSession, endpoint_id: str, **values: Any) -> None:

@@ -15,7 +15,14 @@ from libs.common.records.tables import (
     ReservationRow,
     WorkerRow,
 )
-from libs.common.states import EndpointState, FetchPurpose, MemberMemory, MemberRole, WorkerState
+from libs.common.states import (
+    EndpointState,
+    FetchPurpose,
+    MemberMemory,
+    MemberRole,
+    StartPurpose,
+    WorkerState,
+)
 from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
 from services.scheduler.store.columns.ages import age_s, seconds
 from services.scheduler.store.columns.cause_columns import fault_of
@@ -38,7 +45,8 @@ _ENDPOINTS = (
         EndpointRow.max_slots,
         EndpointRow.generation,
         ColdStartRow.id.label("cold_start_id"),
-        EndpointRow.ready_at.is_not(None).label("has_been_ready"),
+        EndpointRow.purpose,
+        age_s(EndpointRow.ready_at).label("ready_s"),
         age_s(EndpointRow.idle_since).label("idle_s"),
     )
     .join(ColdStartRow, ColdStartRow.endpoint_id == EndpointRow.id, isouter=True)
@@ -115,11 +123,13 @@ def _endpoint(row: Any, members: list[Any], workers: list[Any], now_s: float) ->
         state=EndpointState(row.state),
         max_slots=row.max_slots,
         cold_start_id=row.cold_start_id,
-        has_been_ready=row.has_been_ready,
+        has_been_ready=row.ready_s is not None,
         idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
         generation=row.generation,
         members=tuple(map(_member, members)),
         workers=tuple(map(_worker, workers)),
+        ready_since_s=None if row.ready_s is None else now_s - row.ready_s,
+        purpose=StartPurpose(row.purpose),
     )
 
 

@@ -11,6 +11,7 @@ from services.scheduler.rounds.batches.request_batch import (
     count_losses,
     end_requests,
 )
+from services.scheduler.rounds.batches.scaling_batch import change_scaling
 from services.scheduler.rounds.batches.start_batch import start_endpoints
 from services.scheduler.rounds.batches.worker_batch import change_workers
 
@@ -20,6 +21,7 @@ async def carry_out(batch: BatchState, decisions: Sequence[d.Decision]) -> Appli
     await change_workers(batch, decisions)
     await serve_endpoints(batch, of_kind(d.ServeEndpoint, decisions))
     await move_endpoints(batch, decisions)
+    await change_scaling(batch, decisions)
     await start_endpoints(batch, of_kind(d.StartEndpoint, decisions))
     await assign_requests(batch, of_kind(d.AssignRequest, decisions))
     await count_losses(batch, of_kind(d.CountLoss, decisions))
