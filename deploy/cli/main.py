@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.commands import chat, cold_starts, doctor, keys, models, nodes, simulate, up, usage
+from deploy.cli.commands import (
+    chat,
+    cold_starts,
+    doctor,
+    keys,
+    loading,
+    models,
+    nodes,
+    simulate,
+    up,
+    usage,
+)
 from deploy.cli.group import OneLineErrors
 from deploy.cli.session import Session
 from deploy.local.state.state_folder import StateFolder
@@ -28,6 +39,9 @@ app.command("nodes")(nodes.nodes)
 app.command("status")(nodes.status)
 app.command("usage")(usage.usage)
 app.command("requests")(usage.requests)
+app.command("preload")(loading.preload)
+app.command("unload")(loading.unload)
+app.command("pin")(loading.pin)
 app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
 app.command("simulate")(simulate.simulate)

@@ -1,6 +1,7 @@
 """What the commands read of the API's answers. Fields that they do not name are ignored."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,12 +31,13 @@ class Model(_View):
     num_layers: int | None
     weight_bytes: int | None
     slo: Slo
-    keep_alive_s: float
+    keep_alive_s: float | Literal["auto"]
     min_pipeline_size: int = 1
     max_pipeline_size: int
     max_queue: int
     max_slots: int
     max_endpoints: int
+    min_endpoints: int = 0
     max_context_tokens: int | None
     kv_cache_bytes: int | None
     engine: str

@@ -24,6 +24,16 @@ def check_pipeline(min_pipeline_size: int, max_pipeline_size: int) -> None:
         raise InvalidRequest(message, code="invalid_value", param="min_pipeline_size")
 
 
+def check_endpoints(min_endpoints: int, max_endpoints: int) -> None:
+    """Raises InvalidRequest for more that are kept than there may be."""
+    if min_endpoints > max_endpoints:
+        message = (
+            f"'min_endpoints' is {min_endpoints} and 'max_endpoints' {max_endpoints}: no more can"
+            " be kept than there may be, so lower the one or raise the other"
+        )
+        raise InvalidRequest(message, code="invalid_value", param="min_endpoints")
+
+
 def check_kv_cache(entry: ModelEntry) -> None:
     """Raises InvalidRequest when its KV cache is too small for the shortest context."""
     if entry.summary is None or entry.kv_cache_bytes is None:

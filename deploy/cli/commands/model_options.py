@@ -16,10 +16,25 @@ def _size(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is no size such as 512Mi or 2G") from exc
 
 
+def _keep_alive(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is neither a number of seconds nor auto") from exc
+
+
 TtftOption = Annotated[int | None, typer.Option("--ttft-ms", help="Target: to the first token.")]
 TpotOption = Annotated[int | None, typer.Option("--tpot-ms", help="Target: per token after it.")]
 KeepAliveOption = Annotated[
-    float | None, typer.Option("--keep-alive", help="Seconds idle until it is stopped.")
+    str | None,
+    typer.Option(
+        "--keep-alive",
+        parser=_keep_alive,
+        metavar="SECONDS|auto",
+        help="How long idle until it is stopped; auto: as its own requests show.",
+    ),
 ]
 MinPipelineOption = Annotated[
     int | None, typer.Option("--min-pipeline-size", help="Fewest stages, where there are nodes.")
@@ -28,6 +43,9 @@ PipelineOption = Annotated[int | None, typer.Option("--max-pipeline-size", help=
 QueueOption = Annotated[int | None, typer.Option("--max-queue", help="Most waiting requests.")]
 SlotsOption = Annotated[
     int | None, typer.Option("--max-slots", help="Requests at once, per endpoint.")
+]
+MinEndpointsOption = Annotated[
+    int | None, typer.Option("--min-endpoints", help="Kept whoever asks.")
 ]
 EndpointsOption = Annotated[int | None, typer.Option("--max-endpoints", help="Most endpoints.")]
 ContextOption = Annotated[

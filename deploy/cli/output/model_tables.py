@@ -35,10 +35,10 @@ def model_details(model: Model) -> Table:
         if model.weight_bytes is not None
         else None,
         "targets": f"first token {model.slo.ttft_ms} ms, each one after {model.slo.tpot_ms} ms",
-        "keep-alive": f"{model.keep_alive_s:g} s",
+        "keep-alive": _keep_alive(model),
         "pipeline": _pipeline(model),
         "requests": f"{model.max_slots} at once per endpoint, {model.max_queue} waiting",
-        "endpoints": f"at most {model.max_endpoints}",
+        "endpoints": f"at least {model.min_endpoints}, at most {model.max_endpoints}",
         "context": "as the checkpoint says" if limit is None else f"{limit} tokens",
         "KV cache": "by slots and context" if kv_cache is None else size(kv_cache),
         "engine": model.engine,
@@ -57,6 +57,11 @@ def model_details(model: Model) -> Table:
 def _pipeline(model: Model) -> str:
     least, most = model.min_pipeline_size, model.max_pipeline_size
     return f"at most {most} stages" if least == 1 else f"{least} to {most} stages"
+
+
+def _keep_alive(model: Model) -> str:
+    kept_s = model.keep_alive_s
+    return "by its own requests" if kept_s == "auto" else f"{kept_s:g} s"
 
 
 def _template(model: Model) -> str:

@@ -134,7 +134,8 @@ class ModelCommandRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deadline_at: Mapped[datetime]
 
-    __table_args__ = (Index("ix_model_commands_model_id", "model_id"),)
+    # A later one of the same kind takes the place of an earlier one.
+    __table_args__ = (Index("uq_model_commands_model_id_kind", "model_id", "kind", unique=True),)
 
 
 class ModelActivityRow(Base):

@@ -12,7 +12,12 @@ from services.gateway.api.schemas import ModelChange, ModelDetail, ModelView, Ne
 from services.gateway.auth import Caller
 from services.gateway.context import CallerDep, Gateway, GatewayDep
 from services.gateway.errors import Conflict, NotServed
-from services.gateway.feasibility import check_engine, check_kv_cache, check_pipeline
+from services.gateway.feasibility import (
+    check_endpoints,
+    check_engine,
+    check_kv_cache,
+    check_pipeline,
+)
 from services.gateway.text.template_check import check_template
 
 _FIXED_OWNER = (
@@ -29,6 +34,7 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
     check_engine(body.engine)
     check_pipeline(body.min_pipeline_size, body.max_pipeline_size)
+    check_endpoints(body.min_endpoints, body.max_endpoints)
     await _check_template(body.chat_template, gateway, caller)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
     await gateway.model_written(caller.tenant, entry.name)
@@ -68,6 +74,7 @@ async def change_model(
     await _check_template(body.chat_template, gateway, caller)
     values = body.columns()
     changed = replace(known, **values)
+    check_endpoints(changed.min_endpoints, changed.max_endpoints)
     check_kv_cache(changed)
     check_pipeline(changed.min_pipeline_size, changed.max_pipeline_size)
     entry = await gateway.models.change(known.model_id, values) if values else known

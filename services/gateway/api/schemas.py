@@ -1,7 +1,7 @@
 """Bodies of the project's own API: what a client sends to register a model or make a key."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -21,6 +21,9 @@ ContextTokens = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=2**31 - 1)]
 Engine = Annotated[EngineChoice, Field(strict=False)]  # JSON has no enums
 ChatTemplate = Annotated[StoredText, StringConstraints(min_length=1, max_length=2**16)]
 _TIB = 2**40
+AUTO: Literal["auto"] = "auto"
+KEEP_ALIVE_S = 300.0
+KeepAlive = Annotated[float, Field(ge=0, le=7 * 86_400)] | Literal["auto"]
 
 
 class _Body(BaseModel):
@@ -43,8 +46,9 @@ class NewModel(_Body):
     name: ModelName
     source: Source = Field(description="Path of a folder of safetensors, or of a .gguf file")
     slo: Slo = Slo()
-    keep_alive_s: float = Field(
-        default=300, ge=0, le=7 * 86_400, description="From ready, while idle"
+    keep_alive_s: KeepAlive = Field(
+        default=KEEP_ALIVE_S,
+        description="From ready, while idle; auto: as its own requests have shown",
     )
     min_pipeline_size: int = Field(
         default=1, ge=1, le=8, description="Stages, where there are nodes for so many"
@@ -55,6 +59,9 @@ class NewModel(_Body):
         default=16, ge=1, le=1024, description="Requests at once on one endpoint"
     )
     max_endpoints: int = Field(default=1, ge=1, le=1024)
+    min_endpoints: int = Field(
+        default=0, ge=0, le=1024, description="Kept whoever asks, within max_endpoints"
+    )
     max_context_tokens: ContextTokens | None = Field(
         default=None, description="None: as the checkpoint says"
     )
@@ -75,7 +82,8 @@ class NewModel(_Body):
     def columns(self) -> dict[str, Any]:
         values = self.model_dump(exclude={"slo", "public"})
         return {
-            **_with_digest(values),
+            "keep_alive_s": KEEP_ALIVE_S,  # unused beside `auto`
+            **_with_keep_alive(_with_digest(values)),
             "slo_ttft_ms": self.slo.ttft_ms,
             "slo_tpot_ms": self.slo.tpot_ms,
             "is_public": self.public,
@@ -86,12 +94,13 @@ class ModelChange(_Body):
     """Only what is given changes; null means "by default" for the last three."""
 
     slo: SloChange | None = None
-    keep_alive_s: float | None = Field(default=None, ge=0, le=7 * 86_400)
+    keep_alive_s: KeepAlive | None = None
     min_pipeline_size: int | None = Field(default=None, ge=1, le=8)
     max_pipeline_size: int | None = Field(default=None, ge=1, le=8)
     max_queue: int | None = Field(default=None, ge=1, le=100_000)
     max_slots: int | None = Field(default=None, ge=1, le=1024)
     max_endpoints: int | None = Field(default=None, ge=1, le=1024)
+    min_endpoints: int | None = Field(default=None, ge=0, le=1024)
     engine: Engine | None = None
     public: bool | None = Field(default=None, description="As it was registered; cannot change")
     max_context_tokens: ContextTokens | None = None
@@ -104,7 +113,19 @@ class ModelChange(_Body):
         values = {k: v for k, v in given.items() if v is not None or k in nullable}
         slo = SloChange() if self.slo is None else self.slo
         targets = {"slo_ttft_ms": slo.ttft_ms, "slo_tpot_ms": slo.tpot_ms}
-        return _with_digest(values) | {k: v for k, v in targets.items() if v is not None}
+        values = _with_keep_alive(_with_digest(values))
+        return values | {k: v for k, v in targets.items() if v is not None}
+
+
+def _with_keep_alive(values: dict[str, Any]) -> dict[str, Any]:
+    """A figure that was there before stays beside `auto`, and is not used."""
+    kept = values.get("keep_alive_s")
+    if kept is None:
+        return values
+    if kept != AUTO:
+        return {**values, "is_keep_alive_auto": False}
+    others = {name: value for name, value in values.items() if name != "keep_alive_s"}
+    return {**others, "is_keep_alive_auto": True}
 
 
 def _with_digest(values: dict[str, Any]) -> dict[str, Any]:
@@ -124,12 +145,13 @@ class ModelView(BaseModel):
     bytes_done: int
     bytes_total: int
     slo: Slo
-    keep_alive_s: float
+    keep_alive_s: float | Literal["auto"]
     min_pipeline_size: int
     max_pipeline_size: int
     max_queue: int
     max_slots: int
     max_endpoints: int
+    min_endpoints: int
     max_context_tokens: int | None
     kv_cache_bytes: int | None
     engine: EngineChoice
@@ -148,6 +170,8 @@ class ModelView(BaseModel):
     def of(cls, entry: ModelEntry) -> "ModelView":
         summary = entry.summary
         own = {name: getattr(entry, name) for name in cls.model_fields if hasattr(entry, name)}
+        if entry.is_keep_alive_auto:
+            own["keep_alive_s"] = AUTO
         return cls(
             **own,
             id=entry.model_id,

@@ -73,6 +73,8 @@ def reasons_of(path: str, method: str) -> set[Reason]:
         reasons = reasons | {Reason.NOT_FOUND}
     if path.startswith("/api/v1/models") and method in ("post", "patch"):
         reasons = reasons | {Reason.CONFLICT}
+    if path.endswith("/preload"):
+        reasons = reasons | {Reason.MODEL_NOT_READY, Reason.MODEL_FAILED}
     if path.startswith("/api/v1/api-keys"):
         reasons = reasons | {Reason.FORBIDDEN}
     return reasons

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.gateway.api import keys, models, usage, views
+from services.gateway.api import commands, keys, models, usage, views
 from services.gateway.context import Gateway
 from services.gateway.http import system
 from services.gateway.http.api_document import install_document
@@ -21,7 +21,9 @@ def create_app(
     """Instrumentation is outermost: even a refusal of the guard has a request id and is counted."""
     app = FastAPI(title="HydraServe", version="1", redirect_slashes=False)
     app.state.gateway = gateway
-    for module in (chat, completions, openai_models, models, keys, usage, views, system):
+    for module in (
+        *(chat, completions, openai_models, commands, models, keys, usage, views, system),
+    ):
         app.include_router(module.router)
     install_document(app)
     install_error_handlers(app)

@@ -49,6 +49,8 @@ class ModelEntry:
     updated_at: datetime
     summary: ModelFacts | None
     chat_template: str | None = None  # the one it was given, from READY on
+    min_endpoints: int = 0
+    is_keep_alive_auto: bool = False
 
     @property
     def key(self) -> ModelKey:

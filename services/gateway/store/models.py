@@ -3,16 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.bus.messages import ModelsChanged
 from libs.common.bus.subjects import MODELS_CHANGED, Service
+from libs.common.ids import new_id
 from libs.common.records.database import Database
 from libs.common.records.outbox import enqueue
-from libs.common.records.tables import ModelRow
-from libs.common.states import ModelState
+from libs.common.records.tables import ModelCommandRow, ModelRow
+from libs.common.states import ModelCommandKind, ModelState
 from services.gateway.errors import Conflict
 from services.gateway.store.model_entry import ModelEntry
 from services.gateway.store.model_facts import FactsReader
@@ -28,6 +30,7 @@ _START_SETTINGS = {
     "min_pipeline_size",
     "max_slots",
 }
+COMMAND_DEADLINE_S = 600.0  # then what there was no room for is not tried any more
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,18 @@ class ModelStore:
             facts = await self._facts.read(session, {row.manifest_digest} - {None})
             await _announce(session, model_id)
         return entry_of(row, facts.get(row.manifest_digest), None)
+
+    async def ask(self, model_id: str, kind: ModelCommandKind) -> None:
+        """The scheduler carries it out with its next look at all rows, and forgets it."""
+        deadline_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, COMMAND_DEADLINE_S)
+        new = upsert(ModelCommandRow).values(
+            id=new_id("command"), model_id=model_id, kind=kind.value, deadline_at=deadline_at
+        )
+        again = {"id": new.excluded.id, "deadline_at": new.excluded.deadline_at}
+        statement = new.on_conflict_do_update(index_elements=["model_id", "kind"], set_=again)
+        async with self.database.transaction() as session:
+            await session.execute(statement)
+            await _announce(session, model_id)
 
     async def delete(self, model_id: str) -> bool:
         """Marks it; the scheduler drains its endpoints. Whether it was there."""

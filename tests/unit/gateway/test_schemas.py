@@ -13,7 +13,20 @@ def test_a_change_holds_only_what_was_given_and_null_only_where_it_means_somethi
         {"keep_alive_s": 5.0, "max_queue": None, "kv_cache_bytes": None, "slo": {"ttft_ms": 9}}
     )
 
-    assert change.columns() == {"keep_alive_s": 5.0, "kv_cache_bytes": None, "slo_ttft_ms": 9}
+    kept = {"keep_alive_s": 5.0, "is_keep_alive_auto": False}
+    assert change.columns() == kept | {"kv_cache_bytes": None, "slo_ttft_ms": 9}
+
+
+def test_keep_alive_is_a_figure_or_auto_which_leaves_the_figure_as_it_is() -> None:
+    auto = {"name": "a", "source": "/m", "keep_alive_s": "auto"}
+
+    columns = NewModel.model_validate(auto).columns()
+    assert (columns["keep_alive_s"], columns["is_keep_alive_auto"]) == (300.0, True)
+    assert NewModel(name="a", source="/m").columns()["is_keep_alive_auto"] is False
+    change = ModelChange.model_validate({"keep_alive_s": "auto"})
+    assert change.columns() == {"is_keep_alive_auto": True}
+    with pytest.raises(ValueError, match="keep_alive_s"):
+        ModelChange.model_validate({"keep_alive_s": "later"})
 
 
 @pytest.mark.parametrize("name", ["a", "org/model-1.0_x", "A" * 128])

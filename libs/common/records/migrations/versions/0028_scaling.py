@@ -12,7 +12,7 @@ _GATEWAY_GRANTS = """
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'hydra_gateway') THEN
-        GRANT SELECT, INSERT ON model_commands TO hydra_gateway;
+        GRANT SELECT, INSERT, UPDATE ON model_commands TO hydra_gateway;
     END IF;
 END $$
 """
@@ -54,7 +54,9 @@ def _create_commands() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_model_commands"),
         _of_model("model_commands"),
     )
-    op.create_index("ix_model_commands_model_id", "model_commands", ["model_id"])
+    op.create_index(
+        "uq_model_commands_model_id_kind", "model_commands", ["model_id", "kind"], unique=True
+    )
 
 
 def _create_activity() -> None:
