@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from libs.common.bus.messages import WorkerObserved
-from libs.common.states import EndpointState, ModelState, StartPurpose, WorkerState
+from libs.common.states import EndpointState, ModelState, WorkerState
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import Demand, Endpoint, Model, Worker
+from services.scheduler.policy.cluster import Endpoint, Model, Worker
 from services.scheduler.policy.endpoint_lifecycle import (
     Action,
     DueAction,
@@ -20,7 +20,7 @@ from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity, start_activity
 from services.scheduler.policy.idleness import Idleness, idleness
 from services.scheduler.policy.planning.memory import context_tokens
-from services.scheduler.policy.scaling.kept import kept_for_s
+from services.scheduler.policy.rules.endpoint_needs import is_abandoned, is_idle_for_long
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.start_progress import StartProgress, start_progress
 
@@ -153,8 +153,8 @@ def _situation(
         progress=_describe(diagnosed, progress),
         has_stale_context=has_stale_context(snapshot, endpoint, model),
         is_unwanted=model.state is ModelState.DELETING
-        or _is_abandoned(snapshot, endpoint, demand, progress),
-        is_idle_for_long=_is_idle_for_long(snapshot, endpoint, idle, model, demand),
+        or is_abandoned(snapshot, endpoint, model, demand, progress),
+        is_idle_for_long=is_idle_for_long(snapshot, endpoint, idle, model, demand),
         is_drained=not has_requests and nothing_runs and diagnosed.are_all(WorkerState.DRAINING),
     )
 
@@ -166,31 +166,6 @@ def has_stale_context(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> b
     if endpoint.context_tokens is None or summary is None:
         return False
     return endpoint.context_tokens < context_tokens(model, summary)
-
-
-def _is_idle_for_long(
-    snapshot: Snapshot, endpoint: Endpoint, idle: Idleness, model: Model, demand: Demand
-) -> bool:
-    """Its workers have nothing to do for a moment also while the queue's next ones are on their
-    way to them."""
-    if demand.num_waiting or idle.idle_s is None:
-        return False
-    since_s = snapshot.now_s - idle.idle_s
-    return idle.idle_s >= kept_for_s(snapshot, endpoint, model, since_s)
-
-
-def _is_abandoned(
-    snapshot: Snapshot, endpoint: Endpoint, demand: Demand, progress: StartProgress
-) -> bool:
-    """Nobody waits for the start, and little of it is done. A leader that has just begun cannot
-    tell how much is: its nodes may not have spoken yet, and all its stages may be ready."""
-    if endpoint.state is not EndpointState.STARTING or not snapshot.knows_all_nodes:
-        return False
-    if endpoint.purpose is not StartPurpose.REQUEST:
-        return False
-    num_waiting = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id)
-    is_little_done = progress.fraction < snapshot.limits.abandon_below_fraction
-    return num_waiting == 0 and is_little_done
 
 
 def _describe(diagnosed: Diagnosed, progress: StartProgress) -> str:

@@ -26,6 +26,7 @@ from services.scheduler.policy.scaling.autoscaler import (
     missing_endpoints,
     needed_endpoints,
 )
+from services.scheduler.policy.scaling.expected import expected_endpoints
 from services.scheduler.policy.scaling.unasked import next_ahead_s, unasked_start
 from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
 
@@ -142,12 +143,7 @@ def _unasked_purpose(
 def _is_outgrown(snapshot: Snapshot, model: Model, live: Collection[Endpoint]) -> bool:
     """By requests that will be there, if they go on to come as they do. A first one is started by
     whoever waits."""
-    traffic = snapshot.traffic.get(model.id)
-    if traffic is None or not live:
-        return False
-    needed = needed_endpoints(traffic.load(0, 0, snapshot.now_s), model.max_slots)
-    bounds = EndpointBounds(at_most=model.max_endpoints)
-    return missing_endpoints(needed, future_endpoints(live), bounds) > 0
+    return bool(live) and expected_endpoints(snapshot, model) > future_endpoints(live)
 
 
 def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[Endpoint]) -> int:
