@@ -25,7 +25,7 @@ async def _rows(world: World) -> Snapshot:
 
 def _endpoints(snapshot: Snapshot) -> dict[str, Endpoint]:
     """Clocks differ, and which units a fetch of old had is not asked for again."""
-    return {e.id: replace(e, idle_since_s=None) for e in snapshot.endpoints}
+    return {e.id: replace(e, idle_since_s=None, ready_since_s=None) for e in snapshot.endpoints}
 
 
 async def _is_the_same(world: World) -> bool:

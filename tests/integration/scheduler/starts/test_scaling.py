@@ -79,7 +79,6 @@ async def test_gaps_are_known_to_the_next_leader(world: World) -> None:
     await world.start_leader()
     await world.gateway.submit(model_id, request_id="request-2")
     await world.assigned("request-2")
-    world.nodes["node-1"].work(1)
     await world.until("SELECT count(*) FROM model_activity WHERE idle_since IS NULL", 1)
 
     known = world.leader.controller.rounds.snapshot
