@@ -11,7 +11,7 @@ from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import scaling
 
-_TELLING = (d.MarkBusy, d.MarkIdle, d.StartEndpoint)
+_TELLING = (d.MarkBusy, d.MarkIdle, d.ServeEndpoint, d.StartEndpoint)
 MAX_IDLE_MODELS = 4096  # more than there are models that run, before they are forgotten
 
 

@@ -16,7 +16,7 @@ from services.scheduler.policy.snapshot import Snapshot
 
 # Of so many the loss is weighed; of more that are idle those that are longest. One more or less
 # does not matter, and a round is to end in good time.
-MAX_WEIGHED = 1024
+MAX_WEIGHED = 256
 
 
 @dataclass

@@ -42,6 +42,11 @@ class ModelActivity:
             return self
         return replace(self.asked(since_s), idle_since_s=since_s)
 
+    def served(self, at_s: float) -> "ModelActivity":
+        """What was started for a request is ready, and has none: whoever waited may be answered
+        before anybody sees it at work."""
+        return replace(self, idle_since_s=at_s) if self.idle_since_s is None else self
+
     def started(self, restart_s: float) -> "ModelActivity":
         return replace(self, restart_s=restart_s)
 

@@ -11,7 +11,7 @@ def with_activity(before: Snapshot, after: Snapshot, decision: d.Decision) -> Sn
     """`after` with what one decision, made of `before`, says of its model. Endpoints are marked
     busy and idle by what their workers say (`idleness.py`)."""
     match decision:
-        case d.StartEndpoint() | d.MarkBusy() | d.MarkIdle():
+        case d.StartEndpoint() | d.ServeEndpoint() | d.MarkBusy() | d.MarkIdle():
             known = before.activities.get(decision.model_id) or ModelActivity()
             activity = _told(before, known, decision)
         case _:
@@ -22,9 +22,16 @@ def with_activity(before: Snapshot, after: Snapshot, decision: d.Decision) -> Sn
 
 
 def _told(
-    before: Snapshot, known: ModelActivity, decision: d.StartEndpoint | d.MarkBusy | d.MarkIdle
+    before: Snapshot,
+    known: ModelActivity,
+    decision: d.StartEndpoint | d.ServeEndpoint | d.MarkBusy | d.MarkIdle,
 ) -> ModelActivity:
     match decision:
+        case d.ServeEndpoint(endpoint_id=endpoint_id, is_idle=is_idle):
+            endpoint = before.endpoints.get(endpoint_id)
+            was_asked = endpoint is not None and endpoint.purpose is StartPurpose.REQUEST
+            is_over = is_idle and not _others_work(before, decision.model_id, endpoint_id)
+            return known.served(before.now_s) if was_asked and is_over else known
         case d.MarkBusy():
             return known.asked(before.now_s)
         case d.MarkIdle(endpoint_id=endpoint_id, idle_s=idle_s):

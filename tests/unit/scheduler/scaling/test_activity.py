@@ -35,6 +35,13 @@ def test_a_first_request_ends_no_gap() -> None:
     assert ModelActivity().asked(100.0) == ModelActivity()
 
 
+def test_what_is_ready_and_has_no_request_rests_from_then_on() -> None:
+    asked = ModelActivity().rested(100.0).asked(160.0)
+
+    assert asked.served(165.0).idle_since_s == 165.0
+    assert asked.rested(164.0).served(165.0).idle_since_s == 164.0, "it was seen to rest before"
+
+
 def periodic() -> ModelActivity:
     """It is asked every ten minutes, starts in 5 s, and rests since second 1000."""
     activity = ModelActivity(history_of([600.0] * 40))
