@@ -146,7 +146,7 @@ def _start_of(
 
     waiting = (*snapshot.queued(model_id)[:1], *snapshot.orphans(model_id))
     first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)
-    purpose = purpose_of_next(snapshot, snapshot.models[model_id])
+    purpose = purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
     return d.StartEndpoint(
         model_id,
         endpoint_id=derived("endpoint"),
@@ -160,9 +160,9 @@ def _start_of(
         considered=choice.considered,
         request_id=None if first is None else first.id,
         fetch_deadline_s=None
-        if prediction is None
+        if prediction is None or purpose is not StartPurpose.REQUEST
         else fetch_deadline_s(plan, prediction, deployable.objective, snapshot.now_s),
-        purpose=purpose or StartPurpose.REQUEST,
+        purpose=purpose,
     )
 
 
