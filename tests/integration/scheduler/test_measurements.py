@@ -9,12 +9,9 @@ from libs.common.states import WorkerState
 from services.scheduler.node_retention import NodeRetention
 from services.scheduler.observation.measuring.recorder import MeasurementRecorder
 from services.scheduler.observation.measuring.speed_log import SpeedLog
-from services.scheduler.observation.measuring.ttft_figures import ColdTtft
-from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.measurements import MAX_VALUES
 from services.scheduler.policy.prediction.quantities import STEPS, MeasurementKey, Quantity
-from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.retention import Retention
 from services.scheduler.store import measurements
 from tests.integration.scheduler.simulated import SimulatedNode
@@ -181,23 +178,29 @@ async def test_of_models_that_nobody_asks_for_nothing_is_in_memory(world: World)
     assert "quiet" not in figures(world).models
 
 
-async def test_the_ratio_of_a_first_token_is_written_and_its_error_counted_once_committed(
+async def test_a_first_token_is_told_beside_its_prediction_and_its_ratio_measured(
     world: World,
 ) -> None:
-    recorder = MeasurementRecorder()
-    snapshot = Snapshot(now_s=0.0, measured=Figures().knowing(["model-1"]))
-    starts = [ColdTtft("model-1", predicted_s=2.0, measured_s=3.0)]
+    node = await world.add_node("node-1")
+    model_id = await started(world, node, "a")
+    # The request had waited a second; 2 s were predicted from then on, after a correction by 1.5.
+    await world.execute("UPDATE requests SET arrived_at = :at", at=BEGAN - timedelta(seconds=1))
+    await world.execute(
+        "UPDATE cold_starts SET started_at = :at, predicted_ttft_ms = 3000,"
+        ' plans = \'[{"waited_ms": 1000, "correction": 1.5}]\'',
+        at=BEGAN,
+    )
 
-    async with world.database.transaction() as session:
-        new = await recorder.record(session, snapshot, Changed(), (), starts)
+    await told_speed(world, node, model_id, steps=(step("first_token", 3, 4),))
 
-    assert await values_of(world, quantity="ttft_ratio") == {"ttft_ratio": [1.5]}
-    assert await world.value("SELECT count(*) FROM measurements") == 2  # and of the cluster
-    assert new.into(snapshot).measured.of_model("model-1", 1).ttft_ratio == 1.5
-    assert "_count" not in recorder.metrics.render()
-    for remember in new.after_commit:
-        remember()
-    assert 'ratio_count{mode="hydra"} 1' in recorder.metrics.render()
+    await world.until("SELECT measured_ttft_ms FROM cold_starts", 5000)
+    # Twice the prediction, which was 1.5 times what the formula says.
+    assert await values_of(world, model_id=model_id) == {"ttft_ratio": [3.0]}
+    await eventually(
+        lambda: figures(world).of_model(model_id, 1).ttft_ratio == 3.0, what="what was measured"
+    )
+    metrics = world.leader.controller.rounds.measuring.metrics
+    await eventually(lambda: 'ratio_count{mode="hydra"} 1' in metrics.render(), what="the metric")
 
 
 # -------------------------------------------------------------------- what is kept

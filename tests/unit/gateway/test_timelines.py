@@ -32,12 +32,17 @@ def cold_start(*steps: StepView) -> ColdStartDetail:
         traceparent=None,
         weight_bytes=100,
         bytes_from_cache=0,
+        predicted_ttft_ms=None,
+        measured_ttft_ms=None,
+        predicted_tpot_ms=None,
+        predicted_cost_byte_s=None,
         cause=None,
         cause_kind=None,
         guilty_worker_id=None,
         started_at=BEGAN,
         ready_at=None,
         ended_at=None,
+        plans=(),
         steps=steps,
     )
 
