@@ -56,8 +56,8 @@ from services.scheduler.rounds.desired_versions import DesiredVersions
 from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
+from services.scheduler.rounds.reading.summary_cache import SummaryCache
 from services.scheduler.rounds.route_publisher import RoutePublisher
-from services.scheduler.rounds.summary_cache import SummaryCache
 from services.scheduler.settings import SchedulerSettings, Timing
 from services.scheduler.store.fenced_transactions import FencedTransactions
 

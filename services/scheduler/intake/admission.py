@@ -18,7 +18,7 @@ from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Model
 from services.scheduler.policy.planning.plans import NoRoom
 from services.scheduler.policy.refusals import Refusal
-from services.scheduler.rounds.summary_cache import SummaryCache
+from services.scheduler.rounds.reading.summary_cache import SummaryCache
 from services.scheduler.store import endpoints
 
 

@@ -17,8 +17,8 @@ from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.table import Table
-from services.scheduler.store import coldstarts
-from services.scheduler.store.coldstarts import SCHEDULER_ACTOR, ActorStep
+from services.scheduler.store.starts import coldstarts
+from services.scheduler.store.starts.coldstarts import SCHEDULER_ACTOR, ActorStep
 
 logger = logging.getLogger(__name__)
 

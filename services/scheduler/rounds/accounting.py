@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.scheduler.policy.observed import Observed
-from services.scheduler.store import accounts, memory_accounts
+from services.scheduler.store.accounting import accounts, memory_accounts
 
 UNREPORTED_INTERVAL_S = 60.0
 REPORTED_INTERVAL_S = 5.0

@@ -38,7 +38,6 @@ from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
-from services.scheduler.rounds.activity_rows import changed_activities
 from services.scheduler.rounds.applied import Applied, RoundContext
 from services.scheduler.rounds.apply import Applier
 from services.scheduler.rounds.change_log import ChangeLog
@@ -55,8 +54,9 @@ from services.scheduler.rounds.desired_versions import DesiredVersions
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
+from services.scheduler.rounds.reading.activity_rows import changed_activities
+from services.scheduler.rounds.reading.waiting_units import with_changes
 from services.scheduler.rounds.route_publisher import RoutePublisher
-from services.scheduler.rounds.waiting_units import with_changes
 from services.scheduler.store import scaling
 from services.scheduler.store.fenced_transactions import FencedTransactions, ping
 

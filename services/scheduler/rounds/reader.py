@@ -25,11 +25,11 @@ from services.scheduler.policy.snapshot import (
     request_table,
 )
 from services.scheduler.policy.table import Table
-from services.scheduler.rounds.activity_rows import read_activities, read_unasked
 from services.scheduler.rounds.change_log import ChangeLog
-from services.scheduler.rounds.known_figures import load_figures, read_models
-from services.scheduler.rounds.summary_cache import SummaryCache
-from services.scheduler.rounds.waiting_units import read_waiting
+from services.scheduler.rounds.reading.activity_rows import read_activities, read_unasked
+from services.scheduler.rounds.reading.known_figures import load_figures, read_models
+from services.scheduler.rounds.reading.summary_cache import SummaryCache
+from services.scheduler.rounds.reading.waiting_units import read_waiting
 from services.scheduler.store import devices, fleet, models, nodes, requests
 
 # Failed endpoints are remembered that long: for suspicion, orphans, and words about the last one.

@@ -17,8 +17,8 @@ from services.scheduler.policy.effects import FIRST_EPOCH, FIRST_GENERATION, mem
 from services.scheduler.policy.planning import memory
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.store import coldstarts
-from services.scheduler.store.coldstarts import (
+from services.scheduler.store.starts import coldstarts
+from services.scheduler.store.starts.coldstarts import (
     SCHEDULER_ACTOR,
     ActorStep,
     ColdStart,

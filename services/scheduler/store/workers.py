@@ -11,7 +11,7 @@ from libs.common.bus.messages import WorkerObserved
 from libs.common.causes import Cause
 from libs.common.records.tables import FetchRow, WorkerRow
 from libs.common.states import WorkerState
-from services.scheduler.store import memory_accounts
+from services.scheduler.store.accounting import memory_accounts
 from services.scheduler.store.columns.arrays import is_among, is_one_of, run_for_all, update_by_id
 from services.scheduler.store.columns.cause_columns import columns_of
 

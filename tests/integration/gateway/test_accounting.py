@@ -12,7 +12,8 @@ from libs.common.records.database import Database
 from libs.common.records.tables import RequestRow, UsageRow
 from libs.common.states import RequestOutcome
 from services.gateway.store.requests import BegunRow, EndedRow, RequestStore
-from services.scheduler.store import accounts, requests
+from services.scheduler.store import requests
+from services.scheduler.store.accounting import accounts
 from tests.integration.servers import TestDatabase
 
 CRASHED = EndedRow(

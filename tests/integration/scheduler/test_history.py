@@ -3,8 +3,9 @@
 from sqlalchemy import text
 
 from libs.common.records.database import Database
-from services.scheduler.store import coldstarts, endpoints
+from services.scheduler.store import endpoints
 from services.scheduler.store.fleet import load_failures, load_fleet
+from services.scheduler.store.starts import coldstarts
 from tests.integration.servers import TestDatabase
 
 NUM_ENDED = 5_000

@@ -7,9 +7,10 @@ from sqlalchemy import text
 from libs.common.bus.messages import Step
 from libs.common.records.database import Database
 from libs.common.states import RequestOutcome
-from services.scheduler.store import coldstarts, nodes, requests
-from services.scheduler.store.coldstarts import ActorStep
+from services.scheduler.store import nodes, requests
 from services.scheduler.store.requests import Assignment
+from services.scheduler.store.starts import coldstarts
+from services.scheduler.store.starts.coldstarts import ActorStep
 from tests.integration.scheduler.world import World, digest
 from tests.integration.servers import TestDatabase
 

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.causes import Cause, CauseKind
 from libs.common.records.database import Database
-from services.scheduler.store import endpoints, memory_accounts, workers
+from services.scheduler.store import endpoints, workers
+from services.scheduler.store.accounting import memory_accounts
 from tests.integration.scheduler.world import World
 from tests.integration.servers import TestDatabase
 from tests.support.waiting import eventually

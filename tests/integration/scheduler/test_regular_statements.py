@@ -12,19 +12,18 @@ from libs.common.records.database import Database
 from services.scheduler.intake import import_ends
 from services.scheduler.settings import DAY_S
 from services.scheduler.store import (
-    accounts,
-    coldstarts,
     damaged_objects,
     desired,
     endpoints,
     fleet,
     measurements,
-    memory_accounts,
     models,
     queue,
     requests,
     retention,
 )
+from services.scheduler.store.accounting import accounts, memory_accounts
+from services.scheduler.store.starts import coldstarts
 from tests.integration.servers import TestDatabase
 
 Ask = Callable[[AsyncSession], Awaitable[object]]

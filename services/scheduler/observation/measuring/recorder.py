@@ -22,7 +22,8 @@ from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.decisions import Decision, ServeEndpoint
 from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.store import measurements, predictions
+from services.scheduler.store import measurements
+from services.scheduler.store.starts import predictions
 
 logger = logging.getLogger(__name__)
 

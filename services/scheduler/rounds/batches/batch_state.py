@@ -12,7 +12,7 @@ from services.scheduler.observation.trace_contexts import TraceContexts
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.rounds.applied import Applied, RoundContext
-from services.scheduler.store.coldstarts import ColdStartOrigin
+from services.scheduler.store.starts.coldstarts import ColdStartOrigin
 
 logger = logging.getLogger(__name__)
 

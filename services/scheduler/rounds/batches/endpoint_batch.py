@@ -10,8 +10,9 @@ from libs.common.states import EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState
 from services.scheduler.rounds.damage import import_again_if_damaged
-from services.scheduler.store import coldstarts, endpoints, models, workers
+from services.scheduler.store import endpoints, models, workers
 from services.scheduler.store.endpoints import Serving
+from services.scheduler.store.starts import coldstarts
 
 logger = logging.getLogger(__name__)
 

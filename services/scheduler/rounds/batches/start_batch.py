@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState
 from services.scheduler.rounds.start import StartTrigger, begin_starts
-from services.scheduler.store import coldstarts, devices, queue
+from services.scheduler.store import devices, queue
+from services.scheduler.store.starts import coldstarts
 
 
 async def start_endpoints(batch: BatchState, decisions: Sequence[d.StartEndpoint]) -> None:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from services.scheduler.store import accounts
-from services.scheduler.store.accounts import UNREPORTED_S
+from services.scheduler.store.accounting import accounts
+from services.scheduler.store.accounting.accounts import UNREPORTED_S
 from services.scheduler.store.fenced_transactions import Lane
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World

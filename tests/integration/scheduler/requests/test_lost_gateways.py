@@ -1,7 +1,7 @@
 """What a lost gateway's requests owe for is told by the agents, and counts once."""
 
 from libs.common.bus.messages import CancelRequest, UnacknowledgedEnd
-from services.scheduler.store import accounts
+from services.scheduler.store.accounting import accounts
 from tests.integration.scheduler.simulated import SimulatedGateway
 from tests.integration.scheduler.world import World
 from tests.support.waiting import eventually

@@ -17,7 +17,7 @@ from services.scheduler.observation.liveness import LivenessLog
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.rounds.summary_cache import SummaryCache
+from services.scheduler.rounds.reading.summary_cache import SummaryCache
 from services.scheduler.store import devices, heartbeats, models, nodes
 from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.integration.servers import TestDatabase

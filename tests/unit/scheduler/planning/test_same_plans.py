@@ -109,7 +109,8 @@ def test_the_same_endpoints_give_way(num_trials: int) -> None:
         held = reference_reclaim.outlast(nodes, endpoints, wanted)
         assert outlast(later, endpoints, wanted) == held, f"trial {trial}"
         num_victims.add(None if found is None else len(found.victims))
-    assert num_victims >= {None, 0, 1, 2, 3}, "every kind of answer was compared"
+    most = max(count or 0 for count in num_victims)
+    assert num_victims >= {None, 0, 1, 2} and most > 2, "every kind of answer was compared"
 
 
 def test_what_sums_say_of_freed_room_is_what_the_planner_says_at_once() -> None:

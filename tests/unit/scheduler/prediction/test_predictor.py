@@ -17,7 +17,7 @@ from services.scheduler.policy.prediction.slowdown import StageShare, slowdown, 
 ALONE = StageShare(of_model=1.0, of_compute=1.0)
 QUARTER = StageShare(of_model=0.25, of_compute=0.25)
 FULL_QUARTER = StageShare(of_model=0.25, of_compute=1.0)
-SPEED = ModelSpeed(prefill_s=0.2, step_s=0.04, hop_s=0.002)
+SPEED = ModelSpeed(prefill_s=0.2, step_s=0.04, hop_s=0.002, prompt_hop_s=0.002)
 GB = 1_000_000_000
 
 

@@ -29,10 +29,10 @@ from libs.common.states import (
 from services.scheduler.policy.cluster import Member, Model
 from services.scheduler.policy.planning.plans import ConsideredPlan
 from services.scheduler.policy.prediction.predictor import Prediction
-from services.scheduler.store import predictions
 from services.scheduler.store.columns.arrays import is_among
 from services.scheduler.store.columns.cause_columns import columns_of
 from services.scheduler.store.columns.text import storable
+from services.scheduler.store.starts import predictions
 
 SCHEDULER_ACTOR = "scheduler"
 

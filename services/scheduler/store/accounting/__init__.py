@@ -1,0 +1,1 @@
+"""Rows of what requests and endpoints have cost."""

@@ -1,0 +1,1 @@
+"""Rows of cold starts: what was planned, and what became of it."""
