@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from deploy.local.demo_model import CACHED_BYTES, MODEL_NAME
+from deploy.local.demo_model import CACHED_BYTES, MODEL_NAME, TARGETS
 from deploy.local.errors import DemoFailed, LocalStackError
 from deploy.local.options import StackOptions
 from deploy.local.processes.worker_processes import worker_processes
@@ -99,7 +99,9 @@ class Demo:
         self._conclude(cold, warm)
 
     async def _register(self, source: Path) -> None:
-        await self._api.ensure_model(MODEL_NAME, source, {"keep_alive_s": _KEEP_ALIVE_S})
+        await self._api.ensure_model(
+            MODEL_NAME, source, {"keep_alive_s": _KEEP_ALIVE_S, "slo": TARGETS}
+        )
         async for model in self._api.wait_imported(MODEL_NAME, _IMPORT_TIMEOUT_S):
             self._console.print(describe_model(model))
 

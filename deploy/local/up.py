@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deploy.local.demo import describe_model
-from deploy.local.demo_model import MODEL_NAME
+from deploy.local.demo_model import MODEL_NAME, TARGETS
 from deploy.local.options import StackOptions
 from deploy.local.report.api import ApiClient
 from deploy.local.stack import LocalStack
@@ -21,7 +21,7 @@ async def run_up(options: StackOptions, source: Path, console: Console) -> int:
     """Registers the model at `source`, prints how to use it, waits. Raises LocalStackError."""
     async with LocalStack(options) as stack, ApiClient(stack.gateway_url, stack.api_key) as api:
         await api.wait_nodes(len(options.nodes), _NODES_TIMEOUT_S)
-        await api.ensure_model(MODEL_NAME, source, {"keep_alive_s": _KEEP_ALIVE_S})
+        await api.ensure_model(MODEL_NAME, source, {"keep_alive_s": _KEEP_ALIVE_S, "slo": TARGETS})
         async for model in api.wait_imported(MODEL_NAME, _IMPORT_TIMEOUT_S):
             console.print(describe_model(model))
         _print_usage(stack, console)
