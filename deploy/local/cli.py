@@ -127,7 +127,7 @@ def _add_stack_options(parser: argparse.ArgumentParser) -> None:
         "--start-mode",
         choices=[mode.value for mode in StartMode],
         default=StartMode.HYDRA.value,
-        help="sequential: one worker fetches, then starts, then loads; to compare (default hydra)",
+        help="how starts are planned: hydra (the default), or one of three to compare with it",
     )
     add(
         "--import-root",

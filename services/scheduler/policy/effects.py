@@ -165,7 +165,7 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
             state=WorkerState.PLANNED,
             is_desired=True,
             public_key=None,
-            is_launch_due=snapshot.mode.is_launched_at_once,
+            is_launch_due=snapshot.mode.is_launched_at_once(is_cached=stage.is_cached),
             context_tokens=context,
             fetch_id=ids.fetch_id,
             manifest_digest=model.manifest_digest or "",

@@ -289,6 +289,7 @@ class Snapshot:
             ),
             serving_s=model.keep_alive_s + USUAL_ANSWER_TOKENS * figures.step_s(),
             correction=figures.ttft_ratio,
+            prefers_cached_copies=self.mode.prefers_cached_copies,
         )
 
     def knows_cached(self, model_id: str) -> bool:

@@ -82,7 +82,7 @@ def _cold_start(snapshot: Snapshot, decision: d.StartEndpoint, trigger: StartTri
                 stage.node_id,
                 decision.workers[index].fetch_id,
                 _spec(snapshot, deployable, decision, index, traceparent),
-                snapshot.mode.is_launched_at_once,
+                snapshot.mode.is_launched_at_once(is_cached=stage.is_cached),
             )
             for index, stage in enumerate(decision.plan.stages)
         ),

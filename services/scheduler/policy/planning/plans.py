@@ -33,6 +33,11 @@ class StagePlan:
     memory: MemberMemory = MemberMemory.LOW
 
     @property
+    def is_cached(self) -> bool:
+        """Nothing of it has to be fetched."""
+        return self.cached_bytes == self.weight_bytes
+
+    @property
     def fetch_s(self) -> float:
         """Predicted."""
         return (self.weight_bytes - self.cached_bytes) / self.rate_bytes_per_s

@@ -69,6 +69,7 @@ class RoundRoom:
         miss their targets. One that has waited for long need not care."""
         now, has_refused = self.now(snapshot, deployable.model.id), False
         is_patient = deployable.objective.waited_s < snapshot.limits.claim_after_s
+        is_patient = is_patient and snapshot.mode.has_admission
         while True:
             choice = planner.choose(now, deployable)
             self.cost.add_choice(now, choice)

@@ -93,6 +93,16 @@ class Survey:
         ]
         return self.offers(first_of(places, count, keys))
 
+    def holding_most(self, places: Ints) -> list[int]:
+        """The place whose node's host cache holds most of the model; none where nobody holds any.
+        Among equals the emptiest."""
+        held = self._cached_bytes[self._rows(places)]
+        if not len(places) or not held.any():
+            return []
+        most = places[held == held.max()]
+        found: list[int] = first_of(most, 1, [self._emptiness(Room.SCARCEST)]).tolist()
+        return found
+
     def roomiest(self, places: Ints, count: int, room: Room) -> list[Offer]:
         """Those with the most room; suspect nodes come last."""
         return self.offers(first_of(places, count, [self._suspicion, self._emptiness(room)]))

@@ -22,6 +22,7 @@ class Objective:
     serving_s: float = 300.0  # how long the endpoint is expected to hold its memory once it serves
     num_endpoints: int = 1  # that the queue needs: a consolidated pipeline can become several
     can_consolidate: bool = False  # or a pipeline stays what it is for as long as it serves
+    prefers_cached_copies: bool = False  # one worker, where most of the model is
     # Measured over predicted time to the first token, of earlier starts.
     correction: float = 1.0
 

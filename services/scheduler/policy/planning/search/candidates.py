@@ -77,8 +77,13 @@ class Candidates:
 
     @cached_property
     def whole(self) -> list[Offer]:
-        """Where the whole model would be ready first."""
-        return self._soonest(self._whole_places, 1)
+        """Where the whole model would be ready first; or where most of it is, if that is
+        wanted."""
+        found = self._soonest(self._whole_places, 1)
+        if not self.survey.shape.deployable.objective.prefers_cached_copies:
+            return found
+        holding = self.survey.offers(self.survey.holding_most(self._whole_places))
+        return holding or found
 
     @cached_property
     def parts(self) -> list[Offer]:
