@@ -1,6 +1,7 @@
 """A pipeline on devices that were chosen: their order, the split, and the plan. Pure."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from libs.common.bus.messages import LayerRange
@@ -59,6 +60,9 @@ def cut_in_order(
     """Stage i on the i-th of these; `full`: places of workers with memory for the whole model."""
     places = as_places(ordered, shape)
     found = split(shape.weights, places)
+    if found is not None and found.num_busy < shape.min_stages:
+        # A node that is slow after its last byte was left out, though its stage is wanted.
+        found = split(shape.weights, [replace(place, tail_s=0.0) for place in places])
     if found is None:
         return None
     rates = [place.rate_bytes_per_s for place in places]

@@ -8,7 +8,7 @@ fewer layers than the others, or none.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import inf
 
 _HAIR = 1e-9  # relative: times that differ by less are the same
@@ -44,6 +44,11 @@ class Split:
 
     bounds: tuple[int, ...]
     ready_s: tuple[float, ...]  # until each has its weights and can compute with them
+
+    @property
+    def num_busy(self) -> int:
+        """Stages that have something to do: stage 0 has the ends, the others need layers."""
+        return 1 + sum(end > start for start, end in pairwise(self.bounds[1:]))
 
     @property
     def finish_s(self) -> float:

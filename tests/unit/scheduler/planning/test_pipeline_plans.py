@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -109,3 +110,14 @@ def test_a_restart_gives_every_node_the_stage_it_had() -> None:
     assert {s.node_id: s.layers for s in second.stages} == {
         s.node_id: s.layers for s in first.stages
     }
+
+
+def test_as_many_stages_as_are_asked_for_also_where_a_node_is_slow_after_its_last_byte() -> None:
+    slow = replace(node(device("slow", memory=5000)), tail_s=30.0)
+    four = replace(WANTED.model, min_pipeline_size=4)
+
+    at_ease = planned(slow, *equal_nodes(3))
+    found = plan(cluster(slow, *equal_nodes(3)), deployable(four, SUMMARY))
+
+    assert "slow" not in {stage.node_id for stage in at_ease.stages}
+    assert isinstance(found, Plan) and len(found.stages) == 4
