@@ -66,6 +66,7 @@ class Timing(Limits):
             retention_s=env.integer("RETENTION_DAYS", 30) * DAY_S,
             node_retention_s=env.integer("NODE_RETENTION_DAYS", 7) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
+            store_egress_bytes_per_s=float(env.size_bytes("STORE_EGRESS", "0")),
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
             planning_budget_devices=env.integer(
                 "PLANNING_BUDGET_DEVICES", default.planning_budget_devices, minimum=1

@@ -88,7 +88,9 @@ async def test_what_a_start_and_its_answers_took_is_measured(
         await database.close()
 
     assert isinstance(found, dict)
-    assert all(0 <= value < 10 for values in found.values() for value in values), found
+    assert all(value >= 0 for values in found.values() for value in values), found
+    times_s = [values for name, values in found.items() if not name.endswith("_bytes_per_s")]
+    assert all(value < 10 for values in times_s for value in values), found
     assert min(found["prefill_s_per_token"] + found["step_1_s"]) > 0, found
     await client.delete("measured")
     await settled(stack, client)

@@ -27,7 +27,8 @@ class ComputeNeighbours:
     def _on(self, device: Device) -> Iterator[DeviceNeighbour]:
         for endpoint in self.endpoints.by("node", device.node_id):
             for worker in endpoint.workers:
-                if (worker.node_id, worker.device_index) == (device.node_id, device.index):
+                is_there = (worker.node_id, worker.device_index) == (device.node_id, device.index)
+                if is_there and worker.device_bytes > 0:
                     share = worker.device_bytes / device.memory_bytes
                     yield DeviceNeighbour(min(1.0, share), self._demand(endpoint, worker))
 
@@ -36,6 +37,6 @@ class ComputeNeighbours:
         seen, entry = self.observed.worker(worker), self.observed.entry(endpoint)
         return demand_of(
             None if seen is None else seen.compute_demand,
-            is_starting=not endpoint.state.is_serving,
+            is_starting=not endpoint.has_been_ready and endpoint.state.can_take_requests,
             num_requests=0 if entry is None else entry.num_running + entry.num_waiting,
         )

@@ -20,6 +20,7 @@ class Limits:
     echo_grace_s: float = 1.0  # for the root of a failure to be heard after its echoes
     # A cold start that nobody waits for any more goes on from this fraction of its bytes.
     abandon_below_fraction: float = 0.5
+    store_egress_bytes_per_s: float = 0.0  # of the object store; 0: no limit is known
     claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
     # Devices that the planning of one round may look at, as `planning_cost.py` counts; models that
     # it did not reach are first in the next. About half a second on a slow core.

@@ -35,7 +35,8 @@ _NUM_QUEUED = "SELECT count(*) FROM requests WHERE model_id = :model_id AND stat
 async def while_fetching(models: Models) -> Stream:
     # 150 MB for one node of 50 MB/s: it is less than half there for more than a second. Past half
     # the start would go on, for whoever asks next.
-    model = await models.fresh(num_layers=4, hidden_size=1024, max_pipeline_size=1, keep_alive_s=0)
+    one = {"min_pipeline_size": 1, "max_pipeline_size": 1}
+    model = await models.fresh(num_layers=4, hidden_size=1024, keep_alive_s=0, **one)
     stream = model.stream("go", MANY_TOKENS)
     await stream.until(lambda: models.record.value(_FETCHING, model_id=model.id), "fetching")
     return stream

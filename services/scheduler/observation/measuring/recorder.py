@@ -97,8 +97,8 @@ class MeasurementRecorder:
         self, snapshot: Snapshot, changed: Changed, carried_out: Sequence[Decision]
     ) -> NewMeasurements:
         new = NewMeasurements()
-        for endpoint in _served(snapshot, carried_out):
-            self._add_start(new, snapshot, endpoint)
+        for endpoint, is_idle in _served(snapshot, carried_out):
+            self._add_start(new, snapshot, endpoint, is_idle=is_idle)
         if changed.is_sweep:
             for hop in self.starts.hops(snapshot):
                 new.add({MeasurementKey(Quantity.PROMPT_HOP_S): hop.hop_s})
@@ -108,21 +108,28 @@ class MeasurementRecorder:
                 new.after_commit.append(partial(self.speeds.note, seen, snapshot.now_s))
         return new
 
-    def _add_start(self, new: NewMeasurements, snapshot: Snapshot, endpoint: Endpoint) -> None:
+    def _add_start(
+        self, new: NewMeasurements, snapshot: Snapshot, endpoint: Endpoint, *, is_idle: bool
+    ) -> None:
+        """`is_idle`: nobody waited for it, so its first token is of a later request."""
         for worker in endpoint.member_workers:
             figures = stage_figures(_stage(snapshot, worker))
+            if endpoint.num_stages > 1:
+                # Its nodes fetched together: perhaps the object store was the limit.
+                figures.pop(Quantity.NIC_BYTES_PER_S, None)
             new.add({MeasurementKey(q, node_id=worker.node_id): x for q, x in figures.items()})
         new.after_commit.append(partial(self.starts.follow, endpoint, snapshot.now_s))
-        new.after_commit.append(partial(self.first_tokens.follow, endpoint, snapshot.now_s))
+        if not is_idle:
+            new.after_commit.append(partial(self.first_tokens.follow, endpoint, snapshot.now_s))
         if endpoint.entry is not None:
             new.after_commit.append(partial(self.speeds.follow, endpoint.entry.id))
 
 
-def _served(snapshot: Snapshot, carried_out: Iterable[Decision]) -> list[Endpoint]:
-    """Whose start came to its end in this round."""
-    ids = [item.endpoint_id for item in carried_out if isinstance(item, ServeEndpoint)]
-    found = [snapshot.endpoints.get(id_) for id_ in ids]
-    return [e for e in found if e is not None and e.cold_start_id is not None]
+def _served(snapshot: Snapshot, carried_out: Iterable[Decision]) -> list[tuple[Endpoint, bool]]:
+    """Whose start came to its end in this round, and whether nobody waited for it."""
+    served = [item for item in carried_out if isinstance(item, ServeEndpoint)]
+    found = [(snapshot.endpoints.get(item.endpoint_id), item.is_idle) for item in served]
+    return [(e, is_idle) for e, is_idle in found if e is not None and e.cold_start_id is not None]
 
 
 def _stage(snapshot: Snapshot, worker: Worker) -> StartedStage:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.scheduler.policy.prediction.accuracy import ratio_of
 from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 
 # Shorter predictions are all noise: a scheduler's round and a heartbeat are as long.
 MIN_PREDICTED_S = 0.05
+# What lies beyond is no error of a formula: a clock is wrong, or somebody else was waited for.
+LEAST_RATIO, MOST_RATIO = 0.2, 5.0
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ def ttft_figures(start: ColdTtft) -> dict[MeasurementKey, float]:
 
 
 def _ratios(start: ColdTtft) -> Iterator[tuple[MeasurementKey, float]]:
-    if start.predicted_s < MIN_PREDICTED_S:
+    by_formula_s = start.predicted_s / max(start.corrected_by, LEAST_RATIO)
+    if by_formula_s < MIN_PREDICTED_S:
         return
-    ratio = ratio_of(start.predicted_s, start.measured_s, start.corrected_by)
+    ratio = max(LEAST_RATIO, min(MOST_RATIO, start.measured_s / by_formula_s))
     for model_id in (start.model_id, ""):
         yield MeasurementKey(Quantity.TTFT_RATIO, model_id=model_id), ratio

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from libs.common.bus.messages import FetchObserved
-from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.known_rates import KnownRates, Rates
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.network.node_flows import NodeFlows
 from services.scheduler.policy.network.observed_flows import has_unreported, node_flows
@@ -22,7 +22,7 @@ class _Sources:
     endpoints: object
 
     @classmethod
-    def of(cls, snapshot: Snapshot, node_id: str, rates: LinkRates) -> "_Sources":
+    def of(cls, snapshot: Snapshot, node_id: str, rates: Rates) -> "_Sources":
         heard = snapshot.observed.fetchers.get(node_id)
         endpoints = snapshot.endpoints.versions("node").get(node_id)
         if heard is None:
@@ -49,13 +49,13 @@ class NetworkMemo:
     num_made: int = 0  # nodes' flows, since the start
     _last: Snapshot = field(default_factory=lambda: Snapshot(now_s=0.0))
     _deadlines_s: Mapping[str, float] = field(default_factory=dict)
-    _rates: LinkRates = field(default_factory=LinkRates)
+    _rates: Rates = field(default_factory=KnownRates)
     _sources: dict[str, _Sources] = field(default_factory=dict)
     _again: set[str] = field(default_factory=set)  # whatever becomes of them, next time too
     _network: Network = field(default_factory=lambda: Network.of({}))
 
     def network(
-        self, snapshot: Snapshot, deadlines_s: Mapping[str, float], rates: LinkRates
+        self, snapshot: Snapshot, deadlines_s: Mapping[str, float], rates: Rates
     ) -> Network:
         """`deadlines_s`: of starts, by endpoint. Nobody changes it once it is here."""
         changed = self._changed(snapshot, rates)
@@ -75,7 +75,7 @@ class NetworkMemo:
         self._network = network.changed({i: n for i, n in found.items() if n != known(i)})
         return self._network
 
-    def _changed(self, snapshot: Snapshot, rates: LinkRates) -> set[str]:
+    def _changed(self, snapshot: Snapshot, rates: Rates) -> set[str]:
         """Nodes of which anything was said or written since."""
         last = self._last
         return {

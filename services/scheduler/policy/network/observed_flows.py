@@ -7,10 +7,10 @@ nobody has reported yet, counts with all that its node lacks.
 from collections.abc import Iterable, Mapping
 
 from libs.common.bus.messages import FetchObserved
-from libs.common.states import FetchClass, FetchState, WorkerState
+from libs.common.states import FetchClass, FetchState, StartPurpose, WorkerState
 from services.scheduler.policy.cluster import Worker
 from services.scheduler.policy.network.flow import Flow
-from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.known_rates import KnownRates, Rates
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.network.node_flows import NodeFlows
 from services.scheduler.policy.snapshot import Snapshot
@@ -20,17 +20,17 @@ _IS_RUNNING = (FetchState.QUEUED, FetchState.FETCHING)
 
 
 def network_of(
-    snapshot: Snapshot, deadlines_s: Mapping[str, float], rates: LinkRates | None = None
+    snapshot: Snapshot, deadlines_s: Mapping[str, float], rates: Rates | None = None
 ) -> Network:
     """All that the snapshot knows. `deadlines_s`: of starts, by endpoint, in monotonic seconds."""
-    rates = rates or LinkRates()
+    rates = rates or KnownRates()
     found = {id_: node_flows(snapshot, id_, deadlines_s, rates) for id_ in snapshot.devices}
     empty = Network.without_nodes(sorted(snapshot.devices), rates.egress_bytes_per_s)
     return empty.changed(found)
 
 
 def node_flows(
-    snapshot: Snapshot, node_id: str, deadlines_s: Mapping[str, float], rates: LinkRates
+    snapshot: Snapshot, node_id: str, deadlines_s: Mapping[str, float], rates: Rates
 ) -> NodeFlows | None:
     """None while its fetcher was not heard."""
     heard = snapshot.observed.fetchers.get(node_id)
@@ -85,13 +85,16 @@ def _flow(
     worker: Worker | None,
     deadlines_s: Mapping[str, float],
 ) -> Flow:
-    """Interactive if it is of a start: only those are. One that nobody waits for any more has no
-    deadline, and takes its share until its node has let it go."""
+    """Interactive if it is of a start that somebody waits for, or has waited for: then it has no
+    deadline any more, and takes its share until its node has let it go."""
     if worker is None:
         return Flow(fetch_id, node_id, FetchClass.BACKGROUND, left_bytes or 0)
     if left_bytes is None:
         left_bytes = _missing_bytes(snapshot, worker)
     deadline_s = deadlines_s.get(worker.endpoint_id) if _waits(worker) else None
+    endpoint = snapshot.endpoints.get(worker.endpoint_id)
+    if endpoint is not None and endpoint.purpose is not StartPurpose.REQUEST:
+        return Flow(fetch_id, node_id, FetchClass.BACKGROUND, left_bytes)
     return Flow(fetch_id, node_id, FetchClass.INTERACTIVE, left_bytes, deadline_s)
 
 

@@ -42,7 +42,7 @@ def flows_of(plan: Plan, endpoint_id: str, deadline_s: float | None) -> list[Flo
 def refusing_nodes(network: Network, plan: Plan, now_s: float) -> frozenset[str]:
     """Those of the plan's nodes where somebody would be late because of it. Where the object
     store's egress is what makes them late, all from which anything would be fetched."""
-    flows = flows_of(plan, "newcomer", None)
+    flows = [f for f in flows_of(plan, "newcomer", None) if network.get(f.node_id) is not None]
     if not flows or admits(network, flows, now_s).is_admitted:
         return frozenset()
     node_ids = {flow.node_id for flow in flows}

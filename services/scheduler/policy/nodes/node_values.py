@@ -1,13 +1,14 @@
 """A node's value, and what it is made of. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
-from libs.common.states import FetchState, WorkerState
-from services.scheduler.policy.cluster import Device, Worker
-from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S, CachePin, Node
+from libs.common.states import FetchState, StartPurpose, WorkerState
+from services.scheduler.policy.cluster import Device, Endpoint, Worker
+from services.scheduler.policy.network.known_rates import nic_rate_bytes_per_s
+from services.scheduler.policy.nodes.node import CachePin, Node
 from services.scheduler.policy.observed import Heard, Observed
 from services.scheduler.policy.planning.memory import file_bytes
 from services.scheduler.policy.prediction.figures import NodeFigures
@@ -31,6 +32,7 @@ class NodeInputs:
     devices: tuple[Device, ...]
     workers: tuple[Worker, ...]  # that may hold memory there
     endpoint_workers: tuple[str, ...]  # ids of all workers of their endpoints
+    background_fetches: tuple[str, ...]  # of starts that nobody waits for
     figures: NodeFigures = field(compare=False)
 
     @classmethod
@@ -56,6 +58,7 @@ class NodeInputs:
             snapshot.devices[node_id],
             tuple(worker for worker in workers if worker.node_id == node_id),
             tuple(worker.id for worker in workers),
+            tuple(_background(endpoints)),
             snapshot.measured.of_node(node_id),
         )
 
@@ -120,24 +123,32 @@ def _node(snapshot: Snapshot, inputs: NodeInputs) -> Node:
     node = base_node(observed, inputs.node_id, _reserved(inputs.devices, workers))
     # Told to start, and not yet spoken of by their node.
     starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
-    num_fetches = sum(observed.fetch(worker) is None for worker in starting)
+    waiting = [w for w in starting if w.fetch_id not in inputs.background_fetches]
+    num_fetches = sum(observed.fetch(worker) is None for worker in waiting)
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
         devices=tuple(replace(d, launch_s=d.launch_s + figures.build_s) for d in node.devices),
-        nic_bytes_per_s=_nic_bytes_per_s(node.nic_bytes_per_s, figures),
+        nic_bytes_per_s=int(nic_rate_bytes_per_s(node.nic_bytes_per_s, figures)),
         standby_launch_s=figures.standby_launch_s,
         tail_s=figures.tail_s,
         cache_pins=tuple(_cache_pin(snapshot, worker) for worker in workers),
-        num_fetches=node.num_fetches + num_fetches,
+        num_fetches=_num_interactive(inputs) + num_fetches,
         num_standbys=max(0, node.num_standbys - num_launches),  # each may take one
     )
 
 
-def _nic_bytes_per_s(configured: int, figures: NodeFigures) -> int:
-    """As measured, but never above the cap that was set."""
-    measured = int(figures.nic_bytes_per_s(configured or UNCAPPED_BYTES_PER_S))
-    return max(1, min(measured, configured) if configured else measured)
+def _background(endpoints: Iterable[Endpoint]) -> Iterator[str]:
+    for endpoint in endpoints:
+        if endpoint.purpose is not StartPurpose.REQUEST:
+            yield from (w.fetch_id for w in endpoint.workers if w.fetch_id is not None)
+
+
+def _num_interactive(inputs: NodeInputs) -> int:
+    """Fetches that run and do not give way to one more."""
+    background = frozenset(inputs.background_fetches)
+    fetches = inputs.fetcher.heartbeat.fetches
+    return sum(f.state in _IS_RUNNING and f.fetch_id not in background for f in fetches)
 
 
 def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[Device, ...]:

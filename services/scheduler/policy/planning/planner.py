@@ -29,7 +29,9 @@ class Choice:
     plan: Plan | NoRoom
     prediction: Prediction | None = None
     considered: tuple[ConsideredPlan, ...] = ()
-    is_surveyed: bool = field(default=True, compare=False)  # it says what the answer took
+    # What the answer took:
+    is_surveyed: bool = field(default=True, compare=False)
+    num_cuts: int = field(default=0, compare=False)
 
 
 def plan(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGES) -> Plan | NoRoom:
@@ -58,6 +60,18 @@ def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
     return Choice(no_room) if best is None else best
 
 
+def fits(shape: ModelShape, cluster: Cluster) -> bool:
+    """Whether `choose_for` finds a plan at all; where one is easily found, quicker than it."""
+    largest = cluster.largest_rooms(shape.deployable.summary.dtype, shape.num_stages)
+    if sum(largest) < shape.needed_bytes:
+        return False
+    survey = Survey(cluster, shape)
+    has_whole_room = len(survey.with_whole_room(survey.all_places)) > 0
+    if has_whole_room or any_pipeline(survey, is_trusting=True) is not None:
+        return True
+    return isinstance(choose_for(shape, cluster).plan, Plan)
+
+
 def fits_in(
     sizes: Sequence[DeviceSize], deployable: Deployable, max_stages: int = MAX_STAGES
 ) -> bool:
@@ -68,7 +82,8 @@ def fits_in(
 
 def _best_choice(survey: Survey, *, is_trusting: bool) -> Choice | None:
     """On suspect nodes, too, if it is trusting."""
-    found = options(Candidates(survey, is_trusting))
+    candidates = Candidates(survey, is_trusting)
+    found = options(candidates)
     objective = survey.shape.deployable.objective
     long_enough = [o for o in found if o.shape.num_stages >= survey.shape.min_stages]
     best = best_of(long_enough, objective) or best_of(found, objective)
@@ -77,4 +92,5 @@ def _best_choice(survey: Survey, *, is_trusting: bool) -> Choice | None:
         if only is None:
             return None
         best = Possible(only, prediction_of(only, survey.shape))
-    return Choice(best.plan, best.prediction, considered(found, best, objective))
+    told = considered(found, best, objective)
+    return Choice(best.plan, best.prediction, told, num_cuts=candidates.num_cuts)

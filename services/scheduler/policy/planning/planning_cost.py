@@ -9,6 +9,7 @@ from services.scheduler.policy.planning.planner import Choice
 # What a plan costs at least: of a small cluster it is not its devices that take the time.
 LEAST_OF_A_PLAN = 1_700
 OF_A_MODEL = 300  # that is looked at, also where sums alone say that there is no room for it
+OF_A_CUT = 100  # of layers into stages
 OF_A_VICTIM = 100  # its nodes as they will be are made for a plan without it
 
 
@@ -27,6 +28,7 @@ class PlanningCost:
     def add_choice(self, cluster: Cluster, choice: Choice) -> None:
         if choice.is_surveyed:
             self.add_plan(cluster)
+            self.num_devices += OF_A_CUT * choice.num_cuts
 
     def add_endpoints(self, count: int) -> None:
         """So many were looked at."""

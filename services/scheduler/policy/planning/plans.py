@@ -55,7 +55,9 @@ class StagePlan:
             rate_bytes_per_s=self.rate_bytes_per_s,
             tail_s=self.tail_s,
             device_bytes=self.device_bytes,
-            share=StageShare((self.weight_bytes + self.kv_bytes) / model_bytes, self.compute_share),
+            share=StageShare(
+                (self.weight_bytes + self.kv_bytes) / max(1, model_bytes), self.compute_share
+            ),
         )
 
     @property

@@ -16,6 +16,8 @@ from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.projected_cluster import without
 
+Victims = tuple[Endpoint, ...]
+
 MAX_SINGLES = 64  # endpoints that are tried alone; beyond, one more or less does not matter
 
 
@@ -79,26 +81,38 @@ class _Search:
     cost: PlanningCost
 
     def run(self, order: Iterable[Endpoint]) -> Reclaim | None:
-        found = self._try([]) or self._one_of(islice(order, MAX_SINGLES))
+        victims = self._victims(order)
+        if victims is None:
+            return None
+        later = without(self.cluster, victims)
+        choice = planner.choose_for(self.shape, later)
+        self.cost.add_choice(later, choice)
+        return Reclaim(victims, choice.plan) if isinstance(choice.plan, Plan) else None
+
+    def _victims(self, order: Iterable[Endpoint]) -> Victims | None:
+        """None where nobody's end would help."""
+        found = self._try([])
+        if found is None:
+            found = self._one_of(islice(order, MAX_SINGLES))
         return found if found is not None else self._several_of(list(order))
 
     @cached_property
     def _freed(self) -> FreedRoom:
         return FreedRoom(self.cluster, self.shape)
 
-    def _try(self, victims: Sequence[Endpoint]) -> Reclaim | None:
+    def _try(self, victims: Sequence[Endpoint]) -> Victims | None:
         self.cost.add_endpoints(len(victims))
         if not self._freed.may_suffice(victims):
             return None
         self.cost.add_plan(self.cluster, len(victims))
-        plan = planner.choose_for(self.shape, without(self.cluster, victims)).plan
-        return Reclaim(tuple(victims), plan) if isinstance(plan, Plan) else None
+        is_enough = planner.fits(self.shape, without(self.cluster, victims))
+        return tuple(victims) if is_enough else None
 
-    def _one_of(self, order: Iterable[Endpoint]) -> Reclaim | None:
+    def _one_of(self, order: Iterable[Endpoint]) -> Victims | None:
         tries = (self._try([endpoint]) for endpoint in order)
         return next((found for found in tries if found is not None), None)
 
-    def _several_of(self, order: Sequence[Endpoint]) -> Reclaim | None:
+    def _several_of(self, order: Sequence[Endpoint]) -> Victims | None:
         """The shortest row of the first that suffices, less those of it that need not go."""
         if self._try(order) is None:
             return None
@@ -107,13 +121,13 @@ class _Search:
         found = self._try(order[:length])
         assert found is not None, "the search ended with a row that suffices"
         # Small ones are spared first, so that few have to go; then those that come last.
-        return self._spare(found, sorted(reversed(found.victims), key=_size_bytes))
+        return self._spare(found, sorted(reversed(found), key=_size_bytes))
 
-    def _spare(self, found: Reclaim, candidates: Sequence[Endpoint]) -> Reclaim:
+    def _spare(self, found: Victims, candidates: Sequence[Endpoint]) -> Victims:
         """As if each candidate in turn was spared where the others suffice, in fewer tries: all of
         them at once, or else the halves."""
         spared = {endpoint.id for endpoint in candidates}
-        fewer = self._try([victim for victim in found.victims if victim.id not in spared])
+        fewer = self._try([victim for victim in found if victim.id not in spared])
         if fewer is not None:
             return fewer
         if len(candidates) == 1:

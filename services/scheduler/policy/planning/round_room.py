@@ -15,6 +15,7 @@ from services.scheduler.policy.planning.feasibility import (
     PlannedShape,
 )
 from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints, in_reclaim_order
+from services.scheduler.policy.planning.model_shape import MAX_STAGES
 from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan, StagePlan
 from services.scheduler.policy.planning.projected_cluster import (
@@ -31,6 +32,8 @@ from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.scaling.giving_way import BOUND_S
 from services.scheduler.policy.snapshot import Snapshot
 
+MAX_REFUSALS = 4  # plans that are tried where nodes refuse one after the other
+
 
 @dataclass
 class RoundRoom:
@@ -42,6 +45,7 @@ class RoundRoom:
     known: KnownDevices
     network: Network
     cost: PlanningCost = field(default_factory=PlanningCost)
+    has_deadlines: bool = field(init=False)  # of any start's fetches
     _now: Cluster = field(init=False)
     _later: Cluster | None = None  # without those who are leaving; made once anybody asks
     _gone: set[str] = field(default_factory=set)  # endpoints that `_later` is without
@@ -50,6 +54,7 @@ class RoundRoom:
 
     def __post_init__(self) -> None:
         self._now = self.usable
+        self.has_deadlines = bool(self.before.fetch_deadlines_s)
 
     def pass_to(self, queue: StartQueue, place: int) -> None:
         """What those claim that are in front of that place is not for those behind."""
@@ -64,27 +69,54 @@ class RoundRoom:
         """Where the model may start."""
         return with_suspects(self._now, _suspects(snapshot, model_id))
 
-    def choose(self, snapshot: Snapshot, deployable: Deployable) -> planner.Choice | None:
+    def choose(
+        self, snapshot: Snapshot, deployable: Deployable, *, is_asked: bool = True
+    ) -> planner.Choice | None:
         """How it would start now; None where there is room, but its fetches would make other starts
-        miss their targets. One that has waited for long need not care."""
-        now, has_refused = self.now(snapshot, deployable.model.id), False
-        is_patient = deployable.objective.waited_s < snapshot.limits.claim_after_s
-        is_patient = is_patient and snapshot.mode.has_admission
-        while True:
-            choice = planner.choose(now, deployable)
-            self.cost.add_choice(now, choice)
+        miss their targets. One that has waited for long need not care, nor one that nobody waits
+        for: its fetches give way."""
+        now = self.now(snapshot, deployable.model.id)
+        if not is_asked or not self._is_bound(snapshot, deployable):
+            return self._choice(now, deployable)
+        refusing, has_refused = self._refusing_any(deployable, snapshot), False
+        for _ in range(MAX_REFUSALS):
+            gone = {id_: None for id_ in refusing if now.get(id_) is not None}
+            now, has_refused = now.changed(gone), has_refused or bool(gone)
+            choice = self._choice(now, deployable)
             if not isinstance(choice.plan, Plan):
                 return None if has_refused else choice
             refusing = refusing_nodes(self.network, choice.plan, snapshot.now_s)
-            if not refusing or not is_patient:
+            if not refusing:
                 return choice
-            now, has_refused = now.changed(dict.fromkeys(refusing)), True
+        return None
+
+    def _choice(self, now: Cluster, deployable: Deployable) -> planner.Choice:
+        choice = planner.choose(now, deployable)
+        self.cost.add_choice(now, choice)
+        return choice
+
+    def _is_bound(self, snapshot: Snapshot, deployable: Deployable) -> bool:
+        """Whether anybody's deadline keeps it away."""
+        has_patience = deployable.objective.waited_s < snapshot.limits.claim_after_s
+        return snapshot.mode.has_admission and self.has_deadlines and has_patience
+
+    def _refusing_any(self, deployable: Deployable, snapshot: Snapshot) -> Collection[str]:
+        """Nodes whose cards could not carry the smallest part of it; of those that hold some of it
+        nothing is known yet."""
+        num_parts = max(1, min(MAX_STAGES, deployable.model.max_pipeline_size))
+        part_bytes = deployable.summary.weight_bytes / num_parts
+        keeps = self.network.one_more.keeps_deadlines(part_bytes, snapshot.now_s)
+        if keeps.all():
+            return ()
+        refusing = (id_ for id_, row in self.network.row_of.items() if not keeps[row])
+        return [id_ for id_ in refusing if id_ not in deployable.cached]
 
     def start(self, plan: Plan, endpoint_id: str, deadline_s: float | None) -> None:
         self._take([plan])
         flows = flows_of(plan, endpoint_id, deadline_s)
         known = [flow for flow in flows if self.network.get(flow.node_id) is not None]
         self.network = self.network.with_flows(known)
+        self.has_deadlines = self.has_deadlines or deadline_s is not None
 
     def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
         """Whose end makes room for the model. Where it has no endpoint and its first request has

@@ -15,7 +15,7 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.policy import refusals
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.decision_builder import DecisionBuilder
-from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.known_rates import KnownRates
 from services.scheduler.policy.network.start_admission import fetch_deadline_s
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.plans import NoRoom, Plan
@@ -48,7 +48,7 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
         builder.snapshot,
         usable_cluster(snapshot, memo),
         memo.known_devices,
-        memo.network.network(snapshot, snapshot.fetch_deadlines_s, LinkRates()),
+        memo.network.network(snapshot, snapshot.fetch_deadlines_s, _rates(snapshot)),
     )
     builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
@@ -67,6 +67,10 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
     queue = builder.snapshot.queue.has_reached(reached)
     builder.snapshot = builder.snapshot.changed(queue=queue.end_pass())
     return not queue.is_all_reached
+
+
+def _rates(snapshot: Snapshot) -> KnownRates:
+    return KnownRates(snapshot.measured, snapshot.limits.store_egress_bytes_per_s or None)
 
 
 def _start_others(builder: DecisionBuilder, since: int, num_in_queue: int, room: RoundRoom) -> None:
@@ -94,7 +98,7 @@ def _start_another(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterat
     deployable = snapshot.deployable(snapshot.models[model_id])
     if deployable is None:
         return
-    choice = room.choose(snapshot, deployable)
+    choice = room.choose(snapshot, deployable, is_asked=_is_asked(snapshot, deployable))
     if choice is None or not isinstance(choice.plan, Plan):
         return
     if not _must_rest(snapshot, model_id, choice.plan):
@@ -109,8 +113,9 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     if deployable is None:
         yield d.Wait(model_id, "its manifest is not known yet")
         return
-    choice = room.choose(snapshot, deployable)
+    choice = room.choose(snapshot, deployable, is_asked=_is_asked(snapshot, deployable))
     if choice is None:
+        yield d.ClaimRoom(model_id, None)
         why = "its fetches would make other starts miss their targets wherever there is room"
         yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
         return
@@ -127,6 +132,12 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     begun = _start_of(snapshot, deployable, choice.plan, choice)
     room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
     yield begun
+
+
+def _is_asked(snapshot: Snapshot, deployable: Deployable) -> bool:
+    """Or nobody waits for it, and its fetches are in the background."""
+    purpose = purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
+    return purpose is StartPurpose.REQUEST
 
 
 def _must_rest(snapshot: Snapshot, model_id: str, plan: Plan) -> bool:

@@ -14,10 +14,10 @@ from services.scheduler.policy.prediction.predictor import Prediction
 # A request whose row is gone counts from the plan.
 _SET_FIRST_TOKENS = text(
     """
-    UPDATE cold_starts SET measured_ttft_ms =
-        1000 * extract(epoch FROM moment - coalesce(
+    UPDATE cold_starts SET measured_ttft_ms = greatest(0, 1000 * extract(epoch FROM
+        moment - coalesce(
             (SELECT arrived_at FROM requests WHERE requests.id = cold_starts.request_id),
-            started_at))
+            started_at)))
     FROM unnest(CAST(:ids AS text[]), CAST(:moments AS timestamptz[])) AS told (start_id, moment)
     WHERE id = start_id AND measured_ttft_ms IS NULL
     RETURNING model_id, predicted_ttft_ms, plans -> 0 AS taken,

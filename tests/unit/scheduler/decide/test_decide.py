@@ -102,7 +102,6 @@ def test_what_was_looked_at_and_lost_is_told_with_the_plan(cluster: SmallCluster
     assert [(c.num_stages, c.num_full, c.verdict) for c in begun.considered] == [
         (2, 1, "taken: the cheapest that meets both targets"),
         (1, 1, "first token after 6.20 s, target 4.50 s"),
-        (2, 2, "costs 1.41 times as much"),
     ]
     assert begun.prediction == begun.considered[0].prediction
 

@@ -1,7 +1,9 @@
 """The best plan of a small cluster, by trying all of them: an oracle for the planner's search."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, permutations
+from math import inf
 
 from services.scheduler.policy.cluster import Deployable
 from services.scheduler.policy.nodes.node import Node
@@ -16,12 +18,14 @@ from services.scheduler.policy.planning.survey import SAME_S
 
 
 def optimum(nodes: Sequence[Node], deployable: Deployable) -> Possible | None:
-    """The cheapest that meets both targets, else the soonest; None where nothing fits."""
+    """The cheapest that meets both targets, or else the one for the first token, or else the
+    soonest; None where nothing fits."""
     shape, objective = ModelShape(deployable), deployable.objective
     possible = [Possible(plan, prediction_of(plan, shape)) for plan in _plans(nodes, shape)]
-    meeting = [one for one in possible if meets(one.prediction, objective)]
-    if meeting:
-        return min(meeting, key=lambda one: one.prediction.cost_byte_s)
+    for wanted in (objective, replace(objective, tpot_s=inf)):
+        meeting = [one for one in possible if meets(one.prediction, wanted)]
+        if meeting:
+            return min(meeting, key=lambda one: one.prediction.cost_byte_s)
     return min(possible, key=lambda one: one.prediction.ttft_s, default=None)
 
 

@@ -133,12 +133,14 @@ def _best_choice(offers: list[Surveyed], deployable: Deployable, num_stages: int
 def _shapes(
     candidates: "PlainCandidates", deployable: Deployable, num_stages: int
 ) -> list[tuple[int, int]]:
-    max_full = candidates.max_full
-    least = min(max(1, deployable.objective.num_endpoints), max_full, num_stages)
+    objective, max_full = deployable.objective, candidates.max_full
+    wanted = objective.num_endpoints if objective.can_consolidate else 1
+    least = min(max(1, wanted), max_full, num_stages)
+    most = max_full if objective.can_consolidate else least
     return [
         (s, w)
         for s in range(max(1, least), num_stages + 1)
-        for w in range(least, min(s, max_full) + 1)
+        for w in range(least, min(s, most) + 1)
         if s > 1 or w
     ]
 
@@ -150,6 +152,7 @@ class PlainCandidates:
     offers: list[Surveyed]
     deployable: Deployable
     num_stages: int
+    num_cuts: int = 0
 
     @property
     def is_small(self) -> bool:

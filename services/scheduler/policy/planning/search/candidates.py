@@ -19,10 +19,11 @@ FEW_DEVICES = 64
 Rank = tuple[bool, int, bool, float, float, str, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Candidates:
     survey: Survey
     is_trusting: bool  # also nodes on which the model failed lately
+    num_cuts: int = 0  # that were made of them
     _ranked: dict[int, list[Offer]] = field(default_factory=dict)
 
     def choose(self, num_stages: int, num_full: int) -> Iterator[list[Offer]]:

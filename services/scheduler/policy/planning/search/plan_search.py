@@ -72,6 +72,7 @@ class Option:
         if self.shape.num_stages == 1:
             plan: Plan | None = whole_model(self.chosen[0], self.model)
         else:
+            self.candidates.num_cuts += 1
             plan = cut(self.chosen, self.model, self.shape.num_full)
         return None if plan is None else Possible(plan, prediction_of(plan, self.model))
 
@@ -122,12 +123,17 @@ def options(candidates: Candidates) -> list[Option]:
 
 
 def best_of(found: Sequence[Option], objective: Objective) -> Possible | None:
-    """The cheapest that meets both targets; if none does, the soonest."""
-    return (
-        _cheapest(found, objective, is_refined=False)
-        or _cheapest(found, objective, is_refined=True)
-        or _soonest(found)
-    )
+    """The cheapest that meets both targets; if none does, the cheapest that meets the one for the
+    first token; if none does, the soonest."""
+    best = _cheapest_in_any_order(found, objective)
+    if best is None and objective.tpot_s < inf:
+        best = _cheapest_in_any_order(found, replace(objective, tpot_s=inf))
+    return best or _soonest(found)
+
+
+def _cheapest_in_any_order(found: Sequence[Option], objective: Objective) -> Possible | None:
+    plain = _cheapest(found, objective, is_refined=False)
+    return plain or _cheapest(found, objective, is_refined=True)
 
 
 def meets(prediction: Prediction, objective: Objective) -> bool:
@@ -135,10 +141,13 @@ def meets(prediction: Prediction, objective: Objective) -> bool:
 
 
 def _shapes(model: ModelShape, max_full: int) -> Iterable[PipelineShape]:
-    wanted = model.deployable.objective.num_endpoints
+    """Only a pipeline that will be consolidated has a use for more than one such worker."""
+    objective = model.deployable.objective
+    wanted = objective.num_endpoints if objective.can_consolidate else 1
     least_full = min(max(1, wanted), max_full, model.num_stages)
+    most_full = max_full if objective.can_consolidate else least_full
     for num_stages in range(max(1, least_full), model.num_stages + 1):
-        for num_full in range(least_full, min(num_stages, max_full) + 1):
+        for num_full in range(least_full, min(num_stages, most_full) + 1):
             if num_stages > 1 or num_full:
                 yield PipelineShape(num_stages, num_full)
 

@@ -13,10 +13,13 @@ from services.scheduler.policy.planning.pipelines import cut_in_order
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.search.candidates import Candidates
 
-MAX_PLANS = 256  # as many as it takes to try all orders of four devices for most sets
+# Cuts that one choice takes at most: as many as it takes to try all orders of four devices for some
+# sets, and not so many that a round takes long.
+MAX_CUTS = 160
 MAX_ORDERS = 24
 MAX_SETS = 48
-MAX_PLANS_OF_MANY = 8  # where there are more devices, one or the other is as good
+MAX_CUTS_OF_MANY = 16  # where there are more devices, one or the other is as good
+
 AMPLE = 1.5  # times an equal part: more room than that makes no difference
 
 
@@ -24,9 +27,15 @@ def other_plans(
     candidates: Candidates, chosen: Sequence[Offer], num_full: int, shape: ModelShape
 ) -> Iterator[Plan]:
     """On the same devices in other orders, then on others; a bounded number of them."""
-    plans = _plans(candidates, chosen, num_full, shape)
-    tried = islice(plans, MAX_PLANS if candidates.is_small else MAX_PLANS_OF_MANY)
-    return (plan for plan in tried if plan is not None)
+    max_cuts = MAX_CUTS if candidates.is_small else MAX_CUTS_OF_MANY
+    if candidates.num_cuts >= max_cuts:
+        return
+    for plan in _plans(candidates, chosen, num_full, shape):
+        candidates.num_cuts += 1
+        if plan is not None:
+            yield plan
+        if candidates.num_cuts >= max_cuts:
+            return
 
 
 def _plans(

@@ -13,11 +13,7 @@ def considered(
     found: Sequence[Option], taken: Possible, objective: Objective
 ) -> tuple[ConsideredPlan, ...]:
     """The plan that is taken first, then those that lost."""
-    verdict = (
-        "taken: the cheapest that meets both targets"
-        if meets(taken.prediction, objective)
-        else f"taken: no plan meets both targets, this is the soonest ({_misses(taken, objective)})"
-    )
+    verdict = f"taken: {_why_taken(taken, objective)}"
     return (
         ConsideredPlan(
             len(taken.plan.stages),
@@ -29,6 +25,13 @@ def considered(
         ),
         *_lost(found, taken, objective),
     )
+
+
+def _why_taken(taken: Possible, objective: Objective) -> str:
+    if meets(taken.prediction, objective):
+        return "the cheapest that meets both targets"
+    which = "the cheapest" if taken.prediction.ttft_s <= objective.ttft_s else "the soonest"
+    return f"no plan meets both targets, this is {which} ({_misses(taken, objective)})"
 
 
 def _misses(taken: Possible, objective: Objective) -> str:
@@ -57,7 +60,7 @@ def _lost(
 
 
 def _why_lost(prediction: Prediction, taken: Prediction, objective: Objective) -> str:
-    if meets(taken, objective):
+    if taken.ttft_s <= objective.ttft_s:
         return "; ".join(_missed(prediction, objective)) or _costs(prediction, taken)
     later_s = prediction.ttft_s - taken.ttft_s
     if later_s > SAME_S:
