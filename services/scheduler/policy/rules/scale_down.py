@@ -14,6 +14,7 @@ from services.scheduler.policy.persistent import drop, put
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.autoscaler import (
     EndpointBounds,
+    kept_endpoints,
     needed_endpoints,
     surplus_endpoints,
 )
@@ -61,9 +62,15 @@ def _let_go(snapshot: Snapshot, model_id: str, history: NeedHistory) -> Iterator
     serving = [endpoint for endpoint in live if endpoint.state.is_serving]
     # The emptiest, and of equals the youngest: what was there first stays.
     emptiest = sorted(reversed(serving), key=lambda endpoint: _num_running(snapshot, endpoint))
-    for endpoint in emptiest[: surplus_endpoints(peak, len(live), bounds)]:
-        why = f"{peak} endpoints have been enough for the model for a while"
-        yield d.DrainEndpoint(model_id, endpoint.id, why)
+    for endpoint in emptiest[: surplus_endpoints(peak, len(serving), bounds)]:
+        yield d.DrainEndpoint(model_id, endpoint.id, _why(peak, bounds))
+
+
+def _why(peak: int, bounds: EndpointBounds) -> str:
+    num_kept = kept_endpoints(peak, bounds)
+    if num_kept < peak:
+        return f"the model may have no more endpoints than {num_kept}"
+    return f"{num_kept} endpoints have been enough for the model for a while"
 
 
 def _window_s(snapshot: Snapshot, model: Model) -> float:

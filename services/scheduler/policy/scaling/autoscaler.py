@@ -63,10 +63,15 @@ def missing_endpoints(needed: int, num_future: int, bounds: EndpointBounds) -> i
     return max(0, bounds.clamp(needed) - num_future)
 
 
-def surplus_endpoints(needed: int, num_live: int, bounds: EndpointBounds) -> int:
-    """How many may go. The last one goes by its keep-alive alone. `needed`: the most that was
-    needed for a while (`need_history.py`)."""
-    return max(0, num_live - max(needed, bounds.at_least, 1))
+def kept_endpoints(needed: int, bounds: EndpointBounds) -> int:
+    """How many stay where there are more. The last one goes by its keep-alive alone. `needed`: the
+    most that was needed for a while (`need_history.py`)."""
+    return max(bounds.clamp(needed), 1)
+
+
+def surplus_endpoints(needed: int, num_serving: int, bounds: EndpointBounds) -> int:
+    """How many of those that serve may go. One that starts answers nobody yet, and may fail."""
+    return max(0, num_serving - kept_endpoints(needed, bounds))
 
 
 def future_endpoints(endpoints: Iterable[Endpoint]) -> int:

@@ -24,5 +24,8 @@ def is_pinned(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
     at_least = min(model.min_endpoints, model.max_endpoints)
     if not at_least or not endpoint.state.can_take_requests:
         return False
-    live = (e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests)
-    return sum(1 for _ in live) <= at_least
+    live = [e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests]
+    if endpoint.state.is_serving:
+        # Those that start answer nobody yet: one that serves stays until another is ready.
+        live = [e for e in live if e.state.is_serving]
+    return len(live) <= at_least

@@ -88,3 +88,46 @@ def test_a_start_that_the_load_needs_goes_on_although_nobody_waits_any_more() ->
     abandoned = [x for x in played.decided if isinstance(x, d.StopWorkers)]
     assert len(played.live("model-1")) == 2
     assert len(abandoned) <= 2, "before it was known how often they come"
+
+
+def test_the_only_one_that_serves_stays_while_another_one_starts() -> None:
+    """A burst of three takes two endpoints; the second takes 90 s to start, and for longer than
+    the window of 40 s one is enough. One request waits for it, the others go to the first."""
+    played = playing()
+    played.ask("model-1")
+    played.play(10.0)
+    played.start_s = 90.0
+    for _ in range(3):
+        played.ask("model-1")
+
+    since, (first,) = len(played.decided), played.live("model-1")
+    for _ in range(160):
+        if all(r.endpoint_id not in (None, first.id) for r in played.cluster.requests.values()):
+            played.ask("model-1")
+        played.step()
+
+    assert not [x for x in played.decided[since:] if isinstance(x, d.DrainEndpoint)]
+    assert max(list(played.waits_s.values())[1:]) <= 2.0, "it answered all the time"
+
+
+def test_a_lower_limit_holds_for_a_model_whose_load_lasts() -> None:
+    played = playing(service_s=3.0)
+    ask_many(played, 30.0)
+    assert len(played.live("model-1")) == 4
+
+    played.cluster.models["model-1"] = replace(MODEL, max_endpoints=1)
+    decided = ask_many(played, 50.0)
+
+    drained = [x.why for x in decided if isinstance(x, d.DrainEndpoint)]
+    assert drained == ["the model may have no more endpoints than 1"] * 3
+    assert len(played.live("model-1")) == 1
+
+
+def ask_many(played: PlayedCluster, seconds: float) -> list[d.Decision]:
+    """Eight requests in flight, all the time: four endpoints with two places each."""
+    since, until_s = len(played.decided), played.now_s + seconds
+    while played.now_s < until_s:
+        while len(played.cluster.requests) < 8:
+            played.ask("model-1")
+        played.step()
+    return played.decided[since:]

@@ -87,19 +87,21 @@ def test_a_pipeline_counts_as_the_endpoints_that_it_will_become() -> None:
 
 
 @pytest.mark.parametrize(
-    ("needed", "live", "bounds", "expected", "reason"),
+    ("needed", "serving", "bounds", "expected", "reason"),
     [
         (1, 3, MANY, 2, "two are too many"),
         (3, 3, MANY, 0, "all are needed"),
         (0, 1, MANY, 0, "the last one goes by its keep-alive"),
         (0, 3, MANY, 2, "so do not those beside it"),
         (0, 3, EndpointBounds(at_least=2, at_most=4), 1, "two are wanted whoever asks"),
+        (4, 4, FEW, 3, "its model may have one by now, however many it needs"),
+        (4, 4, EndpointBounds(at_least=3, at_most=2), 2, "where they disagree the upper counts"),
     ],
 )
 def test_what_is_too_many_may_go(
-    needed: int, live: int, bounds: EndpointBounds, expected: int, reason: str
+    needed: int, serving: int, bounds: EndpointBounds, expected: int, reason: str
 ) -> None:
-    assert surplus_endpoints(needed, live, bounds) == expected, reason
+    assert surplus_endpoints(needed, serving, bounds) == expected, reason
 
 
 @given(COUNTS, COUNTS, st.integers(0, 20), st.integers(0, 16), st.integers(1, 16))
