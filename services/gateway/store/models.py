@@ -80,7 +80,12 @@ class ModelStore:
         new = upsert(ModelCommandRow).values(
             id=new_id("command"), model_id=model_id, kind=kind.value, deadline_at=deadline_at
         )
-        again = {"id": new.excluded.id, "deadline_at": new.excluded.deadline_at}
+        # The last of its commands counts: one that is asked for again comes after all others.
+        again = {
+            "id": new.excluded.id,
+            "created_at": func.now(),
+            "deadline_at": new.excluded.deadline_at,
+        }
         statement = new.on_conflict_do_update(index_elements=["model_id", "kind"], set_=again)
         async with self.database.transaction() as session:
             await session.execute(statement)

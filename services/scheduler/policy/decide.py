@@ -85,7 +85,7 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     _for_each(builder, scope.models, assign_queued)
     _for_each(builder, scope.models, hurry_starts)
     if changed.is_sweep:
-        _for_each(builder, sorted(builder.snapshot.commands), carry_out_commands)
+        carry_out_commands(builder)
         scale_down(builder, scope.models)
     has_unreached = _start(builder, changed, scope, memo)
     swept = state_after(builder.snapshot, changed, scope, builder.decisions)

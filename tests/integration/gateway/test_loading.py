@@ -35,6 +35,19 @@ async def test_what_is_asked_for_is_a_row_that_a_later_one_of_its_kind_replaces(
     assert [kind for *_, kind in await commands(running)] == ["preload", "unload"]
 
 
+async def test_what_is_asked_for_again_comes_after_what_was_asked_meanwhile(
+    running: RunningGateway,
+) -> None:
+    await running.register()
+
+    for kind in ("preload", "unload", "preload"):
+        assert (await running.client.post(f"{PATH}/{kind}", json={})).status_code == 202
+
+    query = select(ModelCommandRow.kind).order_by(ModelCommandRow.created_at)
+    async with running.owner.transaction() as session:
+        assert list(await session.scalars(query)) == ["unload", "preload"]
+
+
 async def test_what_cannot_start_is_not_preloaded(running: RunningGateway) -> None:
     unknown = await running.client.post(f"{PATH}/preload", json={})
     body = {"name": "tiny", "source": "/models/tiny"}

@@ -9,27 +9,37 @@ from libs.common.causes import Cause, CauseKind
 from libs.common.states import EndpointState, ModelCommandKind, ModelState, StartPurpose
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.scaling.unasked import ModelCommand
 from services.scheduler.policy.snapshot import Snapshot
 
 
-def carry_out_commands(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
-    for command in snapshot.commands.get(model_id, ()):
-        if command.kind is ModelCommandKind.UNLOAD:
-            yield from _unload(snapshot, command)
-        else:
-            yield from _preload(snapshot, command)
+def carry_out_commands(builder: DecisionBuilder) -> None:
+    """The oldest of a model first; each finds what those before it have left."""
+    for model_id in sorted(builder.snapshot.commands):
+        for command in builder.snapshot.commands[model_id]:
+            rule = _unload if command.kind is ModelCommandKind.UNLOAD else _preload
+            builder.apply_rule(model_id, rule, command)
 
 
 def _unload(snapshot: Snapshot, command: ModelCommand) -> Iterator[d.Decision]:
-    """What runs is answered. Whoever waits gets a new endpoint, as after any other end."""
+    """What runs is answered. Whoever waits gets a new endpoint, as after any other end; a preload
+    that was asked for before waits for nothing any more."""
     for endpoint in _live(snapshot, command.model_id):
         if endpoint.state.is_serving:
             yield d.DrainEndpoint(command.model_id, endpoint.id, "it is unloaded")
         elif _is_nobodys(snapshot, endpoint):
             cause = Cause(CauseKind.NOBODY_WAITED)
             yield d.StopWorkers(command.model_id, endpoint.id, cause)
+    for earlier in _preloads_before(snapshot, command):
+        yield d.EndCommand(command.model_id, earlier.id, "it was unloaded since")
     yield d.EndCommand(command.model_id, command.id, "its endpoints are asked to go")
+
+
+def _preloads_before(snapshot: Snapshot, command: ModelCommand) -> list[ModelCommand]:
+    commands = snapshot.commands[command.model_id]
+    earlier = commands[: commands.index(command)]
+    return [one for one in earlier if one.kind is ModelCommandKind.PRELOAD]
 
 
 def _preload(snapshot: Snapshot, command: ModelCommand) -> Iterator[d.Decision]:

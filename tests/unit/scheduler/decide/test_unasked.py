@@ -166,6 +166,43 @@ def test_unloading_ends_a_start_that_nobody_waits_for_and_leaves_one_that_somebo
         assert len(stopped) == (0 if is_asked else 1)
 
 
+def both(first: ModelCommandKind, second: ModelCommandKind) -> dict[str, Any]:
+    """Two commands of one model, in this order."""
+    (one,), (other,) = (command(kind)["commands"]["model-1"] for kind in (first, second))
+    return {"commands": {"model-1": (one, other)}, "unasked": frozenset({"model-1"})}
+
+
+def test_one_that_is_unloaded_and_then_preloaded_starts_again() -> None:
+    played = with_models(a_model("model-1"))
+    played.ask("model-1")
+    played.play(10.0)
+    (old,) = played.live("model-1")
+
+    tell(played, **both(ModelCommandKind.UNLOAD, ModelCommandKind.PRELOAD))
+    decided = played.play(10.0)
+
+    assert [x.endpoint_id for x in decided if isinstance(x, d.DrainEndpoint)] == [old.id]
+    assert starts(decided) == [("model-1", StartPurpose.PRELOAD)]
+    assert len(played.live("model-1")) == 1 and not played.snapshot.commands
+
+
+def test_a_preload_that_waits_for_room_ends_with_a_later_unload() -> None:
+    pinned = a_model("model-0", min_endpoints=1)
+    played = with_models(pinned, a_model("model-1"), num_places=1)
+    tell(played, unasked=frozenset({"model-0"}))
+    played.play(10.0)
+
+    asked = both(ModelCommandKind.PRELOAD, ModelCommandKind.UNLOAD)
+    tell(played, **{**asked, "unasked": frozenset({"model-0", "model-1"})})
+    decided = played.play(0.5)
+
+    assert [x.command_id for x in decided if isinstance(x, d.EndCommand)] == [
+        "preload-1",
+        "unload-1",
+    ]
+    assert not played.snapshot.commands
+
+
 def test_a_start_that_nobody_waited_for_is_hurried_once_somebody_does() -> None:
     played = with_models(a_model("model-1"))
     tell(played, **command(ModelCommandKind.PRELOAD))
