@@ -1,6 +1,7 @@
 """Carries out what operators ask for, of endpoints that are there. Pure.
 
-A preload that finds none starts one (`start_candidates.py`), as soon as there is room for it.
+A preload that finds none starts one (`start_candidates.py`), as soon as there is room for it, and
+waits until it serves: a start may fail, or lose what it was started for.
 """
 
 from collections.abc import Iterator
@@ -44,13 +45,14 @@ def _preloads_before(snapshot: Snapshot, command: ModelCommand) -> list[ModelCom
 
 def _preload(snapshot: Snapshot, command: ModelCommand) -> Iterator[d.Decision]:
     model, live = snapshot.models.get(command.model_id), _live(snapshot, command.model_id)
-    if live:
-        for endpoint in live:
+    serving = [endpoint for endpoint in live if endpoint.state.is_serving]
+    if serving:
+        for endpoint in serving:
             if endpoint.idle_since_s is not None:
                 yield d.RenewKeepAlive(command.model_id, endpoint.id)
-        yield d.EndCommand(command.model_id, command.id, "an endpoint is there, or starts")
+        yield d.EndCommand(command.model_id, command.id, "an endpoint is there")
     elif command.is_over(snapshot.now_s):
-        yield d.EndCommand(command.model_id, command.id, "nothing could start by its deadline")
+        yield d.EndCommand(command.model_id, command.id, "nothing was there by its deadline")
     elif model is None or model.state in (ModelState.FAILED, ModelState.DELETING):
         yield d.EndCommand(command.model_id, command.id, "its model cannot be started")
 

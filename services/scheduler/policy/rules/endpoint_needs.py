@@ -3,9 +3,11 @@
 from libs.common.states import EndpointState, StartPurpose
 from services.scheduler.policy.cluster import Demand, Endpoint, Model
 from services.scheduler.policy.idleness import Idleness
+from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.autoscaler import future_endpoints
 from services.scheduler.policy.scaling.expected import expected_endpoints
 from services.scheduler.policy.scaling.kept import kept_for_s
+from services.scheduler.policy.scaling.unasked import unasked_start
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.start_progress import StartProgress
 
@@ -37,7 +39,19 @@ def is_abandoned(
         return False
     num_waiting = demand.num_waiting + demand.num_unheard + snapshot.num_assigned(endpoint.id)
     is_little_done = progress.fraction < snapshot.limits.abandon_below_fraction
-    return num_waiting == 0 and is_little_done and not _is_expected(snapshot, model)
+    if num_waiting or not is_little_done or _is_expected(snapshot, model):
+        return False
+    return not _is_wanted_unasked(snapshot, endpoint, model)
+
+
+def _is_wanted_unasked(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
+    """Without it another one would start, for a pin, a preload, or a request that is expected: it
+    was started for that, or saves that start."""
+    live = (e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests)
+    num_others = future_endpoints(e for e in live if e.id != endpoint.id)
+    activity = snapshot.activities.get(model.id) or ModelActivity()
+    commands = snapshot.commands.get(model.id, ())
+    return unasked_start(model, activity, commands, num_others, snapshot.now_s) is not None
 
 
 def _is_expected(snapshot: Snapshot, model: Model) -> bool:

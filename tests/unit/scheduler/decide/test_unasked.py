@@ -39,6 +39,7 @@ def starts(decided: list[d.Decision]) -> list[tuple[str, StartPurpose]]:
     return [(x.model_id, x.purpose) for x in decided if isinstance(x, d.StartEndpoint)]
 
 
+PINNED_ONE = a_model("model-1", min_endpoints=1)
 PINNED = a_model("model-1", min_endpoints=2, max_endpoints=3, keep_alive_s=5.0)
 
 
@@ -215,6 +216,37 @@ def test_a_start_that_nobody_waited_for_is_hurried_once_somebody_does() -> None:
     assert not starts(decided), "it waits for the one that starts"
     (endpoint,) = played.live("model-1")
     assert endpoint.purpose is StartPurpose.REQUEST
+
+
+def test_a_preload_or_a_pin_keeps_its_start_when_a_request_that_touched_it_goes() -> None:
+    """The start takes 5 s; the request comes after 1 s and is cancelled a second later, when
+    nothing of it is fetched."""
+    preloaded, pinned = with_models(a_model("model-1")), with_models(PINNED_ONE)
+    tell(preloaded, **command(ModelCommandKind.PRELOAD))
+    tell(pinned, unasked=frozenset({"model-1"}))
+    for played in (preloaded, pinned):
+        played.play(1.0)
+        played.ask("model-1")
+        played.play(1.0)
+        assert [e.purpose for e in played.live("model-1")] == [StartPurpose.REQUEST]
+        played.cluster.requests.clear()
+        played.play(10.0)
+
+        assert not [x for x in played.decided if isinstance(x, d.StopWorkers)]
+        assert len(starts(played.decided)) == 1
+        assert [e.state for e in played.live("model-1")] == [EndpointState.STANDALONE]
+    assert not preloaded.snapshot.commands
+
+
+def test_a_preload_waits_until_what_starts_for_it_serves() -> None:
+    played = with_models(a_model("model-1"))
+    tell(played, **command(ModelCommandKind.PRELOAD))
+
+    played.play(4.0)
+    assert played.snapshot.commands and len(played.live("model-1")) == 1
+    played.play(2.0)
+
+    assert not played.snapshot.commands and len(starts(played.decided)) == 1
 
 
 AUTO = a_model("model-1", is_keep_alive_auto=True, keep_alive_s=7.0)
