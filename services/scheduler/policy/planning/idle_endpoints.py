@@ -1,11 +1,13 @@
 """Endpoints that may be asked to give way, in an order, found only as far as asked. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.scaling.giving_way import may_give_way
+from services.scheduler.policy.scaling.kept import num_spare
 from services.scheduler.policy.scaling.occupants import (
     is_started_for_nobody,
     loss_of,
@@ -20,19 +22,42 @@ MAX_WEIGHED = 256
 
 
 @dataclass
+class NumTaken:
+    """Counts endpoints that may be asked to go, by model: it keeps those that it shall always have,
+    also where one reclaim takes several."""
+
+    snapshot: Snapshot
+    _live: Counter[str] = field(default_factory=Counter)
+    _serving: Counter[str] = field(default_factory=Counter)
+
+    def take(self, endpoint: Endpoint) -> bool:
+        """Whether it may go beside those that were taken; if so it is taken."""
+        model_id, is_serving = endpoint.model_id, endpoint.state.is_serving
+        model = self.snapshot.models.get(model_id)
+        num_taken = (self._serving if is_serving else self._live)[model_id]
+        if model is not None and num_taken >= num_spare(self.snapshot, endpoint, model):
+            return False
+        self._live[model_id] += 1
+        self._serving[model_id] += is_serving
+        return True
+
+
+@dataclass
 class IdleEndpoints:
     """Walked more than once, each is judged once. `order`: those that were idle, or might give way,
     when the round began, of which some have been asked to go meanwhile. `waited_s`: by whoever
-    would get the room."""
+    would get the room. `taken`: also by others that are walked for the same room."""
 
     snapshot: Snapshot
     order: Sequence[Endpoint]
+    taken: NumTaken
     waited_s: float = 0.0
     _found: list[Endpoint] = field(default_factory=list)
     _rest: Iterator[Endpoint] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rest = _reclaimable(self.snapshot, self.order, self.waited_s)
+        now = (self.snapshot.endpoints.get(endpoint.id) for endpoint in self.order)
+        self._rest = (one for one in now if one is not None and self._may_go(one))
 
     def __iter__(self) -> Iterator[Endpoint]:
         yield from tuple(self._found)
@@ -40,19 +65,16 @@ class IdleEndpoints:
             self._found.append(endpoint)
             yield endpoint
 
+    def _may_go(self, endpoint: Endpoint) -> bool:
+        may_go = may_be_reclaimed(self.snapshot, endpoint, self.waited_s)
+        return may_go and self.taken.take(endpoint)
+
 
 def in_reclaim_order(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Who is the cheapest to bring back first."""
     oldest = sorted(endpoints, key=lambda e: (e.idle_since_s is not None, e.idle_since_s or 0.0))
     weighed, others = oldest[:MAX_WEIGHED], oldest[MAX_WEIGHED:]
     return [*cheapest_first(weighed, lambda endpoint: loss_of(snapshot, endpoint)), *others]
-
-
-def _reclaimable(
-    snapshot: Snapshot, endpoints: Iterable[Endpoint], waited_s: float
-) -> Iterator[Endpoint]:
-    now = (snapshot.endpoints.get(endpoint.id) for endpoint in endpoints)
-    return (one for one in now if one is not None and may_be_reclaimed(snapshot, one, waited_s))
 
 
 def may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint, waited_s: float = 0.0) -> bool:

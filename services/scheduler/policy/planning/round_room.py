@@ -14,7 +14,11 @@ from services.scheduler.policy.planning.feasibility import (
     KnownDevices,
     PlannedShape,
 )
-from services.scheduler.policy.planning.idle_endpoints import IdleEndpoints, in_reclaim_order
+from services.scheduler.policy.planning.idle_endpoints import (
+    IdleEndpoints,
+    NumTaken,
+    in_reclaim_order,
+)
 from services.scheduler.policy.planning.model_shape import MAX_STAGES
 from services.scheduler.policy.planning.planning_cost import PlanningCost
 from services.scheduler.policy.planning.plans import Plan, StagePlan
@@ -124,12 +128,13 @@ class RoundRoom:
         later = self._once_they_left(snapshot, deployable.model.id)
         waited_s = _waited_without_endpoint_s(snapshot, deployable.model.id)
         self.cost.add_endpoints(len(self._idle))
-        idle = IdleEndpoints(snapshot, self._idle, waited_s)
+        taken = NumTaken(snapshot)
+        idle = IdleEndpoints(snapshot, self._idle, taken, waited_s)
         found = give_way(later, idle, deployable, self.cost)
         if found is not None or waited_s < BOUND_S:
             return found
         self.cost.add_endpoints(len(self._working))
-        working = IdleEndpoints(snapshot, self._working, waited_s)
+        working = IdleEndpoints(snapshot, self._working, taken, waited_s)
         return give_way(later, [*idle, *working], deployable, self.cost)
 
     def outlast(self, snapshot: Snapshot, deployable: Deployable) -> Plan | None:

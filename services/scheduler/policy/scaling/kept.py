@@ -21,11 +21,16 @@ def kept_for_s(snapshot: Snapshot, endpoint: Endpoint, model: Model, idle_since_
 
 def is_pinned(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> bool:
     """Without it the model would have fewer than it shall have, whoever asks."""
+    return endpoint.state.can_take_requests and num_spare(snapshot, endpoint, model) <= 0
+
+
+def num_spare(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> float:
+    """How many may go of those beside it, itself included; inf: its model keeps none."""
     at_least = min(model.min_endpoints, model.max_endpoints)
-    if not at_least or not endpoint.state.can_take_requests:
-        return False
+    if not at_least:
+        return inf
     live = [e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests]
     if endpoint.state.is_serving:
         # Those that start answer nobody yet: one that serves stays until another is ready.
         live = [e for e in live if e.state.is_serving]
-    return len(live) <= at_least
+    return len(live) - at_least

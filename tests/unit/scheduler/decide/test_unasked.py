@@ -68,6 +68,24 @@ def test_more_than_are_pinned_end_by_their_keep_alive() -> None:
     assert len(played.live("model-1")) == 2
 
 
+def test_one_that_needs_the_room_of_several_leaves_those_that_are_pinned() -> None:
+    """`large` needs the whole device. Both endpoints are idle, and one may go."""
+    made = SmallCluster()
+    made.add_node("node-1", memory_bytes=2 * MODEL_BYTES)
+    made.add_model(replace(PINNED_ONE, max_endpoints=2, max_slots=1), summary())
+    made.add_model(a_model("large"), summary(unit_sizes=(100, 500, 500, 10)))
+    played = PlayedCluster(made)
+    played.ask("model-1")
+    played.ask("model-1")
+    played.play(15.0)
+    assert len(played.live("model-1")) == 2
+
+    played.ask("large")
+    played.play(30.0)
+
+    assert not starts(played.decided)[2:] and played.live("model-1")
+
+
 def test_whoever_waits_goes_before_what_nobody_waits_for() -> None:
     played = with_models(PINNED, a_model("asked"), num_places=1)
     tell(played, unasked=frozenset({"model-1"}))
