@@ -122,6 +122,8 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     if isinstance(choice.plan, NoRoom):
         if purpose_of_next(snapshot, deployable.model) not in AT_NO_COST:
             yield from _make_room(snapshot, deployable, room)
+        elif model_id in snapshot.queue.claims:
+            yield d.ClaimRoom(model_id, None)  # of somebody who waited, and does no more
         return
     yield d.ClaimRoom(model_id, None)
     if _must_rest(snapshot, model_id, choice.plan):

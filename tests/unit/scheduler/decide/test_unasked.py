@@ -317,6 +317,21 @@ def test_one_that_is_expected_takes_no_room_of_an_idle_endpoint() -> None:
     assert played.live("idle")
 
 
+def test_what_a_model_claimed_for_a_request_is_free_once_it_is_only_expected() -> None:
+    played = with_models(AUTO, a_model("idle", keep_alive_s=1000.0), num_places=1)
+    played.ask("idle")
+    played.play(20.0)
+    regular(played)
+    played.play(110.0)
+    (begun,) = [x for x in played.decided if isinstance(x, d.StartEndpoint)]
+    claimed = played.snapshot.queue.claim("model-1", begun.plan)
+    tell(played, queue=claimed)
+
+    played.step()
+
+    assert not played.snapshot.queue.claims and played.snapshot.queue.order == ("model-1",)
+
+
 def test_one_that_starts_for_nobody_gives_way_at_once() -> None:
     played = with_models(AUTO, a_model("asked"), num_places=1)
     regular(played)
