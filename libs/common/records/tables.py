@@ -150,6 +150,7 @@ class ModelActivityRow(Base):
     restart_s: Mapped[float | None]  # as predicted when it started last
     was_started_ahead: Mapped[bool] = mapped_column(server_default=text("false"))
     ahead_at: Mapped[datetime | None]  # when one is started although nobody asks
+    ahead_until: Mapped[datetime | None]  # and until when
 
     __table_args__ = (
         Index(

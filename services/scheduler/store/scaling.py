@@ -1,6 +1,7 @@
 """Rows of `model_commands` and `model_activity`, and which models have endpoints that nobody asked
 for."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from struct import pack, unpack
@@ -9,12 +10,14 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import ModelActivityRow, ModelCommandRow, ModelRow
-from libs.common.states import ModelCommandKind
+from libs.common.states import ModelCommandKind, ModelState
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import NUM_BINS, GapHistory
 from services.scheduler.policy.scaling.unasked import ModelCommand
 from services.scheduler.store.columns.ages import age_s
 from services.scheduler.store.columns.arrays import is_among
+
+logger = logging.getLogger(__name__)
 
 MAX_AHEAD = 200  # models of which an endpoint may start ahead, in one sweep
 _FORMAT = f"<{2 * NUM_BINS}f"
@@ -28,7 +31,9 @@ _COMMANDS = select(
 ).order_by(ModelCommandRow.created_at, ModelCommandRow.id)
 _AHEAD = (
     select(ModelActivityRow.model_id)
-    .where(ModelActivityRow.ahead_at <= func.now())
+    .join(ModelRow, ModelRow.id == ModelActivityRow.model_id)
+    .where(ModelActivityRow.ahead_at <= func.now(), ModelActivityRow.ahead_until > func.now())
+    .where(ModelRow.is_keep_alive_auto, ModelRow.state == ModelState.READY.value)
     .order_by(ModelActivityRow.ahead_at)
     .limit(MAX_AHEAD)
 )
@@ -48,18 +53,19 @@ _END_COMMANDS = (
 _WRITE = text(
     """
     INSERT INTO model_activity
-        (model_id, gaps, idle_since, restart_s, was_started_ahead, ahead_at)
+        (model_id, gaps, idle_since, restart_s, was_started_ahead, ahead_at, ahead_until)
     SELECT told.model_id, told.gaps, now() - make_interval(secs => told.idle_s), told.restart_s,
-        told.was_started_ahead, now() + make_interval(secs => told.ahead_in_s)
+        told.was_started_ahead, now() + make_interval(secs => told.ahead_in_s),
+        now() + make_interval(secs => told.ahead_for_s)
     FROM unnest(CAST(:model_ids AS text[]), CAST(:gaps AS bytea[]), CAST(:idle_s AS float8[]),
         CAST(:restart_s AS float8[]), CAST(:was_started_ahead AS bool[]),
-        CAST(:ahead_in_s AS float8[]))
-        AS told (model_id, gaps, idle_s, restart_s, was_started_ahead, ahead_in_s)
+        CAST(:ahead_in_s AS float8[]), CAST(:ahead_for_s AS float8[]))
+        AS told (model_id, gaps, idle_s, restart_s, was_started_ahead, ahead_in_s, ahead_for_s)
     JOIN models ON models.id = told.model_id
     ORDER BY told.model_id
     ON CONFLICT (model_id) DO UPDATE SET gaps = excluded.gaps, idle_since = excluded.idle_since,
         restart_s = excluded.restart_s, was_started_ahead = excluded.was_started_ahead,
-        ahead_at = excluded.ahead_at
+        ahead_at = excluded.ahead_at, ahead_until = excluded.ahead_until
     """
 )
 
@@ -73,7 +79,11 @@ async def load_commands(session: AsyncSession, now_s: float) -> dict[str, tuple[
     """By model, the oldest first."""
     found: defaultdict[str, list[ModelCommand]] = defaultdict(list)
     for row in await session.execute(_COMMANDS):
-        kind = ModelCommandKind(row.kind)
+        try:
+            kind = ModelCommandKind(row.kind)
+        except ValueError:  # of a newer gateway; it must not cost the others their round
+            logger.warning("command %s is of a kind that is not known: %r", row.id, row.kind)
+            continue
         command = ModelCommand(row.id, row.model_id, kind, now_s - row.overdue_s)
         found[row.model_id].append(command)
     return {model_id: tuple(commands) for model_id, commands in found.items()}
@@ -117,9 +127,14 @@ async def write_activities(
             "idle_s": [None if x.idle_since_s is None else now_s - x.idle_since_s for x in known],
             "restart_s": [one.restart_s for one in known],
             "was_started_ahead": [one.was_started_ahead for one in known],
-            "ahead_in_s": [None if x.ahead_at_s is None else x.ahead_at_s - now_s for x in known],
+            "ahead_in_s": [_until(one.ahead_at_s, now_s) for one in known],
+            "ahead_for_s": [_until(one.ahead_until_s, now_s) for one in known],
         },
     )
+
+
+def _until(at_s: float | None, now_s: float) -> float | None:
+    return None if at_s is None else at_s - now_s
 
 
 async def end_commands(session: AsyncSession, command_ids: Iterable[str]) -> None:

@@ -68,6 +68,7 @@ def _create_activity() -> None:
         sa.Column("restart_s", sa.Double, nullable=True),
         sa.Column("was_started_ahead", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column("ahead_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ahead_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("model_id", name="pk_model_activity"),
         _of_model("model_activity"),
     )
