@@ -529,6 +529,12 @@ class RequestRow(Base):
             postgresql_where=text("slo_miss IS NOT NULL"),
         ),
         Index(
+            "ix_requests_missed_of_model",
+            "model_id",
+            "arrived_at",
+            postgresql_where=text("slo_miss IS NOT NULL"),
+        ),
+        Index(
             "ix_requests_unaccounted",
             "ended_at",
             postgresql_where=text("state = 'ENDED' AND NOT is_accounted"),

@@ -22,7 +22,8 @@ MAX_ROWS = 1_000
 HISTORY = f"""
 INSERT INTO models (id, tenant, name, source, state, slo_ttft_ms, slo_tpot_ms, keep_alive_s,
     max_pipeline_size, max_queue, max_slots, max_endpoints)
-VALUES ('m', 't', 'busy', '/m', 'READY', 1, 1, 1, 1, 1, 1, 1);
+SELECT id, 't', name, '/m', 'READY', 1, 1, 1, 1, 1, 1, 1
+FROM (VALUES ('m', 'busy'), ('seldom', 'seldom late')) AS new (id, name);
 INSERT INTO nodes (id) VALUES ('node-1');
 INSERT INTO endpoints (id, tenant, model_id, epoch, state, max_slots, num_stages, ready_at,
     ended_at)
@@ -44,7 +45,12 @@ INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state, num_prom
     max_tokens, deadline_at, arrived_at, ended_at, slo_miss)
 SELECT 'request-' || i, 't', CASE WHEN i % 200 = 0 THEN 'm' ELSE 'other' END, 'g', 1, 'ENDED', 1, 1,
     now(), now() - i * interval '5 seconds', now(), CASE WHEN i % 100 = 0 THEN 'queue' END
-FROM generate_series(1, {NUM_PAST}) i
+FROM generate_series(1, {NUM_PAST}) i;
+INSERT INTO requests (id, tenant, model_id, gateway_id, attempt, state, num_prompt_tokens,
+    max_tokens, deadline_at, arrived_at, ended_at, slo_miss)
+SELECT id || '-' || i, 't', id, 'g', 1, 'ENDED', 1, 1, now(), now() - i * interval '5 seconds',
+    now(), CASE WHEN i % every = 0 THEN 'queue' END
+FROM (VALUES ('seldom', 300), ('always', 1)) AS late (id, every), generate_series(1, {NUM_PAST}) i
 """
 TABLES = [
     *("endpoints", "memory_hours", "requests", "reservations", "slo_hours", "usage", "workers"),
@@ -97,6 +103,7 @@ async def test_nothing_that_is_asked_looks_at_the_whole_history(counting: OneTra
         "late requests": lambda: requests(None, SloMiss.QUEUE),
         "requests of a model": lambda: requests("busy", None),
         "late requests of a model": lambda: requests("busy", SloMiss.QUEUE),
+        "of one that is seldom late": lambda: requests("seldom late", SloMiss.QUEUE),
         "live endpoints": lambda: views.endpoints("t", has_ended=False),
     }
     looked_at = {}

@@ -16,6 +16,7 @@ depends_on = None
 
 _BYTE_SECONDS = ("starting_byte_s", "busy_byte_s", "idle_byte_s")
 _OUTCOMES = ("met", "queue", "cold_start", "network", "prefill", "engine", "failed")
+_MISSED = {"ix_requests_missed": "tenant", "ix_requests_missed_of_model": "model_id"}
 _GATEWAY_GRANTS = """
 DO $$
 BEGIN
@@ -51,16 +52,18 @@ def upgrade() -> None:
         op.add_column("requests", sa.Column(name, sa.Double, nullable=True))
     op.add_column("requests", sa.Column("slo_miss", sa.String, nullable=True))
     op.create_index("ix_requests_model_id_arrived_at", "requests", ["model_id", "arrived_at"])
-    op.create_index(
-        "ix_requests_missed",
-        "requests",
-        ["tenant", "arrived_at"],
-        postgresql_where=sa.text("slo_miss IS NOT NULL"),
-    )
+    for name, whose in _MISSED.items():
+        op.create_index(
+            name,
+            "requests",
+            [whose, "arrived_at"],
+            postgresql_where=sa.text("slo_miss IS NOT NULL"),
+        )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_requests_missed", table_name="requests")
+    for name in _MISSED:
+        op.drop_index(name, table_name="requests")
     op.drop_index("ix_requests_model_id_arrived_at", table_name="requests")
     for name in ("slo_miss", "tpot_ms", "ttft_ms", "slo_tpot_ms", "slo_ttft_ms"):
         op.drop_column("requests", name)
