@@ -278,7 +278,9 @@ class EndpointRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
     idle_since: Mapped[datetime | None]  # keep-alive counts from here; None while busy
-    idle_s: Mapped[Decimal] = mapped_column(server_default=text("0"))  # before `idle_since`
+    # Before `idle_since`; less what lies between that and `busy_at`, which is counted already.
+    idle_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
+    busy_at: Mapped[datetime | None]  # when its idle time ended last
     # Device memory x time of its workers, as far as it is counted: see memory_pieces.py.
     starting_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
     busy_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))

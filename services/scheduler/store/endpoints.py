@@ -35,20 +35,27 @@ def _first_in(states: Iterable[EndpointState]) -> Select[str]:
     return query.limit(1)
 
 
-# A request that nobody has seen in between, because it was so short, counts as idle time.
+# A request that nobody has seen in between, because it was so short, counts as idle time. Workers
+# may say that it was idle since before it was marked busy, or before it served: idle time begins
+# after that, and keep-alive does not.
 _SET_IDLE = text(
     """
-    UPDATE endpoints SET idle_since = now() - make_interval(secs => age_s),
-        idle_s = idle_s + coalesce(greatest(
-            extract(epoch FROM now() - make_interval(secs => age_s) - idle_since), 0), 0)
-    FROM unnest(CAST(:endpoints AS text[]), CAST(:ages_s AS float8[])) AS idle (endpoint_id, age_s)
+    UPDATE endpoints SET idle_since = since, idle_s = idle_s + extract(epoch FROM
+        CASE WHEN idle_since IS NULL
+            THEN least(since - greatest(busy_at, ready_at), interval '0')
+            ELSE greatest(since - idle_since, interval '0') END)
+    FROM (
+        SELECT endpoint_id, now() - make_interval(secs => age_s) AS since
+        FROM unnest(CAST(:endpoints AS text[]), CAST(:ages_s AS float8[]))
+            AS told (endpoint_id, age_s)
+    ) AS idle
     WHERE id = endpoint_id
     """
 )
 _SET_BUSY = text(
     f"""
-    UPDATE endpoints SET idle_s = {idle_s_now("endpoints")}, idle_since = NULL
-    WHERE id = ANY(CAST(:endpoint_ids AS text[]))
+    UPDATE endpoints SET idle_s = {idle_s_now("endpoints")}, idle_since = NULL, busy_at = now()
+    WHERE id = ANY(CAST(:endpoint_ids AS text[])) AND idle_since IS NOT NULL
     """
 )
 _SET_ASKED = (

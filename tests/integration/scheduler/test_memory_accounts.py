@@ -196,6 +196,7 @@ async def test_idle_time_is_kept_when_an_endpoint_becomes_busy_and_idle_again(
         await endpoints.set_busy(session, ["ep-1"])
         await endpoints.set_busy(session, ["ep-1"])  # decided again
         assert await session.scalar(text("SELECT idle_s FROM endpoints")) == 40
+        await run(session, f"UPDATE endpoints SET busy_at = {ago(50)}")
         await endpoints.set_idle(session, {"ep-1": 20.0})
         await endpoints.set_idle(session, {"ep-1": 5.0})
         assert await session.scalar(text("SELECT idle_s FROM endpoints")) == 40 + 15
@@ -204,6 +205,32 @@ async def test_idle_time_is_kept_when_an_endpoint_becomes_busy_and_idle_again(
         await workers.end_workers(session, {"worker-1": None})
 
         assert await counted(session, "endpoints") == (0, 30, 60)
+
+
+async def test_idle_time_begins_after_it_was_busy_whatever_its_worker_says(
+    store: Database,
+) -> None:
+    """Ready 100 s ago, idle for 60 s, and busy 40 s ago with a request that never came to its
+    worker: that says, 10 s later, that it has been idle since 105 s ago. Idle are 60 + 40 s."""
+    async with store.transaction() as session:
+        await run(session, f"UPDATE endpoints SET ready_at = {ago(100)}, idle_since = {ago(60)}")
+        await endpoints.set_busy(session, ["ep-1"])
+        await run(session, f"UPDATE endpoints SET busy_at = {ago(40)}")
+        await endpoints.set_idle(session, {"ep-1": 105.0})
+        age = await session.scalar(text("SELECT now() - idle_since = '105 s' FROM endpoints"))
+        await endpoints.set_busy(session, ["ep-1"])
+
+        assert age, "keep-alive counts from what its worker says"
+        assert await session.scalar(text("SELECT idle_s FROM endpoints")) == 60 + 40
+
+
+async def test_one_is_not_idle_before_it_serves(store: Database) -> None:
+    async with store.transaction() as session:
+        await run(session, f"UPDATE endpoints SET ready_at = {ago(30)}")
+        await endpoints.set_idle(session, {"ep-1": 50.0})
+        await endpoints.set_busy(session, ["ep-1"])
+
+        assert await session.scalar(text("SELECT idle_s FROM endpoints")) == 30
 
 
 async def test_idle_time_is_never_more_than_there_was(store: Database) -> None:

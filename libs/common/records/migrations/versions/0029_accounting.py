@@ -39,6 +39,7 @@ def upgrade() -> None:
         for name in _BYTE_SECONDS:
             op.add_column(table, _counter(name, sa.Numeric()))
     op.add_column("endpoints", _counter("idle_s", sa.Numeric()))
+    op.add_column("endpoints", sa.Column("busy_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("reservations", _counter("idle_s_before", sa.Numeric()))
     op.add_column("reservations", _counted_until())
     op.execute(_IDLE_BEFORE)
@@ -71,6 +72,7 @@ def downgrade() -> None:
     op.drop_table("memory_hours")
     op.drop_column("reservations", "counted_until")
     op.drop_column("reservations", "idle_s_before")
+    op.drop_column("endpoints", "busy_at")
     op.drop_column("endpoints", "idle_s")
     for table in ("usage", "endpoints"):
         for name in _BYTE_SECONDS:
