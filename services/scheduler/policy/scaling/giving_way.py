@@ -36,6 +36,8 @@ class Occupant:
     gaps: GapHistory
     has_waiting: bool = False  # requests of its own model wait
     is_pinned: bool = False  # its model shall have it, whoever asks
+    # Since nobody has asked for its model, which may be longer than it is there; None: as `idle_s`.
+    gap_s: float | None = None
 
 
 def min_warm_s(restart_s: float, bound_s: float = BOUND_S) -> float:
@@ -51,5 +53,6 @@ def may_give_way(occupant: Occupant, waited_s: float, bound_s: float = BOUND_S) 
         return True
     if occupant.idle_s is None or occupant.idle_s < MIN_IDLE_S or occupant.has_waiting:
         return False
-    soon = occupant.gaps.asked_within(occupant.idle_s, occupant.restart_s)
+    gap_s = occupant.idle_s if occupant.gap_s is None else occupant.gap_s
+    soon = occupant.gaps.asked_within(gap_s, occupant.restart_s)
     return soon < EXPECTED_SOON

@@ -26,6 +26,7 @@ def occupant_of(snapshot: Snapshot, endpoint: Endpoint) -> Occupant:
         gaps=activity.gaps,
         has_waiting=demand.num_waiting + demand.num_unheard > 0,
         is_pinned=model is not None and is_pinned(snapshot, endpoint, model),
+        gap_s=_gap_s(snapshot, activity),
     )
 
 
@@ -38,8 +39,15 @@ def loss_of(snapshot: Snapshot, endpoint: Endpoint) -> float:
     idle_s = snapshot.now_s - since_s
     kept_s = inf if model is None else kept_for_s(snapshot, endpoint, model, since_s)
     activity = snapshot.activities.get(endpoint.model_id) or ModelActivity()
-    restart = restart_of(snapshot, endpoint)
-    return expected_loss_s(activity.gaps, restart, idle_s, kept_s - idle_s)
+    restart, gap_s = restart_of(snapshot, endpoint), _gap_s(snapshot, activity)
+    gap_s = idle_s if gap_s is None else gap_s
+    return expected_loss_s(activity.gaps, restart, gap_s, kept_s - idle_s)
+
+
+def _gap_s(snapshot: Snapshot, activity: ModelActivity) -> float | None:
+    """Since nobody has asked for the model: what has just been started ahead, or is one of
+    several, is idle for less. None: it works elsewhere, or was never asked."""
+    return None if activity.idle_since_s is None else snapshot.now_s - activity.idle_since_s
 
 
 def restart_of(snapshot: Snapshot, endpoint: Endpoint) -> float:

@@ -3,7 +3,7 @@
 What the end of an idle endpoint costs is a cold start, if its model is asked before it would have
 gone anyway:
 
-    loss = restart x P(asked within the horizon | idle for so long)
+    loss = restart x P(asked within the horizon | not asked for so long)
 
 in seconds that somebody will probably wait. The probability is that of the model's own gaps; the
 horizon ends with the endpoint's keep-alive, and past five minutes the memory would be wanted by
@@ -22,11 +22,11 @@ LossOf = Callable[[Endpoint], float]
 
 
 def expected_loss_s(
-    gaps: GapHistory, restart_s: float, idle_s: float, kept_for_s: float = inf
+    gaps: GapHistory, restart_s: float, gap_s: float, kept_for_s: float = inf
 ) -> float:
-    """`kept_for_s`: what is left of its keep-alive."""
+    """`gap_s`: since its model was asked; `kept_for_s`: what is left of its keep-alive."""
     horizon_s = min(HORIZON_S, max(0.0, kept_for_s))
-    return restart_s * gaps.asked_within(idle_s, horizon_s)
+    return restart_s * gaps.asked_within(gap_s, horizon_s)
 
 
 def cheapest_first(endpoints: Iterable[Endpoint], loss_of: LossOf) -> list[Endpoint]:

@@ -32,6 +32,8 @@ TALKING = replace(IDLE, idle_s=2.0, gaps=history_of([3.0] * 20))
         (TALKING, 0.0, False, "it is asked every 3 s, and would take 5 s to come back"),
         (TALKING, BOUND_S, True, "and still it gives way in the end"),
         (replace(TALKING, idle_s=8.0), 0.0, True, "this time nobody asked"),
+        (replace(IDLE, gap_s=2.2), 0.0, False, "its model was asked a moment ago, elsewhere"),
+        (replace(TALKING, gap_s=8.0), 0.0, True, "it has just started, and nobody asks for long"),
         (replace(IDLE, is_pinned=True), 0.0, False, "its model shall have it, whoever asks"),
         (replace(BUSY, is_pinned=True), BOUND_S, False, "and whoever waits"),
     ],
