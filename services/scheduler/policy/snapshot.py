@@ -124,6 +124,8 @@ class Snapshot:
     measured: Figures = field(default_factory=Figures)  # of nodes, and of models that are here
     endpoints: Table[Endpoint] = field(default_factory=endpoint_table)
     requests: Table[OpenRequest] = field(default_factory=request_table)
+    # False: their rows were not read yet, so those that appear have not just arrived.
+    knows_requests: bool = True
     failures: Table[EndpointFailure] = field(default_factory=failure_table)  # by endpoint
     activities: Mapping[str, ModelActivity] = field(default_factory=dict)  # by model
     commands: Mapping[str, tuple[ModelCommand, ...]] = field(default_factory=dict)  # by model

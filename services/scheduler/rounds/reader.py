@@ -71,6 +71,7 @@ class SnapshotReader:
             failures=failure_table({failure.endpoint_id: failure for failure in failures}),
             summaries=await self.summaries.of(session, held),
             measured=await load_figures(session),
+            knows_requests=False,
         )
 
     async def refresh(
@@ -90,7 +91,7 @@ class SnapshotReader:
         if is_sweep:
             snapshot = await read_unasked(session, snapshot)
         table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
-        snapshot = snapshot.changed(requests=table)
+        snapshot = snapshot.changed(requests=table, knows_requests=True)
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)
         summaries: Mapping[str, ModelSummary] = snapshot.summaries
         read = known.values() if is_sweep else [known[id_] for id_ in log.models if id_ in known]

@@ -4,11 +4,14 @@ import random
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.clock import SystemClock
 from libs.common.startmode import StartMode
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.reader import SnapshotReader
 from tests.integration.scheduler.failures.test_random import Client, survive
 from tests.integration.scheduler.world import MODEL_BYTES, World
@@ -60,6 +63,26 @@ async def test_the_leaders_snapshot_and_the_rows_agree_through_starts_and_failur
         await client.run()
 
         await eventually(lambda: _is_the_same(world), what="the snapshot as the rows are")
+
+
+async def test_requests_that_a_new_leader_finds_are_no_arrivals_and_later_ones_are(
+    world: World,
+) -> None:
+    model_id = await world.add_model(max_endpoints=2)
+    reader, now_s = SnapshotReader(world.timing, StartMode.HYDRA), SystemClock().monotonic_s()
+
+    async def swept(session: AsyncSession, before: Snapshot) -> Snapshot:
+        return await reader.refresh(session, before, Observed(), now_s, ChangeLog(), is_sweep=True)
+
+    await world.gateway.submit(model_id, request_id="request-1")
+    async with world.database.transaction() as session:
+        found = await swept(session, await reader.load(session, now_s))
+    await world.gateway.submit(model_id, request_id="request-2")
+    async with world.database.transaction() as session:
+        later = await swept(session, found)
+
+    assert len(found.requests) == 1 and not found.traffic
+    assert [c.num_arrivals for c in later.traffic[model_id].arrivals.counts] == [1]
 
 
 @pytest.mark.long

@@ -17,7 +17,10 @@ from services.scheduler.policy.snapshot import Snapshot
 
 
 def with_traffic(before: Snapshot, now: Snapshot) -> Snapshot:
-    """`now`, with what came and went since `before`."""
+    """`now`, with what came and went since `before`. What is found when all rows are read anew came
+    earlier: it may be counted already."""
+    if not before.knows_requests:
+        return now
     old, new = before.requests.versions("model"), now.requests.versions("model")
     traffic: Mapping[str, Traffic] = now.traffic
     for model_id in changed_keys(old, new):

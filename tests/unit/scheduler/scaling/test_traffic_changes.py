@@ -32,6 +32,18 @@ def test_requests_that_are_new_have_arrived_and_those_that_are_gone_were_served(
     assert then.traffic["model-1"].arrivals.rate_per_s(NOW_S) == pytest.approx(0.2)
 
 
+def test_requests_that_are_there_when_all_rows_are_read_have_not_arrived_again() -> None:
+    known = with_traffic(rows(), rows("one", "two"))
+    read = rows().remembering(known).changed(knows_requests=False)
+
+    again = with_traffic(read, rows("one", "two").changed(traffic=read.traffic))
+    then = with_traffic(again, rows("one", "two", "three").changed(traffic=again.traffic))
+
+    # Two and then one more, within the ten seconds of the window.
+    assert again.traffic["model-1"].arrivals.rate_per_s(NOW_S) == pytest.approx(0.2)
+    assert then.traffic["model-1"].arrivals.rate_per_s(NOW_S) == pytest.approx(0.3)
+
+
 def test_what_waited_for_a_start_is_counted_from_when_that_served() -> None:
     before = rows("one", arrived_at_s=NOW_S - 300.0)
 
