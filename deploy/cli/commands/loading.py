@@ -31,7 +31,7 @@ def pin(
     endpoints: EndpointsArgument = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep so many endpoints of a model, whoever asks; 0 ends that."""
+    """Keep so many endpoints of a model, whoever asks; 0 ends that. Only operators may pin."""
     terminal = Terminal()
     with connect(context) as client:
         reply = client.patch(model_path(name), {"min_endpoints": endpoints})

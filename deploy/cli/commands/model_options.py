@@ -45,7 +45,7 @@ SlotsOption = Annotated[
     int | None, typer.Option("--max-slots", help="Requests at once, per endpoint.")
 ]
 MinEndpointsOption = Annotated[
-    int | None, typer.Option("--min-endpoints", help="Kept whoever asks.")
+    int | None, typer.Option("--min-endpoints", help="Kept whoever asks; operators only.")
 ]
 EndpointsOption = Annotated[int | None, typer.Option("--max-endpoints", help="Most endpoints.")]
 ContextOption = Annotated[

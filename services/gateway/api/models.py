@@ -9,6 +9,7 @@ from libs.common.reasons import Reason
 from services.gateway.api.pages import PAGE, After, Limit, json_list, next_link
 from services.gateway.api.recent_use import recent_use
 from services.gateway.api.schemas import ModelChange, ModelDetail, ModelView, NewModel
+from services.gateway.api.tenants import check_pin
 from services.gateway.auth import Caller
 from services.gateway.context import CallerDep, Gateway, GatewayDep
 from services.gateway.errors import Conflict, NotServed
@@ -34,6 +35,7 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
     check_engine(body.engine)
     check_pipeline(body.min_pipeline_size, body.max_pipeline_size)
+    check_pin(caller, body.min_endpoints)
     check_endpoints(body.min_endpoints, body.max_endpoints)
     await _check_template(body.chat_template, gateway, caller)
     entry = await gateway.models.create(new_id("model"), caller.tenant, body.columns())
@@ -74,6 +76,7 @@ async def change_model(
     await _check_template(body.chat_template, gateway, caller)
     values = body.columns()
     changed = replace(known, **values)
+    check_pin(caller, changed.min_endpoints, known.min_endpoints)
     check_endpoints(changed.min_endpoints, changed.max_endpoints)
     check_kv_cache(changed)
     check_pipeline(changed.min_pipeline_size, changed.max_pipeline_size)

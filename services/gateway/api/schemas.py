@@ -60,7 +60,10 @@ class NewModel(_Body):
     )
     max_endpoints: int = Field(default=1, ge=1, le=1024)
     min_endpoints: int = Field(
-        default=0, ge=0, le=1024, description="Kept whoever asks, within max_endpoints"
+        default=0,
+        ge=0,
+        le=1024,
+        description="Kept whoever asks, within max_endpoints; more than 0: operators only",
     )
     max_context_tokens: ContextTokens | None = Field(
         default=None, description="None: as the checkpoint says"
@@ -100,7 +103,9 @@ class ModelChange(_Body):
     max_queue: int | None = Field(default=None, ge=1, le=100_000)
     max_slots: int | None = Field(default=None, ge=1, le=1024)
     max_endpoints: int | None = Field(default=None, ge=1, le=1024)
-    min_endpoints: int | None = Field(default=None, ge=0, le=1024)
+    min_endpoints: int | None = Field(
+        default=None, ge=0, le=1024, description="Only operators may raise it"
+    )
     engine: Engine | None = None
     public: bool | None = Field(default=None, description="As it was registered; cannot change")
     max_context_tokens: ContextTokens | None = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from libs.common.records.tables import ModelCommandRow, ModelRow
 from tests.integration.gateway.conftest import RunningGateway
@@ -88,6 +88,35 @@ async def test_no_more_can_be_kept_than_there_may_be(running: RunningGateway) ->
     for answer in (*answers, lowered):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "min_endpoints")
     assert both.json()["min_endpoints"] == 2
+
+
+async def test_only_operators_pin_and_others_preload_and_unload_their_own(
+    running: RunningGateway,
+) -> None:
+    model_id, client = await running.register(), running.client
+    made = await client.post("/api/v1/api-keys", json={"name": "k", "tenant": "acme"})
+    acme = {"Authorization": f"Bearer {made.json()['key']}"}
+    async with running.owner.transaction() as session:  # it is acme's by now, and pinned
+        pinned = {"tenant": "acme", "min_endpoints": 2, "max_endpoints": 4}
+        await session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**pinned))
+    new = {"name": "new", "source": "/models/tiny", "min_endpoints": 1}
+
+    refused = [
+        await client.post("/api/v1/models", json=new, headers=acme),
+        await client.patch(PATH, json={"min_endpoints": 3}, headers=acme),
+    ]
+    allowed = [
+        await client.post("/api/v1/models", json=new | {"min_endpoints": 0}, headers=acme),
+        await client.patch(PATH, json={"max_slots": 3}, headers=acme),
+        await client.patch(PATH, json={"min_endpoints": 0}, headers=acme),
+        await client.post(f"{PATH}/preload", json={}, headers=acme),
+        await client.post(f"{PATH}/unload", json={}, headers=acme),
+    ]
+
+    for answer in refused:
+        assert (answer.status_code, answer.json()["error"]["param"]) == (403, "min_endpoints")
+        assert "preload" in answer.json()["error"]["message"]
+    assert [answer.status_code for answer in allowed] == [202, 200, 200, 202, 202]
 
 
 async def test_keep_alive_is_a_figure_or_auto(running: RunningGateway) -> None:
