@@ -32,31 +32,39 @@ class CgroupShares:
     def __init__(self, folder: Path, *, are_caps: bool, remove: RemoveFolder = os.rmdir) -> None:
         """`folder` is the node's, from `open_cgroup`."""
         self._folder, self._are_caps, self._remove = folder, are_caps, remove
-        self._applied: dict[str, CpuShare] = {}
+        self._written: dict[str, CpuShare] = {}
+        self._joined: set[str] = set()  # workers whose process was moved, or has ended
+        self._told: set[str] = set()  # that something failed: once in the log is enough
 
     def apply(self, shares: Sequence[CpuShare]) -> None:
         """In the thread that reaps the workers, so that no id is another process's by then. The
-        kernel takes some milliseconds to move one."""
-        for worker_id in self._applied.keys() - {share.worker_id for share in shares}:
+        kernel takes some milliseconds to move one. What fails is tried again the next time."""
+        known = self._written.keys() | self._told
+        for worker_id in known - {share.worker_id for share in shares}:
             self._close(worker_id)
         for share in shares:
-            if self._applied.get(share.worker_id) != share:
+            has_joined = share.worker_id in self._joined
+            if not has_joined or self._written.get(share.worker_id) != share:
                 self._put(share)
 
     def _put(self, share: CpuShare) -> None:
-        folder, is_new = self._folder / share.worker_id, share.worker_id not in self._applied
-        self._applied[share.worker_id] = share  # also if it fails: once in the log is enough
+        worker_id, folder = share.worker_id, self._folder / share.worker_id
         try:
             folder.mkdir(exist_ok=True)
             (folder / "cpu.weight").write_text(str(cpu_weight(share.weight)))
             if self._are_caps:
                 (folder / "cpu.max").write_text(cpu_max(share.cap_cores))
-            if is_new:
+            self._written[worker_id] = share
+            if worker_id not in self._joined:
                 (folder / "cgroup.procs").write_text(str(share.pid))
+                self._joined.add(worker_id)
         except ProcessLookupError:
-            logger.debug("%s ended before it had its cgroup", share.worker_id)
+            self._joined.add(worker_id)
+            logger.debug("%s ended before it had its cgroup", worker_id)
         except OSError as exc:
-            logger.error("%s has no share of the processor: %s", share.worker_id, exc)
+            if worker_id not in self._told:
+                logger.error("%s has no share of the processor: %s", worker_id, exc)
+            self._told.add(worker_id)
 
     def _close(self, worker_id: str) -> None:
         """Again the next time while a process is left in it."""
@@ -66,7 +74,9 @@ class CgroupShares:
             pass
         except OSError:
             return
-        del self._applied[worker_id]
+        self._written.pop(worker_id, None)
+        self._joined.discard(worker_id)
+        self._told.discard(worker_id)
 
 
 def cpu_weight(weight: float) -> int:
@@ -99,22 +109,31 @@ def open_cgroup(own: Path, node_id: str, remove: RemoveFolder = os.rmdir) -> Pat
 
     Raises CgroupUnavailable; then this process is where it was.
     """
-    node, pid = own / f"hydra-{node_id}", str(os.getpid())
+    node = own / f"hydra-{node_id}"
     leaf = node / AGENT_FOLDER
     try:
         leaf.mkdir(parents=True, exist_ok=True)
-        (leaf / "cgroup.procs").write_text(pid)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
         for folder in (own, node):
             (folder / "cgroup.subtree_control").write_text("+cpu")
         (leaf / "cpu.weight").write_text(str(MAX_WEIGHT))
     except OSError as exc:
-        with suppress(OSError):
-            (own / "cgroup.procs").write_text(pid)
-            remove(leaf)
-            remove(node)
+        _go_back(own, node, remove)
         raise CgroupUnavailable(f"no cgroup can be made below {own}: {exc}") from exc
     _sweep(node, remove)
     return node
+
+
+def _go_back(own: Path, node: Path, remove: RemoveFolder) -> None:
+    """As long as a cgroup hands out its processors no process can move back into it, and it does
+    as long as one below it does."""
+    for folder in (node, own):
+        with suppress(OSError):
+            (folder / "cgroup.subtree_control").write_text("-cpu")
+    with suppress(OSError):
+        (own / "cgroup.procs").write_text(str(os.getpid()))
+        remove(node / AGENT_FOLDER)
+        remove(node)
 
 
 def _sweep(node: Path, remove: RemoveFolder) -> None:

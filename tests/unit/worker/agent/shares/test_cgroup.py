@@ -83,6 +83,19 @@ def test_beside_other_processes_the_agent_goes_back_to_where_it_was(own: Path) -
     assert not (own / "hydra-node-0").exists()
 
 
+def test_a_cgroup_that_was_to_hand_out_its_processors_does_so_no_more_when_the_agent_goes_back(
+    own: Path,
+) -> None:
+    (own / "hydra-node-0" / "hydra.agent" / "cpu.weight").mkdir(parents=True)  # the last step
+
+    with pytest.raises(CgroupUnavailable, match="no cgroup can be made"):
+        open_cgroup(own, "node-0", remove)
+
+    assert (own / "cgroup.subtree_control").read_text() == "-cpu"
+    assert (own / "cgroup.procs").read_text() == str(os.getpid())
+    assert not (own / "hydra-node-0").exists()
+
+
 def test_what_an_earlier_agent_left_is_removed(own: Path) -> None:
     left = own / "hydra-node-0" / "worker-old"
     left.mkdir(parents=True)
@@ -105,6 +118,23 @@ def test_with_caps_it_gets_no_more_than_its_cores(tmp_path: Path) -> None:
     CgroupShares(tmp_path, are_caps=True, remove=remove).apply([share("worker-a", 0.25)])
 
     assert (tmp_path / "worker-a" / "cpu.max").read_text() == "50000 100000"  # half a core
+
+
+def test_a_worker_that_could_not_join_its_cgroup_does_so_later_and_is_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "worker-a" / "cgroup.procs"
+    blocked.mkdir(parents=True)  # it cannot be written to
+    shares = CgroupShares(tmp_path, are_caps=False, remove=remove)
+    for weight in (0.25, 0.25, 0.5):
+        shares.apply([share("worker-a", weight)])
+    assert len(caplog.records) == 1
+    assert (tmp_path / "worker-a" / "cpu.weight").read_text() == "5000"
+
+    blocked.rmdir()
+    shares.apply([share("worker-a", 0.5)])
+
+    assert blocked.read_text() == "4711"
 
 
 def test_a_changed_reservation_changes_the_weight_and_moves_no_process(tmp_path: Path) -> None:
