@@ -289,10 +289,15 @@ class Snapshot:
                 hop_s=cluster.hop_s,
                 prompt_hop_s=cluster.prompt_hop_s,
             ),
-            serving_s=model.keep_alive_s + USUAL_ANSWER_TOKENS * figures.step_s(),
+            serving_s=self._keep_alive_s(model) + USUAL_ANSWER_TOKENS * figures.step_s(),
             correction=figures.ttft_ratio,
             prefers_cached_copies=self.mode.prefers_cached_copies,
         )
+
+    def _keep_alive_s(self, model: Model) -> float:
+        if not model.is_keep_alive_auto:
+            return model.keep_alive_s
+        return (self.activities.get(model.id) or ModelActivity()).plan.keep_s
 
     def knows_cached(self, model_id: str) -> bool:
         """Whether it was read which of the model's units the nodes have; nothing is planned for it

@@ -1,0 +1,23 @@
+"""What a start is planned for."""
+
+from services.scheduler.policy.cluster import Model
+from services.scheduler.policy.scaling.activity import ModelActivity
+from services.scheduler.policy.scaling.gap_history import history_of
+from tests.unit.scheduler.snapshots import SmallCluster, a_model
+from tests.unit.scheduler.values import summary
+
+
+def serving_s(model: Model) -> float:
+    """Of a model that is talked to in bursts, and rests for long between them."""
+    made = SmallCluster()
+    made.add_model(model, summary())
+    talking = ModelActivity(history_of(([4.0] * 9 + [5000.0]) * 10), restart_s=5.0)
+    return made.snapshot(activities={model.id: talking}).objective(model, summary()).serving_s
+
+
+def test_an_endpoint_is_expected_to_serve_for_as_long_as_its_models_gaps_say() -> None:
+    """Idle for 32 s it is no longer worth its memory (scaling/test_keep_alive.py)."""
+    auto = a_model("model-1", is_keep_alive_auto=True, keep_alive_s=300.0)
+
+    assert serving_s(auto) == serving_s(a_model("model-1", keep_alive_s=32.0))
+    assert serving_s(auto) < serving_s(a_model("model-1", keep_alive_s=300.0))
