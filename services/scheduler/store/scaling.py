@@ -82,7 +82,8 @@ async def load_commands(session: AsyncSession, now_s: float) -> dict[str, tuple[
         try:
             kind = ModelCommandKind(row.kind)
         except ValueError:  # of a newer gateway; it must not cost the others their round
-            logger.warning("command %s is of a kind that is not known: %r", row.id, row.kind)
+            if row.overdue_s < 0:
+                logger.warning("command %s is of a kind that is not known: %r", row.id, row.kind)
             continue
         command = ModelCommand(row.id, row.model_id, kind, now_s - row.overdue_s)
         found[row.model_id].append(command)

@@ -70,8 +70,8 @@ async def test_a_command_of_a_kind_that_is_not_known_is_left_out_and_told(
         await session.execute(
             text(
                 "INSERT INTO model_commands (id, model_id, kind, deadline_at)"
-                " SELECT 'of-' || kind, 'model-1', kind, now()"
-                " FROM (VALUES ('dance'), ('unload')) AS new (kind)"
+                " SELECT 'of-' || kind, 'model-1', kind, now() + make_interval(secs => left_s)"
+                " FROM (VALUES ('dance', 60), ('sleep', -60), ('unload', 60)) AS new (kind, left_s)"
             )
         )
 
@@ -80,3 +80,4 @@ async def test_a_command_of_a_kind_that_is_not_known_is_left_out_and_told(
 
     assert [command.kind for command in commands["model-1"]] == [ModelCommandKind.UNLOAD]
     assert "of-dance" in caplog.text
+    assert "of-sleep" not in caplog.text, "its time is over, and its row may stay for long"
