@@ -13,12 +13,12 @@ from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.search.plan_search import Possible, meets
 from services.scheduler.policy.prediction.objective import Objective
 from services.scheduler.policy.prediction.predictor import ModelSpeed
-from tests.unit.scheduler.planning.optimum import is_as_soon, optimum
 from tests.unit.scheduler.planning.random_clusters import (
     random_model,
     random_nodes,
     with_caches,
 )
+from tests.unit.scheduler.planning.search.optimum import is_as_soon, optimum
 from tests.unit.scheduler.values import cluster
 
 MAX_DEVICES = 8  # more of them make too many plans to try
