@@ -15,7 +15,7 @@ _LOAD = (
     *("num_running", "num_waiting", "kv_used_bytes", "kv_capacity_bytes"),
     *("step_us", "idle_ms", "progress"),
 )
-_MEASURED = ("compute_share", "compute_demand")  # of real processes alone
+_MEASURED = ("compute_share", "compute_demand", "speed")  # of real processes alone
 
 
 class Transcript:
