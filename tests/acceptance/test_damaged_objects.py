@@ -13,7 +13,7 @@ from sqlalchemy import text
 from deploy.local.stack import LocalStack
 from libs.common.objectstore.s3store import S3ObjectStore
 from libs.common.records.database import Database
-from tests.acceptance.client import Client
+from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import settled
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.waiting import eventually
@@ -114,8 +114,13 @@ async def test_without_its_source_the_model_says_what_to_do(
     first = await client.chat("lost", "go", max_tokens=4)
 
     assert first.status_code in (503, 422), first.text
-    model = await client.imported("lost")
-    assert model["state"] == "FAILED"
+
+    async def failed() -> Json | None:
+        found = await client.model("lost")
+        return found if found["state"] == "FAILED" else None
+
+    what = "an import that found no source"
+    model: Json = await eventually(failed, timeout_s=60, what=what)  # type: ignore[assignment]
     assert key in model["cause"] and "register it again" in model["cause"]
     refused = await client.chat("lost", "go", max_tokens=4)
     assert refused.status_code == 422, refused.text

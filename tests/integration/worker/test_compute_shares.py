@@ -1,15 +1,18 @@
 """Shares of the processor as real processes get them, and as a real agent gives and tells them."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from libs.common.bus.messages import AgentHeartbeat, WorkerObserved
+from libs.common.bus.messages import AgentHeartbeat, Generate, WorkerObserved
 from libs.common.states import WorkerState
 from services.worker.agent.shares.cgroup import ROOT, CgroupShares, open_cgroup, own_cgroup
 from services.worker.agent.shares.cpu_shares import CpuShare, CpuShares
@@ -112,18 +115,32 @@ async def test_an_agent_gives_its_ready_workers_their_weights(
     assert nice_of(large) == 0
 
 
+async def _keep_busy(cluster: Cluster) -> None:
+    """One request after the other: it looks twice a second what it got, while it computes."""
+    for number in count():
+        request = request_for("worker-a", f"request-{number}", max_tokens=200)
+        await eventually(partial(_is_accepted, cluster, request), what="a free slot")
+
+
+async def _is_accepted(cluster: Cluster, request: Generate) -> bool:
+    return await send(cluster, request) == "accepted"
+
+
 @pytest.mark.usefixtures("agent")
 async def test_a_worker_tells_what_it_got_of_what_it_wanted(cluster: Cluster) -> None:
     if not read_thread_times():
         pytest.skip("this kernel counts no thread's time")
     await cluster.desire(cluster.spec("worker-a"))
     await cluster.until_worker("worker-a", WorkerState.READY)
-    assert await send(cluster, request_for("worker-a", max_tokens=200)) == "accepted"
+    busy = asyncio.create_task(_keep_busy(cluster))
 
     def has_computed(worker: WorkerObserved) -> bool:
         return worker.compute_share is not None and bool(worker.compute_demand)
 
-    heartbeat = await cluster.until(lambda h: any(map(has_computed, h.workers)))
+    try:
+        heartbeat = await cluster.until(lambda h: any(map(has_computed, h.workers)))
+    finally:
+        busy.cancel()
 
     (worker,) = heartbeat.workers
     assert 0 < (worker.compute_share or 0) <= 1

@@ -69,7 +69,7 @@ def test_a_trace_takes_the_place_of_what_would_be_drawn(scenario: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "exit_code", "words"),
     [
-        (("--policy", "hydra,other"), 2, "expected some of hydra, sequential"),
+        (("--policy", "hydra,other"), 2, "expected some of hydra, single, cached, sequential"),
         (("--set", "rate"), 1, "KEY=VALUE"),
         (("--set", "rate=-1"), 1, "traffic.rate_per_s = -1: expected a number of at least 0"),
         (("--constants", "other"), 1, "constants = 'other'"),
