@@ -77,6 +77,16 @@ def by_room(offers: Sequence[Offer]) -> list[Offer]:
     return sorted(offers, key=lambda o: (o.node.is_suspect, -o.room_bytes, *o.place))
 
 
+def entry_rank(shape: ModelShape) -> Callable[[Offer], tuple[float, float, int, str, int]]:
+    """Who suits best as stage 0: it has the ends, or the best network and the most memory."""
+
+    def rank(offer: Offer) -> tuple[float, float, int, str, int]:
+        missing_s = _missing(shape.ends, offer) / offer.rate_bytes_per_s
+        return (missing_s, -offer.rate_bytes_per_s, -offer.free_bytes, *offer.place)
+
+    return rank
+
+
 def in_stage_order(
     offers: Sequence[Offer], shape: ModelShape, entries: Sequence[Offer]
 ) -> list[Offer]:
@@ -84,12 +94,9 @@ def in_stage_order(
     most memory. The others follow the layers that they hold already; who holds none goes where
     nobody holds any."""
 
-    def end_rank(offer: Offer) -> tuple[float, float, int, str, int]:
-        missing_s = _missing(shape.ends, offer) / offer.rate_bytes_per_s
-        return (missing_s, -offer.rate_bytes_per_s, -offer.free_bytes, *offer.place)
-
-    first = min(entries, key=end_rank)
-    others = sorted((offer for offer in offers if offer.place != first.place), key=end_rank)
+    rank = entry_rank(shape)
+    first = min(entries, key=rank)
+    others = sorted((offer for offer in offers if offer.place != first.place), key=rank)
     return [first, *sorted(others, key=_layer_rank(others, shape))]
 
 

@@ -12,7 +12,7 @@ from services.scheduler.policy.cluster import Deployable, Device
 from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S, Node
 from services.scheduler.policy.planning.memory import file_bytes, files_bytes, full_bytes
 from services.scheduler.policy.planning.model_shape import MAX_STAGES, ModelShape
-from services.scheduler.policy.planning.offers import Offer, ready_s
+from services.scheduler.policy.planning.offers import Offer, entry_rank, ready_s
 from services.scheduler.policy.planning.pipelines import cut
 from services.scheduler.policy.planning.planner import Choice
 from services.scheduler.policy.planning.plans import NoRoom, Plan
@@ -203,7 +203,16 @@ class PlainCandidates:
         found = [[*full, *low]] if len(low) == s - w else []
         if siblings and len(crowded) == s - w and crowded != low:
             found.append([*full, *crowded])
-        return [_close_all(one, self.deployable) for one in found]
+        return [self._entry_first(_close_all(one, self.deployable), w) for one in found]
+
+    @property
+    def whole_places(self) -> set[tuple[str, int]]:
+        return {_place(offer) for offer in self._full_parts}
+
+    def _entry_first(self, chosen: list[Offer], num_full: int) -> list[Offer]:
+        able = [offer for offer in chosen if offer.place in self.whole_places]
+        full = sorted(able, key=entry_rank(ModelShape(self.deployable)))[:num_full]
+        return [*full, *(offer for offer in chosen if offer not in full)]
 
     @property
     def _crowding(self) -> list[Surveyed]:

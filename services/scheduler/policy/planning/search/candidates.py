@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from services.scheduler.policy.nodes.cluster import Ints
-from services.scheduler.policy.planning.offers import Offer, ready_s
+from services.scheduler.policy.planning.offers import Offer, entry_rank, ready_s
 from services.scheduler.policy.planning.survey import SAME_S, Survey
 
 FEW_DEVICES = 64
@@ -32,7 +32,7 @@ class Candidates:
         if num_stages == 1:
             yield from [self.whole[:1]] if self.whole else []
             return
-        ranked, whole = self._ranked_for(num_stages), self._whole_of_nodes
+        ranked, whole = self._ranked_for(num_stages), self.whole_places
         full = [offer for offer in ranked if offer.place in whole][:num_full]
         if len(full) < num_full:
             return
@@ -40,15 +40,21 @@ class Candidates:
         mains = self._mains
         low = [o for o in ranked if o.place in mains and o.node.id not in taken][:num_low]
         if len(low) == num_low:
-            yield [*full, *low]
+            yield self._entry_first([*full, *low], num_full)
         crowded = [offer for offer in ranked if offer not in full][:num_low]
         if self._crowding and len(crowded) == num_low and crowded != low:
-            yield [*full, *crowded]
+            yield self._entry_first([*full, *crowded], num_full)
+
+    def _entry_first(self, chosen: list[Offer], num_full: int) -> list[Offer]:
+        """Of those with room for the whole model, the ones that suit best as entries have it."""
+        able = [offer for offer in chosen if offer.place in self.whole_places]
+        full = sorted(able, key=entry_rank(self.survey.shape))[:num_full]
+        return [*full, *(offer for offer in chosen if offer not in full)]
 
     def alternatives(self, chosen: Sequence[Offer], num_full: int) -> Iterator[list[Offer]]:
         """The same devices but for one: on another node, or another device of a node that is in use
         already."""
-        taken, whole = {offer.place for offer in chosen}, self._whole_of_nodes
+        taken, whole = {offer.place for offer in chosen}, self.whole_places
         others = [o for o in (*self.parts, *self._siblings(chosen)) if o.place not in taken]
         for index in reversed(range(len(chosen))):
             for other in others:
@@ -74,7 +80,7 @@ class Candidates:
     @property
     def max_full(self) -> int:
         """Full-memory workers that have room, on nodes of their own."""
-        return len(self._whole_of_nodes) if self._num_stages > 1 else len(self.whole[:1])
+        return len(self.whole_places) if self._num_stages > 1 else len(self.whole[:1])
 
     @cached_property
     def whole(self) -> list[Offer]:
@@ -98,7 +104,7 @@ class Candidates:
         return _each_once([*parts, *whole, *self.survey.offers(self._mains_of(self.whole))])
 
     @cached_property
-    def _whole_of_nodes(self) -> frozenset[tuple[str, int]]:
+    def whole_places(self) -> frozenset[tuple[str, int]]:
         """Those of the parts that have room for the whole model."""
         layout = self.survey.cluster.layout
         allowed = set(self._whole_of_mains.tolist())

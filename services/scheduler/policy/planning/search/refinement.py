@@ -44,12 +44,13 @@ def _plans(
     """Devices that are alike in all that matters are exchanged only once."""
     kind, seen = _kind_of(shape, len(chosen)), set[tuple[Hashable, ...]]()
     for devices in islice(_sets(candidates, chosen, num_full), MAX_SETS):
-        entries = {offer.place for offer in devices[:num_full] or devices}
-        full = {offer.place for offer in devices[:num_full]}
+        able = [o.place for o in devices if not num_full or o.place in candidates.whole_places]
         for ordered in islice(permutations(devices), MAX_ORDERS):
-            kinds = tuple(map(kind, ordered))
-            if ordered[0].place in entries and kinds not in seen:
+            entry, kinds = ordered[0].place, tuple(map(kind, ordered))
+            if entry in able and kinds not in seen:
                 seen.add(kinds)
+                others = [place for place in able if place != entry]
+                full = [entry, *others][:num_full]
                 yield cut_in_order(ordered, shape, full)
 
 
