@@ -104,7 +104,13 @@ async def test_what_a_model_held_and_why_its_requests_were_late_is_on_record(
 
     await eventually(is_known, timeout_s=30, what="the new targets")
     await client.stream(model, "late", max_tokens=20)
-    live = (await live_endpoints(client, model))[0]["memory"]
+
+    async def serving() -> Json | None:
+        """Its tokens may be there before it is known as ready: until then it counts as starting."""
+        (endpoint,) = await live_endpoints(client, model)
+        return endpoint["memory"] if endpoint["ready_at"] is not None else None
+
+    live: Any = await eventually(serving, timeout_s=30, what="the endpoint's readiness")
     assert live["starting_byte_s"] > 0
     await settled(stack, client)
 
