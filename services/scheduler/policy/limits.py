@@ -25,6 +25,8 @@ class Limits:
     # Devices that the planning of one round may look at, as `planning_cost.py` counts; models that
     # it did not reach are first in the next. About half a second on a slow core.
     planning_budget_devices: int = 200_000
+    # Whether a pipeline becomes one worker once its entry has the whole model.
+    can_consolidate: bool = False
 
     @property
     def longest_gap_s(self) -> float:

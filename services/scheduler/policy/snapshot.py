@@ -290,6 +290,7 @@ class Snapshot:
                 prompt_hop_s=cluster.prompt_hop_s,
             ),
             serving_s=self._keep_alive_s(model) + USUAL_ANSWER_TOKENS * figures.step_s(),
+            can_consolidate=self.limits.can_consolidate,
             correction=figures.ttft_ratio,
             prefers_cached_copies=self.mode.prefers_cached_copies,
         )

@@ -29,6 +29,11 @@ class CatalogueModel:
         return tuple(unit.size_bytes for unit in self.summary.units)
 
     @cached_property
+    def all_units(self) -> int:
+        """As bits."""
+        return (1 << len(self.summary.units)) - 1
+
+    @cached_property
     def index_by_digest(self) -> Mapping[str, int]:
         return {unit.digest: index for index, unit in enumerate(self.summary.units)}
 
@@ -70,6 +75,8 @@ def _row(model_id: str, group: ModelGroup) -> Model:
         state=ModelState.READY,
         cause=None,
         keep_alive_s=group.keep_alive_s,
+        is_keep_alive_auto=group.is_keep_alive_auto,
+        min_endpoints=group.min_endpoints,
         min_pipeline_size=group.min_pipeline_size,
         max_pipeline_size=group.max_pipeline_size,
         slo_ttft_s=group.ttft_slo_s,

@@ -12,6 +12,8 @@ from services.scheduler.simulation.catalogue import ModelCatalogue
 from services.scheduler.simulation.cluster.assembly import modelled_nodes
 from services.scheduler.simulation.cluster.cluster_model import ClusterModel
 from services.scheduler.simulation.cluster.device_ledger import DeviceLedger
+from services.scheduler.simulation.cluster.memory_gauge import MemoryGauge
+from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import EventQueue
@@ -20,6 +22,7 @@ from services.scheduler.simulation.leader.first_snapshot import first_snapshot
 from services.scheduler.simulation.leader.heard import HeardNodes
 from services.scheduler.simulation.leader.known_figures import figures_of_model
 from services.scheduler.simulation.leader.leader import Leader
+from services.scheduler.simulation.leader.request_rows import RequestRows
 from services.scheduler.simulation.results.recorder import Recorder
 from services.scheduler.simulation.scenario.scenario import Scenario
 from services.scheduler.simulation.workload.workload import Workload
@@ -37,21 +40,26 @@ class Simulation:
     cluster: ClusterModel = field(init=False)
     leader: Leader = field(init=False)
     ledger: DeviceLedger = field(init=False)
+    host_memory: MemoryGauge = field(init=False)  # that host caches use
     _open: dict[str, SimulatedRequest] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         scenario, catalogue = self.scenario, ModelCatalogue(self.workload.names)
         self.recorder = Recorder(2 * scenario.leader.message_s)
         cached, snapshot = CachedModels(catalogue), first_snapshot(scenario, self.mode)
+        self.host_memory = MemoryGauge(self.events)
         nodes = modelled_nodes(
-            *(scenario, self.events),
+            *(scenario, self.events, self.host_memory),
             on_agent=lambda node: self.leader.hear_agent(node),
             on_fetcher=lambda node: self.leader.hear_fetcher(node),
             on_added=cached.added,
             on_removed=cached.removed,
         )
         self.cluster = ClusterModel(
-            *(scenario, self.events, catalogue, nodes), on_end=self._ended, on_lost=self._lost
+            *(scenario, self.events, catalogue, nodes),
+            on_end=self._ended,
+            on_lost=self._lost,
+            on_switched=self._switched,
         )
         self.ledger = DeviceLedger(
             {(x.node_id, x.index): x.memory_bytes for own in snapshot.devices.values() for x in own}
@@ -61,7 +69,7 @@ class Simulation:
             {id_: node.fetcher_heartbeat for id_, node in nodes.items()},
         )
         self.leader = Leader(
-            *(self.events, scenario.leader, catalogue, scenario.deadline_s, snapshot),
+            *(self.events, scenario.leader, catalogue, RequestRows(scenario.deadline_s), snapshot),
             *(heard, cached, partial(figures_of_model, scenario)),
             on_decided=self._decided,
             before_round=self._before_round,
@@ -77,6 +85,7 @@ class Simulation:
             on_progress(request.arrived_at_s)
         self._drain(on_progress)
         self.ledger.close(self.events.now_s)
+        self.host_memory.close()
 
     def _drain(self, on_progress: Progress) -> None:
         """Until the last request has ended, or long enough."""
@@ -97,6 +106,7 @@ class Simulation:
         endpoint = self.cluster.routes.emptiest(request.model_id)
         if endpoint is not None:
             self.cluster.give(request, endpoint)
+            self.leader.rows.give(request, endpoint.id)
             return
         request.is_cold = not self.cluster.routes.has_any(request.model_id)
         self.leader.submit(request)
@@ -128,6 +138,17 @@ class Simulation:
 
     # ------------------------------------------------------------------ decisions
 
+    def _switched(self, endpoint: ModelledEndpoint) -> None:
+        """Its agent tells so, a round writes it, and the nodes of the other workers are told."""
+        timing = self.scenario.leader
+        endpoint.become_one()
+        self.events.after(
+            timing.message_s + timing.round_s, partial(self.leader.consolidate, endpoint.id)
+        )
+        self.events.after(
+            timing.round_s + 2 * timing.message_s, partial(self.cluster.stop_leaving, endpoint)
+        )
+
     def _before_sweep(self) -> None:
         self.leader.changes.endpoints.update(self.cluster.say_work())
         self.cluster.say_progress()
@@ -151,6 +172,8 @@ class Simulation:
                 return self._start(decided.snapshot.endpoints[endpoint_id])
             case d.AssignRequest():
                 return partial(self._assign, decision)
+            case d.HurryStart(endpoint_id=endpoint_id):
+                return partial(cluster.hurry, endpoint_id)
             case d.ConnectWorker():
                 return partial(cluster.connect, decision)
             case d.LaunchWorker():

@@ -10,6 +10,7 @@ from services.scheduler.simulation.cluster.first_heartbeats import (
 )
 from services.scheduler.simulation.cluster.fluid_network import FluidNetwork
 from services.scheduler.simulation.cluster.host_cache import HostCache
+from services.scheduler.simulation.cluster.memory_gauge import MemoryGauge
 from services.scheduler.simulation.cluster.modelled_node import ModelledNode
 from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.scenario.scenario import Scenario
@@ -22,6 +23,7 @@ OnRemoved = Callable[[str, str], None]  # node, manifest
 def modelled_nodes(
     scenario: Scenario,
     events: EventQueue,
+    used: MemoryGauge,
     *,
     on_agent: OnHeard,
     on_fetcher: OnHeard,
@@ -38,7 +40,7 @@ def modelled_nodes(
             group,
             events,
             tuple(DeviceCompute(scenario.sharing) for _ in range(group.num_devices)),
-            Fetcher(id_, network, HostCache(group.host_cache_bytes), on_added, on_removed),
+            Fetcher(id_, network, cache, on_added, on_removed),
             agent_heartbeat(id_, group),
             fetcher_heartbeat(id_, group),
             on_agent,
@@ -46,4 +48,5 @@ def modelled_nodes(
             scenario.keeps_units,
         )
         for id_, group in placed
+        for cache in [HostCache(group.host_cache_bytes, used.change)]
     }

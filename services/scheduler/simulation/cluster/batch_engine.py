@@ -8,20 +8,30 @@ a simulation of each step would give.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from heapq import heappop, heappush
-from math import ceil, floor
+from math import floor
 
 from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.cluster.pipeline_speed import PipelineSpeed
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.event_queue import Event, EventQueue
 
 _HAIR = 1e-6  # of a step, by which rounding may miss a boundary
 
 
+@dataclass(frozen=True, eq=False)
+class _Successor:
+    """The stages that an engine goes on with, after a pause."""
+
+    stages: Sequence[StageCompute]
+    pause_s: float
+    on_switched: Callable[[], None]
+
+
 class BatchEngine:
-    """`on_end` is called when a request has its last token, after the engine went on; `on_rest`
-    when nothing is left to do. A pipeline keeps its stages: when consolidation is decided by the
-    scheduler, `stages` is what changes at the boundary of a step."""
+    """`on_end` is called when a request has its last token, after the engine went on."""
 
     def __init__(
         self,
@@ -30,13 +40,13 @@ class BatchEngine:
         hop_s: float,
         on_end: Callable[[SimulatedRequest], None],
     ) -> None:
-        self.stages = tuple(stages)
+        self._pipeline = PipelineSpeed(tuple(stages), hop_s)
         self.idle_since_s = 0.0
         self.num_requests = 0  # that it has, running and waiting
         self._events, self._on_end = events, on_end
-        self._hops_s = hop_s * (len(stages) - 1)
-        self._duties: dict[int, Sequence[float]] = {}  # by batch size
         self._is_ready = False
+        self._is_over = False
+        self._successor: _Successor | None = None
         self._waiting: deque[SimulatedRequest] = deque()
         self._decoding: list[tuple[int, int, SimulatedRequest]] = []  # by their last step
         self._prefilling: SimulatedRequest | None = None
@@ -73,6 +83,18 @@ class BatchEngine:
             self._bring_up_to_date()
             self._plan_end()
 
+    def replace_stages(
+        self, stages: Sequence[StageCompute], pause_s: float, on_switched: Callable[[], None]
+    ) -> None:
+        """At the next boundary all requests go on on these, where they have come to, after a
+        pause."""
+        self._successor = _Successor(tuple(stages), pause_s, on_switched)
+        if not self._is_computing:
+            self._switch(self._successor)
+        elif self._prefilling is None:
+            self._bring_up_to_date()
+            self._plan_end()
+
     def abort(self) -> list[SimulatedRequest]:
         """Stop for good; the requests that it had."""
         lost = [*self._waiting, *(entry[2] for entry in sorted(self._decoding))]
@@ -83,16 +105,19 @@ class BatchEngine:
         self._prefilling = None
         self.num_requests = 0
         self._rest()
-        self._is_ready = False
+        self._is_ready, self._is_over = False, True
         return lost
 
     # ------------------------------------------------------------------ phases
 
     def _begin_next(self) -> None:
         """At a boundary: a prompt if any waits, else steps of those that decode."""
+        if self._successor is not None:
+            self._switch(self._successor)
+            return
         if not self._is_computing and (self._waiting or self._decoding):
             self._is_computing = True
-            for stage in self.stages:
+            for stage in self._pipeline.stages:
                 stage.device.begin(stage, self._share_changed)
         self._at_s = self._events.now_s
         if self._waiting:
@@ -105,14 +130,33 @@ class BatchEngine:
         self._rate = self._rate_now()
         self._plan_end()
 
+    def _switch(self, successor: _Successor) -> None:
+        self._successor, self._is_ready = None, False
+        if self._is_computing and not self.num_requests:
+            self.idle_since_s = self._events.now_s
+        self._stop_computing()
+        self._events.after(successor.pause_s, partial(self._go_on_with, successor))
+
+    def _go_on_with(self, successor: _Successor) -> None:
+        if self._is_over:
+            return
+        self._pipeline = PipelineSpeed(tuple(successor.stages), self._pipeline.hop_s)
+        self._is_ready = True
+        if self._waiting or self._decoding:
+            self._begin_next()
+        successor.on_switched()
+
     def _rest(self) -> None:
         self.idle_since_s = self._events.now_s
+        self._stop_computing()
+
+    def _stop_computing(self) -> None:
         if self._event is not None:
             self._event.cancel()
             self._event = None
         if self._is_computing:
             self._is_computing = False
-            for stage in self.stages:
+            for stage in self._pipeline.stages:
                 stage.device.end(stage)
 
     def _plan_end(self) -> None:
@@ -126,7 +170,8 @@ class BatchEngine:
         if self._prefilling is not None:
             return 1.0
         last = self._decoding[0][0]
-        return min(last, _boundary(self._done)) if self._waiting else last
+        is_awaited = self._waiting or self._successor is not None
+        return min(last, _boundary(self._done)) if is_awaited else last
 
     def _end_phase(self) -> None:
         self._event = None
@@ -175,37 +220,12 @@ class BatchEngine:
 
     def _rate_now(self) -> float:
         if self._prefilling is not None:
-            num_tokens = self._prefilling.num_prompt_tokens
-            per_token_s = sum(stage.prefill_s_per_token() for stage in self.stages)
-            return 1.0 / (num_tokens * per_token_s + self._hops_s)
-        return 1.0 / self._step_s(len(self._decoding))
-
-    def _step_s(self, batch_size: int) -> float:
-        num_batches = min(batch_size, len(self.stages))
-        times_s = [stage.step_s(ceil(batch_size / num_batches)) for stage in self.stages]
-        return self._round_s(times_s, num_batches)
-
-    def _round_s(self, times_s: Sequence[float], num_batches: int) -> float:
-        """Of a pipeline as many micro-batches are on their way as there are stages: each sequence
-        waits for the round trip of its own, or for the slowest stage to be done with all."""
-        return max(sum(times_s) + self._hops_s, num_batches * max(times_s))
+            return 1.0 / self._pipeline.prefill_s(self._prefilling.num_prompt_tokens)
+        return 1.0 / self._pipeline.step_s(len(self._decoding))
 
     def _set_duties(self) -> None:
         """For which part of the time each stage of a pipeline computes, if nobody disturbs it."""
-        if len(self.stages) == 1:
-            return
-        batch_size = 1 if self._prefilling is not None else len(self._decoding)
-        duties = self._duties.get(batch_size)
-        if duties is None:
-            duties = self._duties[batch_size] = self._duties_of(batch_size)
-        for stage, duty in zip(self.stages, duties, strict=True):
-            stage.device.set_duty(stage, duty)
-
-    def _duties_of(self, batch_size: int) -> Sequence[float]:
-        num_batches = min(batch_size, len(self.stages))
-        times_s = [stage.alone_step_s(ceil(batch_size / num_batches)) for stage in self.stages]
-        round_s = self._round_s(times_s, num_batches)
-        return [min(1.0, num_batches * time_s / round_s) for time_s in times_s]
+        self._pipeline.set_duties(1 if self._prefilling is not None else len(self._decoding))
 
 
 def _boundary(done: float) -> float:

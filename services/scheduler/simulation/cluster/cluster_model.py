@@ -1,15 +1,16 @@
 """All nodes and endpoints, doing what the scheduler has decided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from libs.common.states import WorkerState
+from libs.common.states import FetchClass, MemberMemory, StartPurpose, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalogue
 from services.scheduler.simulation.cluster.batch_engine import BatchEngine
 from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.cluster.consolidator import Consolidator
 from services.scheduler.simulation.cluster.fetch import Fetch
 from services.scheduler.simulation.cluster.host_cache import bits
 from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
@@ -29,9 +30,17 @@ class ClusterModel:
     nodes: dict[str, ModelledNode]
     on_end: Callable[[SimulatedRequest], None]  # it has its last token
     on_lost: Callable[[SimulatedRequest], None]  # its endpoint failed
+    on_switched: Callable[[ModelledEndpoint], None]  # a pipeline goes on as one worker
     routes: Routes = field(default_factory=Routes)
     endpoints: dict[str, ModelledEndpoint] = field(default_factory=dict)
     _worked: dict[str, ModelledEndpoint] = field(default_factory=dict)  # since the last look
+    _consolidator: Consolidator = field(init=False)
+
+    def __post_init__(self) -> None:
+        pause_s = self.scenario.consolidation.switch_pause_s
+        self._consolidator = Consolidator(
+            self.events, pause_s, self._stage_of_all, self.on_switched
+        )
 
     # ------------------------------------------------------------------- decisions
 
@@ -46,10 +55,18 @@ class ClusterModel:
         stages = [self._stage(w.row, node, known) for w, node in zip(workers, nodes, strict=True)]
         engine = BatchEngine(self.events, stages, self.scenario.hop_s, partial(self._ended, row.id))
         self.endpoints[row.id] = ModelledEndpoint(
-            row.id, row.model_id, row.max_slots, workers, nodes, engine
+            *(row.id, row.model_id, row.max_slots, workers, nodes, engine),
+            can_consolidate=_can_consolidate(row) and self.scenario.consolidation.is_possible,
         )
         for worker, node in zip(workers, nodes, strict=True):
-            node.start(worker, self._fetch(worker, node, known))
+            node.start(worker, self._fetch(worker, node, known, row.purpose))
+
+    def hurry(self, endpoint_id: str) -> None:
+        """Somebody waits for what was started for nobody."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            for worker, node in zip(endpoint.workers, endpoint.nodes, strict=True):
+                node.hurry(worker.row.fetch_id or "")
 
     def connect(self, decision: d.ConnectWorker) -> None:
         worker = self._find(decision.endpoint_id, decision.worker_id)
@@ -65,12 +82,15 @@ class ClusterModel:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None and not endpoint.is_draining:
             self.routes.add(endpoint)
+            if endpoint.can_consolidate:
+                self._consolidator.begin(endpoint, self.catalogue.model(endpoint.model_id))
 
     def withdraw(self, endpoint_id: str) -> None:
         """Gateways send nobody there any more; what is on its way arrives."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             self.routes.remove(endpoint)
+            self._consolidator.cancel(endpoint)
 
     def drain(self, endpoint_id: str) -> None:
         endpoint = self.endpoints.get(endpoint_id)
@@ -87,7 +107,12 @@ class ClusterModel:
         self._worked.pop(endpoint_id, None)
         for request in endpoint.engine.abort():
             self.on_lost(request)
+        self.stop_leaving(endpoint)
         for worker, node in zip(endpoint.workers, endpoint.nodes, strict=True):
+            node.stop(worker)
+
+    def stop_leaving(self, endpoint: ModelledEndpoint) -> None:
+        for worker, node in zip(endpoint.leaving, endpoint.leaving_nodes, strict=True):
             node.stop(worker)
 
     def give(self, request: SimulatedRequest, endpoint: ModelledEndpoint) -> None:
@@ -158,12 +183,20 @@ class ClusterModel:
             whole_model_bytes=group.full_bytes + kind.process_bytes,
         )
 
-    def _fetch(self, worker: ModelledWorker, node: ModelledNode, known: CatalogueModel) -> Fetch:
-        row = worker.row
+    def _stage_of_all(self, endpoint: ModelledEndpoint, known: CatalogueModel) -> StageCompute:
+        digests = tuple(known.index_by_digest)
+        row = replace(endpoint.workers[0].row, unit_digests=digests)
+        return self._stage(row, endpoint.nodes[0], known)
+
+    def _fetch(
+        self, worker: ModelledWorker, node: ModelledNode, known: CatalogueModel, why: StartPurpose
+    ) -> Fetch:
+        row, is_asked = worker.row, why is StartPurpose.REQUEST
+        fetch_class = FetchClass.INTERACTIVE if is_asked else FetchClass.BACKGROUND
         assert row.fetch_id is not None, "a start waits for a fetch"
         units = bits([known.index_by_digest[digest] for digest in row.unit_digests])
         done = partial(self._fetched, worker, node)
-        return Fetch(row.fetch_id, row.manifest_digest, units, known.unit_sizes, done)
+        return Fetch(row.fetch_id, row.manifest_digest, units, known.unit_sizes, done, fetch_class)
 
     def _fetched(self, worker: ModelledWorker, node: ModelledNode) -> None:
         assert worker.row.fetch_id is not None
@@ -185,3 +218,7 @@ class ClusterModel:
             if endpoint.is_draining and not endpoint.engine.num_requests:
                 endpoint.say(endpoint.workers[0])
         self.on_end(request)
+
+
+def _can_consolidate(row: Endpoint) -> bool:
+    return row.num_stages > 1 and row.members[0].memory is MemberMemory.FULL

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from libs.common.bus.messages import FetchObserved
-from libs.common.states import FetchState
+from libs.common.states import FetchClass, FetchState
 from services.scheduler.simulation.cluster.fluid_network import Flow, FluidNetwork
 from services.scheduler.simulation.cluster.host_cache import HostCache, size_of
 
@@ -22,6 +22,7 @@ class Fetch:
     units: int
     sizes: Sequence[int]
     on_complete: Callable[[], None]
+    fetch_class: FetchClass = FetchClass.INTERACTIVE
     own: int = 0
     bytes_from_cache: int = 0
     is_complete: bool = False
@@ -54,6 +55,8 @@ class Fetcher:
         for other in self._bringing.get(fetch.manifest, ()):
             if other.own & missing:
                 missing &= ~other.own
+                if fetch.fetch_class is FetchClass.INTERACTIVE:
+                    self._hurry(other)
                 fetch.num_awaited += 1
                 other.followers.append(partial(self._has_part, fetch))
         fetch.own = missing
@@ -61,9 +64,24 @@ class Fetcher:
             fetch.num_awaited += 1
             self._bringing.setdefault(fetch.manifest, []).append(fetch)
             size_bytes = size_of(missing, fetch.sizes)
-            fetch.flow = self.network.start(self.node_id, size_bytes, partial(self._arrived, fetch))
+            arrived = partial(self._arrived, fetch)
+            fetch.flow = self.network.start(self.node_id, size_bytes, arrived, fetch.fetch_class)
         if not fetch.num_awaited:
             self._complete(fetch)
+
+    def hurry(self, fetch_id: str) -> None:
+        """Somebody waits for it by now."""
+        fetch = self.fetches.get(fetch_id)
+        if fetch is not None:
+            self._hurry(fetch)
+            for others in self._bringing.get(fetch.manifest, ()):
+                if others.own & fetch.units:
+                    self._hurry(others)
+
+    def _hurry(self, fetch: Fetch) -> None:
+        fetch.fetch_class = FetchClass.INTERACTIVE
+        if fetch.flow is not None:
+            self.network.set_class(fetch.flow, FetchClass.INTERACTIVE)
 
     def forget(self, fetch_id: str) -> None:
         """Nobody needs it any more. What others wait for is brought nevertheless."""

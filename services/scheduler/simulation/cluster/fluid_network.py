@@ -27,7 +27,9 @@ class Flow:
     node_id: str
     size_bytes: float
     on_done: Callable[[], None]
+    fetch_class: FetchClass
     until_bytes: float = 0.0
+    number: int = 0  # of its entry in the heap of its group; older ones count no more
     is_over: bool = False
 
 
@@ -54,7 +56,7 @@ class FluidNetwork:
     _groups: dict[FetchClass, dict[str, _Group]] = field(
         default_factory=lambda: {INTERACTIVE: {}, BACKGROUND: {}}
     )
-    _numbers: Iterator[int] = field(default_factory=count)
+    _numbers: Iterator[int] = field(default_factory=partial(count, 1))
     _busy_nic_bytes_per_s: float = 0.0  # of nodes with any flow
     _is_limited_by_egress: bool = False
 
@@ -66,16 +68,8 @@ class FluidNetwork:
         fetch_class: FetchClass = INTERACTIVE,
     ) -> Flow:
         """`on_done` is called at the moment of the last byte, never before `start` returns."""
-        group = self._groups[fetch_class].get(node_id)
-        if group is None:
-            if not self._has_flows(node_id):
-                self._busy_nic_bytes_per_s += self.nic_bytes_per_s[node_id]
-            group = _Group(node_id, at_s=self.events.now_s)
-            self._groups[fetch_class][node_id] = group
-        self._bring_up_to_date(group)
-        flow = Flow(node_id, size_bytes, on_done, group.served_bytes + size_bytes)
-        heappush(group.heap, (flow.until_bytes, next(self._numbers), flow))
-        group.num_flows += 1
+        flow = Flow(node_id, size_bytes, on_done, fetch_class)
+        self._join(flow, size_bytes)
         self._share(node_id)
         return flow
 
@@ -83,26 +77,49 @@ class FluidNetwork:
         if flow.is_over:
             return
         flow.is_over = True
-        for fetch_class, groups in self._groups.items():
-            group = groups.get(flow.node_id)
-            if group is not None and any(other is flow for _, _, other in group.heap):
-                group.num_flows -= 1
-                self._drop_if_empty(fetch_class, group)
+        self._leave(flow)
+        self._share(flow.node_id)
+
+    def set_class(self, flow: Flow, fetch_class: FetchClass) -> None:
+        """What is left of it is fetched in that class."""
+        if flow.is_over or flow.fetch_class is fetch_class:
+            return
+        left_bytes = flow.size_bytes - self.done_bytes(flow)
+        self._leave(flow)
+        flow.fetch_class = fetch_class
+        self._join(flow, left_bytes)
         self._share(flow.node_id)
 
     def done_bytes(self, flow: Flow) -> float:
         """Of the flow, by now."""
-        for groups in self._groups.values():
-            group = groups.get(flow.node_id)
-            if group is not None and any(other is flow for _, _, other in group.heap):
-                self._bring_up_to_date(group)
-                return min(flow.size_bytes, flow.size_bytes - flow.until_bytes + group.served_bytes)
-        return flow.size_bytes
+        if flow.is_over:
+            return flow.size_bytes
+        group = self._groups[flow.fetch_class][flow.node_id]
+        self._bring_up_to_date(group)
+        return min(flow.size_bytes, flow.size_bytes - flow.until_bytes + group.served_bytes)
 
     def rate_bytes_per_s(self, node_id: str, fetch_class: FetchClass = INTERACTIVE) -> float:
         """Of each flow of that class there; 0 without any."""
         group = self._groups[fetch_class].get(node_id)
         return 0.0 if group is None else group.rate_bytes_per_s
+
+    def _join(self, flow: Flow, left_bytes: float) -> None:
+        node_id, groups = flow.node_id, self._groups[flow.fetch_class]
+        group = groups.get(node_id)
+        if group is None:
+            if not self._has_flows(node_id):
+                self._busy_nic_bytes_per_s += self.nic_bytes_per_s[node_id]
+            group = groups[node_id] = _Group(node_id, at_s=self.events.now_s)
+        self._bring_up_to_date(group)
+        flow.until_bytes, flow.number = group.served_bytes + left_bytes, next(self._numbers)
+        heappush(group.heap, (flow.until_bytes, flow.number, flow))
+        group.num_flows += 1
+
+    def _leave(self, flow: Flow) -> None:
+        flow.number = 0
+        group = self._groups[flow.fetch_class][flow.node_id]
+        group.num_flows -= 1
+        self._drop_if_empty(flow.fetch_class, group)
 
     # ----------------------------------------------------------------- sharing
 
@@ -140,7 +157,7 @@ class FluidNetwork:
         if group.event is not None:
             group.event.cancel()
             group.event = None
-        while group.heap[0][2].is_over:
+        while group.heap[0][2].number != group.heap[0][1]:
             heappop(group.heap)
         if rate_bytes_per_s > 0:
             left_bytes = max(0.0, group.heap[0][0] - group.served_bytes)
@@ -159,8 +176,8 @@ class FluidNetwork:
         group.served_bytes, group.at_s = group.heap[0][0], self.events.now_s
         ended: list[Flow] = []
         while group.heap and group.heap[0][0] <= group.served_bytes + _HAIR_BYTES:
-            flow = heappop(group.heap)[2]
-            if not flow.is_over:
+            _, number, flow = heappop(group.heap)
+            if flow.number == number:
                 flow.is_over = True
                 ended.append(flow)
         group.num_flows -= len(ended)

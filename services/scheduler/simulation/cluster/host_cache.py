@@ -4,7 +4,7 @@ Units of a model are bits of a number, in the order of its summary: there may be
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -13,6 +13,7 @@ class HostCache:
     """Sizes are those of the files. What a worker has pinned stays; a fetch adds what arrived."""
 
     capacity_bytes: int
+    on_change: Callable[[str, int], None] = lambda manifest, more_bytes: None
     used_bytes: int = 0
     _held: OrderedDict[str, int] = field(default_factory=OrderedDict)  # bits, by manifest
     _sizes: dict[str, Sequence[int]] = field(default_factory=dict)  # of units, by manifest
@@ -35,7 +36,7 @@ class HostCache:
         """Whether anything of it was held, and no worker needs it."""
         if manifest in self._pins or manifest not in self._held:
             return False
-        self.used_bytes -= size_of(self._held.pop(manifest), self._sizes.pop(manifest))
+        self._drop(manifest)
         return True
 
     def add(self, manifest: str, units: int, sizes: Sequence[int]) -> list[str]:
@@ -44,8 +45,15 @@ class HostCache:
         self._sizes[manifest] = sizes
         self._held[manifest] = self.held(manifest) | units
         self._held.move_to_end(manifest)
-        self.used_bytes += size_of(new, sizes)
+        self._change(manifest, size_of(new, sizes))
         return self._evict()
+
+    def _drop(self, manifest: str) -> None:
+        self._change(manifest, -size_of(self._held.pop(manifest), self._sizes.pop(manifest)))
+
+    def _change(self, manifest: str, more_bytes: int) -> None:
+        self.used_bytes += more_bytes
+        self.on_change(manifest, more_bytes)
 
     def _evict(self) -> list[str]:
         gone: list[str] = []
@@ -55,7 +63,7 @@ class HostCache:
             if self.used_bytes <= self.capacity_bytes:
                 break
             if manifest not in self._pins:
-                self.used_bytes -= size_of(self._held.pop(manifest), self._sizes.pop(manifest))
+                self._drop(manifest)
                 gone.append(manifest)
         return gone
 

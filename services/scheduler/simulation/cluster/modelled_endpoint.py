@@ -20,6 +20,9 @@ class ModelledEndpoint:
     workers: tuple[ModelledWorker, ...]  # in the order of the stages, the entry first
     nodes: tuple[ModelledNode, ...]  # of the workers
     engine: BatchEngine
+    can_consolidate: bool = False  # its entry has memory for the whole model, and is not alone
+    leaving: tuple[ModelledWorker, ...] = ()  # of an earlier generation
+    leaving_nodes: tuple[ModelledNode, ...] = ()  # of these
     is_routed: bool = False  # gateways know it
     is_draining: bool = False
     said_requests: int = 0  # as its agent said last
@@ -31,6 +34,11 @@ class ModelledEndpoint:
     @property
     def are_all_ready(self) -> bool:
         return all(worker.state is WorkerState.READY for worker in self.workers)
+
+    def become_one(self) -> None:
+        """The entry goes on alone."""
+        self.leaving, self.leaving_nodes = self.workers[1:], self.nodes[1:]
+        self.workers, self.nodes = self.workers[:1], self.nodes[:1]
 
     def say(self, worker: ModelledWorker) -> None:
         """What its agent says of it now."""

@@ -43,10 +43,21 @@ class ModelledNode:
     def start(self, worker: ModelledWorker, fetch: Fetch) -> None:
         self.workers[worker.row.id] = worker
         self.fetcher.cache.pin(fetch.manifest)
-        self.fetcher.start(fetch)
-        self.say_fetch(fetch.id)
+        self.fetch(fetch)
         if worker.row.is_launch_due:
             self.launch(worker)
+
+    def fetch(self, fetch: Fetch) -> None:
+        self.fetcher.start(fetch)
+        self.say_fetch(fetch.id)
+
+    def hurry(self, fetch_id: str) -> None:
+        self.fetcher.hurry(fetch_id)
+
+    def forget(self, fetch_id: str) -> None:
+        self.fetcher.forget(fetch_id)
+        if self._fetches.pop(fetch_id, None) is not None:
+            self._tell_fetches()
 
     def launch(self, worker: ModelledWorker) -> None:
         has_standby = self.num_standbys > 0

@@ -17,7 +17,7 @@ def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
     devices = {id_: tuple(_devices(id_, group)) for id_, group in _nodes(scenario)}
     return Snapshot(
         now_s=0.0,
-        limits=Limits(),
+        limits=Limits(can_consolidate=scenario.consolidation.is_possible),
         mode=mode,
         nodes={id_: NodeRecord(id_, VERSION, BOOT_ID) for id_ in devices},
         devices=devices,

@@ -10,11 +10,12 @@ from time import thread_time
 
 from services.scheduler.observation.news import news_of_agent, news_of_fetcher
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import OpenRequest
+from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.prediction.figures import NewValues
+from services.scheduler.policy.scaling.traffic_changes import with_traffic, without_old_traffic
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.simulation.catalogue import ModelCatalogue
@@ -23,7 +24,9 @@ from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
-from services.scheduler.simulation.leader.heard import GATEWAY, HeardNodes
+from services.scheduler.simulation.leader.consolidated import consolidated
+from services.scheduler.simulation.leader.heard import HeardNodes
+from services.scheduler.simulation.leader.request_rows import RequestRows
 from services.scheduler.simulation.scenario.models import ModelGroup
 from services.scheduler.simulation.scenario.scenario import LeaderTiming
 
@@ -48,7 +51,7 @@ class Leader:
     events: EventQueue
     timing: LeaderTiming
     catalogue: ModelCatalogue
-    deadline_s: float
+    rows: RequestRows
     snapshot: Snapshot
     heard: HeardNodes
     cached: CachedModels
@@ -59,7 +62,6 @@ class Leader:
     figures: RoundFigures = field(default_factory=RoundFigures)
     changes: ChangeLog = field(default_factory=ChangeLog)
     memo: NodeMemo = field(default_factory=NodeMemo)
-    _requests: dict[str, OpenRequest | None] = field(default_factory=dict)  # since the last round
     _new_models: set[str] = field(default_factory=set)
     _free_at_s: float = 0.0  # when the last round is carried out
     _rested_at_s: float = 0.0  # when the next one may follow for which nobody waits
@@ -71,26 +73,14 @@ class Leader:
     # ------------------------------------------------------------------ what it is told
 
     def submit(self, request: SimulatedRequest) -> None:
-        self._requests[request.id] = OpenRequest(
-            request.id,
-            request.model_id,
-            GATEWAY,
-            request.attempt,
-            num_engine_crashes=0,
-            num_node_losses=0,
-            endpoint_id=None,
-            arrived_at_s=request.arrived_at_s,
-            deadline_at_s=request.arrived_at_s + self.deadline_s,
-        )
+        self.rows.submit(request)
         self._new_models.add(request.model_id)
         self.changes.models.add(request.model_id)
         self._wake(is_hurried=True)
 
     def end(self, request: SimulatedRequest) -> None:
-        """Its slot is free. One that the scheduler never saw matters to those who wait for one."""
-        known = request.id in self.snapshot.requests or request.id in self._requests
-        if known:
-            self._requests[request.id] = None
+        """Its slot is free. That matters at once to those who wait for one."""
+        self.rows.end(request)
         if self.is_waited_for(request.model_id):
             self.changes.models.add(request.model_id)
             self._wake()
@@ -112,6 +102,21 @@ class Leader:
             self.changes.hear(node.id, news)
             self._wake()
 
+    def consolidate(self, endpoint_id: str) -> None:
+        """A pipeline goes on as one worker; its rows say so now."""
+        endpoint = self.snapshot.endpoints.get(endpoint_id)
+        if endpoint is None or endpoint.num_stages == 1:
+            return
+        known = self.catalogue.model(endpoint.model_id)
+        alone = consolidated(endpoint, tuple(known.index_by_digest), known.group.num_layers)
+        self._write(alone)
+
+    def _write(self, endpoint: Endpoint) -> None:
+        endpoints = self.snapshot.endpoints.updated({endpoint.id: endpoint})
+        self.snapshot = self.snapshot.changed(endpoints=endpoints)
+        self.changes.endpoints.add(endpoint.id)
+        self._wake()
+
     # ----------------------------------------------------------------------- rounds
 
     def _wake(self, *, is_hurried: bool = False) -> None:
@@ -132,6 +137,8 @@ class Leader:
         self._round(is_sweep=True)
 
     def _round(self, *, is_sweep: bool) -> None:
+        if is_sweep:
+            self.changes.models |= self.rows.changed_models(self.snapshot.requests)
         self.before_round(self.changes.models)
         taken = self.changes.take()
         snapshot = self._refreshed(is_sweep=is_sweep)
@@ -160,20 +167,21 @@ class Leader:
 
     def _refreshed(self, *, is_sweep: bool) -> Snapshot:
         """With what was said and asked meanwhile."""
-        snapshot = self.snapshot
-        requests = snapshot.requests.updated(self._requests)
-        self._requests = {}
         self._add_models()
-        snapshot = self.snapshot
+        before = self.snapshot
+        requests = self.rows.read(before.requests, is_sweep=is_sweep)
+        snapshot = before
         if is_sweep:
-            snapshot = self._without_unused_models(snapshot.changed(requests=requests))
-        return snapshot.changed(
+            snapshot = self._without_unused_models(before.changed(requests=requests))
+        snapshot = snapshot.changed(
             now_s=self.events.now_s,
             nonce=f"round {self.figures.num_rounds}",
             observed=self.heard.observed(requests, is_sweep=is_sweep),
             requests=requests,
             cached=self.cached.of_waiting(requests, snapshot.queue.order, is_sweep=is_sweep),
         )
+        snapshot = with_traffic(before, snapshot)
+        return without_old_traffic(snapshot) if is_sweep else snapshot
 
     def _add_models(self) -> None:
         snapshot, new = self.snapshot, self._new_models

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.scheduler.simulation.results.costs import Costs
 from services.scheduler.simulation.results.recorder import Recorder
 from services.scheduler.simulation.scenario.models import ModelGroup
 
@@ -79,9 +80,7 @@ def figures_of(outcomes: Mapping[str, Outcomes], byte_s: float) -> Json:
     }
 
 
-def figures_by_model(
-    recorder: Recorder, outcomes: Mapping[str, Outcomes], byte_s: Mapping[str, float]
-) -> Json:
+def figures_by_model(recorder: Recorder, outcomes: Mapping[str, Outcomes], costs: Costs) -> Json:
     groups, ids = (
         np.array(recorder.groups, dtype=object),
         np.array(recorder.model_ids, dtype=object),
@@ -97,7 +96,8 @@ def figures_by_model(
                 "ttft_attainment": rounded(part.has_met_ttft.mean()),
                 "tpot_attainment": rounded(part.has_met_tpot.mean()),
                 "tpot_mean_s": distribution(part.tpot_s)["mean"],
-                "device_gb_s": rounded(byte_s.get(model_id, 0.0) / _GIGA),
+                "device_gb_s": rounded(costs.device_byte_s.get(model_id, 0.0) / _GIGA),
+                "cost_gb_s": rounded(costs.of_model(model_id) / _GIGA),
             }
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from services.scheduler.simulation.results.costs import costs_of
 from services.scheduler.simulation.results.figures import (
     Floats,
     Json,
@@ -57,7 +58,7 @@ def _figures(simulation: Simulation) -> Json:
     by_group: dict[str, float] = dict.fromkeys(outcomes, 0.0)
     for model_id, own in byte_s.items():
         by_group[simulation.cluster.catalogue.group_of(model_id).name] += own
-    found = figures_of(outcomes, sum(byte_s.values()))
+    found, costs = figures_of(outcomes, sum(byte_s.values())), costs_of(simulation)
     return found | {
         "num_models_asked": simulation.workload.num_distinct_models,
         "num_starts": rounds.num_starts,
@@ -69,24 +70,14 @@ def _figures(simulation: Simulation) -> Json:
         "num_unended": recorder.num_unended,
         "num_rounds": rounds.num_rounds,
         "num_decisions": rounds.num_decisions,
-        "host_gb_s": _host_memory(scenario, ended_at_s),
+        "cost": costs.as_json(),
         "simulated_s": rounded(ended_at_s),
         "groups": {
             name: figures_of({name: part}, by_group[name]) for name, part in outcomes.items()
         },
-        "models": figures_by_model(recorder, outcomes, byte_s)
+        "models": figures_by_model(recorder, outcomes, costs)
         if simulation.workload.num_distinct_models <= MAX_LISTED_MODELS
         else {},
-    }
-
-
-def _host_memory(scenario: Scenario, ended_at_s: float) -> Json:
-    """Of the whole cluster, whoever uses it: it is held all the time."""
-    standbys = sum(g.count * g.num_standbys * g.standby_bytes for g in scenario.nodes)
-    caches = sum(group.count * group.host_cache_bytes for group in scenario.nodes)
-    return {
-        "standbys": rounded(standbys * ended_at_s / 1e9),
-        "host_caches": rounded(caches * ended_at_s / 1e9) if scenario.keeps_units else 0.0,
     }
 
 

@@ -30,6 +30,8 @@ class ModelGroup:
     max_endpoints: int
     max_queue: int
     keep_alive_s: float
+    is_keep_alive_auto: bool  # learnt, and `keep_alive_s` says nothing
+    min_endpoints: int
     ttft_slo_s: float
     tpot_slo_s: float
     prompt: Lengths
@@ -60,6 +62,8 @@ def read_models(section: Section) -> tuple[ModelGroup, ...]:
                 max_endpoints=own.integer("max_endpoints", 8, least=1),
                 max_queue=own.integer("max_queue", 1_000, least=1),
                 keep_alive_s=own.number("keep_alive_s"),
+                is_keep_alive_auto=own.flag("is_keep_alive_auto", False),
+                min_endpoints=own.integer("min_endpoints", 0),
                 ttft_slo_s=own.positive("ttft_slo_s"),
                 tpot_slo_s=own.positive("tpot_slo_s"),
                 prompt=_lengths(own.section("prompt")),

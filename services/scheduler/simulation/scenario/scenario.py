@@ -21,6 +21,9 @@ from services.scheduler.simulation.scenario.overrides import Override, merged, o
 from services.scheduler.simulation.scenario.section import GIGA, Section
 from services.scheduler.simulation.scenario.traffic import Traffic, read_traffic
 
+# Nodes that are rented for their GPUs bring their memory with them. What a byte of it would cost
+# alone is some tenth of what one costs on the cheapest of these GPUs, and less on others.
+HOST_MEMORY_PRICE = 0.1
 _BUILTIN = files("services.scheduler.simulation.scenario") / "builtin"
 
 
@@ -30,6 +33,15 @@ class LeaderTiming:
     pause_s: float  # after a round, unless somebody waits for the next one
     sweep_interval_s: float
     message_s: float  # one way over the bus
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """Of a pipeline whose entry has memory for the whole model: once it serves, it becomes one
+    worker."""
+
+    is_possible: bool
+    switch_pause_s: float  # in which nobody of the endpoint computes
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Scenario:
     hop_s: float  # from a stage to the next
     sharing: ComputeSharing
     keeps_units: bool  # in host caches, when no worker needs them any more
+    consolidation: Consolidation
+    host_memory_price: float  # of a byte of host memory, as part of one of device memory
     nodes: tuple[NodeGroup, ...]
     speeds: Speeds
     models: tuple[ModelGroup, ...]
@@ -97,7 +111,10 @@ def _read(
         root.section("store", is_optional=True),
         root.section("network", is_optional=True),
     )
-    cache = root.section("host_cache", is_optional=True)
+    cache, cost = (
+        root.section("host_cache", is_optional=True),
+        root.section("cost", is_optional=True),
+    )
     scenario = Scenario(
         name=Path(source).stem,
         description=root.text("description", ""),
@@ -110,12 +127,14 @@ def _read(
         hop_s=network.number("hop_s", 0.0),
         sharing=root.choice("compute_sharing", ComputeSharing, ComputeSharing.WEIGHTS),
         keeps_units=cache.flag("keeps_units", True),
+        consolidation=_consolidation(root.section("consolidation", is_optional=True)),
+        host_memory_price=cost.number("host_memory_price", HOST_MEMORY_PRICE, most=1.0),
         nodes=read_nodes(root.section("nodes"), devices),
         speeds=read_speeds(root.section("speeds")),
         models=read_models(root.section("models")),
         traffic=read_traffic(root.section("traffic")),
     )
-    for section in (root, store, network, cache):
+    for section in (root, store, network, cache, cost):
         section.finish()
     _check_speeds(scenario)
     return scenario
@@ -144,6 +163,15 @@ def _leader(own: Section) -> LeaderTiming:
     )
     own.finish()
     return timing
+
+
+def _consolidation(own: Section) -> Consolidation:
+    found = Consolidation(
+        is_possible=own.flag("is_possible", False),
+        switch_pause_s=own.number("switch_pause_s", 0.05),
+    )
+    own.finish()
+    return found
 
 
 def _check_speeds(scenario: Scenario) -> None:

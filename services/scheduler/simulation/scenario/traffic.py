@@ -39,7 +39,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Popularity is Zipf: the k-th model is asked for k^-exponent as often as the first. Which
+    """Popularity is Zipf: the k-th model is asked for in proportion to (k + shift)^-exponent. Which
     model is the k-th is drawn, so that every group has its share. `num_generated_per_kept`: so
     many requests are generated for each that is kept, as when a large trace is sampled."""
 
@@ -48,6 +48,7 @@ class Traffic:
     cv: float
     num_generated_per_kept: float
     zipf_exponent: float
+    zipf_shift: float
     diurnal: Diurnal | None
     trace: Trace | None
 
@@ -59,6 +60,7 @@ def read_traffic(section: Section) -> Traffic:
         cv=section.positive("cv", 1.0),
         num_generated_per_kept=section.number("num_generated_per_kept", 1.0, least=1.0),
         zipf_exponent=section.number("zipf_exponent", 0.0),
+        zipf_shift=section.number("zipf_shift", 0.0),
         diurnal=_diurnal(section) if "diurnal" in section else None,
         trace=_trace(section) if "trace" in section else None,
     )

@@ -7,9 +7,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def zipf(num_models: int, exponent: float) -> Floats:
-    """The share of requests of the most popular model, the second, and so on."""
-    weights = np.arange(1, num_models + 1, dtype=np.float64) ** -exponent
+def zipf(num_models: int, exponent: float, shift: float = 0.0) -> Floats:
+    """The share of requests of the most popular model, the second, and so on; with a shift the law
+    of Zipf and Mandelbrot, whose first ones are more alike."""
+    weights = (np.arange(1, num_models + 1, dtype=np.float64) + shift) ** -exponent
     found: Floats = weights / weights.sum()
     return found
 

@@ -46,7 +46,7 @@ def draw_workload(scenario: Scenario, seed: int) -> Workload:
     """Raises TraceError."""
     rng, names = np.random.default_rng(seed), ModelNames(scenario.models)
     traffic = scenario.traffic
-    shares = shuffled(zipf(len(names), traffic.zipf_exponent), rng)
+    shares = shuffled(zipf(len(names), traffic.zipf_exponent, traffic.zipf_shift), rng)
     if traffic.trace is not None:
         return _of_trace(traffic.trace, scenario.duration_s, names, shares, rng)
     at_s, models = _arrivals(scenario, shares, rng)
