@@ -1,10 +1,10 @@
 """A node's value, and what it is made of. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat
+from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, FetchObserved
 from libs.common.states import FetchState, StartPurpose, WorkerState
 from services.scheduler.policy.cluster import Device, Endpoint, Worker
 from services.scheduler.policy.network.known_rates import nic_rate_bytes_per_s
@@ -86,12 +86,15 @@ class NodeValue:
     is_settled: bool  # False: how much the host cache holds is not known yet
 
     @classmethod
-    def of(cls, snapshot: Snapshot, inputs: NodeInputs) -> "NodeValue":
+    def of(
+        cls, snapshot: Snapshot, inputs: NodeInputs, before: "NodeValue | None" = None
+    ) -> "NodeValue":
+        """`before` saves work."""
         digests = {worker.manifest_digest for worker in inputs.workers} - {""}
         is_settled = all(digest in snapshot.summaries for digest in digests)
         if inputs.has_rebooted or inputs.has_orphan_workers:
             return cls(inputs, None, is_settled)
-        return cls(inputs, _node(snapshot, inputs), is_settled)
+        return cls(inputs, _node(snapshot, inputs, _known_pins(before)), is_settled)
 
 
 def base_node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:
@@ -117,14 +120,15 @@ def _fetcher_facts(heartbeat: FetcherHeartbeat) -> object:
     return (heartbeat.nic_bytes_per_s, heartbeat.cache_capacity_bytes, fetches)
 
 
-def _node(snapshot: Snapshot, inputs: NodeInputs) -> Node:
+def _node(snapshot: Snapshot, inputs: NodeInputs, pins: Mapping[str, CachePin]) -> Node:
     observed, workers = snapshot.observed, inputs.workers
     figures = inputs.figures
     node = base_node(observed, inputs.node_id, _reserved(inputs.devices, workers))
     # Told to start, and not yet spoken of by their node.
     starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
-    waiting = [w for w in starting if w.fetch_id not in inputs.background_fetches]
-    num_fetches = sum(observed.fetch(worker) is None for worker in waiting)
+    asked = [w for w in workers if w.fetch_id not in inputs.background_fetches]
+    num_fetches = sum(_is_running(observed.fetch(worker)) for worker in asked)
+    num_fetches += sum(w in asked and observed.fetch(w) is None for w in starting)
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
@@ -132,8 +136,8 @@ def _node(snapshot: Snapshot, inputs: NodeInputs) -> Node:
         nic_bytes_per_s=int(nic_rate_bytes_per_s(node.nic_bytes_per_s, figures)),
         standby_launch_s=figures.standby_launch_s,
         tail_s=figures.tail_s,
-        cache_pins=tuple(_cache_pin(snapshot, worker) for worker in workers),
-        num_fetches=_num_interactive(inputs) + num_fetches,
+        cache_pins=tuple(_cache_pin(snapshot, worker, pins) for worker in workers),
+        num_fetches=num_fetches,
         num_standbys=max(0, node.num_standbys - num_launches),  # each may take one
     )
 
@@ -144,11 +148,9 @@ def _background(endpoints: Iterable[Endpoint]) -> Iterator[str]:
             yield from (w.fetch_id for w in endpoint.workers if w.fetch_id is not None)
 
 
-def _num_interactive(inputs: NodeInputs) -> int:
-    """Fetches that run and do not give way to one more."""
-    background = frozenset(inputs.background_fetches)
-    fetches = inputs.fetcher.heartbeat.fetches
-    return sum(f.state in _IS_RUNNING and f.fetch_id not in background for f in fetches)
+def _is_running(fetch: FetchObserved | None) -> bool:
+    """Of a start: a fetch without a worker is a background one, which takes nothing from others."""
+    return fetch is not None and fetch.state in _IS_RUNNING
 
 
 def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[Device, ...]:
@@ -161,7 +163,17 @@ def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[D
     )
 
 
-def _cache_pin(snapshot: Snapshot, worker: Worker) -> CachePin:
+def _known_pins(before: NodeValue | None) -> Mapping[str, CachePin]:
+    """By worker. Of one whose manifest was not known nothing is kept."""
+    if before is None or before.usable is None or not before.is_settled:
+        return {}
+    return {pin.worker_id: pin for pin in before.usable.cache_pins}
+
+
+def _cache_pin(snapshot: Snapshot, worker: Worker, known: Mapping[str, CachePin]) -> CachePin:
+    pin = known.get(worker.id)
+    if pin is not None and pin.file_bytes.keys() == set(worker.unit_digests):
+        return pin  # what a manifest says of a unit never changes
     summary = snapshot.summaries.get(worker.manifest_digest)
     sizes = {unit.digest: file_bytes(unit) for unit in summary.units} if summary else {}
     return CachePin(worker.id, {digest: sizes.get(digest, 0) for digest in worker.unit_digests})
