@@ -14,7 +14,7 @@ from immutables import Map
 V = TypeVar("V")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: there are hundreds in an update, and that takes long
 class _Change(Generic[V]):
     """Of one value under one key; None: it does not stand there."""
 
@@ -84,9 +84,13 @@ class IndexChanges(Generic[V]):
         for name, keys_of in self.keys.items():
             before = () if old is None else tuple(keys_of(old))
             after = () if new is None else tuple(keys_of(new))
-            for key in dict.fromkeys(before if before == after else (*before, *after)):
+            keys = before if before == after else (*before, *after)
+            if not keys:
+                continue
+            by_key = self._moves[name]
+            for key in keys if len(keys) == 1 else dict.fromkeys(keys):
                 change = _Change(id_, old if key in before else None, new if key in after else None)
-                self._moves[name][key].append(change)
+                by_key[key].append(change)
 
     def carry_out(self, before: Mapping[str, Index[V]]) -> dict[str, Index[V]]:
         found = {name: before.get(name) or Map() for name in self.keys}

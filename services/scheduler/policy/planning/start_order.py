@@ -46,6 +46,8 @@ class StartPlaces:
 
     gateways: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     by_model: Mapping[str, Place] = field(default_factory=dict)
+    # Mappings by model, of whose values the places were made.
+    sources: tuple[Mapping[str, object], ...] = ()
 
 
 def start_order(waiting: Iterable[WaitingModel], num_live_of: Mapping[str, int]) -> list[str]:

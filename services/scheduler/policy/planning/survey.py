@@ -157,6 +157,11 @@ def first_of(places: Ints, count: int, keys: Sequence[Key]) -> Ints:
         if len(tied) <= num_open:
             break
         values = key(tied)
+        is_least: Bools = values == values.min()
+        num_least = np.count_nonzero(is_least)
+        if num_least >= num_open:  # mostly: many devices are alike
+            tied = tied if num_least == len(tied) else tied[is_least]
+            continue
         limit = np.partition(values, num_open - 1)[num_open - 1]
         is_below: Bools = values < limit
         sure.append(tied[is_below])

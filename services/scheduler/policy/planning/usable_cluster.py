@@ -94,7 +94,7 @@ class NodeMemo:
         if known is not None and known.is_settled and inputs.says_the_same(known.inputs):
             return known
         self.num_made += 1
-        value = self._values[node_id] = NodeValue.of(self._last, inputs)
+        value = self._values[node_id] = NodeValue.of(self._last, inputs, known)
         return value
 
 

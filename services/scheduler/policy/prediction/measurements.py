@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 MAX_VALUES = 24  # a 25th would weigh 2 % of the newest
@@ -28,11 +29,16 @@ class Measurements:
     def quantile(self, fraction: float, prior: float) -> float:
         """The least value below or at which lie `fraction` of all weights."""
         assert 0 < fraction <= 1, fraction
-        newest_first = (*reversed(self.values), prior)
-        weighted = sorted((value, DECAY**age) for age, value in enumerate(newest_first))
-        sums = list(accumulate(weight for _, weight in weighted))
-        wanted = fraction * sums[-1] * (1 - 1e-12)  # what rounding takes must not skip a value
-        return next(v for (v, _), sum_ in zip(weighted, sums, strict=True) if sum_ >= wanted)
+        return _quantile(self.values, fraction, prior)
 
     def median(self, prior: float) -> float:
         return self.quantile(0.5, prior)
+
+
+@lru_cache(maxsize=8_192)  # the same is asked for each plan until something is measured again
+def _quantile(values: tuple[float, ...], fraction: float, prior: float) -> float:
+    newest_first = (*reversed(values), prior)
+    weighted = sorted((value, DECAY**age) for age, value in enumerate(newest_first))
+    sums = list(accumulate(weight for _, weight in weighted))
+    wanted = fraction * sums[-1] * (1 - 1e-12)  # what rounding takes must not skip a value
+    return next(v for (v, _), sum_ in zip(weighted, sums, strict=True) if sum_ >= wanted)

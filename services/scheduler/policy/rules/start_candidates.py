@@ -4,7 +4,7 @@ What is found out of a model is kept with the snapshot until something that it d
 value, or its time has come: of thousands that wait few are asked again in a round.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -54,13 +54,13 @@ def _in_turn(snapshot: Snapshot, waiting: Collection[WaitingModel]) -> list[str]
 def _places(builder: DecisionBuilder, candidates: Collection[str]) -> StartPlaces:
     """As they are now; of a model that is skipped in this round there is none."""
     snapshot = builder.snapshot
-    places = _of_now(snapshot)
-    by_model, made_of = as_map(places.by_model).mutate(), _Inputs(snapshot)
-    for model_id in candidates:
-        known = by_model.get(model_id)
-        if known is not None and known.holds(made_of.of(model_id), snapshot.now_s):
+    places, sources = _of_now(snapshot), _sources(snapshot)
+    by_model = as_map(places.by_model).mutate()
+    for model_id in _perhaps_others(places, sources, candidates, snapshot.now_s):
+        known, inputs = by_model.get(model_id), tuple(of.get(model_id) for of in sources)
+        if known is not None and known.holds(inputs, snapshot.now_s):
             continue
-        place = builder.ask(model_id, _place, model_id, made_of.of(model_id))
+        place = builder.ask(model_id, _place, model_id, inputs)
         if place is not None:
             by_model[model_id] = place
         else:
@@ -69,7 +69,25 @@ def _places(builder: DecisionBuilder, candidates: Collection[str]) -> StartPlace
         known_ids = set(places.by_model)
         for gone in known_ids.difference(candidates):
             by_model.pop(gone, None)
-    return replace(places, by_model=by_model.finish())
+    return replace(places, by_model=by_model.finish(), sources=sources)
+
+
+def _perhaps_others(
+    places: StartPlaces,
+    sources: Sequence[Mapping[str, object]],
+    candidates: Collection[str],
+    now_s: float,
+) -> set[str]:
+    """Of all other candidates what their places were made of is the same, and holds."""
+    known = places.by_model.get
+    found = {id_ for id_ in candidates if (place := known(id_)) is None or place.until_s <= now_s}
+    if not places.sources:
+        return set(candidates)
+    for before, now in zip(places.sources, sources, strict=True):
+        if now is not before:
+            old, new = before.get, now.get
+            found.update([id_ for id_ in candidates if old(id_) is not new(id_)])
+    return found
 
 
 def _of_now(snapshot: Snapshot) -> StartPlaces:
@@ -86,23 +104,18 @@ def _of_now(snapshot: Snapshot) -> StartPlaces:
     return replace(snapshot.places, gateways=states)
 
 
-class _Inputs:
+def _sources(snapshot: Snapshot) -> tuple[Mapping[str, object], ...]:
     """What a model's place depends on beside time and gateways: values that are compared by
     identity, because whoever changes one makes another."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._sources: tuple[Callable[[str], object], ...] = (
-            snapshot.models.get,
-            snapshot.requests.versions("model").get,
-            snapshot.endpoints.versions("model").get,
-            snapshot.failures.versions("model").get,
-            snapshot.activities.get,
-            snapshot.commands.get,
-            snapshot.traffic.get,
-        )
-
-    def of(self, model_id: str) -> tuple[object, ...]:
-        return tuple(source(model_id) for source in self._sources)
+    return (
+        snapshot.models,
+        snapshot.requests.versions("model"),
+        snapshot.endpoints.versions("model"),
+        snapshot.failures.versions("model"),
+        snapshot.activities,
+        snapshot.commands,
+        snapshot.traffic,
+    )
 
 
 def _place(snapshot: Snapshot, model_id: str, made_of: tuple[object, ...]) -> Place:
