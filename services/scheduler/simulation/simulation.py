@@ -179,6 +179,8 @@ class Simulation:
             case d.LaunchWorker():
                 return partial(cluster.launch, decision)
             case d.ServeEndpoint(endpoint_id=endpoint_id):
+                for worker in decided.snapshot.endpoints[endpoint_id].workers:
+                    self.ledger.serve(worker.id, self.events.now_s)
                 return partial(cluster.serve, endpoint_id)
             case d.DrainEndpoint(endpoint_id=endpoint_id):
                 cluster.withdraw(endpoint_id)

@@ -28,10 +28,6 @@ class ModelledEndpoint:
     said_requests: int = 0  # as its agent said last
 
     @property
-    def has_free_slot(self) -> bool:
-        return self.engine.num_requests < self.max_slots
-
-    @property
     def are_all_ready(self) -> bool:
         return all(worker.state is WorkerState.READY for worker in self.workers)
 

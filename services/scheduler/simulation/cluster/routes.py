@@ -2,6 +2,7 @@
 past the scheduler."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
 
@@ -28,6 +29,11 @@ class Routes:
 
     def emptiest(self, model_id: str) -> ModelledEndpoint | None:
         """Of equal ones that which came first."""
-        known = self._by_model.get(model_id, ())
-        free = [endpoint for endpoint in known if endpoint.has_free_slot]
-        return min(free, key=lambda endpoint: endpoint.engine.num_requests, default=None)
+        found, least = None, inf
+        for endpoint in self._by_model.get(model_id, ()):
+            num_requests = endpoint.engine.num_requests
+            if num_requests < least and num_requests < endpoint.max_slots:
+                found, least = endpoint, num_requests
+                if not num_requests:
+                    break
+        return found

@@ -6,7 +6,7 @@ each second as a sweep. What it has decided is done a moment later.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from time import thread_time
+from time import perf_counter
 
 from services.scheduler.observation.news import news_of_agent, news_of_fetcher
 from services.scheduler.policy import decisions as d
@@ -33,7 +33,7 @@ from services.scheduler.simulation.scenario.scenario import LeaderTiming
 
 @dataclass
 class RoundFigures:
-    """What rounds have come to; `decide_s` is processor time, all else is virtual."""
+    """What rounds have come to; `decide_s` is of this machine's clock, all else is virtual."""
 
     num_rounds: int = 0
     num_sweeps: int = 0
@@ -80,8 +80,9 @@ class Leader:
 
     def end(self, request: SimulatedRequest) -> None:
         """Its slot is free. That matters at once to those who wait for one."""
-        self.rows.end(request)
-        if self.is_waited_for(request.model_id):
+        is_waited_for = self.is_waited_for(request.model_id)
+        self.rows.end(request, is_urgent=is_waited_for)
+        if is_waited_for:
             self.changes.models.add(request.model_id)
             self._wake()
 
@@ -142,9 +143,9 @@ class Leader:
         self.before_round(self.changes.models)
         taken = self.changes.take()
         snapshot = self._refreshed(is_sweep=is_sweep)
-        began_s = thread_time()
+        began_s = perf_counter()
         decided = decide_round(snapshot, taken.changed(is_sweep=is_sweep), self.memo)
-        self._count(decided, thread_time() - began_s, is_sweep=is_sweep)
+        self._count(decided, perf_counter() - began_s, is_sweep=is_sweep)
         self.snapshot = decided.snapshot
         self.changes.is_continued |= decided.is_unfinished
         self._free_at_s = self.events.now_s + self.timing.round_s

@@ -18,13 +18,15 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Costs:
-    """In bytes x seconds; the first three by model."""
+    """In bytes x seconds; the first three by model. `starting_byte_s`: of devices, until endpoints
+    served."""
 
     device_byte_s: Mapping[str, float]
     cache_byte_s: Mapping[str, float]
     num_starts: Mapping[str, int]
     standby_byte_s: float
     host_memory_price: float
+    starting_byte_s: float = 0.0
 
     def of_model(self, model_id: str) -> float:
         """In bytes of device memory x seconds."""
@@ -34,13 +36,19 @@ class Costs:
         return self.device_byte_s.get(model_id, 0.0) + self.host_memory_price * host_byte_s
 
     @property
+    def all_devices(self) -> float:
+        return sum(self.device_byte_s.values())
+
+    @property
     def total(self) -> float:
         host_byte_s = sum(self.cache_byte_s.values()) + self.standby_byte_s
-        return sum(self.device_byte_s.values()) + self.host_memory_price * host_byte_s
+        return self.all_devices + self.host_memory_price * host_byte_s
 
     def as_json(self) -> dict[str, object]:
+        share = self.starting_byte_s / self.all_devices if self.all_devices else 0.0
         return {
-            "device_gb_s": _gb_s(sum(self.device_byte_s.values())),
+            "device_gb_s": _gb_s(self.all_devices),
+            "starting_share": round(share, _DIGITS),
             "host_cache_gb_s": _gb_s(sum(self.cache_byte_s.values())),
             "standby_gb_s": _gb_s(self.standby_byte_s),
             "host_memory_price": self.host_memory_price,
@@ -58,6 +66,7 @@ def costs_of(simulation: "Simulation") -> Costs:
         simulation.recorder.starts_by_model,
         standby_bytes * ended_at_s,
         scenario.host_memory_price,
+        simulation.ledger.starting_byte_s,
     )
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,12 @@ from services.scheduler.simulation.results.figures import (
     outcomes_by_group,
     rounded,
 )
+from services.scheduler.simulation.results.intervals import interval
 from services.scheduler.simulation.scenario.scenario import Scenario
 from services.scheduler.simulation.simulation import Simulation
 
 MAX_LISTED_MODELS = 1_000  # with more, a run's figures are by group alone
 _FIGURES = ("ttft_attainment", "tpot_attainment", "attainment", "device_gb_s", "num_starts")
-# Student's t for 95 %, by one less than the number of seeds.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +115,9 @@ def by_policy(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
 
 def _over_seeds(runs: Sequence[Run]) -> Json:
     """Means with 95 % intervals."""
-    return {key: _interval([run.number(key) or 0.0 for run in runs]) for key in _FIGURES}
-
-
-def _interval(values: Sequence[float]) -> Json:
-    mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return {"mean": rounded(mean), "low": None, "high": None}
-    t = _T[count - 2] if count - 2 < len(_T) else 1.96
-    half = t * float(np.std(values, ddof=1)) / sqrt(count)
-    return {"mean": rounded(mean), "low": rounded(mean - half), "high": rounded(mean + half)}
+    values = {key: [run.number(key) or 0.0 for run in runs] for key in _FIGURES}
+    values["cost_gb_s"] = [run.number("cost", "total_gb_s") or 0.0 for run in runs]
+    return {key: interval(own).as_json() for key, own in values.items()}
 
 
 def as_json(content: Json) -> str:

@@ -41,7 +41,8 @@ class Trace:
 class Traffic:
     """Popularity is Zipf: the k-th model is asked for in proportion to (k + shift)^-exponent. Which
     model is the k-th is drawn, so that every group has its share. `num_generated_per_kept`: so
-    many requests are generated for each that is kept, as when a large trace is sampled."""
+    many requests are generated for each that is kept, as when a large trace is sampled. `cv` is the
+    file's `sampled_cv` where it has one: what such a sample keeps, whatever CV went in."""
 
     rate_per_s: float
     process: ArrivalProcess
@@ -54,10 +55,11 @@ class Traffic:
 
 
 def read_traffic(section: Section) -> Traffic:
+    cv = section.positive("cv", 1.0)
     traffic = Traffic(
         rate_per_s=section.positive("rate_per_s", 1.0 if "trace" in section else None),
         process=section.choice("process", ArrivalProcess, ArrivalProcess.POISSON),
-        cv=section.positive("cv", 1.0),
+        cv=section.positive("sampled_cv", cv),
         num_generated_per_kept=section.number("num_generated_per_kept", 1.0, least=1.0),
         zipf_exponent=section.number("zipf_exponent", 0.0),
         zipf_shift=section.number("zipf_shift", 0.0),
