@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
 .PHONY: bench-burst bench-cold bench-cold-gpu bench-control-plane bench-engine bench-fetch
-.PHONY: bench-neighbour lint clean
+.PHONY: bench-neighbour bench-scale bench-slo lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -63,6 +63,12 @@ bench-engine: model $(BENCH_INSTALLED) ## measure the engine on this machine's p
 
 bench-neighbour: model $(BENCH_INSTALLED) ## measure what one tenant's load costs another
 	@$(PY) -m benchmarks.neighbour $(ARGS)
+
+bench-slo: $(BENCH_INSTALLED) ## simulate the published evaluation: targets met and cost, by policy
+	@$(PY) -m benchmarks.slo $(ARGS)
+
+bench-scale: $(BENCH_INSTALLED) ## simulate an hour of a thousand nodes and 100,000 models
+	@$(PY) -m benchmarks.scale $(ARGS)
 
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .

@@ -1,0 +1,135 @@
+"""One cell of the evaluation with one seed: every variant on the same requests."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from benchmarks.slo.published import CVS, RATES
+from libs.common.startmode import StartMode
+from services.scheduler.simulation.results.report import Run, run_of
+from services.scheduler.simulation.scenario.overrides import Override
+from services.scheduler.simulation.scenario.scenario import Scenario, load
+from services.scheduler.simulation.simulation import Simulation
+from services.scheduler.simulation.workload.workload import draw_workload
+
+SCENARIO = "nsdi26-e2e"
+MEASURED, PUBLISHED = "measured", "published"
+_KEEP = Override("host_cache.keeps_units", True)
+_FIGURES = (
+    *("ttft_attainment", "tpot_attainment", "attainment", "num_requests", "num_cold_requests"),
+    *("num_starts", "num_unserved", "num_models_asked", "starts_by_num_stages", "cost"),
+    *("ttft_cold_s", "tpot_s"),
+)
+
+Sample = dict[str, Any]  # as it stands in the report
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A policy, with host caches or without. `keeps` says with which constants units that no
+    worker needs stay there."""
+
+    name: str
+    mode: StartMode
+    keeps: frozenset[str] = frozenset()
+
+
+# The published ServerlessLLM had room for one model in each node's memory, so next to nothing to
+# find there: its cache is on with `measured` alone.
+VARIANTS = (
+    Variant("sequential", StartMode.SEQUENTIAL),
+    Variant("cached", StartMode.CACHED, frozenset({MEASURED})),
+    Variant("single", StartMode.SINGLE),
+    Variant("hydra", StartMode.HYDRA),
+    Variant("hydra_cache", StartMode.HYDRA, frozenset({MEASURED, PUBLISHED})),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    constants: str
+    cv: int
+    rate_per_s: float
+    seed: int
+
+    def scenario(self, variant: Variant) -> Scenario:
+        overrides = [
+            Override("traffic.cv", self.cv),
+            Override("traffic.rate_per_s", self.rate_per_s),
+        ]
+        overrides += [_KEEP] if self.constants in variant.keeps else []
+        return load(SCENARIO, overrides, self.constants)
+
+
+def cells(num_seeds: int) -> Iterator[Cell]:
+    """Seed by seed, so that whoever stops early has all cells."""
+    for seed in range(1, num_seeds + 1):
+        for constants in (MEASURED, PUBLISHED):
+            for cv in CVS:
+                for rate_per_s in RATES:
+                    yield Cell(constants, cv, rate_per_s, seed)
+
+
+def run_cell(cell: Cell) -> list[Sample]:
+    """A sample of each variant. Raises SimulationError."""
+    workload = draw_workload(cell.scenario(VARIANTS[0]), cell.seed)
+    runs: dict[str, Run] = {}
+    for variant in VARIANTS:
+        simulation = Simulation(cell.scenario(variant), variant.mode, workload)
+        began_s = perf_counter()
+        simulation.run()
+        runs[variant.name] = run_of(
+            simulation, variant.mode.value, cell.seed, perf_counter() - began_s
+        )
+    base = runs[VARIANTS[0].name]
+    return [_sample(cell, name, run, base) for name, run in runs.items()]
+
+
+def _sample(cell: Cell, name: str, run: Run, base: Run) -> Sample:
+    return {
+        "constants": cell.constants,
+        "cv": cell.cv,
+        "rate_per_s": cell.rate_per_s,
+        "seed": cell.seed,
+        "policy": name,
+        **{key: run.figures[key] for key in _FIGURES},
+        "groups": {group: _of_group(own) for group, own in _table(run, "groups").items()},
+        "ratios": ratios(_table(run, "models"), _table(base, "models")),
+        "total_cost_ratio": _total(run, "total_gb_s") / _total(base, "total_gb_s"),
+        "total_device_ratio": _total(run, "device_gb_s") / _total(base, "device_gb_s"),
+        "wall": run.wall,
+    }
+
+
+def ratios(models: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, float]:
+    """Means over models of their figures by those of the baseline, as figure 13 has them: a model
+    that is asked once counts as much as one that is asked a thousand times."""
+    found = {}
+    for name, key in (
+        ("cost", "cost_gb_s"),
+        ("device", "device_gb_s"),
+        ("tpot", "tpot_mean_s"),
+    ):
+        pairs = [(models[id_][key], base[id_][key]) for id_ in base if id_ in models]
+        found[name] = float(np.mean([own / of_base for own, of_base in pairs if own and of_base]))
+    return found
+
+
+def _of_group(own: Mapping[str, Any]) -> Sample:
+    keys = ("num_requests", "ttft_attainment", "tpot_attainment", "device_gb_s")
+    return {key: own[key] for key in keys}
+
+
+def _table(run: Run, key: str) -> Mapping[str, Any]:
+    found = run.figures[key]
+    assert isinstance(found, Mapping)
+    return found
+
+
+def _total(run: Run, key: str) -> float:
+    found = run.number("cost", key)
+    assert found, "every run costs something"
+    return found
