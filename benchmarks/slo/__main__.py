@@ -30,13 +30,16 @@ CELL_TIMEOUT_S = 3600.0
 def measure(todo: Sequence[Cell], num_processes: int) -> list[Sample]:
     """In the order of the cells, whoever ends first."""
     found: dict[Cell, list[Sample]] = {}
+    first = {(cell.base, cell.seed): cell for cell in reversed(todo)}  # of those that are the same
     with ProcessPoolExecutor(num_processes) as pool:
-        futures = {pool.submit(run_cell, cell): cell for cell in todo}
+        futures = {pool.submit(run_cell, cell): cell for cell in reversed(first.values())}
         for future in as_completed(futures, CELL_TIMEOUT_S * len(todo)):
             cell = futures[future]
             found[cell] = future.result()
-            _tell(cell, found[cell], len(found) / len(todo))
-    return [sample for cell in todo for sample in found[cell]]
+            _tell(cell, found[cell], len(found) / len(first))
+    return [
+        {**sample, "cv": cell.cv} for cell in todo for sample in found[first[cell.base, cell.seed]]
+    ]
 
 
 def _tell(cell: Cell, samples: Sequence[Sample], part: float) -> None:

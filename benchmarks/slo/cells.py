@@ -12,6 +12,7 @@ from libs.common.startmode import StartMode
 from services.scheduler.simulation.results.report import Run, run_of
 from services.scheduler.simulation.scenario.overrides import Override
 from services.scheduler.simulation.scenario.scenario import Scenario, load
+from services.scheduler.simulation.scenario.traffic import Traffic
 from services.scheduler.simulation.simulation import Simulation
 from services.scheduler.simulation.workload.workload import draw_workload
 
@@ -54,6 +55,11 @@ class Cell:
     cv: int
     rate_per_s: float
     seed: int
+
+    @property
+    def base(self) -> tuple[str, Traffic]:
+        """The same for cells whose requests are: `published` has one CV in all columns."""
+        return self.constants, self.scenario(VARIANTS[0]).traffic
 
     def scenario(self, variant: Variant) -> Scenario:
         overrides = [
