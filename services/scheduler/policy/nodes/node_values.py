@@ -126,9 +126,10 @@ def _node(snapshot: Snapshot, inputs: NodeInputs, pins: Mapping[str, CachePin]) 
     node = base_node(observed, inputs.node_id, _reserved(inputs.devices, workers))
     # Told to start, and not yet spoken of by their node.
     starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
+    waiting = [w for w in starting if w.fetch_id not in inputs.background_fetches]
+    num_fetches = sum(observed.fetch(worker) is None for worker in waiting)
     asked = [w for w in workers if w.fetch_id not in inputs.background_fetches]
-    num_fetches = sum(_is_running(observed.fetch(worker)) for worker in asked)
-    num_fetches += sum(w in asked and observed.fetch(w) is None for w in starting)
+    num_fetches += sum(_is_running(observed.fetch(worker)) for worker in asked)
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
