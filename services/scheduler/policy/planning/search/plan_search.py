@@ -123,17 +123,14 @@ def options(candidates: Candidates) -> list[Option]:
 
 
 def best_of(found: Sequence[Option], objective: Objective) -> Possible | None:
-    """The cheapest that meets both targets; if none does, the cheapest that meets the one for the
-    first token; if none does, the soonest."""
-    best = _cheapest_in_any_order(found, objective)
+    """The cheapest that meets both targets; if none does, the one that misses the target for each
+    token by the least of those that meet the one for the first; if none does, the soonest."""
+    best = _cheapest(found, objective, is_refined=False)
+    best = best or _cheapest(found, objective, is_refined=True)
     if best is None and objective.tpot_s < inf:
-        best = _cheapest_in_any_order(found, replace(objective, tpot_s=inf))
+        best = _steadiest(found, objective, is_refined=False)
+        best = best or _steadiest(found, objective, is_refined=True)
     return best or _soonest(found)
-
-
-def _cheapest_in_any_order(found: Sequence[Option], objective: Objective) -> Possible | None:
-    plain = _cheapest(found, objective, is_refined=False)
-    return plain or _cheapest(found, objective, is_refined=True)
 
 
 def meets(prediction: Prediction, objective: Objective) -> bool:
@@ -169,6 +166,24 @@ def _cheapest(
     return best
 
 
+def _steadiest(
+    found: Sequence[Option], objective: Objective, *, is_refined: bool
+) -> Possible | None:
+    """Of those whose first token is in time the one with the least time per token."""
+    best: Possible | None = None
+    in_time = replace(objective, tpot_s=inf)
+    promising = [o for o in found if meets(o.bound if is_refined else o.estimate, in_time)]
+    for option in sorted(promising, key=_by_tpot):
+        if best is not None and _by_tpot(option) >= _tpot_and_cost(best.prediction):
+            break
+        exact = option.refined if is_refined else option.exact
+        if exact is None or not meets(exact.prediction, in_time):
+            continue
+        if best is None or _tpot_and_cost(exact.prediction) < _tpot_and_cost(best.prediction):
+            best = exact
+    return best
+
+
 def _soonest(found: Sequence[Option]) -> Possible | None:
     """Of those that are as soon, the ones that have their bytes first, because launches are
     predicted less well than fetches; of these the cheapest."""
@@ -184,6 +199,14 @@ def _soonest(found: Sequence[Option]) -> Possible | None:
     least_fetch_s = min((one.plan.fetch_s for one in as_soon), default=0.0)
     first = [one for one in as_soon if one.plan.fetch_s <= least_fetch_s + SAME_S]
     return min(first, key=lambda one: one.prediction.cost_byte_s, default=None)
+
+
+def _by_tpot(option: Option) -> tuple[float, float]:
+    return _tpot_and_cost(option.estimate)
+
+
+def _tpot_and_cost(prediction: Prediction) -> tuple[float, float]:
+    return (prediction.tpot_s, prediction.cost_byte_s)
 
 
 def _by_cost(option: Option) -> tuple[float, int]:

@@ -30,7 +30,8 @@ def considered(
 def _why_taken(taken: Possible, objective: Objective) -> str:
     if meets(taken.prediction, objective):
         return "the cheapest that meets both targets"
-    which = "the cheapest" if taken.prediction.ttft_s <= objective.ttft_s else "the soonest"
+    is_in_time = taken.prediction.ttft_s <= objective.ttft_s
+    which = "the nearest to them" if is_in_time else "the soonest"
     return f"no plan meets both targets, this is {which} ({_misses(taken, objective)})"
 
 
@@ -61,7 +62,9 @@ def _lost(
 
 def _why_lost(prediction: Prediction, taken: Prediction, objective: Objective) -> str:
     if taken.ttft_s <= objective.ttft_s:
-        return "; ".join(_missed(prediction, objective)) or _costs(prediction, taken)
+        why = list(_missed(prediction, objective))
+        is_as_near = prediction.ttft_s <= objective.ttft_s and prediction.tpot_s <= taken.tpot_s
+        return "; ".join(why if why and not is_as_near else [*why, _costs(prediction, taken)])
     later_s = prediction.ttft_s - taken.ttft_s
     if later_s > SAME_S:
         return f"{later_s:.2f} s later"

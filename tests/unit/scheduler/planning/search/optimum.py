@@ -18,14 +18,16 @@ from services.scheduler.policy.planning.survey import SAME_S
 
 
 def optimum(nodes: Sequence[Node], deployable: Deployable) -> Possible | None:
-    """The cheapest that meets both targets, or else the one for the first token, or else the
-    soonest; None where nothing fits."""
+    """The cheapest that meets both targets, or else the one with the least time per token of those
+    that meet the one for the first, or else the soonest; None where nothing fits."""
     shape, objective = ModelShape(deployable), deployable.objective
     possible = [Possible(plan, prediction_of(plan, shape)) for plan in _plans(nodes, shape)]
-    for wanted in (objective, replace(objective, tpot_s=inf)):
-        meeting = [one for one in possible if meets(one.prediction, wanted)]
-        if meeting:
-            return min(meeting, key=lambda one: one.prediction.cost_byte_s)
+    meeting = [one for one in possible if meets(one.prediction, objective)]
+    if meeting:
+        return min(meeting, key=lambda one: one.prediction.cost_byte_s)
+    in_time = [one for one in possible if meets(one.prediction, replace(objective, tpot_s=inf))]
+    if in_time:
+        return min(in_time, key=lambda x: (x.prediction.tpot_s, x.prediction.cost_byte_s))
     return min(possible, key=lambda one: one.prediction.ttft_s, default=None)
 
 

@@ -43,7 +43,7 @@ def random_case(rng: random.Random) -> tuple[list[Node], Deployable]:
         nodes.pop()
     objective = Objective(
         ttft_s=rng.choice((0.0, 1.0, 2.0, 4.0, 8.0, 8.0, 20.0, 20.0)),
-        tpot_s=rng.choice((0.05, 1.0, 1.0)),
+        tpot_s=rng.choice((0.03, 0.05, 1.0, 1.0)),
         speed=ModelSpeed(prefill_s=0.1, step_s=0.04, hop_s=rng.choice((0.0, 0.002, 0.006))),
         serving_s=rng.choice((1.0, 60.0)),
         can_consolidate=rng.random() < 0.5,
@@ -61,6 +61,7 @@ def _measured(node: Node, launch_s: float) -> tuple[Device, ...]:
 )
 def test_the_plan_is_nearly_the_best_of_all(num_cases: int) -> None:
     rng, costs, num_missed = random.Random(1), [], 0
+    tpots = list[float]()
     for case in range(num_cases):
         nodes, wanted = random_case(rng)
         best = optimum(nodes, wanted)
@@ -73,12 +74,15 @@ def test_the_plan_is_nearly_the_best_of_all(num_cases: int) -> None:
         assert isinstance(choice.plan, Plan)
         found = Possible(choice.plan, choice.prediction)
         if best.prediction.ttft_s <= wanted.objective.ttft_s:
-            is_met = meets(best.prediction, wanted.objective)
-            assert meets(found.prediction, wanted.objective) or not is_met, f"case {case}"
             assert found.prediction.ttft_s <= wanted.objective.ttft_s, f"case {case}"
-            costs.append(found.prediction.cost_byte_s / best.prediction.cost_byte_s)
+            if meets(best.prediction, wanted.objective):
+                assert meets(found.prediction, wanted.objective), f"case {case}"
+                costs.append(found.prediction.cost_byte_s / best.prediction.cost_byte_s)
+            else:
+                tpots.append(found.prediction.tpot_s / best.prediction.tpot_s)
         else:
             num_missed += 1
             assert is_as_soon(found, best), f"case {case}"
-    assert mean(costs) <= 1.05
+    assert mean(costs) <= 1.05 and mean(tpots) <= 1.05
     assert len(costs) > num_cases / 10 and num_missed > num_cases / 10, "both were compared"
+    assert len(tpots) > num_cases / 50, "and so were those that are in time and too slow"
