@@ -148,6 +148,7 @@ class ModelActivityRow(Base):
     gaps: Mapped[bytes]  # of its GapHistory: numbers of four bytes
     idle_since: Mapped[datetime | None]  # nobody has asked since then; None: it works
     restart_s: Mapped[float | None]  # as predicted when it started last
+    late_s: Mapped[float | None]  # by which its first token was to be after its target then
     was_started_ahead: Mapped[bool] = mapped_column(server_default=text("false"))
     ahead_at: Mapped[datetime | None]  # when one is started although nobody asks
     ahead_until: Mapped[datetime | None]  # and until when

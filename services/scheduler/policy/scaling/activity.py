@@ -21,11 +21,13 @@ UNKNOWN_RESTART_S = 5.0  # of a model that was never started
 @dataclass(frozen=True)
 class ModelActivity:
     """`idle_since_s`: since when nobody has asked for it; None: it works, or was never asked.
-    `restart_s`: as was predicted when it started last."""
+    `restart_s` and `late_s`, by which its first token comes after the model's target, are as was
+    predicted when it started last."""
 
     gaps: GapHistory = field(default_factory=GapHistory)
     idle_since_s: float | None = None
     restart_s: float | None = None
+    late_s: float | None = None  # None: not known, so all of a start counts as late
     # An endpoint was started ahead in this gap: it is not done twice.
     was_started_ahead: bool = False
 
@@ -47,8 +49,8 @@ class ModelActivity:
         before anybody sees it at work."""
         return replace(self, idle_since_s=at_s) if self.idle_since_s is None else self
 
-    def started(self, restart_s: float) -> "ModelActivity":
-        return replace(self, restart_s=restart_s)
+    def started(self, restart_s: float, late_s: float | None) -> "ModelActivity":
+        return replace(self, restart_s=restart_s, late_s=late_s)
 
     def started_ahead(self) -> "ModelActivity":
         return replace(self, was_started_ahead=True)
@@ -56,7 +58,9 @@ class ModelActivity:
     @cached_property
     def plan(self) -> KeepAlivePlan:
         """How long an endpoint is worth keeping, and when one is started ahead."""
-        return plan_keep_alive(self.gaps, self.restart_s or UNKNOWN_RESTART_S)
+        restart_s = self.restart_s or UNKNOWN_RESTART_S
+        late_s = restart_s if self.late_s is None else self.late_s
+        return plan_keep_alive(self.gaps, restart_s, late_s)
 
     @property
     def ahead_at_s(self) -> float | None:

@@ -41,10 +41,19 @@ def _told(
         case d.StartEndpoint(purpose=StartPurpose.REQUEST):
             request = before.requests.get(decision.request_id)
             asked_at_s = before.now_s if request is None else request.arrived_at_s
-            return known.asked(asked_at_s).started(decision.plan.start_s)
+            return _started(before, known.asked(asked_at_s), decision)
         case d.StartEndpoint(purpose=purpose):
-            started = known.started(decision.plan.start_s)
+            started = _started(before, known, decision)
             return started.started_ahead() if purpose is StartPurpose.AHEAD else started
+
+
+def _started(before: Snapshot, known: ModelActivity, decision: d.StartEndpoint) -> ModelActivity:
+    """What a start takes, and by how much its first token would be late for a request of then."""
+    model, predicted = before.models.get(decision.model_id), decision.prediction
+    late_s = None
+    if model is not None and predicted is not None:
+        late_s = max(0.0, predicted.ttft_s - predicted.waited_s - model.slo_ttft_s)
+    return known.started(decision.plan.start_s, late_s)
 
 
 def _others_work(snapshot: Snapshot, model_id: str, endpoint_id: str) -> bool:

@@ -6,9 +6,10 @@ A gap between two requests costs
 
 where `held` are the seconds in which an endpoint holds its memory for nothing, `cold` is 1 if it
 is gone when the next request comes, and `price` is what a cold start is worth in the same unit:
-seconds of an idle endpoint. The schedule is the one with the least expected cost, of all that
-may change at the edges of the history's bins. Backwards over the bins, with `q` the share of the
-gaps that end in a bin which they have reached and `w` its width:
+seconds of an idle endpoint. Waiting costs nothing as long as the first token is there by the
+model's target: whoever starts in time may be gone soon. The schedule is the one with the least
+expected cost, of all that may change at the edges of the history's bins. Backwards over the bins,
+with `q` the share of the gaps that end in a bin which they have reached and `w` its width:
 
     keep(b)  = w (1 - q/2) + (1 - q) min(keep(b+1), gone(b+1))
     leave(b) = q price + (1 - q) gone(b+1)
@@ -28,9 +29,9 @@ from dataclasses import dataclass
 
 from services.scheduler.policy.scaling.gap_history import EDGES_S, NUM_BINS, GapHistory
 
-# A second for which a client waits is worth a minute of an idle endpoint's memory. So a model that
-# takes 5 s to start stays for 5 min as long as nothing is known of it.
-IDLE_S_PER_WAITED_S = 60.0
+# A second by which the first token is late is worth a minute of an idle endpoint's memory. So a
+# model that is 5 s late after a start stays for 5 min as long as nothing else is known of it.
+IDLE_S_PER_LATE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ class KeepAlivePlan:
         return self.ahead_from_s - restart_s <= gap_s < self.ahead_until_s
 
 
-def price_s(restart_s: float) -> float:
-    """What a cold start of that length is worth, in seconds of an idle endpoint."""
-    return IDLE_S_PER_WAITED_S * restart_s
+def price_s(restart_s: float, late_s: float) -> float:
+    """What a cold start of that length is worth, in seconds of an idle endpoint: what its first
+    token is late by, but never less than the memory that it holds until it serves."""
+    return max(restart_s, IDLE_S_PER_LATE_S * late_s)
 
 
-def plan_keep_alive(history: GapHistory, restart_s: float) -> KeepAlivePlan:
-    """`restart_s`: predicted, until an endpoint is back."""
-    is_kept, is_started = _choices(history.end_shares, price_s(restart_s), restart_s)
+def plan_keep_alive(history: GapHistory, restart_s: float, late_s: float) -> KeepAlivePlan:
+    """Predicted: `restart_s` until an endpoint is back, whose first token is `late_s` after the
+    target of its model (0: in time)."""
+    is_kept, is_started = _choices(history.end_shares, price_s(restart_s, late_s), restart_s)
     first = is_kept.index(False) if False in is_kept else NUM_BINS
     ahead = next((b for b in range(first, NUM_BINS) if is_started[b]), None)
     if ahead is None:

@@ -81,3 +81,18 @@ async def test_a_command_of_a_kind_that_is_not_known_is_left_out_and_told(
     assert [command.kind for command in commands["model-1"]] == [ModelCommandKind.UNLOAD]
     assert "of-dance" in caplog.text
     assert "of-sleep" not in caplog.text, "its time is over, and its row may stay for long"
+
+
+async def test_what_is_known_of_a_model_is_read_as_it_was_written(store: Database) -> None:
+    known = {
+        "late": ModelActivity(REGULAR, NOW_S - 20.0, restart_s=5.0, late_s=1.5),
+        "unknown": ModelActivity(REGULAR, NOW_S - 20.0),
+    }
+    async with store.transaction() as session:
+        await session.execute(text(_MODELS), {"ids": list(known)})
+        await scaling.write_activities(session, known, NOW_S)
+
+    async with store.transaction() as session:
+        read = await scaling.load_activities(session, list(known), NOW_S)
+
+    assert [(read[id_].restart_s, read[id_].late_s) for id_ in known] == [(5.0, 1.5), (None, None)]

@@ -267,7 +267,8 @@ def test_a_preload_waits_until_what_starts_for_it_serves() -> None:
     assert not played.snapshot.commands and len(starts(played.decided)) == 1
 
 
-AUTO = a_model("model-1", is_keep_alive_auto=True, keep_alive_s=7.0)
+# No start is in time for it, so all of a start counts.
+AUTO = a_model("model-1", is_keep_alive_auto=True, keep_alive_s=7.0, slo_ttft_s=0.0)
 # It is asked every ten minutes, takes 5 s to start, and rests since 400 s.
 REGULAR = ModelActivity(history_of([600.0] * 40), idle_since_s=NOW_S - 400.0, restart_s=5.0)
 

@@ -54,14 +54,14 @@ class Outcome:
         return Outcome(self.num_cold + other.num_cold, self.held_s + other.held_s)
 
     def cost(self, restart_s: float) -> float:
-        return self.num_cold * price_s(restart_s) + self.held_s
+        return self.num_cold * price_s(restart_s, restart_s) + self.held_s
 
 
 def of_auto(gaps: Iterable[float], restart_s: float) -> Outcome:
     """It knows at each gap those before it."""
     history, sum_ = GapHistory(), Outcome(0, 0.0)
     for gap_s in gaps:
-        sum_ += of_gap(gap_s, plan_keep_alive(history, restart_s), restart_s)
+        sum_ += of_gap(gap_s, plan_keep_alive(history, restart_s, restart_s), restart_s)
         history = history.add(gap_s)
     return sum_
 

@@ -45,7 +45,7 @@ def test_what_is_ready_and_has_no_request_rests_from_then_on() -> None:
 def periodic() -> ModelActivity:
     """It is asked every ten minutes, starts in 5 s, and rests since second 1000."""
     activity = ModelActivity(history_of([600.0] * 40))
-    return activity.started(5.0).rested(1000.0)
+    return activity.started(5.0, 5.0).rested(1000.0)
 
 
 def test_one_is_started_ahead_so_that_it_is_ready_when_a_request_is_expected() -> None:
@@ -67,3 +67,9 @@ def test_one_is_started_ahead_once_in_a_gap() -> None:
 def test_of_a_model_that_works_or_is_not_known_none_is_started_ahead() -> None:
     assert ModelActivity().ahead_at_s is None
     assert periodic().asked(1600.0).ahead_at_s is None
+
+
+def test_a_start_is_worth_what_it_would_be_late_or_all_of_it_where_nothing_was_predicted() -> None:
+    unknown, in_time = ModelActivity().started(5.0, None), ModelActivity().started(5.0, 0.0)
+    assert unknown.plan == ModelActivity().started(5.0, 5.0).plan
+    assert in_time.plan.keep_s < 6.0 < 60.0 < ModelActivity().started(5.0, 1.0).plan.keep_s

@@ -22,14 +22,22 @@ SEEDS = (1, 2, 3)
 def test_of_what_nothing_is_known_an_endpoint_stays_as_long_as_a_cold_start_is_worth() -> None:
     # The hazard at age t is 1/t, so that another second is worth its memory while 300/t > 1. The
     # bin [256, 304.4) is the last of which that holds: 0.159 x 300 = 47.7 s for 48.4 x 0.92 = 44.6.
-    assert price_s(RESTART_S) == 300.0
-    assert plan_keep_alive(GapHistory(), RESTART_S) == KeepAlivePlan(2**8.25)
+    assert price_s(RESTART_S, RESTART_S) == 300.0
+    assert plan_keep_alive(GapHistory(), RESTART_S, RESTART_S) == KeepAlivePlan(2**8.25)
     # 60 s: the bin [53.8, 64) is worth 0.159 x 60 = 9.5 s, and takes 10.2 x 0.92 = 9.4 s.
-    assert plan_keep_alive(GapHistory(), 1.0).keep_s == 64.0
+    assert plan_keep_alive(GapHistory(), 1.0, 1.0).keep_s == 64.0
+
+
+def test_a_start_that_is_in_time_is_worth_the_memory_that_it_holds_meanwhile() -> None:
+    # 5 s. The bin [4.76, 5.66) is worth 0.159 x 5 = 0.80 s, and takes 0.90 x 0.92 = 0.83 s.
+    assert price_s(RESTART_S, 0.0) == 5.0
+    assert plan_keep_alive(GapHistory(), RESTART_S, 0.0).keep_s == 2**2.25
+    # A tenth of a second late is worth 6 s, and 5 s before they are lost count once.
+    assert price_s(RESTART_S, 0.1) == 6.0
 
 
 def test_one_that_is_asked_every_ten_minutes_is_released_and_started_ahead() -> None:
-    plan = plan_keep_alive(history_of([600.0] * 100), RESTART_S)
+    plan = plan_keep_alive(history_of([600.0] * 100), RESTART_S, RESTART_S)
 
     # All gaps end in [512, 608.9). To be there then takes 5 s for the start and 97 x (1 - 0.96/2) =
     # 50 s of waiting, instead of 0.96 x 300 s. Before, a bin ends 0.159/21 = 0.8 % of the gaps: it
@@ -45,18 +53,18 @@ def test_one_that_is_asked_every_ten_minutes_is_released_and_started_ahead() -> 
 def test_one_that_is_asked_every_hour_is_started_ahead_only_where_a_start_takes_long() -> None:
     hourly = history_of([3600.0] * 100)  # in [3444, 4096): to wait for it takes some 340 s
 
-    assert plan_keep_alive(hourly, 5.0).ahead_from_s is None, "a cold start is worth 300 s"
-    assert plan_keep_alive(hourly, 30.0).ahead_from_s == 2**11.75
+    assert plan_keep_alive(hourly, 5.0, 5.0).ahead_from_s is None, "a cold start is worth 300 s"
+    assert plan_keep_alive(hourly, 30.0, 30.0).ahead_from_s == 2**11.75
 
 
 def test_one_that_is_asked_all_the_time_stays_for_as_long_as_nothing_else_was_seen() -> None:
     # Every gap ended in 10 s: older ages were never seen, and the prior decides about them.
-    assert plan_keep_alive(history_of([10.0] * 100), RESTART_S).keep_s == 2**8.25
+    assert plan_keep_alive(history_of([10.0] * 100), RESTART_S, RESTART_S).keep_s == 2**8.25
 
 
 def test_between_bursts_it_is_released_soon_and_within_them_it_stays() -> None:
     # Nine short gaps, then a pause of 5,000 s that no endpoint is worth.
-    plan = plan_keep_alive(history_of(([4.0] * 9 + [5000.0]) * 10), RESTART_S)
+    plan = plan_keep_alive(history_of(([4.0] * 9 + [5000.0]) * 10), RESTART_S, RESTART_S)
 
     assert 4.0 < plan.keep_s < 40.0
     assert plan.ahead_from_s is None
@@ -70,7 +78,8 @@ def test_a_plan_is_ordered_and_a_dearer_start_never_shortens_it(
     gaps: list[float], restart_s: float
 ) -> None:
     history = history_of(gaps)
-    plan, dearer = plan_keep_alive(history, restart_s), plan_keep_alive(history, 2 * restart_s)
+    plan = plan_keep_alive(history, restart_s, restart_s)
+    dearer = plan_keep_alive(history, 2 * restart_s, 2 * restart_s)
 
     assert plan.keep_s in EDGES_S
     assert dearer.keep_s >= plan.keep_s
@@ -82,7 +91,7 @@ def test_a_plan_is_ordered_and_a_dearer_start_never_shortens_it(
 def test_what_was_worth_its_memory_a_moment_ago_is_not_left_within_a_bin(
     gaps: list[float],
 ) -> None:
-    plan = plan_keep_alive(history_of(gaps), RESTART_S)
+    plan = plan_keep_alive(history_of(gaps), RESTART_S, RESTART_S)
 
     for low, high in pairwise(EDGES_S):
         assert plan.holds(low) == plan.holds((low + high) / 2)
