@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, text
+from sqlalchemy.orm import defer
 
 from libs.common.records.database import Database
 from libs.common.records.memory_pieces import memory_pieces
@@ -57,7 +58,9 @@ class ViewStore:
         self, tenant: str, model: str | None, limit: int
     ) -> tuple[ColdStartView, ...]:
         """The newest first."""
-        query = _cold_starts(tenant).order_by(ColdStartRow.started_at.desc()).limit(limit)
+        newest = ColdStartRow.started_at.desc()
+        query = _cold_starts(tenant).order_by(newest).limit(limit)
+        query = query.options(defer(ColdStartRow.plans, raiseload=True))  # long, and shown of one
         if model is not None:
             its = select(ModelRow.id).where(ModelRow.tenant == tenant, ModelRow.name == model)
             query = query.where(ColdStartRow.model_id.in_(its))
