@@ -156,12 +156,14 @@ class Snapshot:
 
     def remembering(self, before: "Snapshot") -> "Snapshot":
         """With what no row has, as an earlier snapshot of the same leader knew it."""
+        # Endpoints may have ended in a commit of which nobody knew whether it was done.
+        deadlines = before.fetch_deadlines_s.items()
         return replace(
             self,
             losses=before.losses,
             echoes_since_s=before.echoes_since_s,
             start_activities=before.start_activities,
-            fetch_deadlines_s=before.fetch_deadlines_s,
+            fetch_deadlines_s={id_: at_s for id_, at_s in deadlines if id_ in self.endpoints},
             node_faults=before.node_faults,
             unlisted_since_s=before.unlisted_since_s,
             queue=before.queue,

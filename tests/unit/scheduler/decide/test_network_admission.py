@@ -76,3 +76,13 @@ def test_a_deadline_is_forgotten_once_its_endpoint_serves() -> None:
     served = decide_round(cluster.snapshot().remembering(decided.snapshot), SWEEP, NodeMemo())
 
     assert endpoint.id not in served.snapshot.fetch_deadlines_s
+
+
+def test_a_deadline_is_forgotten_with_an_endpoint_that_no_row_has_any_more() -> None:
+    cluster = cluster_with_models(7.0)
+    before = decide_round(cluster.snapshot(), SWEEP, NodeMemo()).snapshot
+    (endpoint_id,) = before.fetch_deadlines_s
+
+    assert not cluster.snapshot().remembering(before).fetch_deadlines_s, "it was never written"
+    assert set(before.remembering(before).fetch_deadlines_s) == {endpoint_id}
+    assert endpoint_id in before.endpoints
