@@ -31,12 +31,22 @@ Sample = dict[str, Any]  # as it stands in the report
 @dataclass(frozen=True)
 class Variant:
     """A policy, with host caches or without. `keeps` says with which constants units that no
-    worker needs stay there. `has_fixed_keep_alive`: as published, whatever the constants say."""
+    worker needs stay there. `has_fixed_keep_alive`: as published, whatever the constants say.
+    `has_own_scheduler`: this project's, with the constants of the published system."""
 
     name: str
     mode: StartMode
     keeps: frozenset[str] = frozenset()
     has_fixed_keep_alive: bool = False
+    has_own_scheduler: bool = False
+
+    def scenario(self, plain: Scenario) -> Scenario:
+        leader, models = plain.leader, plain.models
+        if self.has_own_scheduler:
+            leader = replace(leader, waits_for_starts=False, assumed_launch_s=None)
+        if self.has_fixed_keep_alive:
+            models = tuple(replace(group, is_keep_alive_auto=False) for group in models)
+        return replace(plain, leader=leader, models=models)
 
 
 # The published ServerlessLLM had room for one model in each node's memory, so next to nothing to
@@ -55,6 +65,9 @@ FIXED = (
     Variant("single_keep30", StartMode.SINGLE, has_fixed_keep_alive=True),
     Variant("hydra_keep30", StartMode.HYDRA, has_fixed_keep_alive=True),
 )
+# With `published`: what that system would come to if it looked at its queues while models start, and
+# knew how long they take to.
+OWN = (Variant("hydra_own_scheduler", StartMode.HYDRA, has_own_scheduler=True),)
 GOAL = (MEASURED, 8, 0.6)  # the cell that goals are about
 
 
@@ -68,7 +81,8 @@ class Cell:
     @property
     def variants(self) -> tuple[Variant, ...]:
         is_goal = (self.constants, self.cv, self.rate_per_s) == GOAL
-        return (*VARIANTS, *FIXED) if is_goal else VARIANTS
+        more = OWN if self.constants == PUBLISHED else FIXED if is_goal else ()
+        return (*VARIANTS, *more)
 
     @property
     def base(self) -> tuple[str, Traffic]:
@@ -81,11 +95,7 @@ class Cell:
             Override("traffic.rate_per_s", self.rate_per_s),
         ]
         overrides += [_KEEP] if self.constants in variant.keeps else []
-        plain = load(SCENARIO, overrides, self.constants)
-        if not variant.has_fixed_keep_alive:
-            return plain
-        groups = (replace(group, is_keep_alive_auto=False) for group in plain.models)
-        return replace(plain, models=tuple(groups))
+        return variant.scenario(load(SCENARIO, overrides, self.constants))
 
 
 def cells(num_seeds: int) -> Iterator[Cell]:

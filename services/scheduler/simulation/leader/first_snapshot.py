@@ -14,7 +14,8 @@ from services.scheduler.simulation.scenario.scenario import Scenario
 
 
 def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
-    devices = {id_: tuple(_devices(id_, group)) for id_, group in _nodes(scenario)}
+    assumed_s = scenario.leader.assumed_launch_s
+    devices = {id_: tuple(_devices(id_, group, assumed_s)) for id_, group in _nodes(scenario)}
     return Snapshot(
         now_s=0.0,
         limits=Limits(can_consolidate=scenario.consolidation.is_possible),
@@ -37,7 +38,7 @@ def _placed(
     return ((device, group) for id_, group in _nodes(scenario) for device in devices[id_])
 
 
-def _devices(node_id: str, group: NodeGroup) -> Iterator[Device]:
+def _devices(node_id: str, group: NodeGroup, assumed_s: float | None) -> Iterator[Device]:
     kind = group.device
     for index in range(group.num_devices):
         yield Device(
@@ -47,7 +48,7 @@ def _devices(node_id: str, group: NodeGroup) -> Iterator[Device]:
             0,
             CORES,
             worker_bytes=kind.process_bytes,
-            launch_s=kind.start.launch_s,
+            launch_s=kind.start.launch_s if assumed_s is None else assumed_s,
         )
 
 

@@ -1,4 +1,7 @@
-"""What the leader has measured: the constants of the scenario, as after many starts."""
+"""What the leader has measured: the constants of the scenario, as after many starts.
+
+Or what it takes for them, where the scenario says so.
+"""
 
 from collections.abc import Iterator
 from statistics import mean
@@ -27,13 +30,15 @@ def figures_of_model(scenario: Scenario, model_id: str, group: ModelGroup) -> Va
 def _of_nodes(scenario: Scenario) -> Iterator[tuple[MeasurementKey, float]]:
     yield MeasurementKey(Quantity.HOP_S), scenario.hop_s
     yield MeasurementKey(Quantity.PROMPT_HOP_S), scenario.hop_s
+    assumed_s = scenario.leader.assumed_launch_s
     for group in scenario.nodes:
         start = group.device.start
         for node_id in group.node_ids:
-            standby_s = start.standby_launch_s
+            standby_s = start.standby_launch_s if assumed_s is None else assumed_s
             yield MeasurementKey(Quantity.STANDBY_LAUNCH_S, node_id=node_id), standby_s
             yield MeasurementKey(Quantity.BUILD_S, node_id=node_id), 0.0  # `launch_s` has it
-            yield MeasurementKey(Quantity.TAIL_S, node_id=node_id), start.tail_s
+            tail_s = start.tail_s if assumed_s is None else 0.0
+            yield MeasurementKey(Quantity.TAIL_S, node_id=node_id), tail_s
 
 
 def _of_model(speeds: list[Speed], model_id: str) -> Iterator[tuple[MeasurementKey, float]]:

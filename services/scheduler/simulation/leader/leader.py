@@ -26,6 +26,7 @@ from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
 from services.scheduler.simulation.leader.consolidated import consolidated
 from services.scheduler.simulation.leader.heard import HeardNodes
+from services.scheduler.simulation.leader.held_requests import HeldRequests
 from services.scheduler.simulation.leader.request_rows import RequestRows
 from services.scheduler.simulation.scenario.models import ModelGroup
 from services.scheduler.simulation.scenario.scenario import LeaderTiming
@@ -62,10 +63,14 @@ class Leader:
     figures: RoundFigures = field(default_factory=RoundFigures)
     changes: ChangeLog = field(default_factory=ChangeLog)
     memo: NodeMemo = field(default_factory=NodeMemo)
+    _held: HeldRequests = field(init=False)
     _new_models: set[str] = field(default_factory=set)
     _free_at_s: float = 0.0  # when the last round is carried out
     _rested_at_s: float = 0.0  # when the next one may follow for which nobody waits
     _next: Event | None = None
+
+    def __post_init__(self) -> None:
+        self._held = HeldRequests(self.timing.waits_for_starts)
 
     def begin(self) -> None:
         self.events.after(0.0, self._sweep)
@@ -73,6 +78,8 @@ class Leader:
     # ------------------------------------------------------------------ what it is told
 
     def submit(self, request: SimulatedRequest) -> None:
+        if self._held.hold(request, self.snapshot):
+            return
         self.rows.submit(request)
         self._new_models.add(request.model_id)
         self.changes.models.add(request.model_id)
@@ -151,6 +158,8 @@ class Leader:
         self._free_at_s = self.events.now_s + self.timing.round_s
         self._rested_at_s = self._free_at_s + self.timing.pause_s
         self.on_decided(decided)
+        for request in self._held.release(self.snapshot):
+            self.submit(request)
         if decided.is_unfinished:
             self._wake(is_hurried=True)
 

@@ -33,6 +33,12 @@ class LeaderTiming:
     pause_s: float  # after a round, unless somebody waits for the next one
     sweep_interval_s: float
     message_s: float  # one way over the bus
+    # As the published scheduler: who asks while an endpoint of the model starts is not looked at
+    # before all that start have.
+    waits_for_starts: bool = False
+    # And it takes so long for everything of a start but its bytes, on every node; None: as nodes
+    # have shown.
+    assumed_launch_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,8 @@ def _leader(own: Section) -> LeaderTiming:
         pause_s=own.number("pause_s", 0.0),
         sweep_interval_s=own.positive("sweep_interval_s", 1.0),
         message_s=own.number("message_s", 0.0),
+        waits_for_starts=own.flag("waits_for_starts", False),
+        assumed_launch_s=own.number("assumed_launch_s") if "assumed_launch_s" in own else None,
     )
     own.finish()
     return timing

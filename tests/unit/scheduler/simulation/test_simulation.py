@@ -22,11 +22,12 @@ from tests.unit.scheduler.simulation.scenarios import SMALL
 def simulated(
     arrivals_s: Sequence[float],
     mode: StartMode = StartMode.HYDRA,
-    *overrides: str,
+    *overrides: str | Override,
     output_tokens: int = 11,
 ) -> Simulation:
     """Requests of 100 tokens for the small scenario's first model."""
-    scenario = scenarios.parse("small", SMALL, [Override.of(text) for text in overrides])
+    changes = [x if isinstance(x, Override) else Override.of(x) for x in overrides]
+    scenario = scenarios.parse("small", SMALL, changes)
     count = len(arrivals_s)
     workload = Workload(
         ModelNames(scenario.models),
