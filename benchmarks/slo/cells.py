@@ -65,7 +65,7 @@ FIXED = (
     Variant("single_keep30", StartMode.SINGLE, has_fixed_keep_alive=True),
     Variant("hydra_keep30", StartMode.HYDRA, has_fixed_keep_alive=True),
 )
-# With `published`: what that system would come to if it looked at its queues while models start, and
+# With `published`: what that system came to if it looked at its queues while models start, and
 # knew how long they take to.
 OWN = (Variant("hydra_own_scheduler", StartMode.HYDRA, has_own_scheduler=True),)
 GOAL = (MEASURED, 8, 0.6)  # the cell that goals are about
