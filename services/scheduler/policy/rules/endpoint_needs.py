@@ -48,7 +48,8 @@ def _is_wanted_unasked(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> 
     """Without it another one would start, for a pin, a preload, or a request that is expected: it
     was started for that, or saves that start."""
     live = (e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests)
-    num_others = future_endpoints(e for e in live if e.id != endpoint.id)
+    others = (e for e in live if e.id != endpoint.id)
+    num_others = future_endpoints(others, can_consolidate=snapshot.limits.can_consolidate)
     activity = snapshot.activities.get(model.id) or ModelActivity()
     commands = snapshot.commands.get(model.id, ())
     return unasked_start(model, activity, commands, num_others, snapshot.now_s) is not None
@@ -57,4 +58,5 @@ def _is_wanted_unasked(snapshot: Snapshot, endpoint: Endpoint, model: Model) -> 
 def _is_expected(snapshot: Snapshot, model: Model) -> bool:
     """Its requests will take all the endpoints that there are, with what starts."""
     live = (e for e in snapshot.endpoints.by("model", model.id) if e.state.can_take_requests)
-    return 0 < future_endpoints(live) <= expected_endpoints(snapshot, model)
+    num_future = future_endpoints(live, can_consolidate=snapshot.limits.can_consolidate)
+    return 0 < num_future <= expected_endpoints(snapshot, model)

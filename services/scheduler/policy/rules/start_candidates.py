@@ -149,14 +149,15 @@ def _unasked_purpose(
 ) -> StartPurpose | None:
     activity = snapshot.activities.get(model.id) or ModelActivity()
     commands = snapshot.commands.get(model.id, ())
-    purpose = unasked_start(model, activity, commands, future_endpoints(live), snapshot.now_s)
+    num_future = _num_future(snapshot, live)
+    purpose = unasked_start(model, activity, commands, num_future, snapshot.now_s)
     return purpose or (StartPurpose.LOAD if _is_outgrown(snapshot, model, live) else None)
 
 
 def _is_outgrown(snapshot: Snapshot, model: Model, live: Collection[Endpoint]) -> bool:
     """By requests that will be there, if they go on to come as they do. A first one is started by
     whoever waits."""
-    return bool(live) and expected_endpoints(snapshot, model) > future_endpoints(live)
+    return bool(live) and expected_endpoints(snapshot, model) > _num_future(snapshot, live)
 
 
 def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[Endpoint]) -> int:
@@ -165,7 +166,7 @@ def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[
     load = Load(demand.num_waiting, num_running if demand.num_waiting else 0)
     needed = needed_endpoints(load, model.max_slots)
     bounds = EndpointBounds(at_most=model.max_endpoints)
-    return missing_endpoints(needed, future_endpoints(live), bounds)
+    return missing_endpoints(needed, _num_future(snapshot, live), bounds)
 
 
 def _until_s(snapshot: Snapshot, model_id: str) -> float:
@@ -181,6 +182,10 @@ def _until_s(snapshot: Snapshot, model_id: str) -> float:
         moments.append(next_ahead_s(activity, now_s))
     moments += [command.deadline_at_s for command in snapshot.commands.get(model_id, ())]
     return min((at_s for at_s in moments if at_s > now_s), default=inf)
+
+
+def _num_future(snapshot: Snapshot, live: Collection[Endpoint]) -> int:
+    return future_endpoints(live, can_consolidate=snapshot.limits.can_consolidate)
 
 
 def _live(snapshot: Snapshot, model_id: str) -> list[Endpoint]:

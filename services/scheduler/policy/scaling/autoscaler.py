@@ -11,9 +11,9 @@ starts another endpoint before the slots are used up, because a start takes time
 are planned for: where all are in use, requests that come by chance a little closer together wait.
 
 Endpoints that start are counted as if they were there, and nothing waits for them: what comes
-during a cold start raises the need, and the difference starts beside it. A pipeline of which `w`
-members have memory for the whole model becomes `w` endpoints once it is consolidated, and counts
-as that many from its plan on.
+during a cold start raises the need, and the difference starts beside it. Where pipelines are
+consolidated, one of which `w` members have memory for the whole model becomes `w` endpoints, and
+counts as that many from its plan on.
 """
 
 from collections.abc import Iterable
@@ -74,9 +74,10 @@ def surplus_endpoints(needed: int, num_serving: int, bounds: EndpointBounds) -> 
     return max(0, num_serving - kept_endpoints(needed, bounds))
 
 
-def future_endpoints(endpoints: Iterable[Endpoint]) -> int:
-    """What these are, or become: endpoints that can take requests, or start."""
-    return sum(max(1, _num_full(endpoint)) for endpoint in endpoints)
+def future_endpoints(endpoints: Iterable[Endpoint], *, can_consolidate: bool) -> int:
+    """What these are, or become: endpoints that can take requests, or start. Where pipelines are
+    not consolidated each stays one, whatever memory its members have."""
+    return sum(max(1, _num_full(endpoint)) if can_consolidate else 1 for endpoint in endpoints)
 
 
 def _num_full(endpoint: Endpoint) -> int:

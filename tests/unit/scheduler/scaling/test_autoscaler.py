@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -75,15 +76,27 @@ def group(num_full: int, num_stages: int = 4) -> Endpoint:
 
 
 def test_a_pipeline_counts_as_the_endpoints_that_it_will_become() -> None:
-    assert future_endpoints([endpoint()]) == 1
-    assert future_endpoints([group(num_full=0)]) == 1, "it stays a pipeline"
-    assert future_endpoints([group(num_full=1)]) == 1
-    assert future_endpoints([group(num_full=3), endpoint()]) == 4
-    assert future_endpoints([]) == 0
+    become = partial(future_endpoints, can_consolidate=True)
+    assert become([endpoint()]) == 1
+    assert become([group(num_full=0)]) == 1, "it stays a pipeline"
+    assert become([group(num_full=1)]) == 1
+    assert become([group(num_full=3), endpoint()]) == 4
+    assert become([]) == 0
 
     # Twelve requests need three: they will be there.
     needed = needed_endpoints(Load(num_waiting=12), max_slots=4)
-    assert missing_endpoints(needed, future_endpoints([group(num_full=3)]), MANY) == 0
+    assert missing_endpoints(needed, become([group(num_full=3)]), MANY) == 0
+
+
+def test_a_pipeline_that_stays_one_counts_as_one_whatever_memory_its_members_have() -> None:
+    stay = partial(future_endpoints, can_consolidate=False)
+    assert stay([group(num_full=0)]) == stay([group(num_full=3)]) == 1
+    assert stay([group(num_full=3), endpoint()]) == 2
+    assert stay([]) == 0
+
+    # Twelve requests need three, of which one is there.
+    needed = needed_endpoints(Load(num_waiting=12), max_slots=4)
+    assert missing_endpoints(needed, stay([group(num_full=3)]), MANY) == 2
 
 
 @pytest.mark.parametrize(
