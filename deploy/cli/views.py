@@ -34,6 +34,7 @@ class Model(_View):
     keep_alive_s: float | Literal["auto"]
     min_pipeline_size: int = 1
     max_pipeline_size: int
+    full_memory_workers: int | None = None
     max_queue: int
     max_slots: int
     max_endpoints: int

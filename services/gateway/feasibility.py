@@ -24,6 +24,16 @@ def check_pipeline(min_pipeline_size: int, max_pipeline_size: int) -> None:
         raise InvalidRequest(message, code="invalid_value", param="min_pipeline_size")
 
 
+def check_full_workers(full_memory_workers: int | None, max_pipeline_size: int) -> None:
+    """Raises InvalidRequest for more of them than a pipeline may have workers."""
+    if full_memory_workers is not None and full_memory_workers > max_pipeline_size:
+        message = (
+            f"'full_memory_workers' is {full_memory_workers}, more than the 'max_pipeline_size' of "
+            f"{max_pipeline_size}; lower the one or raise the other"
+        )
+        raise InvalidRequest(message, code="invalid_value", param="full_memory_workers")
+
+
 def check_endpoints(min_endpoints: int, max_endpoints: int) -> None:
     """Raises InvalidRequest for more that are kept than there may be."""
     if min_endpoints > max_endpoints:

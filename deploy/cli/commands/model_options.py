@@ -40,6 +40,13 @@ MinPipelineOption = Annotated[
     int | None, typer.Option("--min-pipeline-size", help="Fewest stages, where there are nodes.")
 ]
 PipelineOption = Annotated[int | None, typer.Option("--max-pipeline-size", help="Most stages.")]
+FullWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--full-memory-workers",
+        help="Of a pipeline, with memory for the whole model; otherwise as planned.",
+    ),
+]
 QueueOption = Annotated[int | None, typer.Option("--max-queue", help="Most waiting requests.")]
 SlotsOption = Annotated[
     int | None, typer.Option("--max-slots", help="Requests at once, per endpoint.")

@@ -11,6 +11,7 @@ from deploy.cli.commands.model_options import (
     ContextOption,
     EndpointsOption,
     EngineOption,
+    FullWorkersOption,
     KeepAliveOption,
     KvCacheOption,
     MinEndpointsOption,
@@ -50,6 +51,7 @@ def add(
     keep_alive_s: KeepAliveOption = None,
     min_pipeline_size: MinPipelineOption = None,
     max_pipeline_size: PipelineOption = None,
+    full_memory_workers: FullWorkersOption = None,
     max_queue: QueueOption = None,
     max_slots: SlotsOption = None,
     max_endpoints: EndpointsOption = None,
@@ -73,6 +75,7 @@ def add(
             "keep_alive_s": keep_alive_s,
             "min_pipeline_size": min_pipeline_size,
             "max_pipeline_size": max_pipeline_size,
+            "full_memory_workers": full_memory_workers,
             "max_queue": max_queue,
             "max_slots": max_slots,
             "max_endpoints": max_endpoints,
@@ -134,6 +137,7 @@ def change(
     keep_alive_s: KeepAliveOption = None,
     min_pipeline_size: MinPipelineOption = None,
     max_pipeline_size: PipelineOption = None,
+    full_memory_workers: FullWorkersOption = None,
     max_queue: QueueOption = None,
     max_slots: SlotsOption = None,
     max_endpoints: EndpointsOption = None,
@@ -142,6 +146,9 @@ def change(
     kv_cache_bytes: KvCacheOption = None,
     engine: EngineOption = None,
     chat_template: TemplateOption = None,
+    default_full_memory_workers: Annotated[
+        bool, typer.Option("--default-full-memory-workers", help="As the planner decides.")
+    ] = False,
     default_context: Annotated[
         bool, typer.Option("--default-context", help="The context as the checkpoint has it.")
     ] = False,
@@ -161,6 +168,7 @@ def change(
             "keep_alive_s": keep_alive_s,
             "min_pipeline_size": min_pipeline_size,
             "max_pipeline_size": max_pipeline_size,
+            "full_memory_workers": full_memory_workers,
             "max_queue": max_queue,
             "max_slots": max_slots,
             "max_endpoints": max_endpoints,
@@ -171,6 +179,7 @@ def change(
             "chat_template": template_text(chat_template),
         }
     )
+    settings |= {"full_memory_workers": None} if default_full_memory_workers else {}
     settings |= {"max_context_tokens": None} if default_context else {}
     settings |= {"kv_cache_bytes": None} if default_kv_cache else {}
     settings |= {"chat_template": None} if default_chat_template else {}

@@ -56,7 +56,9 @@ def model_details(model: Model) -> Table:
 
 def _pipeline(model: Model) -> str:
     least, most = model.min_pipeline_size, model.max_pipeline_size
-    return f"at most {most} stages" if least == 1 else f"{least} to {most} stages"
+    stages = f"at most {most} stages" if least == 1 else f"{least} to {most} stages"
+    full = model.full_memory_workers
+    return stages if full is None else f"{stages}, {full} with memory for the whole model"
 
 
 def _keep_alive(model: Model) -> str:

@@ -75,6 +75,7 @@ class ModelRow(Base):
     is_keep_alive_auto: Mapped[bool] = mapped_column(server_default=text("false"))
     min_pipeline_size: Mapped[int] = mapped_column(server_default=text("1"))
     max_pipeline_size: Mapped[int]
+    full_memory_workers: Mapped[int | None]  # of a pipeline; None: the planner decides
     max_queue: Mapped[int]  # waiting requests; one more is refused with 429
     max_slots: Mapped[int]  # requests at once on one endpoint
     max_endpoints: Mapped[int]

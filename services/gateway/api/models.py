@@ -16,6 +16,7 @@ from services.gateway.errors import Conflict, NotServed
 from services.gateway.feasibility import (
     check_endpoints,
     check_engine,
+    check_full_workers,
     check_kv_cache,
     check_pipeline,
 )
@@ -35,6 +36,7 @@ async def register_model(body: NewModel, gateway: GatewayDep, caller: CallerDep)
     """The import begins at once; follow `state`, `bytes_done` and `cause`."""
     check_engine(body.engine)
     check_pipeline(body.min_pipeline_size, body.max_pipeline_size)
+    check_full_workers(body.full_memory_workers, body.max_pipeline_size)
     check_pin(caller, body.min_endpoints)
     check_endpoints(body.min_endpoints, body.max_endpoints)
     await _check_template(body.chat_template, gateway, caller)
@@ -80,6 +82,7 @@ async def change_model(
     check_endpoints(changed.min_endpoints, changed.max_endpoints)
     check_kv_cache(changed)
     check_pipeline(changed.min_pipeline_size, changed.max_pipeline_size)
+    check_full_workers(changed.full_memory_workers, changed.max_pipeline_size)
     entry = await gateway.models.change(known.model_id, values) if values else known
     if entry is None:
         message = f"the model {name!r} does not exist"

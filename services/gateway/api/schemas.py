@@ -18,6 +18,7 @@ ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 Source = Annotated[StoredText, StringConstraints(pattern=r"^/", max_length=4096)]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ContextTokens = Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=2**31 - 1)]
+FullWorkers = Annotated[int, Field(ge=1, le=8)]
 Engine = Annotated[EngineChoice, Field(strict=False)]  # JSON has no enums
 ChatTemplate = Annotated[StoredText, StringConstraints(min_length=1, max_length=2**16)]
 _TIB = 2**40
@@ -54,6 +55,10 @@ class NewModel(_Body):
         default=1, ge=1, le=8, description="Stages, where there are nodes for so many"
     )
     max_pipeline_size: int = Field(default=4, ge=1, le=8)
+    full_memory_workers: FullWorkers | None = Field(
+        default=None,
+        description="Of a pipeline, with memory for the whole model; null: the planner decides",
+    )
     max_queue: int = Field(default=100, ge=1, le=100_000, description="Waiting; one more gets 429")
     max_slots: int = Field(
         default=16, ge=1, le=1024, description="Requests at once on one endpoint"
@@ -94,7 +99,7 @@ class NewModel(_Body):
 
 
 class ModelChange(_Body):
-    """Only what is given changes; null means "by default" for the last three."""
+    """Only what is given changes; null means "by default" for the last four."""
 
     slo: SloChange | None = None
     keep_alive_s: KeepAlive | None = None
@@ -108,12 +113,13 @@ class ModelChange(_Body):
     )
     engine: Engine | None = None
     public: bool | None = Field(default=None, description="As it was registered; cannot change")
+    full_memory_workers: FullWorkers | None = None
     max_context_tokens: ContextTokens | None = None
     kv_cache_bytes: int | None = Field(default=None, ge=1, le=_TIB)
     chat_template: ChatTemplate | None = None
 
     def columns(self) -> dict[str, Any]:
-        nullable = ("max_context_tokens", "kv_cache_bytes", "chat_template")
+        nullable = ("full_memory_workers", "max_context_tokens", "kv_cache_bytes", "chat_template")
         given = self.model_dump(exclude_unset=True, exclude={"slo", "public"})
         values = {k: v for k, v in given.items() if v is not None or k in nullable}
         slo = SloChange() if self.slo is None else self.slo
@@ -153,6 +159,7 @@ class ModelView(BaseModel):
     keep_alive_s: float | Literal["auto"]
     min_pipeline_size: int
     max_pipeline_size: int
+    full_memory_workers: int | None
     max_queue: int
     max_slots: int
     max_endpoints: int

@@ -51,6 +51,7 @@ class ModelEntry:
     chat_template: str | None = None  # the one it was given, from READY on
     min_endpoints: int = 0
     is_keep_alive_auto: bool = False
+    full_memory_workers: int | None = None
 
     @property
     def key(self) -> ModelKey:

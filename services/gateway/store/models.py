@@ -23,6 +23,7 @@ from services.gateway.store.model_queries import COLUMNS, entry_of
 # What a failed start may have been due to.
 _START_SETTINGS = {
     "engine",
+    "full_memory_workers",
     "kv_cache_bytes",
     "max_context_tokens",
     "max_endpoints",

@@ -44,6 +44,8 @@ class Model:
     num_failed_starts: int
     backoff_until_s: float | None  # may be over; None: no start of it ever failed
     min_pipeline_size: int = 1  # where there are nodes for so many stages
+    # Of a pipeline, with memory for the whole model, where there is room; None: as planned.
+    full_memory_workers: int | None = None
     slo_ttft_s: float = 10.0
     slo_tpot_s: float = 0.2
     engine_choice: EngineChoice = EngineChoice.AUTO

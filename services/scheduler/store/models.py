@@ -33,6 +33,7 @@ _COLUMNS = (
     ModelRow.is_keep_alive_auto,
     ModelRow.min_pipeline_size,
     ModelRow.max_pipeline_size,
+    ModelRow.full_memory_workers,
     ModelRow.max_queue,
     ModelRow.max_slots,
     ModelRow.max_endpoints,

@@ -68,7 +68,7 @@ def test_a_model_is_added_and_followed_until_it_is_ready() -> None:
 def test_a_model_is_added_with_all_its_settings() -> None:
     server = Server({"POST /api/v1/models": httpx.Response(202, json=MODEL)})
     options = "--kv-cache-bytes 512Mi --max-context-tokens 900 --max-pipeline-size 2 --public"
-    options += " --engine stage"
+    options += " --engine stage --full-memory-workers 1"
 
     run(f"models add tiny /models/tiny --no-wait {options}", server)
 
@@ -78,6 +78,7 @@ def test_a_model_is_added_with_all_its_settings() -> None:
         "kv_cache_bytes": 512 * 2**20,
         "max_context_tokens": 900,
         "max_pipeline_size": 2,
+        "full_memory_workers": 1,
         "engine": "stage",
         "public": True,
     }
@@ -125,6 +126,8 @@ def test_a_template_that_is_no_text_is_not_sent(tmp_path: Path) -> None:
         ),
         ("--tpot-ms 50", {"slo": {"tpot_ms": 50}}),
         ("--engine auto", {"engine": "auto"}),
+        ("--full-memory-workers 2", {"full_memory_workers": 2}),
+        ("--default-full-memory-workers", {"full_memory_workers": None}),
         (
             "--default-context --default-kv-cache",
             {"max_context_tokens": None, "kv_cache_bytes": None},
@@ -177,3 +180,20 @@ def test_one_model_is_shown_and_removed() -> None:
 
     assert "269.0 MB, bf16, 30 layers" in shown.stdout
     assert (removed.exit_code, removed.stdout) == (0, "tiny is removed\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "at most 4 stages"),
+        ({"min_pipeline_size": 2}, "2 to 4 stages"),
+        ({"full_memory_workers": 3}, "at most 4 stages, 3 with memory for the whole model"),
+    ],
+)
+def test_a_model_is_shown_with_what_its_pipelines_are_made_of(
+    settings: dict[str, Any], words: str
+) -> None:
+    result = run("models show tiny", Server({"GET /api/v1/models/tiny": MODEL | settings}))
+
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("pipeline")]
+    assert line.split(maxsplit=1)[1].strip() == words

@@ -5,7 +5,7 @@ import pytest
 from libs.common.states import EngineChoice
 from services.gateway.api.schemas import ModelChange, NewModel
 from services.gateway.errors import InvalidRequest
-from services.gateway.feasibility import check_engine
+from services.gateway.feasibility import check_engine, check_full_workers
 
 
 def test_a_change_holds_only_what_was_given_and_null_only_where_it_means_something() -> None:
@@ -61,3 +61,23 @@ def test_an_engine_that_this_build_lacks_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match="no vLLM engine yet") as refused:
         check_engine(EngineChoice.VLLM)
     assert refused.value.param == "engine"
+
+
+def test_the_number_of_full_memory_workers_is_the_planners_unless_it_is_given() -> None:
+    given = NewModel(name="a", source="/m", full_memory_workers=3)
+
+    assert given.columns()["full_memory_workers"] == 3
+    assert NewModel(name="a", source="/m").columns()["full_memory_workers"] is None
+    change = ModelChange.model_validate({"full_memory_workers": None})
+    assert change.columns() == {"full_memory_workers": None}
+    for wrong in (0, 9, 1.5, "two"):
+        with pytest.raises(ValueError, match="full_memory_workers"):
+            ModelChange.model_validate({"full_memory_workers": wrong})
+
+
+def test_more_full_memory_workers_than_a_pipeline_may_have_are_refused() -> None:
+    for possible in (None, 1, 2):
+        check_full_workers(possible, max_pipeline_size=2)
+    with pytest.raises(InvalidRequest, match="is 3, more than the 'max_pipeline_size' of 2") as no:
+        check_full_workers(3, max_pipeline_size=2)
+    assert no.value.param == "full_memory_workers"

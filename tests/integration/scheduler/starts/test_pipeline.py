@@ -5,7 +5,7 @@ from typing import Any
 from libs.common.bus.messages import WorkerSpec
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import WorkerState
-from tests.integration.scheduler.world import World
+from tests.integration.scheduler.world import MODEL_BYTES, World
 from tests.support.waiting import eventually
 
 NUM_STAGES = 4
@@ -44,6 +44,17 @@ async def test_four_stages_on_four_nodes_are_linked_in_a_ring_and_serve(world: W
     assert len({spec.kv_tokens for spec in ring.values()}) == 1
     assert ring[0].layers.first_layer == 0 and ring[3].layers.last_layer == 4
     assert world.gateway.assigned["request-1"].endpoint_id == endpoint_id
+
+
+async def test_as_many_workers_as_the_model_says_reserve_memory_for_all_of_it(
+    world: World,
+) -> None:
+    await start_pipeline(world, full_memory_workers=3)
+
+    full = "SELECT count(*) FROM reservations WHERE device_bytes = :whole"
+    assert await world.value(full, whole=MODEL_BYTES) == 3
+    assert await world.value("SELECT count(*) FROM reservations") == NUM_STAGES
+    assert await world.value("SELECT count(*) FROM endpoint_members WHERE memory = 'full'") == 3
 
 
 async def test_nobody_is_linked_before_both_its_neighbours_have_registered(world: World) -> None:

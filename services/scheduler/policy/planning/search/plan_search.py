@@ -138,15 +138,24 @@ def meets(prediction: Prediction, objective: Objective) -> bool:
 
 
 def _shapes(model: ModelShape, max_full: int) -> Iterable[PipelineShape]:
-    """Only a pipeline that will be consolidated has a use for more than one such worker."""
+    for num_stages in range(1, model.num_stages + 1):
+        for num_full in _full_counts(model, num_stages, max_full):
+            if num_stages > 1 or num_full:
+                yield PipelineShape(num_stages, num_full)
+
+
+def _full_counts(model: ModelShape, num_stages: int, max_full: int) -> range:
+    """Only a pipeline that will be consolidated has a use for more than one such worker, unless
+    the model asks for them. Where there is room for fewer, fewer have to do."""
+    asked = model.deployable.model.full_memory_workers
+    if asked is not None:
+        num_full = min(asked, num_stages, max_full)
+        return range(num_full, num_full + 1)
     objective = model.deployable.objective
     wanted = objective.num_endpoints if objective.can_consolidate else 1
     least_full = min(max(1, wanted), max_full, model.num_stages)
     most_full = max_full if objective.can_consolidate else least_full
-    for num_stages in range(max(1, least_full), model.num_stages + 1):
-        for num_full in range(least_full, min(num_stages, most_full) + 1):
-            if num_stages > 1 or num_full:
-                yield PipelineShape(num_stages, num_full)
+    return range(least_full, min(num_stages, most_full) + 1)
 
 
 def _cheapest(
