@@ -1,8 +1,9 @@
 """Whether empty devices could ever hold a model, and if not, what is missing. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import nlargest
 
 from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
 from services.scheduler.policy.nodes.cluster import Cluster
@@ -79,7 +80,7 @@ class EmptyDevices:
             return _type_shortage(deployable)
         if _fits(self._with_any_cache, deployable):
             return _cache_shortage(deployable, max(node.cache_bytes or 0 for node, _ in able))
-        return _memory_shortage(deployable, max(device.memory_bytes for _, device in able))
+        return _memory_shortage(deployable, [device.memory_bytes for _, device in able])
 
     @cached_property
     def _with_any_cache(self) -> Cluster:
@@ -147,13 +148,16 @@ def _type_shortage(deployable: Deployable) -> str:
     )
 
 
-def _memory_shortage(deployable: Deployable, largest_bytes: int) -> str:
+def _memory_shortage(deployable: Deployable, sizes_bytes: Sequence[int]) -> str:
+    """`sizes_bytes`: of the devices that compute the model's type."""
     model, weight_bytes = deployable.model, deployable.summary.weight_bytes
     kv_bytes = kv_budget_bytes(model, deployable.summary)
+    largest = nlargest(model.max_pipeline_size, sizes_bytes)
+    together = f" and the {len(largest)} largest {sum(largest)} together" if largest[1:] else ""
     return (
         f"model {model.name} needs {weight_bytes + kv_bytes} bytes of device memory "
         f"(weights {weight_bytes}, KV cache {kv_bytes}) on at most {model.max_pipeline_size} "
-        f"devices, the largest has {largest_bytes}; lower kv_cache_bytes or "
+        f"devices, the largest has {largest[0]}{together}; lower kv_cache_bytes or "
         "max_context_tokens, or add larger devices"
     )
 
