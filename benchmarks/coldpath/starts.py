@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.coldpath.bound import model_bytes
+from benchmarks.coldpath.readiness import TIMEOUT_S, until_at_rest, until_standbys
 from benchmarks.coldpath.samples import PathPart, Sample
 from benchmarks.coldpath.stopwatch import Stopwatch
 from benchmarks.coldpath.variants import Variant
 from deploy.local.nodes import equal_nodes
 from deploy.local.options import StackOptions
-from deploy.local.processes.procfs import process_name
-from deploy.local.processes.worker_processes import descendants
 from deploy.local.report.api import ApiClient
 from deploy.local.report.api_types import ColdStartInfo
 from deploy.local.report.fetch_bounds import fetch_took_s
@@ -21,7 +20,6 @@ from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from libs.common.observability.criticalpath import critical_path
 from libs.common.observability.timeshares import share_of
-from services.worker.frames.process_names import STANDBY
 from tests.support.waiting import eventually
 
 QUESTION = "What is the capital of France?"
@@ -30,7 +28,6 @@ MAX_CONTEXT_TOKENS = 2048
 WARM_UP = "warm-up"  # a tiny model: what it starts is not what is measured
 KEEP_ALIVE_S = 1.0
 REST_S = 2.0  # before each start: nothing else goes on, and what nodes keep ready is refilled
-TIMEOUT_S = 120.0
 
 
 def small_node(variant: Variant) -> Mapping[str, object]:
@@ -80,7 +77,7 @@ class Bench:
         largest_bytes = weights.largest_stage_bytes(variant.num_stages)
         prepared = _Prepared(stack, api, variant, largest_bytes, self.stopwatch)
         found = [await prepared.start(name) for name in variant.sample_names]
-        await _until_at_rest(api)
+        await until_at_rest(api)
         self.stopwatch.lap("waiting for rest")
         return found
 
@@ -127,8 +124,8 @@ class _Prepared:
 
     async def start(self, name: str) -> Sample:
         """One start of the variant's model, under that name."""
-        await _until_at_rest(self.api)
-        await self._until_standbys()
+        await until_at_rest(self.api)
+        await until_standbys(self.stack, self.variant.num_nodes * self.variant.standby_runtimes)
         await asyncio.sleep(REST_S)
         self.stopwatch.lap("waiting for rest")
         first = await _ask(self.api, self.variant.model)
@@ -157,17 +154,6 @@ class _Prepared:
         origin = "standby" if self.variant.standby_runtimes else "launched"
         assert {step.detail for step in spawns} == {origin}, "standbys were not used as asked"
 
-    async def _until_standbys(self) -> None:
-        """Every node has as many as it shall keep."""
-        wanted = self.variant.num_nodes * self.variant.standby_runtimes
-        agents = [name for name in self.stack.processes if name.startswith("agent-")]
-
-        def are_there() -> bool:
-            pids = descendants(pid for name in agents if (pid := self.stack.pid(name)))
-            return sum(process_name(pid) == STANDBY for pid in pids) >= wanted
-
-        await eventually(are_there, timeout_s=TIMEOUT_S, poll_s=0.2, what="the standbys")
-
 
 async def _ask(api: ApiClient, model: str) -> _Answer:
     """Reads the whole answer; the time is that of its first text, or of its end without any."""
@@ -189,11 +175,3 @@ async def _record(api: ApiClient, request_id: str) -> ColdStartInfo:
     found = await eventually(complete, timeout_s=TIMEOUT_S, poll_s=0.1, what="the whole record")
     assert isinstance(found, ColdStartInfo)
     return found
-
-
-async def _until_at_rest(api: ApiClient) -> None:
-    async def is_at_rest() -> bool:
-        nodes = await api.nodes()
-        return not any(node.reserved_bytes or node.num_workers for node in nodes)
-
-    await eventually(is_at_rest, timeout_s=TIMEOUT_S, poll_s=0.1, what="nodes at rest")
