@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
 .PHONY: bench-burst bench-cold bench-cold-gpu bench-control-plane bench-engine bench-fetch
-.PHONY: bench-neighbour bench-scale bench-slo lint clean
+.PHONY: bench-neighbour bench-scale bench-slo bench-tradeoff lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -69,6 +69,9 @@ bench-slo: $(BENCH_INSTALLED) ## simulate the published evaluation: targets met 
 
 bench-scale: $(BENCH_INSTALLED) ## simulate an hour of a thousand nodes and 100,000 models
 	@$(PY) -m benchmarks.scale $(ARGS)
+
+bench-tradeoff: $(BENCH_INSTALLED) ## measure pipelines of every shape beside what was predicted
+	@$(PY) -m benchmarks.tradeoff $(ARGS)
 
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .

@@ -1,4 +1,4 @@
-"""What a measurement waits for before a start: nothing else goes on, and all is kept ready again."""
+"""What a measurement waits for before a start: nothing else goes on, and standbys are there."""
 
 from deploy.local.processes.procfs import process_name
 from deploy.local.processes.worker_processes import descendants
