@@ -10,6 +10,7 @@ from deploy.local.nodes import NodeOptions
 from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
+from services.scheduler.policy.planning.survey import SAME_S
 from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import nodes, pools_filled, settled
 from tests.support.checkpoints import make_tiny_llama
@@ -81,7 +82,7 @@ async def test_plans_follow_network_and_memory_of_each_node(
     assert {plan["num_stages"] for plan in tight["plans"]} == {1, 2, 3}
     (one,) = [plan for plan in tight["plans"] if plan["num_stages"] == 1]
     assert one["nodes"] == ["large"] and not one["verdict"].startswith("taken")
-    assert one["ttft_ms"] >= taken["ttft_ms"]
+    assert one["ttft_ms"] > taken["ttft_ms"] - 1000 * SAME_S
     for start in (loose, tight):
         expected_ms = start["plans"][0]["ttft_ms"]
         assert start["predicted_ttft_ms"] == pytest.approx(expected_ms, abs=0.1)
