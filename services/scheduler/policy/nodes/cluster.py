@@ -10,17 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.nodes.columns import NOWHERE_BYTES, Columns, Ints, kind_of
 from services.scheduler.policy.nodes.node import Node
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-NOWHERE_BYTES = -(2**62)  # free where there is no device that may be used
+ALL_ROWS = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,72 +52,12 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
-    """By device: [row, place in the row]; by node: [row]."""
-
-    spare_bytes: Ints  # free, less what a process takes itself; below 0 where it is overcommitted
-    launch_s: Floats
-    has_bfloat16: Bools
-    rate_bytes_per_s: Floats
-    cache_free_bytes: Floats  # inf: not known
-    has_standby: Bools
-    standby_launch_s: Floats
-    tail_s: Floats
-    is_suspect: Bools
-
-    @classmethod
-    def empty(cls, layout: Layout) -> "Columns":
-        num_rows = len(layout.row_of)
-        return cls(
-            spare_bytes=np.full((num_rows, layout.width), NOWHERE_BYTES, np.int64),
-            launch_s=np.zeros((num_rows, layout.width)),
-            has_bfloat16=np.zeros((num_rows, layout.width), np.bool_),
-            rate_bytes_per_s=np.ones(num_rows),
-            cache_free_bytes=np.zeros(num_rows),
-            has_standby=np.zeros(num_rows, np.bool_),
-            standby_launch_s=np.zeros(num_rows),
-            tail_s=np.zeros(num_rows),
-            is_suspect=np.zeros(num_rows, np.bool_),
-        )
-
-    def copy(self) -> "Columns":
-        return Columns(
-            self.spare_bytes.copy(),
-            self.launch_s.copy(),
-            self.has_bfloat16.copy(),
-            self.rate_bytes_per_s.copy(),
-            self.cache_free_bytes.copy(),
-            self.has_standby.copy(),
-            self.standby_launch_s.copy(),
-            self.tail_s.copy(),
-            self.is_suspect.copy(),
-        )
-
-    def write(self, row: int, node: Node | None) -> None:
-        """Only while nobody else has these columns."""
-        if node is None:
-            self.spare_bytes[row] = NOWHERE_BYTES
-            return
-        devices, width = node.devices, len(node.devices)
-        self.spare_bytes[row, :width] = [d.free_bytes - d.worker_bytes for d in devices]
-        self.launch_s[row, :width] = [device.launch_s for device in devices]
-        self.has_bfloat16[row, :width] = [device.has_bfloat16 for device in devices]
-        self.rate_bytes_per_s[row] = node.rate_bytes_per_s
-        self.cache_free_bytes[row] = node.cache_free_bytes
-        self.has_standby[row] = node.num_standbys > 0
-        self.standby_launch_s[row] = node.standby_launch_s
-        self.tail_s[row] = node.tail_s
-        self.is_suspect[row] = node.is_suspect
-
-
-@dataclass(frozen=True, eq=False)
 class Cluster:
     layout: Layout
     by_row: tuple[Node | None, ...]  # None: it cannot be used now
     columns: Columns
     # Answers that were given before:
-    _largest: dict[tuple[bool, int], list[int]] = field(default_factory=dict)
-    _emptiest: dict[tuple[bool, int], list[tuple[int, int]]] = field(default_factory=dict)
+    _emptiest: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> "Cluster":
@@ -133,7 +68,9 @@ class Cluster:
 
     @classmethod
     def without_nodes(cls, layout: Layout) -> "Cluster":
-        return cls(layout, (None,) * len(layout.row_of), Columns.empty(layout))
+        return cls(
+            layout, (None,) * len(layout.row_of), Columns.empty(len(layout.row_of), layout.width)
+        )
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -162,7 +99,7 @@ class Cluster:
             row = self.layout.row_of[node_id]
             by_row[row] = node
             columns.write(row, node)
-        return replace(self, by_row=tuple(by_row), columns=columns, _largest={}, _emptiest={})
+        return replace(self, by_row=tuple(by_row), columns=columns, _emptiest={})
 
     def updated(self, nodes: Collection[Node]) -> "Cluster":
         """With these nodes and no others; those that are the same values as before cost little."""
@@ -177,32 +114,42 @@ class Cluster:
 
     def largest_rooms(self, dtype: str, count: int) -> list[int]:
         """What the emptiest devices have that compute this type, at most that many."""
-        key = (dtype == BFLOAT16, count)
-        if key not in self._largest:
-            self._largest[key] = largest(self.rooms_for(dtype), count)
-        return self._largest[key]
+        return [room for _, room in self.emptiest_places(dtype, count)]
 
     def emptiest_places(self, dtype: str, count: int) -> list[tuple[int, int]]:
         """At most that many devices that compute this type, with their rooms."""
-        key = (dtype == BFLOAT16, count)
+        key = (kind_of(dtype), count)
         if key not in self._emptiest:
-            rooms = self.rooms_for(dtype)
-            first = (
-                np.argpartition(rooms, -count)[-count:] if len(rooms) > count else range(len(rooms))
-            )
-            found = [(int(place), int(rooms[place])) for place in first]
+            # They are on the nodes that have the emptiest devices, one on each or several.
+            rows = last_of(self.columns.most_bytes[key[0]], count)
+            rooms = self.rooms_for(dtype, rows)
+            places = self.places_in(rows)
+            first = last_of(rooms, count).tolist()
+            found = [(int(places[index]), int(rooms[index])) for index in first]
             self._emptiest[key] = sorted(found, key=lambda item: -item[1])
         return self._emptiest[key]
 
-    def rooms_for(self, dtype: str) -> Ints:
-        """By place; none where the type is not computed."""
-        if dtype != BFLOAT16:
-            return self.room_bytes
-        return np.where(self.columns.has_bfloat16.ravel(), self.room_bytes, 0)
+    def places_in(self, rows: Ints) -> Ints:
+        """All places of these rows."""
+        width = self.layout.width
+        found: Ints = (rows[:, None] * width + np.arange(width)).ravel()
+        return found
+
+    def rooms_for(self, dtype: str, rows: Ints | slice = ALL_ROWS) -> Ints:
+        """By place of these rows; none where the type is not computed."""
+        rooms: Ints = np.maximum(self.columns.spare_bytes[rows].ravel(), 0)
+        if kind_of(dtype):
+            rooms *= self.columns.has_bfloat16[rows].ravel()
+        return rooms
+
+
+def last_of(values: Ints, count: int) -> Ints:
+    """Where the largest are, in any order."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    return np.argpartition(values, -count)[-count:]
 
 
 def largest(values: Ints, count: int) -> list[int]:
     """The largest first."""
-    if len(values) > count:
-        values = np.partition(values, len(values) - count)[len(values) - count :]
-    return sorted(values.tolist(), reverse=True)
+    return sorted(values[last_of(values, count)].tolist(), reverse=True)

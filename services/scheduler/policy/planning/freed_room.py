@@ -13,7 +13,8 @@ import numpy as np
 
 from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.policy.nodes.cluster import NOWHERE_BYTES, Cluster, largest
+from services.scheduler.policy.nodes.cluster import Cluster, largest
+from services.scheduler.policy.nodes.columns import NOWHERE_BYTES
 from services.scheduler.policy.planning.model_shape import ModelShape
 
 MAX_FEW = 64  # places that are looked at one by one
@@ -57,7 +58,7 @@ class FreedRoom:
         return nlargest(count, rooms)
 
     def _many(self, freed: Mapping[int, int]) -> list[int]:
-        spare = self._cluster.rooms_for(self._dtype).copy()
+        spare = self._cluster.rooms_for(self._dtype)
         places = np.fromiter(freed.keys(), np.int64, len(freed))
         spare[places] = self._spare[places] + np.fromiter(freed.values(), np.int64, len(freed))
         return largest(np.maximum(spare, 0), self._shape.num_stages)

@@ -32,7 +32,7 @@ def _choices(survey: Survey, is_trusting: bool) -> Iterator[list[Offer]]:
     shape = survey.shape
     share_bytes = shape.deployable.summary.weight_bytes / shape.num_stages
     places = survey.all_places if is_trusting else survey.trusted_places
-    per_node = survey.best_of_nodes(places)
+    per_node = survey.all_mains if is_trusting else survey.trusted_mains
     yield survey.soonest(per_node, shape.num_stages, share_bytes)
     for choices in (per_node, places):
         for room in Room:

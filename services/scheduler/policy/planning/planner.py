@@ -55,7 +55,7 @@ def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
         return Choice(no_room, is_surveyed=False)  # most questions of what could give way end here
     survey = Survey(cluster, shape)
     best = _best_choice(survey, is_trusting=False)
-    if best is None and len(survey.trusted_places) < len(survey.all_places):
+    if best is None and len(survey.trusted_mains) < len(survey.all_mains):
         best = _best_choice(survey, is_trusting=True)
     return Choice(no_room) if best is None else best
 
@@ -66,7 +66,7 @@ def fits(shape: ModelShape, cluster: Cluster) -> bool:
     if sum(largest) < shape.needed_bytes:
         return False
     survey = Survey(cluster, shape)
-    has_whole_room = len(survey.with_whole_room(survey.all_places)) > 0
+    has_whole_room = len(survey.with_whole_room(survey.all_mains)) > 0
     if has_whole_room or any_pipeline(survey, is_trusting=True) is not None:
         return True
     return isinstance(choose_for(shape, cluster).plan, Plan)

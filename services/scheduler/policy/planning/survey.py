@@ -5,17 +5,21 @@ devices in the order of their places, so that the same cluster always gives the 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
 
 import numpy as np
 
-from services.scheduler.policy.nodes.cluster import Bools, Cluster, Floats, Ints
+from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.columns import Bools, Floats, Ints, kind_of
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer, files_needed
 
 SAME_S = 0.05  # what ends within this time of each other ends at the same time
+
+# Added to a rank, which is a number of `SAME_S`: more than any time.
+_SUSPICION = 2.0**50
 
 Key = Callable[[Ints], Floats]  # of places; the smallest is first
 
@@ -30,6 +34,7 @@ class Room(Enum):
 class Survey:
     cluster: Cluster
     shape: ModelShape
+    _offers: dict[int, Offer] = field(default_factory=dict)  # that were made, by place
 
     @cached_property
     def all_places(self) -> Ints:
@@ -39,32 +44,42 @@ class Survey:
     @cached_property
     def trusted_places(self) -> Ints:
         """Not of nodes on which the model failed lately."""
-        suspect = self.cluster.columns.is_suspect
         places = self.all_places
-        return places[~suspect[self._rows(places)]] if suspect.any() else places
+        return places[~self._is_suspect[self._rows(places)]] if self._has_suspects else places
+
+    @cached_property
+    def all_mains(self) -> Ints:
+        """Each node's emptiest device, of those that have room."""
+        return self._mains_of(self._most_bytes > 0)
+
+    @cached_property
+    def trusted_mains(self) -> Ints:
+        """Not of nodes on which the model failed lately."""
+        if not self._has_suspects:
+            return self.all_mains
+        return self._mains_of((self._most_bytes > 0) & ~self._is_suspect)
+
+    def main_of(self, row: int) -> int:
+        return row * self.cluster.layout.width + int(self._emptiest[row])
 
     def offers(self, places: Iterable[int]) -> list[Offer]:
         return [self._offer(int(place)) for place in places]
 
-    def with_whole_room(self, places: Ints) -> Ints:
+    def with_whole_room(self, mains: Ints) -> Ints:
         """Of these, where the whole model fits: on the device and in the host cache."""
-        places = places[self.cluster.room_bytes[places] >= self.shape.needed_bytes]
-        has_cache = self.cluster.columns.cache_free_bytes >= self.shape.files_bytes
-        if has_cache.all():
-            return places
-        rows = self._rows(places)
-        for row in np.unique(rows[~has_cache[rows]]).tolist():
-            has_cache[row] = self._shares_enough(row)
-        return places[has_cache[rows]]
+        rows = self._rows(mains)
+        fits: Bools = self._most_bytes[rows] >= self.shape.needed_bytes
+        has_cache = self.cluster.columns.cache_free_bytes[rows] >= self.shape.files_bytes
+        for index in np.flatnonzero(fits & ~has_cache).tolist():
+            has_cache[index] = self._shares_enough(int(rows[index]))
+        return mains[fits & has_cache]
 
-    def best_of_nodes(self, places: Ints) -> Ints:
-        """Of these, each node's emptiest device."""
-        rooms = np.zeros(len(self.cluster.layout.rows), np.int64)
-        rooms[places] = self.cluster.room_bytes[places]
-        grid = rooms.reshape(-1, self.cluster.layout.width)
-        rows = np.flatnonzero(grid.any(axis=1))
-        found: Ints = rows * self.cluster.layout.width + grid.argmax(axis=1)[rows]
-        return found
+    def with_whole_room_in(self, mains: Ints) -> Ints:
+        """All devices where the whole model fits of nodes where it fits on the emptiest one."""
+        rows = self._rows(mains)
+        rooms = self.cluster.rooms_for(self.shape.deployable.summary.dtype, rows)
+        places = self.cluster.places_in(rows)
+        return places[(rooms >= self.shape.needed_bytes) & (rooms > 0)]
 
     def soonest(self, places: Ints, count: int, share_bytes: float) -> list[Offer]:
         """Where a stage of that many bytes would be ready first; suspect nodes come last.
@@ -72,26 +87,20 @@ class Survey:
         Among equals those that need no import, then those that have the bytes first, then the
         emptiest devices, so that neighbours disturb each other least.
         """
-        columns = self.cluster.columns
-        missing_bytes = np.maximum(0.0, share_bytes - self._cached_bytes)
-        fetch_s = missing_bytes / columns.rate_bytes_per_s
-        fetched_s = fetch_s + np.where(missing_bytes > 0, columns.tail_s, 0.0)
+        return self.offers(first_of(places, count, self._keys(share_bytes)))
 
-        def ready(places: Ints) -> Floats:
-            rows = self._rows(places)
-            by_launch_s = columns.launch_s.ravel()[places]
-            by_standby_s = columns.standby_launch_s[rows]
-            launch_s = np.where(columns.has_standby[rows], by_standby_s, by_launch_s)
-            return np.rint(np.maximum(fetched_s[rows], launch_s) / SAME_S)
+    def soonest_whole(self, mains: Ints, count: int) -> list[Offer]:
+        """Of all devices with room for the whole model, of these nodes; it fits on these, which are
+        the emptiest ones of their nodes.
 
-        keys: list[Key] = [
-            self._suspicion,
-            ready,
-            lambda places: -columns.has_standby[self._rows(places)].astype(np.float64),
-            lambda places: fetch_s[self._rows(places)],
-            self._emptiness(Room.SCARCEST),
-        ]
-        return self.offers(first_of(places, count, keys))
+        So many devices that come first are on the nodes whose emptiest ones do, where all devices
+        of a node differ in their room alone.
+        """
+        keys = self._keys(self.shape.deployable.summary.weight_bytes)
+        is_even = self.cluster.columns.is_launch_even[self._rows(mains)]
+        if is_even.all() and len(mains) > count:
+            mains = np.sort(first_of(mains, count, keys))
+        return self.offers(first_of(self.with_whole_room_in(mains), count, keys))
 
     def holding_most(self, places: Ints) -> list[int]:
         """The place whose node's host cache holds most of the model; none where nobody holds any.
@@ -108,10 +117,59 @@ class Survey:
         return self.offers(first_of(places, count, [self._suspicion, self._emptiness(room)]))
 
     def _offer(self, place: int) -> Offer:
-        row, slot = divmod(place, self.cluster.layout.width)
-        node = self.cluster.by_row[row]
-        assert node is not None, "a node that cannot be used has no room"
-        return Offer.of(node, node.devices[slot], self.shape)
+        offer = self._offers.get(place)
+        if offer is None:
+            row, slot = divmod(place, self.cluster.layout.width)
+            node = self.cluster.by_row[row]
+            assert node is not None, "a node that cannot be used has no room"
+            offer = self._offers[place] = Offer.of(node, node.devices[slot], self.shape)
+        return offer
+
+    def _keys(self, share_bytes: float) -> list[Key]:
+        """Of `soonest`."""
+        columns = self.cluster.columns
+        missing_bytes = np.maximum(0.0, share_bytes - self._cached_bytes)
+        fetch_s = missing_bytes / columns.rate_bytes_per_s
+        fetched_s = fetch_s + np.where(missing_bytes > 0, columns.tail_s, 0.0)
+
+        def rank(places: Ints) -> Floats:
+            """Suspicion, then when it would be ready, then whether it needs an import."""
+            rows, launch_s = self._rows(places), columns.launch_s.ravel()[places]
+            ready = np.rint(np.maximum(fetched_s[rows], launch_s) / SAME_S)
+            ranks: Floats = 2 * ready + ~columns.has_standby[rows]
+            return ranks + _SUSPICION * self._is_suspect[rows] if self._has_suspects else ranks
+
+        return [rank, lambda places: fetch_s[self._rows(places)], self._emptiness(Room.SCARCEST)]
+
+    def _mains_of(self, is_wanted: Bools) -> Ints:
+        rows = np.flatnonzero(is_wanted)
+        found: Ints = rows * self.cluster.layout.width + self._emptiest[rows]
+        return found
+
+    @cached_property
+    def _kind(self) -> int:
+        return kind_of(self.shape.deployable.summary.dtype)
+
+    @property
+    def _most_bytes(self) -> Ints:
+        """By row."""
+        most: Ints = self.cluster.columns.most_bytes[self._kind]
+        return most
+
+    @property
+    def _emptiest(self) -> Ints:
+        """By row."""
+        found: Ints = self.cluster.columns.emptiest[self._kind]
+        return found
+
+    @property
+    def _is_suspect(self) -> Bools:
+        """By row."""
+        return self.cluster.columns.is_suspect
+
+    @cached_property
+    def _has_suspects(self) -> bool:
+        return bool(self._is_suspect.any())
 
     def _rows(self, places: Ints) -> Ints:
         return self.cluster.layout.rows[places]
@@ -121,7 +179,8 @@ class Survey:
 
     def _emptiness(self, room: Room) -> Key:
         def on_device(places: Ints) -> Floats:
-            return -self.cluster.room_bytes[places].astype(np.float64)
+            spare_bytes = self.cluster.columns.spare_bytes.ravel()[places]
+            return -np.maximum(spare_bytes, 0).astype(np.float64)
 
         def in_cache(places: Ints) -> Floats:
             return -self.cluster.columns.cache_free_bytes[self._rows(places)]

@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from services.scheduler.policy.nodes.cluster import Ints
+from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.nodes.columns import Ints
 from services.scheduler.policy.planning.offers import Offer, entry_rank, ready_s
 from services.scheduler.policy.planning.survey import SAME_S, Survey
 
@@ -86,11 +87,12 @@ class Candidates:
     def whole(self) -> list[Offer]:
         """Where the whole model would be ready first; or where most of it is, if that is
         wanted."""
-        found = self._soonest(self._whole_places, 1)
+        mains = self._whole_of_mains
+        found = self.survey.soonest_whole(mains, self._num_stages) if len(mains) else []
         if not self.survey.shape.deployable.objective.prefers_cached_copies:
             return found
-        holding = self.survey.offers(self.survey.holding_most(self._whole_places))
-        return holding or found
+        places = self.survey.with_whole_room_in(mains)
+        return self.survey.offers(self.survey.holding_most(places)) or found
 
     @cached_property
     def parts(self) -> list[Offer]:
@@ -99,29 +101,32 @@ class Candidates:
         cluster of all nodes."""
         if self.is_small:
             return self.survey.offers(self._per_node)
-        parts = self._soonest(self._per_node, self._num_stages)
-        whole = self._soonest(self._whole_of_mains, self._num_stages)
+        parts = self._soonest(self._per_node)
+        # Those that come first of all do so of the ones with room for the whole model, too.
+        are_whole = len(self._with_whole_room(parts)) == len(parts)
+        whole = parts if are_whole else self._soonest(self._whole_of_mains)
         return _each_once([*parts, *whole, *self.survey.offers(self._mains_of(self.whole))])
 
     @cached_property
     def whole_places(self) -> frozenset[tuple[str, int]]:
         """Those of the parts that have room for the whole model."""
-        layout = self.survey.cluster.layout
-        allowed = set(self._whole_of_mains.tolist())
-        return frozenset(o.place for o in self.parts if layout.place_of[o.place] in allowed)
+        return self._with_whole_room(self.parts)
+
+    def _with_whole_room(self, mains: Sequence[Offer]) -> frozenset[tuple[str, int]]:
+        place_of = self.survey.cluster.layout.place_of
+        by_place = {place_of[offer.place]: offer.place for offer in mains}
+        able = self.survey.with_whole_room(np.fromiter(by_place, np.int64, len(by_place)))
+        return frozenset(by_place[place] for place in able.tolist())
 
     @cached_property
     def _whole_of_mains(self) -> Ints:
-        found: Ints = np.intersect1d(self._per_node, self._whole_places, assume_unique=True)
-        return found
+        return self.survey.with_whole_room(self._per_node)
 
     def _mains_of(self, offers: Iterable[Offer]) -> list[int]:
         """Places of the emptiest devices of their nodes."""
-        layout = self.survey.cluster.layout
-        rows = {layout.row_of[offer.node.id] for offer in offers}
-        mains = self._per_node
-        found: list[int] = mains[np.isin(layout.rows[mains], list(rows))].tolist()
-        return found
+        row_of = self.survey.cluster.layout.row_of
+        rows = {row_of[offer.node.id] for offer in offers}
+        return [self.survey.main_of(row) for row in sorted(rows)]
 
     @cached_property
     def _mains(self) -> frozenset[tuple[str, int]]:
@@ -144,27 +149,24 @@ class Candidates:
 
     def _siblings(self, chosen: Sequence[Offer]) -> Iterator[Offer]:
         """The devices of these nodes."""
-        layout, allowed = self.survey.cluster.layout, set(self._places.tolist())
+        place_of = self.survey.cluster.layout.place_of
         for node in {offer.node.id: offer.node for offer in chosen}.values():
-            places = [layout.place_of[(node.id, device.index)] for device in node.devices]
-            yield from self.survey.offers([place for place in places if place in allowed])
+            if self.is_trusting or not node.is_suspect:
+                able = [device for device in node.devices if self._has_room(device)]
+                yield from self.survey.offers(place_of[(node.id, d.index)] for d in able)
 
-    @cached_property
-    def _places(self) -> Ints:
-        return self.survey.all_places if self.is_trusting else self.survey.trusted_places
+    def _has_room(self, device: Device) -> bool:
+        return device.room_bytes > 0 and device.computes(self.survey.shape.deployable.summary.dtype)
 
-    @cached_property
+    @property
     def _per_node(self) -> Ints:
-        return self.survey.best_of_nodes(self._places)
+        return self.survey.all_mains if self.is_trusting else self.survey.trusted_mains
 
-    @cached_property
-    def _whole_places(self) -> Ints:
-        return self.survey.with_whole_room(self._places)
-
-    def _soonest(self, places: Ints, count: int) -> list[Offer]:
-        """For one of so many equal parts."""
+    def _soonest(self, places: Ints) -> list[Offer]:
+        """For one of so many equal parts as there may be stages."""
+        count = self._num_stages
         part_bytes = self._weight_bytes / count
-        return self.survey.soonest(places, self._num_stages, part_bytes) if len(places) else []
+        return self.survey.soonest(places, count, part_bytes) if len(places) else []
 
     def _rank(self, num_stages: int) -> Callable[[Offer], Rank]:
         """The order of `Survey.soonest`."""
