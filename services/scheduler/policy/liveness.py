@@ -6,6 +6,7 @@ this process was stopped, everybody seems silent at once, which says nothing abo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,13 @@ class Liveness:
         """Who has spoken once, and not for longer than that. Mostly nobody, which one look at the
         oldest says."""
         elapsed_s, heard_s = self.elapsed_s, self.heard_s
-        if elapsed_s - min(heard_s.values(), default=elapsed_s) <= for_s:
+        if elapsed_s - self._oldest_s <= for_s:
             return []
         return [speaker for speaker, at_s in heard_s.items() if elapsed_s - at_s > for_s]
+
+    @cached_property
+    def _oldest_s(self) -> float:
+        return min(self.heard_s.values(), default=self.elapsed_s)
 
 
 def agent_of(node_id: str) -> str:

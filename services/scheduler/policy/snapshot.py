@@ -58,7 +58,8 @@ _ENDPOINTS = Schema[Endpoint](
         "unsettled": lambda endpoint: () if endpoint.state.is_serving else ("",),
         "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
         "room": lambda e: _kind_of_room(e),
-    }
+    },
+    watched=("node",),
 )
 _REQUESTS = Schema[OpenRequest](
     {

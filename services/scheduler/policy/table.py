@@ -9,7 +9,16 @@ from typing import Any, Generic, TypeVar
 
 from immutables import Map
 
-from services.scheduler.policy.table_index import ByArrival, ByRank, Index, IndexChanges
+from services.scheduler.policy.nodes.changed_keys import changed_keys
+from services.scheduler.policy.table_index import (
+    ByArrival,
+    ByRank,
+    Index,
+    IndexChanges,
+    RecentSteps,
+)
+
+NO_STEPS = RecentSteps()
 
 V = TypeVar("V")
 KeysOf = Callable[[V], Iterable[str]]
@@ -19,10 +28,12 @@ RankOf = Callable[[V], Any]
 @dataclass(frozen=True)
 class Schema(Generic[V]):
     """The indexes of a table by name, with the keys under which a value stands in each. `ranks`:
-    by what the values under a key are ordered, where it is not who came first."""
+    by what the values under a key are ordered, where it is not who came first. `watched`: those
+    of which it is remembered what the last updates have moved."""
 
     keys: Mapping[str, KeysOf[V]]
     ranks: Mapping[str, RankOf[V]] = field(default_factory=dict)
+    watched: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Table(Generic[V]):
     _places: Map[str, int] = field(default_factory=Map, repr=False, compare=False)
     _indexes: Mapping[str, Index[V]] = field(default_factory=dict, repr=False, compare=False)
     _next_place: int = field(default=0, repr=False, compare=False)
+    _recent: Mapping[str, RecentSteps] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,6 +94,14 @@ class Table(Generic[V]):
         """By key: the same object for as long as nothing that stands under the key has changed."""
         return self._indexes.get(index, {})
 
+    def keys_changed_since(self, before: "Table[V]", index: str) -> set[str]:
+        """Under which other values stand than in an earlier table. May name some more."""
+        old, new = before.versions(index), self.versions(index)
+        if old is new:
+            return set()
+        moved = self._recent[index].moved_since(old) if index in self._recent else None
+        return changed_keys(old, new) if moved is None else moved
+
     def keys_of(self, index: str) -> Collection[str]:
         """The keys under which anything stands."""
         return self._indexes[index] if index in self._indexes else ()
@@ -108,4 +128,8 @@ class Table(Generic[V]):
         if not moves:
             return self
         indexes = moves.carry_out(self._indexes)
-        return Table(self.schema, rows.finish(), places.finish(), indexes, moves.next_place)
+        recent = {
+            name: self._recent.get(name, NO_STEPS).and_step(self.versions(name), moves.moved(name))
+            for name in self.schema.watched
+        }
+        return Table(self.schema, rows.finish(), places.finish(), indexes, moves.next_place, recent)

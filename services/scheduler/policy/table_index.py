@@ -59,6 +59,30 @@ class ByRank(Generic[V]):
 
 Index = Map[str, ByArrival[V] | ByRank[V]]
 
+MAX_STEPS = 64  # that are remembered: about as many updates as a round makes
+
+
+@dataclass(frozen=True)
+class RecentSteps:
+    """Which keys of an index the last updates have moved: whoever looks again soon need not compare
+    thousands. Each step with the index before it, oldest first."""
+
+    steps: tuple[tuple[object, frozenset[str]], ...] = ()
+
+    def and_step(self, before: object, moved: Collection[str]) -> "RecentSteps":
+        if not moved:
+            return self
+        return RecentSteps((*self.steps[1 - MAX_STEPS :], (before, frozenset(moved))))
+
+    def moved_since(self, before: object) -> set[str] | None:
+        """Since that index; None: it is too old, or of another table."""
+        found = set[str]()
+        for index, moved in reversed(self.steps):
+            found |= moved
+            if index is before:
+                return found
+        return None
+
 
 @dataclass
 class IndexChanges(Generic[V]):
@@ -91,6 +115,10 @@ class IndexChanges(Generic[V]):
             for key in keys if len(keys) == 1 else dict.fromkeys(keys):
                 change = _Change(id_, old if key in before else None, new if key in after else None)
                 by_key[key].append(change)
+
+    def moved(self, index: str) -> Collection[str]:
+        """The keys of which groups are made anew."""
+        return self._moves.get(index, ())
 
     def carry_out(self, before: Mapping[str, Index[V]]) -> dict[str, Index[V]]:
         found = {name: before.get(name) or Map() for name in self.keys}

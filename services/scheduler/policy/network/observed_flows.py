@@ -49,15 +49,15 @@ def node_flows(
     return NodeFlows(nic_bytes_per_s, tuple(flow for flow in flows if flow.remaining_bytes > 0))
 
 
-def has_unreported(snapshot: Snapshot, node_id: str) -> bool:
-    """Whether a start there waits for a fetch whose size its fetcher has not told: then what is
-    known of manifests and host caches matters, too."""
-    heard = snapshot.observed.fetchers.get(node_id)
-    if heard is None:
-        return False
-    waiting = (worker for worker in _workers(snapshot, node_id) if _waits(worker))
-    fetches = (heard.fetches.get(worker.fetch_id or "") for worker in waiting)
-    return any(fetch is None or _left_bytes(fetch) is None for fetch in fetches)
+def awaited(snapshot: Snapshot, node_id: str) -> list[Worker]:
+    """Whose starts there wait for a fetch."""
+    return [worker for worker in _workers(snapshot, node_id) if _waits(worker)]
+
+
+def is_reported(snapshot: Snapshot, worker: Worker) -> bool:
+    """Whether its fetcher has told how large its fetch is."""
+    fetch = snapshot.observed.fetch(worker)
+    return fetch is not None and _left_bytes(fetch) is not None
 
 
 def _workers(snapshot: Snapshot, node_id: str) -> Iterable[Worker]:
@@ -98,12 +98,17 @@ def _flow(
     return Flow(fetch_id, node_id, FetchClass.INTERACTIVE, left_bytes, deadline_s)
 
 
+def held_of(snapshot: Snapshot, manifest_digest: str, node_id: str) -> frozenset[str] | None:
+    """Units of the manifest in the node's host cache; None where nothing is known of them."""
+    held = None if snapshot.cached is None else snapshot.cached.of(manifest_digest)
+    return None if held is None else held.get(node_id)
+
+
 def _missing_bytes(snapshot: Snapshot, worker: Worker) -> int:
     """Of its weights, in the node's host cache, as far as is known; at most what it may hold."""
     summary = snapshot.summaries.get(worker.manifest_digest)
     if summary is None:
         return worker.device_bytes
-    held = snapshot.cached.of(worker.manifest_digest) if snapshot.cached is not None else None
-    cached = (held or {}).get(worker.node_id, frozenset())
+    cached = held_of(snapshot, worker.manifest_digest, worker.node_id) or frozenset()
     missing = frozenset(worker.unit_digests) - cached
     return sum(unit.size_bytes for unit in summary.units if unit.digest in missing)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.network.network_memo import NetworkMemo
-from services.scheduler.policy.nodes.changed_keys import changed_keys
+from services.scheduler.policy.nodes.changed_keys import LastComparison, changed_keys
 from services.scheduler.policy.nodes.cluster import Cluster, Layout
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.nodes.node_values import NodeInputs, NodeValue
@@ -24,12 +24,16 @@ class NodeMemo:
     broken: dict[str, str] = field(default_factory=dict)  # nodes of the last cluster, with errors
     num_made: int = 0  # node values, since the start
     known_devices: KnownDevices = field(default_factory=KnownDevices)
-    network: NetworkMemo = field(default_factory=NetworkMemo)
+    network: NetworkMemo = field(init=False)
+    _fetchers: LastComparison = field(default_factory=LastComparison)
     _last: Snapshot = NOTHING
     _silent: frozenset[str] = frozenset()
     _retried: set[str] = field(default_factory=set)  # whatever becomes of them, next time too
     _values: dict[str, NodeValue] = field(default_factory=dict)
     _cluster: Cluster = field(default_factory=lambda: Cluster.of(()))
+
+    def __post_init__(self) -> None:
+        self.network = NetworkMemo(self._fetchers)
 
     def cluster(self, snapshot: Snapshot) -> Cluster:
         """A node of which no sense can be made is left out, and named in `broken`."""
@@ -50,11 +54,11 @@ class NodeMemo:
         before, last = self._last.observed, self._last
         return {
             *changed_keys(before.agents, snapshot.observed.agents),
-            *changed_keys(before.fetchers, snapshot.observed.fetchers),
+            *self._fetchers.changed_keys(before.fetchers, snapshot.observed.fetchers),
             *changed_keys(last.devices, snapshot.devices),
             *changed_keys(last.nodes, snapshot.nodes),
             *changed_keys(last.measured.nodes, snapshot.measured.nodes),
-            *changed_keys(last.endpoints.versions("node"), snapshot.endpoints.versions("node")),
+            *snapshot.endpoints.keys_changed_since(last.endpoints, "node"),
         }
 
     def _laid_out(self, snapshot: Snapshot, changed: set[str]) -> Cluster:
