@@ -8,6 +8,7 @@ import re
 import secrets
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_BY_BYTE = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in range(256)).encode()
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -18,7 +19,7 @@ def new_id(kind: str) -> str:
 def derived_id(kind: str, nonce: str, name: str) -> str:
     """The same for the same arguments; as good as random where the nonce is, e.g. a `new_id`."""
     digest = hashlib.blake2b(f"{nonce}/{kind}/{name}".encode(), digest_size=20).digest()
-    return f"{kind}-" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest)
+    return f"{kind}-{digest.translate(_BY_BYTE).decode()}"
 
 
 def kind_of(id_: str) -> str:

@@ -5,7 +5,6 @@ Moments (`…_at_s`, `…_since_s`, `…_until_s`) are monotonic seconds of the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import inf
 
 from libs.common.bus.messages import ModelSummary
@@ -22,6 +21,7 @@ from libs.common.states import (
     StartPurpose,
     WorkerState,
 )
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.prediction.device_shares import NO_NEIGHBOURS, DeviceNeighbours
 from services.scheduler.policy.prediction.objective import SOONEST, Objective
 
@@ -135,7 +135,7 @@ class Endpoint:
         by_id = {worker.id: worker for worker in self.workers}
         return tuple(by_id[m.worker_id] for m in self.members if m.worker_id in by_id)
 
-    @property
+    @cached_property
     def entry(self) -> Worker | None:
         """The worker that owns its requests; None once it is gone."""
         entry_id = next((m.worker_id for m in self.members if m.role is MemberRole.ENTRY), None)

@@ -34,7 +34,8 @@ class DecisionBuilder:
         before = self.snapshot
         try:
             found = tuple(rule(before, *arguments))
-            self.snapshot = after(before, found)
+            if found:
+                self.snapshot = after(before, found)
         except Exception:  # whatever it is: it is this model's, and is told with its traceback
             self._skip(model_id, before)
             return

@@ -106,7 +106,8 @@ def next_transition(state: EndpointState, situation: Situation) -> Transition | 
 
 def due_action(endpoint: Endpoint, situation: Situation) -> DueAction | None:
     """The next move, with whose fault it is where it is a failure of a worker."""
-    situation = replace(situation, is_released=endpoint.is_released)
+    if situation.is_released is not endpoint.is_released:
+        situation = replace(situation, is_released=endpoint.is_released)
     due = next_transition(endpoint.state, situation)
     if due is None:
         return None

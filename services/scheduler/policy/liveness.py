@@ -6,7 +6,8 @@ this process was stopped, everybody seems silent at once, which says nothing abo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+
+from services.scheduler.policy.nodes.lazy import cached_property
 
 
 @dataclass(frozen=True)

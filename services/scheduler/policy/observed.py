@@ -5,7 +5,6 @@ Times are monotonic seconds of the leader.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 from libs.common.bus.messages import (
@@ -17,6 +16,7 @@ from libs.common.bus.messages import (
 )
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of
+from services.scheduler.policy.nodes.lazy import cached_property
 
 H = TypeVar("H", AgentHeartbeat, FetcherHeartbeat)
 

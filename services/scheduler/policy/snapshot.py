@@ -5,8 +5,7 @@ this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt fro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
 from math import floor, inf
 from typing import Any
 
@@ -32,6 +31,7 @@ from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.gateway_liveness import GatewayLiveness
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.cached_units import CachedUnits
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.start_queue import StartQueue
@@ -48,6 +48,7 @@ from services.scheduler.policy.table import Schema, Table
 # How long a failed endpoint's requests count as demand before their gateways have come again.
 ORPHAN_S = 30.0
 USUAL_ANSWER_TOKENS = 128
+NO_DEMAND = Demand(0, 0, 0, inf)
 USUAL_PROMPT_TOKENS = 256  # where no request says how long its prompt is
 
 
@@ -150,9 +151,17 @@ class Snapshot:
     swept: SweepState | None = None  # None: the next sweep looks at everything
 
     def changed(self, **fields: Any) -> "Snapshot":
-        changed = replace(self, **fields)
+        """As `replace`, which takes longer than most of what a round decides."""
+        assert fields.keys() <= _FIELDS, f"a snapshot has no {fields.keys() - _FIELDS}"
+        changed = object.__new__(Snapshot)
+        values = changed.__dict__
+        values.update(self.__dict__)
+        values.update(fields)
+        values.pop("_neighbours", None)
         if changed.observed is self.observed and changed.limits is self.limits:
-            changed.__dict__["gateways"] = self.gateways  # it keeps what it has found out
+            values["gateways"] = self.gateways  # it keeps what it has found out
+        else:
+            values.pop("gateways", None)
         return changed
 
     def remembering(self, before: "Snapshot") -> "Snapshot":
@@ -198,6 +207,8 @@ class Snapshot:
     def demand(self, model_id: str) -> Demand:
         """What the model's waiting requests ask for now. Those of a lost gateway are nobody's."""
         gateways, queued, orphans = self.gateways, self.queued(model_id), self.orphans(model_id)
+        if not queued and not orphans:
+            return NO_DEMAND
         num_unheard = 0
         # Requests are many, gateways few, and mostly all of them are heard.
         if not all(map(gateways.is_heard, self.requests.keys_of("gateway"))):
@@ -310,3 +321,6 @@ class Snapshot:
         if self.cached is None or self.summary(model) is None:
             return True
         return self.cached.of(model.manifest_digest or "") is not None
+
+
+_FIELDS = frozenset(field.name for field in fields(Snapshot))

@@ -4,12 +4,12 @@ one."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from immutables import Map
 
 from services.scheduler.policy.nodes.changed_keys import changed_keys
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.table_index import (
     ByArrival,
     ByRank,
@@ -17,8 +17,6 @@ from services.scheduler.policy.table_index import (
     IndexChanges,
     RecentSteps,
 )
-
-NO_STEPS = RecentSteps()
 
 V = TypeVar("V")
 KeysOf = Callable[[V], Iterable[str]]
@@ -96,11 +94,11 @@ class Table(Generic[V]):
 
     def keys_changed_since(self, before: "Table[V]", index: str) -> set[str]:
         """Under which other values stand than in an earlier table. May name some more."""
-        old, new = before.versions(index), self.versions(index)
-        if old is new:
-            return set()
-        moved = self._recent[index].moved_since(old) if index in self._recent else None
-        return changed_keys(old, new) if moved is None else moved
+        now, then = self._recent.get(index), before._recent.get(index)
+        moved = None if now is None or then is None else now.moved_since(then)
+        if moved is None:
+            return changed_keys(before.versions(index), self.versions(index))
+        return moved
 
     def keys_of(self, index: str) -> Collection[str]:
         """The keys under which anything stands."""
@@ -129,7 +127,7 @@ class Table(Generic[V]):
             return self
         indexes = moves.carry_out(self._indexes)
         recent = {
-            name: self._recent.get(name, NO_STEPS).and_step(self.versions(name), moves.moved(name))
+            name: (self._recent.get(name) or RecentSteps()).and_step(moves.moved(name))
             for name in self.schema.watched
         }
         return Table(self.schema, rows.finish(), places.finish(), indexes, moves.next_place, recent)

@@ -5,11 +5,12 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from immutables import Map
+
+from services.scheduler.policy.nodes.lazy import cached_property
 
 V = TypeVar("V")
 
@@ -65,21 +66,27 @@ MAX_STEPS = 64  # that are remembered: about as many updates as a round makes
 @dataclass(frozen=True)
 class RecentSteps:
     """Which keys of an index the last updates have moved: whoever looks again soon need not compare
-    thousands. Each step with the index before it, oldest first."""
+    thousands. An index is known by the object that stands for it, so that none is kept."""
 
-    steps: tuple[tuple[object, frozenset[str]], ...] = ()
+    now: object = field(default_factory=object)
+    before: tuple[object, ...] = ()  # each step, oldest first
+    moved: tuple[tuple[str, ...], ...] = ()  # by it
 
-    def and_step(self, before: object, moved: Collection[str]) -> "RecentSteps":
-        if not moved:
+    def and_step(self, moved: Iterable[str]) -> "RecentSteps":
+        keys = tuple(moved)
+        if not keys:
             return self
-        return RecentSteps((*self.steps[1 - MAX_STEPS :], (before, frozenset(moved))))
+        before, steps = (*self.before[1 - MAX_STEPS :], self.now), self.moved[1 - MAX_STEPS :]
+        return RecentSteps(object(), before, (*steps, keys))
 
-    def moved_since(self, before: object) -> set[str] | None:
-        """Since that index; None: it is too old, or of another table."""
+    def moved_since(self, before: "RecentSteps") -> set[str] | None:
+        """None: that is too long ago, or was in another table."""
+        if before.now is self.now:
+            return set()
         found = set[str]()
-        for index, moved in reversed(self.steps):
-            found |= moved
-            if index is before:
+        for index, keys in zip(reversed(self.before), reversed(self.moved), strict=True):
+            found.update(keys)
+            if index is before.now:
                 return found
         return None
 

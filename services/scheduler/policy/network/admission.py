@@ -35,12 +35,14 @@ def admits(network: Network, newcomers: Sequence[Flow], now_s: float) -> Admissi
     """A plan's interactive fetches, all at once. Looks at their nodes alone, unless the egress is a
     limit: then all flows are run to their ends."""
     assert all(flow.is_interactive for flow in newcomers), "background fetches need no admission"
-    after, node_ids = network.with_flows(newcomers), {flow.node_id for flow in newcomers}
-    if after.is_egress_limit:
+    changed, node_ids = network.nodes_with_flows(newcomers), {flow.node_id for flow in newcomers}
+    after = None if network.egress_bytes_per_s is None else network.changed(changed)
+    if after is not None and after.is_egress_limit:
         nodes, after_s = network.active, after.interactive_ends_s
     else:
         nodes = _nodes(network, node_ids)
-        after_s = interactive_forecast(_nodes(after, node_ids))
+        known = {node_id: network.get(node_id) for node_id in node_ids} | changed
+        after_s = interactive_forecast([node for node in known.values() if node is not None])
     losing = [
         flow
         for flow in _protected(nodes, network.egress_bytes_per_s, now_s)

@@ -55,7 +55,8 @@ def is_egress_limit(nodes: Iterable[NodeFlows], egress_bytes_per_s: float | None
 def _ends_on_nic(node: NodeFlows) -> Iterable[tuple[str, float]]:
     """Of both classes."""
     before = float(node.remaining_bytes.sum())
-    background_s = (before + carried_bytes(_bytes(node.background))) / node.nic_bytes_per_s
+    carried = np.array(carried_bytes(_bytes(node.background).tolist()))
+    background_s = (before + carried) / node.nic_bytes_per_s
     ids = (flow.fetch_id for flow in (*node.interactive, *node.background))
     return zip(ids, (*node.ends_s.tolist(), *background_s.tolist()), strict=True)
 

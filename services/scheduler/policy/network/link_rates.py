@@ -11,12 +11,12 @@ all nodes of one moment can:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from immutables import Map
 
 from libs.common.bus.messages import FetcherHeartbeat
 from libs.common.states import FetchState
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.nodes.node import UNCAPPED_BYTES_PER_S
 from services.scheduler.policy.prediction.measurements import Measurements
 

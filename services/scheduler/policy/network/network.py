@@ -4,9 +4,8 @@ A change copies the columns, some kilobytes, and writes the rows of the nodes th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from services.scheduler.policy.network.flow import Flow
 from services.scheduler.policy.network.forecast import interactive_forecast, is_egress_limit
 from services.scheduler.policy.network.node_flows import Floats, NodeFlows
 from services.scheduler.policy.network.one_more_flow import OneMoreFlow, SharedNics
+from services.scheduler.policy.nodes.lazy import cached_property
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,11 @@ class Network:
         none = np.zeros(len(row_of))
         return cls(row_of, (None,) * len(row_of), none, none, egress_bytes_per_s)
 
+    def ids_of(self, rows: Sequence[int]) -> list[str]:
+        """The nodes of these rows."""
+        ids = tuple(self.row_of) if rows else ()
+        return [ids[row] for row in rows]
+
     def get(self, node_id: str) -> NodeFlows | None:
         row = self.row_of.get(node_id)
         return None if row is None else self.by_row[row]
@@ -66,6 +71,10 @@ class Network:
     def with_flows(self, flows: Iterable[Flow]) -> "Network":
         """As if these had begun, on nodes of which something is known: what a plan would add, and
         what this round has decided before."""
+        return self.changed(self.nodes_with_flows(flows))
+
+    def nodes_with_flows(self, flows: Iterable[Flow]) -> dict[str, NodeFlows]:
+        """Those nodes alone that are others then."""
         added: defaultdict[str, list[Flow]] = defaultdict(list)
         for flow in flows:
             if flow.remaining_bytes > 0:
@@ -75,7 +84,7 @@ class Network:
             node = self.get(node_id)
             assert node is not None, f"nothing is known of node {node_id}"
             changes[node_id] = node.plus(tuple(new))
-        return self.changed(changes)
+        return changes
 
     @cached_property
     def active(self) -> tuple[NodeFlows, ...]:
@@ -86,6 +95,8 @@ class Network:
     @cached_property
     def is_egress_limit(self) -> bool:
         """Whether it may be the limit of any interactive flow."""
+        if self.egress_bytes_per_s is None:
+            return False
         return is_egress_limit(self.active, self.egress_bytes_per_s)
 
     @cached_property
@@ -96,8 +107,9 @@ class Network:
     @cached_property
     def one_more(self) -> OneMoreFlow:
         """What one more interactive flow would get on each node."""
-        rows = np.flatnonzero(self.num_interactive)
-        shared = SharedNics.of(rows, self.active)
+        rows = self.num_interactive.nonzero()[0]
+        counts = self.num_interactive[rows].astype(np.int64)
+        shared = SharedNics.of(rows, counts, self.active)
         return OneMoreFlow(
             self.nic_bytes_per_s, self.num_interactive, shared, self.egress_bytes_per_s
         )

@@ -6,15 +6,16 @@ bytes, and until the flow with `b` bytes left is done the NIC carries min(b, the
 its class: it is done after `sum(min(b, theirs)) / rate`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import accumulate
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.scheduler.policy.network.flow import Flow
+from services.scheduler.policy.nodes.lazy import cached_property
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,32 +52,36 @@ class NodeFlows:
     # ---------------------------------------- of interactive flows, in the order of `interactive`
 
     @cached_property
+    def columns(self) -> Floats:
+        """Remaining bytes, ends and deadlines, one below the other. Flows are few, mostly."""
+        remaining = [float(flow.remaining_bytes) for flow in self.interactive]
+        deadlines = [inf if f.deadline_s is None else f.deadline_s for f in self.interactive]
+        ends = [bytes_ / self.nic_bytes_per_s for bytes_ in carried_bytes(remaining)]
+        return np.array((remaining, ends, deadlines), np.float64)
+
+    @property
     def remaining_bytes(self) -> Floats:
-        return np.array([flow.remaining_bytes for flow in self.interactive], np.float64)
+        remaining: Floats = self.columns[0]
+        return remaining
 
-    @cached_property
-    def carried_bytes(self) -> Floats:
-        """By the NIC, until each of them is done."""
-        return carried_bytes(self.remaining_bytes)
-
-    @cached_property
+    @property
     def ends_s(self) -> Floats:
         """Seconds until each of them is done, where the NIC alone is the limit."""
-        ends: Floats = self.carried_bytes / self.nic_bytes_per_s
+        ends: Floats = self.columns[1]
         return ends
 
-    @cached_property
+    @property
     def deadlines_s(self) -> Floats:
         """inf: none."""
-        found = [inf if flow.deadline_s is None else flow.deadline_s for flow in self.interactive]
-        return np.array(found, np.float64)
+        deadlines: Floats = self.columns[2]
+        return deadlines
 
 
-def carried_bytes(remaining_bytes: Floats) -> Floats:
+def carried_bytes(remaining_bytes: Sequence[float]) -> list[float]:
     """Until each flow is done: sum(min(its bytes, theirs)). Ascending in, ascending out."""
-    num_longer = np.arange(len(remaining_bytes) - 1, -1, -1)
-    carried: Floats = np.cumsum(remaining_bytes) + remaining_bytes * num_longer
-    return carried
+    sums, last = accumulate(remaining_bytes), len(remaining_bytes) - 1
+    found = zip(sums, remaining_bytes, strict=True)
+    return [sum_ + bytes_ * (last - at) for at, (sum_, bytes_) in enumerate(found)]
 
 
 def _by_remaining(flows: Iterable[Flow]) -> tuple[Flow, ...]:

@@ -5,7 +5,6 @@ A plan looks closely at a few nodes of thousands; which ones is found by operati
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import inf
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from services.scheduler.policy.network.fair_sharing import egress_level
 from services.scheduler.policy.network.flow import EPSILON_S
 from services.scheduler.policy.network.node_flows import Bools, Floats, Ints, NodeFlows
+from services.scheduler.policy.nodes.lazy import cached_property
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,11 @@ class SharedNics:
     deadlines_s: Floats  # inf: none
 
     @classmethod
-    def of(cls, rows: Ints, nodes: Sequence[NodeFlows]) -> "SharedNics":
-        none = [np.zeros(0)]
-        return cls(
-            np.repeat(rows, [node.num_interactive for node in nodes]),
-            np.concatenate([node.remaining_bytes for node in nodes] or none),
-            np.concatenate([node.ends_s for node in nodes] or none),
-            np.concatenate([node.deadlines_s for node in nodes] or none),
-        )
+    def of(cls, rows: Ints, num_interactive: Ints, nodes: Sequence[NodeFlows]) -> "SharedNics":
+        """Of each node its row, and how many flows it has."""
+        columns = [node.columns for node in nodes] or [np.zeros((3, 0))]
+        remaining_bytes, ends_s, deadlines_s = np.concatenate(columns, axis=1)
+        return cls(np.repeat(rows, num_interactive), remaining_bytes, ends_s, deadlines_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +74,8 @@ class OneMoreFlow:
         says of one flow on one node, but for the egress: a first choice, for columns."""
         shared, kept = self.shared, self.nic_bytes_per_s > 0
         nics = self.nic_bytes_per_s[shared.rows]
-        wanted = self._by_row(num_bytes)[shared.rows]
+        is_same = isinstance(num_bytes, float)
+        wanted = num_bytes if is_same else self._by_row(num_bytes)[shared.rows]
         delays_s = np.minimum(shared.remaining_bytes, wanted) / nics
         latest_s = shared.deadlines_s + EPSILON_S
         is_made_late = (now_s + shared.ends_s + delays_s > latest_s) & (delays_s > EPSILON_S)

@@ -6,13 +6,13 @@ and writes the rows of the nodes that it concerns.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.scheduler.policy.cluster import Device
-from services.scheduler.policy.nodes.columns import NOWHERE_BYTES, Columns, Ints, kind_of
+from services.scheduler.policy.nodes.columns import Columns, Ints, kind_of
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.nodes.node import Node
 
 ALL_ROWS = slice(None)
@@ -56,6 +56,7 @@ class Cluster:
     layout: Layout
     by_row: tuple[Node | None, ...]  # None: it cannot be used now
     columns: Columns
+    num_devices: int = 0
     # Answers that were given before:
     _emptiest: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -78,10 +79,6 @@ class Cluster:
         return tuple(node for node in self.by_row if node is not None)
 
     @cached_property
-    def num_devices(self) -> int:
-        return int(np.count_nonzero(self.columns.spare_bytes != NOWHERE_BYTES))
-
-    @cached_property
     def room_bytes(self) -> Ints:
         """By place: for weights and KV cache of one more worker; never less than none."""
         return np.maximum(self.columns.spare_bytes.ravel(), 0)
@@ -94,12 +91,13 @@ class Cluster:
         """With these values of nodes of its layout; None takes a node out."""
         if not nodes:
             return self
-        by_row, columns = list(self.by_row), self.columns.copy()
+        by_row, columns, num_devices = list(self.by_row), self.columns.copy(), self.num_devices
         for node_id, node in nodes.items():
             row = self.layout.row_of[node_id]
+            num_devices += _num_devices(node) - _num_devices(by_row[row])
             by_row[row] = node
             columns.write(row, node)
-        return replace(self, by_row=tuple(by_row), columns=columns, _emptiest={})
+        return Cluster(self.layout, tuple(by_row), columns, num_devices)
 
     def updated(self, nodes: Collection[Node]) -> "Cluster":
         """With these nodes and no others; those that are the same values as before cost little."""
@@ -111,6 +109,10 @@ class Cluster:
         return self.changed(
             {id_: found.get(id_) for id_, node in current if found.get(id_) is not node}
         )
+
+    def largest_room(self, dtype: str) -> int:
+        """What the emptiest device has that computes this type."""
+        return int(self.columns.most_bytes[kind_of(dtype)].max(initial=0))
 
     def largest_rooms(self, dtype: str, count: int) -> list[int]:
         """What the emptiest devices have that compute this type, at most that many."""
@@ -141,6 +143,10 @@ class Cluster:
         if kind_of(dtype):
             rooms *= self.columns.has_bfloat16[rows].ravel()
         return rooms
+
+
+def _num_devices(node: Node | None) -> int:
+    return 0 if node is None else len(node.devices)
 
 
 def last_of(values: Ints, count: int) -> Ints:

@@ -66,6 +66,11 @@ class NodeInputs:
         """Figures are another object once anything new was measured."""
         return self.figures is before.figures and self == before
 
+    def has_devices_of(self, before: "NodeInputs") -> bool:
+        """With the same workers, launched as fast."""
+        is_same = self.figures is before.figures and self.devices is before.devices
+        return is_same and self.workers == before.workers
+
     @property
     def has_rebooted(self) -> bool:
         """The agent that ran the workers of the rows is gone."""
@@ -94,7 +99,7 @@ class NodeValue:
         is_settled = all(digest in snapshot.summaries for digest in digests)
         if inputs.has_rebooted or inputs.has_orphan_workers:
             return cls(inputs, None, is_settled)
-        return cls(inputs, _node(snapshot, inputs, _known_pins(before)), is_settled)
+        return cls(inputs, _node(snapshot, inputs, before), is_settled)
 
 
 def base_node(observed: Observed, node_id: str, devices: tuple[Device, ...]) -> Node:
@@ -120,10 +125,10 @@ def _fetcher_facts(heartbeat: FetcherHeartbeat) -> object:
     return (heartbeat.nic_bytes_per_s, heartbeat.cache_capacity_bytes, fetches)
 
 
-def _node(snapshot: Snapshot, inputs: NodeInputs, pins: Mapping[str, CachePin]) -> Node:
-    observed, workers = snapshot.observed, inputs.workers
+def _node(snapshot: Snapshot, inputs: NodeInputs, before: NodeValue | None) -> Node:
+    observed, workers, pins = snapshot.observed, inputs.workers, _known_pins(before)
     figures = inputs.figures
-    node = base_node(observed, inputs.node_id, _reserved(inputs.devices, workers))
+    node = base_node(observed, inputs.node_id, _reserved(inputs, before))
     # Told to start, and not yet spoken of by their node.
     starting = [w for w in workers if w.is_desired and w.state in _BEFORE_READY]
     waiting = [w for w in starting if w.fetch_id not in inputs.background_fetches]
@@ -133,7 +138,6 @@ def _node(snapshot: Snapshot, inputs: NodeInputs, pins: Mapping[str, CachePin]) 
     num_launches = sum(observed.worker(worker) is None for worker in starting)
     return replace(
         node,
-        devices=tuple(replace(d, launch_s=d.launch_s + figures.build_s) for d in node.devices),
         nic_bytes_per_s=int(nic_rate_bytes_per_s(node.nic_bytes_per_s, figures)),
         standby_launch_s=figures.standby_launch_s,
         tail_s=figures.tail_s,
@@ -154,13 +158,20 @@ def _is_running(fetch: FetchObserved | None) -> bool:
     return fetch is not None and fetch.state in _IS_RUNNING
 
 
-def _reserved(devices: tuple[Device, ...], workers: Iterable[Worker]) -> tuple[Device, ...]:
-    taken: defaultdict[int, int] = defaultdict(int)
-    for worker in workers:
+def _reserved(inputs: NodeInputs, before: NodeValue | None) -> tuple[Device, ...]:
+    """With what the workers hold, and with what a launched process takes to build its model."""
+    if before is not None and before.usable is not None and inputs.has_devices_of(before.inputs):
+        return before.usable.devices
+    taken, build_s = defaultdict[int, int](int), inputs.figures.build_s
+    for worker in inputs.workers:
         taken[worker.device_index] += worker.device_bytes
     return tuple(
-        replace(device, reserved_bytes=taken[device.index]) if device.index in taken else device
-        for device in devices
+        replace(
+            device,
+            reserved_bytes=taken.get(device.index, device.reserved_bytes),
+            launch_s=device.launch_s + build_s,
+        )
+        for device in inputs.devices
     )
 
 

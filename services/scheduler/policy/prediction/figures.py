@@ -9,11 +9,11 @@ too: it takes away what is wrong always, not what varies.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from immutables import Map
 
 from libs.common.decode_batches import decode_batch
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.persistent import put
 from services.scheduler.policy.prediction.measurements import Measurements
 from services.scheduler.policy.prediction.quantities import (

@@ -43,6 +43,27 @@ class ModelSpeed:
 
 
 @dataclass(frozen=True)
+class PipelineForecast:
+    """What is known of all stages together."""
+
+    num_stages: int
+    ready_s: float  # until each could compute
+    device_bytes: int  # reserved by all
+    most_device_bytes: int  # by one of them
+    slowdown: float  # phi
+
+    @classmethod
+    def of(cls, stages: Sequence[StageForecast]) -> "PipelineForecast":
+        return cls(
+            len(stages),
+            max(stage.ready_s for stage in stages),
+            sum(stage.device_bytes for stage in stages),
+            max(stage.device_bytes for stage in stages),
+            slowdown_of(stage.share for stage in stages),
+        )
+
+
+@dataclass(frozen=True)
 class Occupancy:
     """What an endpoint holds of devices, and how long, for its cost."""
 
@@ -77,30 +98,40 @@ def predict(
     waited_s: float = 0.0,
     correction: float = 1.0,
 ) -> Prediction:
+    """As `predict_pipeline`, of stages."""
+    pipeline = PipelineForecast.of(stages)
+    return predict_pipeline(pipeline, speed, occupancy, waited_s, correction)
+
+
+def predict_pipeline(
+    pipeline: PipelineForecast,
+    speed: ModelSpeed,
+    occupancy: Occupancy,
+    waited_s: float = 0.0,
+    correction: float = 1.0,
+) -> Prediction:
     """TTFT = waited + max over stages(max(runtime, missing bytes / rate + tail)) + prefill x phi +
     hops; TPOT = step x phi + hop x (s - 1). Of one stage, phi is 1 on a device of its own.
 
     `correction` is measured over predicted TTFT of earlier starts, without what they waited.
     """
-    phi = slowdown_of(stage.share for stage in stages)
-    num_hops = len(stages) - 1
-    ready_s = max(stage.ready_s for stage in stages) * correction
+    phi, num_hops = pipeline.slowdown, pipeline.num_stages - 1
+    ready_s = pipeline.ready_s * correction
     return Prediction(
         waited_s=waited_s,
         ready_s=ready_s,
         prefill_s=speed.prefill_s * phi * correction,
         hops_s=speed.prompt_hop_s * num_hops * correction,
         tpot_s=speed.step_s * phi + speed.hop_s * num_hops,
-        cost_byte_s=_cost_byte_s(stages, occupancy, ready_s),
+        cost_byte_s=_cost_byte_s(pipeline.device_bytes, occupancy, ready_s),
         slowdown=phi,
         correction=correction,
     )
 
 
-def _cost_byte_s(stages: Sequence[StageForecast], occupancy: Occupancy, ready_s: float) -> float:
+def _cost_byte_s(reserved: int, occupancy: Occupancy, ready_s: float) -> float:
     """Everything that is reserved, until the pipeline is consolidated; the full workers alone from
     then on. One that is never consolidated keeps all of it."""
-    reserved = sum(stage.device_bytes for stage in stages)
     if occupancy.num_full == 0:
         return reserved * (ready_s + occupancy.serving_s)
     shape_s = min(occupancy.consolidation_s, occupancy.serving_s)

@@ -11,6 +11,8 @@ from services.scheduler.policy.snapshot import Snapshot
 
 
 def assign_queued(snapshot: Snapshot, model_id: str) -> Iterator[d.Decision]:
+    if not snapshot.queued(model_id):
+        return
     endpoints = snapshot.endpoints.by("model", model_id)
     slots = [_slots(snapshot, e) for e in endpoints if _is_open(snapshot, e)]
     slots = [place for place in slots if place.num_free > 0]

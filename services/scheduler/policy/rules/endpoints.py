@@ -19,6 +19,7 @@ from services.scheduler.policy.failures.failure_attribution import RootCause, fi
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity, start_activity
 from services.scheduler.policy.idleness import Idleness, idleness
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.rules.endpoint_needs import is_abandoned, is_idle_for_long
 from services.scheduler.policy.snapshot import Snapshot
@@ -33,7 +34,7 @@ class Diagnosed:
     findings: dict[str, Finding]  # by worker
     quiet_nodes: frozenset[str]
 
-    @property
+    @cached_property
     def present(self) -> tuple[WorkerObserved, ...]:
         """Of the members, in the order of the stages."""
         found = (self.findings.get(member.worker_id) for member in self.endpoint.members)
@@ -43,7 +44,7 @@ class Diagnosed:
     def are_all_gone(self) -> bool:
         return all(isinstance(finding, Gone) for finding in self.findings.values())
 
-    @property
+    @cached_property
     def root(self) -> RootCause | None:
         """Of an unlawful loss: of a member. Others may come and go."""
         members = self.endpoint.member_workers
@@ -143,14 +144,15 @@ def _situation(
     demand, progress = snapshot.demand(model.id), progress_of(snapshot, endpoint)
     nothing_runs = all(w.num_running + w.num_waiting == 0 for w in diagnosed.present)
     has_requests = snapshot.num_assigned(endpoint.id) > 0
+    limit_s = snapshot.limits.start_timeout_s
+    is_stuck = moved is not None and snapshot.now_s - moved.at_s > limit_s
     return Situation(
         failure=root.cause if root else None,
         guilty_id=root.guilty_id if root else None,
         are_all_ready=diagnosed.are_all(WorkerState.READY),
         are_all_gone=diagnosed.are_all_gone,
-        is_stuck=moved is not None
-        and snapshot.now_s - moved.at_s > snapshot.limits.start_timeout_s,
-        progress=_describe(diagnosed, progress),
+        is_stuck=is_stuck,
+        progress=_describe(diagnosed, progress) if is_stuck else "",
         has_stale_context=has_stale_context(snapshot, endpoint, model),
         is_unwanted=model.state is ModelState.DELETING
         or is_abandoned(snapshot, endpoint, model, demand, progress),

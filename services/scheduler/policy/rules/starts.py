@@ -98,11 +98,12 @@ def _start_another(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterat
     deployable = snapshot.deployable(snapshot.models[model_id])
     if deployable is None:
         return
-    choice = room.choose(snapshot, deployable, is_asked=_is_asked(snapshot, deployable))
+    purpose = _purpose(snapshot, deployable)
+    choice = room.choose(snapshot, deployable, is_asked=purpose is StartPurpose.REQUEST)
     if choice is None or not isinstance(choice.plan, Plan):
         return
     if not _must_rest(snapshot, model_id, choice.plan):
-        begun = _start_of(snapshot, deployable, choice.plan, choice)
+        begun = _start_of(snapshot, deployable, choice.plan, choice, purpose)
         room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
         yield begun
 
@@ -113,14 +114,15 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
     if deployable is None:
         yield d.Wait(model_id, "its manifest is not known yet")
         return
-    choice = room.choose(snapshot, deployable, is_asked=_is_asked(snapshot, deployable))
+    purpose = _purpose(snapshot, deployable)
+    choice = room.choose(snapshot, deployable, is_asked=purpose is StartPurpose.REQUEST)
     if choice is None:
         yield d.ClaimRoom(model_id, None)
         why = "its fetches would make other starts miss their targets wherever there is room"
         yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
         return
     if isinstance(choice.plan, NoRoom):
-        if purpose_of_next(snapshot, deployable.model) not in AT_NO_COST:
+        if purpose not in AT_NO_COST:
             yield from _make_room(snapshot, deployable, room)
         elif model_id in snapshot.queue.claims:
             yield d.ClaimRoom(model_id, None)  # of somebody who waited, and does no more
@@ -131,15 +133,14 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
         why = f"starts on {', '.join(sorted(node_ids))} failed a moment ago"
         yield d.Wait(model_id, why, Reason.NODE_FAULT)
         return
-    begun = _start_of(snapshot, deployable, choice.plan, choice)
+    begun = _start_of(snapshot, deployable, choice.plan, choice, purpose)
     room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
     yield begun
 
 
-def _is_asked(snapshot: Snapshot, deployable: Deployable) -> bool:
-    """Or nobody waits for it, and its fetches are in the background."""
-    purpose = purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
-    return purpose is StartPurpose.REQUEST
+def _purpose(snapshot: Snapshot, deployable: Deployable) -> StartPurpose:
+    """A request, or else nobody waits for it, and its fetches are in the background."""
+    return purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
 
 
 def _must_rest(snapshot: Snapshot, model_id: str, plan: Plan) -> bool:
@@ -149,7 +150,11 @@ def _must_rest(snapshot: Snapshot, model_id: str, plan: Plan) -> bool:
 
 
 def _start_of(
-    snapshot: Snapshot, deployable: Deployable, plan: Plan, choice: planner.Choice
+    snapshot: Snapshot,
+    deployable: Deployable,
+    plan: Plan,
+    choice: planner.Choice,
+    purpose: StartPurpose,
 ) -> d.StartEndpoint:
     model_id, prediction = deployable.model.id, choice.prediction
     number = snapshot.endpoints.count("model", model_id)  # a round may start several
@@ -159,7 +164,6 @@ def _start_of(
 
     waiting = (*snapshot.queued(model_id)[:1], *snapshot.orphans(model_id))
     first = min(waiting, key=lambda request: (request.arrived_at_s, request.id), default=None)
-    purpose = purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
     return d.StartEndpoint(
         model_id,
         endpoint_id=derived("endpoint"),

@@ -10,8 +10,8 @@ gap between them. Neither matters for times of seconds and more, which is what i
 """
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.scaling.gap_history import GapHistory
 from services.scheduler.policy.scaling.keep_alive import KeepAlivePlan, plan_keep_alive
 

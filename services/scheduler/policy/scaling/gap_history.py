@@ -10,8 +10,9 @@ many steps as there are bins.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate, pairwise
+
+from services.scheduler.policy.nodes.lazy import cached_property
 
 BINS_PER_OCTAVE = 4
 NUM_OCTAVES = 18  # the last bin ends at 2**18 s, three days
