@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from heapq import nlargest
 
 from services.scheduler.policy.cluster import Deployable, Device, DeviceSize
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.memory import files_bytes, kv_budget_bytes

@@ -6,7 +6,6 @@ cluster: the planner, which looks closer, is asked only where the sums suffice.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from heapq import nlargest
 
 import numpy as np
@@ -15,6 +14,7 @@ from libs.common.engines import BFLOAT16
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster, largest
 from services.scheduler.policy.nodes.columns import NOWHERE_BYTES
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.model_shape import ModelShape
 
 MAX_FEW = 64  # places that are looked at one by one

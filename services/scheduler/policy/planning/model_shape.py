@@ -1,10 +1,10 @@
 """What the planner needs to know of a model again and again, worked out once. Pure."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from libs.common.bus.messages import UnitSummary
 from services.scheduler.policy.cluster import Deployable
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.memory import file_bytes, full_bytes, kv_budget_bytes
 from services.scheduler.policy.planning.split import Weights
 
@@ -57,6 +57,11 @@ class ModelShape:
         return {unit.digest: unit.size_bytes for unit in self.deployable.summary.units}
 
     @cached_property
+    def units_bytes(self) -> int:
+        """Of all of them."""
+        return sum(self.sizes.values())
+
+    @cached_property
     def file_sizes(self) -> dict[str, int]:
         """What its units take of a host cache, by digest."""
         return {unit.digest: file_bytes(unit) for unit in self.deployable.summary.units}
@@ -68,5 +73,5 @@ class ModelShape:
 
     def cached_bytes(self, node_id: str) -> int:
         """Of its weights, in the node's host cache."""
-        sizes = self.sizes
-        return sum(sizes[digest] for digest in self.deployable.cached.get(node_id, ()))
+        held, sizes = self.deployable.cached.get(node_id), self.sizes
+        return sum(sizes[digest] for digest in held) if held else 0

@@ -2,25 +2,31 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from libs.common.bus.messages import UnitSummary
 from services.scheduler.policy.cluster import Device
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.split import Place
 from services.scheduler.policy.prediction.device_shares import (
     LEAST_SHARE,
+    NO_NEIGHBOURS,
     DeviceNeighbour,
+    DeviceNeighbours,
     expected_share,
 )
 
 NOTHING_CACHED: frozenset[str] = frozenset()
 
+EntryRank = tuple[float, float, int, str, int]
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)  # not frozen: making a few for each plan takes long enough to be noticed
 class Offer:
-    """A device that is looked at closely, as it is for one model."""
+    """A device that is looked at closely, as it is for one model. Nobody changes it, and a plan has
+    one of each device."""
 
     node: Node
     device: Device
@@ -28,7 +34,11 @@ class Offer:
     cached_bytes: int  # of its weights
     free_bytes: int  # for weights and KV cache of one worker
     cache_free_bytes: float  # of the host cache: free, or evictable for this model
-    neighbours: Sequence[DeviceNeighbour] = ()  # who computes there already
+    rate_bytes_per_s: float  # the node's share of its network for one more fetch
+    place: tuple[str, int]  # its node, and its index there
+    all_neighbours: DeviceNeighbours = NO_NEIGHBOURS
+    # As the split sees it, by how many stages share the node: it is cut again and again.
+    _as_places: dict[int, Place] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, node: Node, device: Device, shape: ModelShape) -> "Offer":
@@ -39,17 +49,25 @@ class Offer:
             cached_bytes=shape.cached_bytes(node.id),
             free_bytes=device.room_bytes,
             cache_free_bytes=node.cache_free_bytes,
-            neighbours=shape.deployable.neighbours.of(node.id, device.index),
+            rate_bytes_per_s=node.rate_bytes_per_s,
+            place=(node.id, device.index),
+            all_neighbours=shape.deployable.neighbours,
         )
 
-    @property
-    def rate_bytes_per_s(self) -> float:
-        """The node's share of its network for one more fetch."""
-        return self.node.rate_bytes_per_s
+    @cached_property
+    def neighbours(self) -> Sequence[DeviceNeighbour]:
+        """Who computes there already."""
+        return self.all_neighbours.of(self.node.id, self.device.index)
 
     def launch_s(self, has_standby: bool) -> float:
         """Until a worker's process there can compute, if its weights are there."""
         return self.node.standby_launch_s if has_standby else self.device.launch_s
+
+    def as_place(self, num_sharing: int, shape: ModelShape) -> Place:
+        """`shape`: the one that it was made for."""
+        if num_sharing not in self._as_places:
+            self._as_places[num_sharing] = _place(self, num_sharing, shape)
+        return self._as_places[num_sharing]
 
     def compute_share(self, planned_bytes: float) -> float:
         """What a worker of that size would get of the device's compute."""
@@ -62,10 +80,6 @@ class Offer:
         """The scarcer of device and host cache."""
         return min(self.free_bytes, self.cache_free_bytes)
 
-    @property
-    def place(self) -> tuple[str, int]:
-        return (self.node.id, self.device.index)
-
 
 def ready_s(fetch_s: float, launch_s: float, tail_s: float = 0.0) -> float:
     """Until a stage can compute, if nothing else is slow: fetch and launch go side by side."""
@@ -77,10 +91,10 @@ def by_room(offers: Sequence[Offer]) -> list[Offer]:
     return sorted(offers, key=lambda o: (o.node.is_suspect, -o.room_bytes, *o.place))
 
 
-def entry_rank(shape: ModelShape) -> Callable[[Offer], tuple[float, float, int, str, int]]:
+def entry_rank(shape: ModelShape) -> Callable[[Offer], EntryRank]:
     """Who suits best as stage 0: it has the ends, or the best network and the most memory."""
 
-    def rank(offer: Offer) -> tuple[float, float, int, str, int]:
+    def rank(offer: Offer) -> EntryRank:
         missing_s = _missing(shape.ends, offer) / offer.rate_bytes_per_s
         return (missing_s, -offer.rate_bytes_per_s, -offer.free_bytes, *offer.place)
 
@@ -116,7 +130,7 @@ def _layer_rank(offers: Sequence[Offer], shape: ModelShape) -> Callable[[Offer],
 def as_places(offers: Sequence[Offer], shape: ModelShape) -> list[Place]:
     """As the split sees them; stages on one node share its network and its host cache."""
     sharing = Counter(offer.node.id for offer in offers)
-    return [_place(offer, sharing[offer.node.id], shape) for offer in offers]
+    return [offer.as_place(sharing[offer.node.id], shape) for offer in offers]
 
 
 def _place(offer: Offer, num_sharing: int, shape: ModelShape) -> Place:
@@ -151,4 +165,5 @@ def _missing_layers(offer: Offer, shape: ModelShape) -> Sequence[int]:
 
 
 def _missing(units: Sequence[UnitSummary], offer: Offer) -> int:
-    return sum(unit.size_bytes for unit in units if unit.digest not in offer.cached)
+    held = offer.cached
+    return sum([unit.size_bytes for unit in units if unit.digest not in held])

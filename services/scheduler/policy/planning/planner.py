@@ -49,9 +49,8 @@ def choose(cluster: Cluster, deployable: Deployable, max_stages: int = MAX_STAGE
 
 def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
     """As `choose`, for one who asks about the same model again."""
-    largest = cluster.largest_rooms(shape.deployable.summary.dtype, shape.num_stages)
-    no_room = NoRoom(shape.needed_bytes, max(largest, default=0))
-    if sum(largest) < shape.needed_bytes:
+    no_room = NoRoom(shape.needed_bytes, cluster.largest_room(shape.deployable.summary.dtype))
+    if not _may_hold(cluster, shape):
         return Choice(no_room, is_surveyed=False)  # most questions of what could give way end here
     survey = Survey(cluster, shape)
     best = _best_choice(survey, is_trusting=False)
@@ -62,8 +61,7 @@ def choose_for(shape: ModelShape, cluster: Cluster) -> Choice:
 
 def fits(shape: ModelShape, cluster: Cluster) -> bool:
     """Whether `choose_for` finds a plan at all; where one is easily found, quicker than it."""
-    largest = cluster.largest_rooms(shape.deployable.summary.dtype, shape.num_stages)
-    if sum(largest) < shape.needed_bytes:
+    if not _may_hold(cluster, shape):
         return False
     survey = Survey(cluster, shape)
     has_whole_room = len(survey.with_whole_room(survey.all_mains)) > 0
@@ -78,6 +76,14 @@ def fits_in(
     """Whether these devices could hold the model if they were empty: the planner itself answers,
     so that nobody waits for a plan that will not come, or is refused one that would."""
     return isinstance(plan(empty_cluster(sizes), deployable, max_stages), Plan)
+
+
+def _may_hold(cluster: Cluster, shape: ModelShape) -> bool:
+    """By what its emptiest devices have together."""
+    dtype = shape.deployable.summary.dtype
+    if cluster.largest_room(dtype) >= shape.needed_bytes:
+        return True
+    return sum(cluster.largest_rooms(dtype, shape.num_stages)) >= shape.needed_bytes
 
 
 def _best_choice(survey: Survey, *, is_trusting: bool) -> Choice | None:

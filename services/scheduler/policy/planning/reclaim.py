@@ -3,12 +3,12 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from math import inf
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.freed_room import FreedRoom
 from services.scheduler.policy.planning.model_shape import ModelShape

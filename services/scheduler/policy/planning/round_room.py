@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+
+import numpy as np
 
 from services.scheduler.policy.cluster import Deployable, Endpoint
+from services.scheduler.policy.network.flow import Flow
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.network.start_admission import flows_of, refusing_nodes
 from services.scheduler.policy.nodes.cluster import Cluster
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.feasibility import (
     EmptyDevices,
@@ -50,7 +53,9 @@ class RoundRoom:
     network: Network
     cost: PlanningCost = field(default_factory=PlanningCost)
     has_deadlines: bool = field(init=False)  # of any start's fetches
-    _now: Cluster = field(init=False)
+    _now: Cluster = field(init=False)  # without what plans take that are not carried out yet
+    _plans: list[Plan] = field(default_factory=list)
+    _flows: list[Flow] = field(default_factory=list)  # of starts, that `network` is without
     _later: Cluster | None = None  # without those who are leaving; made once anybody asks
     _gone: set[str] = field(default_factory=set)  # endpoints that `_later` is without
     _shapes: set[PlannedShape] = field(default_factory=set)  # that were asked about
@@ -71,7 +76,7 @@ class RoundRoom:
 
     def now(self, snapshot: Snapshot, model_id: str) -> Cluster:
         """Where the model may start."""
-        return with_suspects(self._now, _suspects(snapshot, model_id))
+        return with_suspects(self._room_now(), _suspects(snapshot, model_id))
 
     def choose(
         self, snapshot: Snapshot, deployable: Deployable, *, is_asked: bool = True
@@ -89,7 +94,7 @@ class RoundRoom:
             choice = self._choice(now, deployable)
             if not isinstance(choice.plan, Plan):
                 return None if has_refused else choice
-            refusing = refusing_nodes(self.network, choice.plan, snapshot.now_s)
+            refusing = refusing_nodes(self._network_now(), choice.plan, snapshot.now_s)
             if not refusing:
                 return choice
         return None
@@ -109,17 +114,16 @@ class RoundRoom:
         nothing is known yet."""
         num_parts = max(1, min(MAX_STAGES, deployable.model.max_pipeline_size))
         part_bytes = deployable.summary.weight_bytes / num_parts
-        keeps = self.network.one_more.keeps_deadlines(part_bytes, snapshot.now_s)
-        if keeps.all():
+        keeps = self._network_now().one_more.keeps_deadlines(part_bytes, snapshot.now_s)
+        if np.count_nonzero(keeps) == len(keeps):
             return ()
-        refusing = (id_ for id_, row in self.network.row_of.items() if not keeps[row])
+        refusing = self.network.ids_of((~keeps).nonzero()[0].tolist())
         return [id_ for id_ in refusing if id_ not in deployable.cached]
 
     def start(self, plan: Plan, endpoint_id: str, deadline_s: float | None) -> None:
         self._take([plan])
         flows = flows_of(plan, endpoint_id, deadline_s)
-        known = [flow for flow in flows if self.network.get(flow.node_id) is not None]
-        self.network = self.network.with_flows(known)
+        self._flows += [flow for flow in flows if self.network.get(flow.node_id) is not None]
         self.has_deadlines = self.has_deadlines or deadline_s is not None
 
     def reclaim(self, snapshot: Snapshot, deployable: Deployable) -> Reclaim | None:
@@ -161,19 +165,32 @@ class RoundRoom:
         return empty.shortage(deployable, shape)
 
     def _is_free(self, stage: StagePlan) -> bool:
-        place = self._now.layout.place_of.get((stage.node_id, stage.device_index))
-        return place is not None and int(self._now.room_bytes[place]) >= stage.planned_bytes
+        now = self._room_now()
+        place = now.layout.place_of.get((stage.node_id, stage.device_index))
+        return place is not None and int(now.room_bytes[place]) >= stage.planned_bytes
 
     def _take(self, plans: Sequence[Plan]) -> None:
+        """Once anybody asks: mostly nobody does after the last one."""
+        self._plans += plans
+
+    def _network_now(self) -> Network:
+        flows, self._flows = self._flows, []
+        self.network = self.network.with_flows(flows)
+        return self.network
+
+    def _room_now(self) -> Cluster:
+        plans, self._plans = self._plans, []
         self._now = with_plans(self._now, plans)
         if self._later is not None:
             self._later = with_plans(self._later, plans)
+        return self._now
 
     def _once_they_left(self, snapshot: Snapshot, model_id: str) -> Cluster:
         leaving: Collection[str] = snapshot.endpoints.ids("room", "leaving")
         new = [snapshot.endpoints[id_] for id_ in leaving if id_ not in self._gone]
         self._gone.update(endpoint.id for endpoint in new)
-        self._later = without(self._now if self._later is None else self._later, new)
+        now = self._room_now()
+        self._later = without(now if self._later is None else self._later, new)
         return with_suspects(self._later, _suspects(snapshot, model_id))
 
     @cached_property

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import inf
 
+from services.scheduler.policy.nodes.lazy import cached_property
+
 _HAIR = 1e-9  # relative: times that differ by less are the same
+
+
+def _sums(values: Sequence[int]) -> list[int]:
+    return list(accumulate(values, initial=0))
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,13 @@ class Weights:
     layer_bytes: Sequence[int]
     end_bytes: int  # embedding, final norm and head
     kv_bytes: int  # of all layers together, an equal share each
+
+    @cached_property
+    def held_sums(self) -> list[int]:
+        """Of the first layers. In units of 1/num_layers bytes, so that a layer's share of the KV
+        cache is whole."""
+        num_layers = len(self.layer_bytes)
+        return _sums([num_layers * size + self.kv_bytes for size in self.layer_bytes])
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,15 @@ class Place:
     cache_free_bytes: float = inf
     cache_layer_bytes: Sequence[int] = ()
     cache_end_bytes: int = 0
+
+    @cached_property
+    def missing_sums(self) -> list[int]:
+        """Of the first layers."""
+        return _sums(self.missing_layer_bytes)
+
+    @cached_property
+    def cache_sums(self) -> list[int]:
+        return _sums(self.cache_layer_bytes)
 
 
 @dataclass(frozen=True)
@@ -78,12 +100,9 @@ class _Cutter:
 
     def __init__(self, weights: Weights, places: Sequence[Place]) -> None:
         self._num_layers = len(weights.layer_bytes)
-        # In units of 1/num_layers bytes, so that a layer's share of the KV cache is whole.
-        held = [self._num_layers * size + weights.kv_bytes for size in weights.layer_bytes]
-        self._held = list(accumulate(held, initial=0))
-        self._missing = [list(accumulate(p.missing_layer_bytes, initial=0)) for p in places]
-        by_layer = zip(*(place.missing_layer_bytes for place in places), strict=True)
-        self._least_missing = list(accumulate(map(min, by_layer), initial=0))
+        self._held = weights.held_sums
+        self._missing = [place.missing_sums for place in places]
+        self._places = places
         self._end_missing = [places[0].missing_end_bytes] + [0] * (len(places) - 1)
         ends = [weights.end_bytes] + [0] * (len(places) - 1)
         self._free = [
@@ -92,7 +111,7 @@ class _Cutter:
         ]
         self._rates = [place.rate_bytes_per_s for place in places]
         self._tails_s = [place.tail_s for place in places]
-        self._files = [list(accumulate(p.cache_layer_bytes, initial=0)) for p in places]
+        self._files = [place.cache_sums for place in places]
         self._cache_free = [
             place.cache_free_bytes - (place.cache_end_bytes if index == 0 else 0)
             for index, place in enumerate(places)
@@ -129,8 +148,10 @@ class _Cutter:
     def soonest_s(self, first: int, start: int, within_s: float) -> float | None:
         """The least time in which places from `first` on hold every layer from `start` on."""
         best_s = self._covered_s(first, start, within_s)
+        if best_s is None:
+            return None
         too_short_s = self._least_missing_bytes(start) / sum(self._rates[first:])
-        while best_s is not None:
+        while True:
             sooner_s = self._covered_s(first, start, best_s * (1 - _HAIR))
             if sooner_s is None or sooner_s >= best_s:
                 return best_s
@@ -139,12 +160,15 @@ class _Cutter:
             if covered_s is None:
                 too_short_s = limit_s
             best_s = sooner_s if covered_s is None else covered_s
-        return None
 
     def _least_missing_bytes(self, start: int) -> int:
         """What nodes must fetch whichever of them gets which layer."""
-        least: int = self._least_missing[-1] - self._least_missing[start]
-        return least
+        return self._least_missing[-1] - self._least_missing[start]
+
+    @cached_property
+    def _least_missing(self) -> list[int]:
+        by_layer = zip(*(place.missing_layer_bytes for place in self._places), strict=True)
+        return _sums(list(map(min, by_layer)))
 
     def _covered_s(self, first: int, start: int, limit_s: float) -> float | None:
         """The time of the greedy split within the limit: if any split keeps it, this one does."""

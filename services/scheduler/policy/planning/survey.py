@@ -7,12 +7,12 @@ devices in the order of their places, so that the same cluster always gives the 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from functools import cached_property
 
 import numpy as np
 
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.nodes.columns import Bools, Floats, Ints, kind_of
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer, files_needed
 
@@ -70,9 +70,16 @@ class Survey:
         rows = self._rows(mains)
         fits: Bools = self._most_bytes[rows] >= self.shape.needed_bytes
         has_cache = self.cluster.columns.cache_free_bytes[rows] >= self.shape.files_bytes
-        for index in np.flatnonzero(fits & ~has_cache).tolist():
+        for index in (fits & ~has_cache).nonzero()[0].tolist():
             has_cache[index] = self._shares_enough(int(rows[index]))
         return mains[fits & has_cache]
+
+    def has_whole_room(self, main: Offer) -> bool:
+        """As `with_whole_room`, of one."""
+        if main.free_bytes < self.shape.needed_bytes:
+            return False
+        has_cache = main.cache_free_bytes >= self.shape.files_bytes
+        return has_cache or self._shares_enough(self.cluster.layout.row_of[main.node.id])
 
     def with_whole_room_in(self, mains: Ints) -> Ints:
         """All devices where the whole model fits of nodes where it fits on the emptiest one."""
@@ -98,7 +105,7 @@ class Survey:
         """
         keys = self._keys(self.shape.deployable.summary.weight_bytes)
         is_even = self.cluster.columns.is_launch_even[self._rows(mains)]
-        if is_even.all() and len(mains) > count:
+        if len(mains) > count and np.count_nonzero(is_even) == len(mains):
             mains = np.sort(first_of(mains, count, keys))
         return self.offers(first_of(self.with_whole_room_in(mains), count, keys))
 
@@ -128,9 +135,13 @@ class Survey:
     def _keys(self, share_bytes: float) -> list[Key]:
         """Of `soonest`."""
         columns = self.cluster.columns
-        missing_bytes = np.maximum(0.0, share_bytes - self._cached_bytes)
-        fetch_s = missing_bytes / columns.rate_bytes_per_s
-        fetched_s = fetch_s + np.where(missing_bytes > 0, columns.tail_s, 0.0)
+        if self.shape.deployable.cached:
+            missing_bytes = np.maximum(0.0, share_bytes - self._cached_bytes)
+            fetch_s = missing_bytes / columns.rate_bytes_per_s
+            fetched_s = fetch_s + np.where(missing_bytes > 0, columns.tail_s, 0.0)
+        else:  # mostly: then what is missing is the same everywhere
+            fetch_s = share_bytes / columns.rate_bytes_per_s
+            fetched_s = fetch_s + columns.tail_s if share_bytes > 0 else fetch_s
 
         def rank(places: Ints) -> Floats:
             """Suspicion, then when it would be ready, then whether it needs an import."""
@@ -142,7 +153,7 @@ class Survey:
         return [rank, lambda places: fetch_s[self._rows(places)], self._emptiness(Room.SCARCEST)]
 
     def _mains_of(self, is_wanted: Bools) -> Ints:
-        rows = np.flatnonzero(is_wanted)
+        rows = is_wanted.nonzero()[0]
         found: Ints = rows * self.cluster.layout.width + self._emptiest[rows]
         return found
 
@@ -169,7 +180,7 @@ class Survey:
 
     @cached_property
     def _has_suspects(self) -> bool:
-        return bool(self._is_suspect.any())
+        return bool(np.count_nonzero(self._is_suspect))
 
     def _rows(self, places: Ints) -> Ints:
         return self.cluster.layout.rows[places]
@@ -216,7 +227,7 @@ def first_of(places: Ints, count: int, keys: Sequence[Key]) -> Ints:
         if len(tied) <= num_open:
             break
         values = key(tied)
-        is_least: Bools = values == values.min()
+        is_least: Bools = values == values[values.argmin()]
         num_least = np.count_nonzero(is_least)
         if num_least >= num_open:  # mostly: many devices are alike
             tied = tied if num_least == len(tied) else tied[is_least]

@@ -6,13 +6,11 @@ model, or with a part of it.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-
-import numpy as np
 
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.nodes.columns import Ints
-from services.scheduler.policy.planning.offers import Offer, entry_rank, ready_s
+from services.scheduler.policy.nodes.lazy import cached_property
+from services.scheduler.policy.planning.offers import EntryRank, Offer, entry_rank, ready_s
 from services.scheduler.policy.planning.survey import SAME_S, Survey
 
 FEW_DEVICES = 64
@@ -26,6 +24,7 @@ class Candidates:
     is_trusting: bool  # also nodes on which the model failed lately
     num_cuts: int = 0  # that were made of them
     _ranked: dict[int, list[Offer]] = field(default_factory=dict)
+    _entry_ranks: dict[tuple[str, int], EntryRank] = field(default_factory=dict)  # by place
 
     def choose(self, num_stages: int, num_full: int) -> Iterator[list[Offer]]:
         """On nodes of their own, those of full-memory workers first; and with several devices of a
@@ -49,7 +48,7 @@ class Candidates:
     def _entry_first(self, chosen: list[Offer], num_full: int) -> list[Offer]:
         """Of those with room for the whole model, the ones that suit best as entries have it."""
         able = [offer for offer in chosen if offer.place in self.whole_places]
-        full = sorted(able, key=entry_rank(self.survey.shape))[:num_full]
+        full = sorted(able, key=self._entry_rank)[:num_full]
         return [*full, *(offer for offer in chosen if offer not in full)]
 
     def alternatives(self, chosen: Sequence[Offer], num_full: int) -> Iterator[list[Offer]]:
@@ -103,20 +102,19 @@ class Candidates:
             return self.survey.offers(self._per_node)
         parts = self._soonest(self._per_node)
         # Those that come first of all do so of the ones with room for the whole model, too.
-        are_whole = len(self._with_whole_room(parts)) == len(parts)
+        are_whole = all(map(self.survey.has_whole_room, parts))
         whole = parts if are_whole else self._soonest(self._whole_of_mains)
         return _each_once([*parts, *whole, *self.survey.offers(self._mains_of(self.whole))])
 
     @cached_property
     def whole_places(self) -> frozenset[tuple[str, int]]:
         """Those of the parts that have room for the whole model."""
-        return self._with_whole_room(self.parts)
+        return frozenset(o.place for o in self.parts if self.survey.has_whole_room(o))
 
-    def _with_whole_room(self, mains: Sequence[Offer]) -> frozenset[tuple[str, int]]:
-        place_of = self.survey.cluster.layout.place_of
-        by_place = {place_of[offer.place]: offer.place for offer in mains}
-        able = self.survey.with_whole_room(np.fromiter(by_place, np.int64, len(by_place)))
-        return frozenset(by_place[place] for place in able.tolist())
+    def _entry_rank(self, offer: Offer) -> EntryRank:
+        if offer.place not in self._entry_ranks:
+            self._entry_ranks[offer.place] = entry_rank(self.survey.shape)(offer)
+        return self._entry_ranks[offer.place]
 
     @cached_property
     def _whole_of_mains(self) -> Ints:

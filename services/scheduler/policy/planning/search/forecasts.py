@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from libs.common.states import MemberMemory
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.prediction.predictor import (
     Occupancy,
+    PipelineForecast,
     Prediction,
-    StageForecast,
-    predict,
+    predict_pipeline,
 )
-from services.scheduler.policy.prediction.slowdown import StageShare
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ def prediction_of(plan: Plan, shape: ModelShape) -> Prediction:
         (shape.deployable.summary.weight_bytes - stage.weight_bytes) / stage.rate_bytes_per_s
         for stage in full
     ]
-    return _predict(stages, shape, len(full), max(missing_s, default=0.0))
+    rest_s = max(missing_s, default=0.0)
+    return _predict(PipelineForecast.of(stages), shape, len(full), rest_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,9 @@ class DeviceSet:
     shape: ModelShape
 
     @cached_property
-    def ready_s(self) -> list[float]:
-        fluid_s = _fluid_s(self.offers, self.shape)
-        return [max(fluid_s, o.launch_s(o.node.num_standbys > 0)) for o in self.offers]
+    def ready_s(self) -> float:
+        launches_s = (o.launch_s(o.node.num_standbys > 0) for o in self.offers)
+        return max(_fluid_s(self.offers, self.shape), *launches_s)
 
     @cached_property
     def parts(self) -> list[float]:
@@ -59,39 +59,40 @@ class DeviceSet:
     def estimate(self, num_full: int) -> Prediction:
         """The first `num_full` hold memory for the whole model."""
         shape, weight_bytes = self.shape, self.shape.deployable.summary.weight_bytes
-        stages = [
-            StageForecast(
-                runtime_s=ready_s,
-                missing_bytes=0,
-                rate_bytes_per_s=offer.rate_bytes_per_s,
-                tail_s=0.0,
-                device_bytes=int(planned_bytes) + offer.device.worker_bytes,
-                share=StageShare(part, offer.compute_share(planned_bytes)),
-            )
-            for index, (offer, ready_s, part) in enumerate(
-                zip(self.offers, self.ready_s, self.parts, strict=True)
-            )
-            for planned_bytes in [shape.needed_bytes * (1.0 if index < num_full else part)]
+        of_model = [1.0] * num_full + self.parts[num_full:]
+        planned = [
+            (offer, shape.needed_bytes * part)
+            for offer, part in zip(self.offers, of_model, strict=True)
         ]
+        device_bytes = [int(bytes_) + offer.device.worker_bytes for offer, bytes_ in planned]
+        shares = [offer.compute_share(bytes_) for offer, bytes_ in planned]
+        pipeline = PipelineForecast(
+            num_stages=len(planned),
+            ready_s=self.ready_s,
+            device_bytes=sum(device_bytes),
+            most_device_bytes=max(device_bytes),
+            slowdown=sum(part / share for part, share in zip(self.parts, shares, strict=True)),
+        )
         full = zip(self.offers[:num_full], self.parts, strict=False)
         rest_s = (weight_bytes * (1 - part) / offer.rate_bytes_per_s for offer, part in full)
-        return _predict(stages, shape, num_full, max(rest_s, default=0.0))
+        return _predict(pipeline, shape, num_full, max(rest_s, default=0.0))
 
 
 def _predict(
-    stages: Sequence[StageForecast], shape: ModelShape, num_full: int, rest_s: float
+    pipeline: PipelineForecast, shape: ModelShape, num_full: int, rest_s: float
 ) -> Prediction:
     """`rest_s`: until the full-memory workers have fetched the layers that they do not have."""
     objective = shape.deployable.objective
-    is_pipeline = len(stages) > 1
+    is_pipeline = pipeline.num_stages > 1
     num_left = num_full if objective.can_consolidate or not is_pipeline else 0
     occupancy = Occupancy(
-        full_bytes=max((stage.device_bytes for stage in stages), default=0),
+        full_bytes=pipeline.most_device_bytes,
         num_full=num_left,
         consolidation_s=rest_s if is_pipeline else 0.0,
         serving_s=objective.serving_s,
     )
-    return predict(stages, objective.speed, occupancy, objective.waited_s, objective.correction)
+    waited_s, correction = objective.waited_s, objective.correction
+    return predict_pipeline(pipeline, objective.speed, occupancy, waited_s, correction)
 
 
 def _fluid_s(chosen: Sequence[Offer], shape: ModelShape) -> float:
@@ -99,8 +100,7 @@ def _fluid_s(chosen: Sequence[Offer], shape: ModelShape) -> float:
 
     Nothing has to be fetched of what any of them holds.
     """
-    held = frozenset[str]().union(*(offer.cached for offer in chosen))
-    missing_bytes = float(sum(size for digest, size in shape.sizes.items() if digest not in held))
+    missing_bytes = float(_missing_bytes(chosen, shape))
     if missing_bytes <= 0:
         return 0.0
     rate = 0.0
@@ -113,3 +113,10 @@ def _fluid_s(chosen: Sequence[Offer], shape: ModelShape) -> float:
         missing_bytes -= fetched_bytes
         rate, begun_s = rate + offer_rate, tail_s
     return begun_s + missing_bytes / rate
+
+
+def _missing_bytes(chosen: Sequence[Offer], shape: ModelShape) -> int:
+    held = frozenset[str]().union(*(offer.cached for offer in chosen))
+    if not held:
+        return shape.units_bytes
+    return sum(size for digest, size in shape.sizes.items() if digest not in held)

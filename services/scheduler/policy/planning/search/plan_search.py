@@ -6,9 +6,9 @@ of the others is better than what has been found.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import inf
 
+from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.planning.model_shape import ModelShape
 from services.scheduler.policy.planning.offers import Offer
 from services.scheduler.policy.planning.pipelines import cut

@@ -65,7 +65,14 @@ def _kind_of(shape: ModelShape, num_stages: int) -> Callable[[Offer], Hashable]:
     """What a plan of so many stages depends on."""
     ample_bytes = AMPLE * shape.needed_bytes / num_stages
 
+    known: dict[tuple[str, int], Hashable] = {}
+
     def kind(offer: Offer) -> Hashable:
+        if offer.place not in known:
+            known[offer.place] = made(offer)
+        return known[offer.place]
+
+    def made(offer: Offer) -> Hashable:
         node = offer.node
         return (
             offer.rate_bytes_per_s,
