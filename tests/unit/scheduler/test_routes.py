@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import pytest
+
 from libs.common.bus.handling import encode
 from libs.common.bus.messages import (
     EngineLoad,
@@ -178,13 +180,14 @@ def test_everything_is_repeated_in_even_parts_of_which_each_is_small() -> None:
     assert len(told) == len(set(told))
 
 
-def test_one_hundred_thousand_routes_fit_into_messages() -> None:
-    state, publisher = snapshot(endpoints=fleet_of(100_000), now_s=0.0), RoutePublisher(1, 5.0)
+@pytest.mark.parametrize("num_routes", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_many_routes_fit_into_messages(num_routes: int) -> None:
+    state, publisher = snapshot(endpoints=fleet_of(num_routes), now_s=0.0), RoutePublisher(1, 5.0)
 
     messages = published_in(publisher.due(state))
 
     assert max(len(encode(message)) for message in messages) < 2**19
-    assert sum(len(message.routes) for message in messages) == 100_000
+    assert sum(len(message.routes) for message in messages) == num_routes
 
 
 def test_a_part_of_too_many_routes_is_split_and_one_models_are_cut() -> None:

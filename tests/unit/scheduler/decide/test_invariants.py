@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,9 +81,20 @@ def _change_worker(draw: Draw, cluster: SmallCluster, worker: Worker, *, is_read
     cluster.hear_fetch(worker.node_id, done)
 
 
-@settings(max_examples=400)
+@settings(max_examples=100)
 @given(st.data())
 def test_no_decision_breaks_a_promise(data: st.DataObject) -> None:
+    _check_rounds(data)
+
+
+@pytest.mark.long
+@settings(max_examples=400)
+@given(st.data())
+def test_no_decision_of_many_breaks_a_promise(data: st.DataObject) -> None:
+    _check_rounds(data)
+
+
+def _check_rounds(data: st.DataObject) -> None:
     cluster = data.draw(clusters())
     for index in range(NUM_ROUNDS):
         for number in range(data.draw(st.integers(1, 5))):

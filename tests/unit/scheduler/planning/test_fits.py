@@ -3,6 +3,8 @@
 import random
 from dataclasses import replace
 
+import pytest
+
 from services.scheduler.policy.cluster import Deployable, DeviceSize
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.nodes.node import Node
@@ -12,7 +14,7 @@ from services.scheduler.policy.planning.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary
 
 UNIT_BYTES = 1_000_000
-NUM_TRIALS = 500
+COUNTS = pytest.mark.parametrize("num_trials", [150, pytest.param(500, marks=pytest.mark.long)])
 
 
 def random_model(rng: random.Random, *layer_units: int) -> Deployable:
@@ -50,9 +52,10 @@ def sizes_of(there: Cluster) -> list[DeviceSize]:
     ]
 
 
-def test_what_fits_is_planned_and_what_is_planned_fits() -> None:
+@COUNTS
+def test_what_fits_is_planned_and_what_is_planned_fits(num_trials: int) -> None:
     rng = random.Random(1)
-    for trial in range(NUM_TRIALS):
+    for trial in range(num_trials):
         wanted = random_model(rng, 1, 2, 3)
         names = [f"node-{i}" for i in range(rng.randint(1, 5))]
         there = cluster(*(random_node(rng, name, wanted) for name in names))
@@ -62,9 +65,10 @@ def test_what_fits_is_planned_and_what_is_planned_fits() -> None:
         assert fits_in(sizes_of(there), wanted) == is_planned, f"trial {trial}"
 
 
-def test_what_fits_is_planned_also_where_some_weights_are_cached() -> None:
+@COUNTS
+def test_what_fits_is_planned_also_where_some_weights_are_cached(num_trials: int) -> None:
     rng = random.Random(2)
-    for trial in range(NUM_TRIALS):
+    for trial in range(num_trials):
         wanted = random_model(rng, 2)
         names = [f"node-{i}" for i in range(rng.randint(1, 5))]
         there = cluster(*(random_node(rng, name, wanted) for name in names))
