@@ -155,3 +155,24 @@ def test_a_decision_costs_the_same_in_a_large_fleet() -> None:
 
     assert calls[1] < 1.2 * calls[0]
     assert _num_copied(large) == 1
+
+
+def test_the_keys_that_changed_since_any_earlier_table_are_known() -> None:
+    """Also since one that is too old, and since one of another line."""
+    rng = random.Random(5)
+    schema = Schema[Item](SCHEMA.keys, SCHEMA.ranks, watched=("colour",))
+    tables = [Table(schema)]
+    other = Table(schema).updated({"item-1": Item("item-1", ("red",), 1)})
+    for _ in range(150):
+        tables.append(tables[-1].updated(_changes(rng)))
+    now = tables[-1]
+
+    for before in (*tables, other):
+        old, new = before.versions("colour"), now.versions("colour")
+        differing = {key for key in KEYS if old.get(key) is not new.get(key)}
+        assert now.keys_changed_since(before, "colour") >= differing
+    assert now.keys_changed_since(now, "colour") == set()
+    painted = now.updated({"item-new": Item("item-new", ("green",), 1)})
+    assert painted.keys_changed_since(now, "colour") == {"green"}
+    plain = Table(SCHEMA).updated({"item-1": Item("item-1", ("blue",), 1)})
+    assert plain.keys_changed_since(Table(SCHEMA), "colour") == {"blue"}
