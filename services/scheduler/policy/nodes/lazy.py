@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, overload
 T = TypeVar("T")
 
 
-class cached_property(Generic[T]):  # noqa: N801: it is read like the other one
+class cached_property(Generic[T]):  # named as the other one, which it takes the place of
     """Two threads that ask at the same time may both compute it."""
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
