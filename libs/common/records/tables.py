@@ -150,6 +150,7 @@ class ModelActivityRow(Base):
     idle_since: Mapped[datetime | None]  # nobody has asked since then; None: it works
     restart_s: Mapped[float | None]  # as predicted when it started last
     late_s: Mapped[float | None]  # by which its first token was to be after its target then
+    busy_s: Mapped[float | None]  # for how long it works until it has nothing to do
     was_started_ahead: Mapped[bool] = mapped_column(server_default=text("false"))
     ahead_at: Mapped[datetime | None]  # when one is started although nobody asks
     ahead_until: Mapped[datetime | None]  # and until when

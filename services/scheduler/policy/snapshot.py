@@ -303,16 +303,18 @@ class Snapshot:
                 hop_s=cluster.hop_s,
                 prompt_hop_s=cluster.prompt_hop_s,
             ),
-            serving_s=self._keep_alive_s(model) + USUAL_ANSWER_TOKENS * figures.step_s(),
+            serving_s=self._serving_s(model, USUAL_ANSWER_TOKENS * figures.step_s()),
             can_consolidate=self.limits.can_consolidate,
             correction=figures.ttft_ratio,
             prefers_cached_copies=self.mode.prefers_cached_copies,
         )
 
-    def _keep_alive_s(self, model: Model) -> float:
-        if not model.is_keep_alive_auto:
-            return model.keep_alive_s
-        return (self.activities.get(model.id) or ModelActivity()).plan.keep_s
+    def _serving_s(self, model: Model, answer_s: float) -> float:
+        """How long an endpoint is expected to hold its memory once it serves: while it works, as
+        endpoints of the model did, or for a usual answer; and while it is kept."""
+        activity = self.activities.get(model.id) or ModelActivity()
+        kept_s = activity.plan.keep_s if model.is_keep_alive_auto else model.keep_alive_s
+        return kept_s + (answer_s if activity.busy_s is None else activity.busy_s)
 
     def knows_cached(self, model_id: str) -> bool:
         """Whether it was read which of the model's units the nodes have; nothing is planned for it

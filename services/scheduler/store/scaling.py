@@ -42,6 +42,7 @@ _ACTIVITIES = select(
     ModelActivityRow.gaps,
     ModelActivityRow.restart_s,
     ModelActivityRow.late_s,
+    ModelActivityRow.busy_s,
     ModelActivityRow.was_started_ahead,
     age_s(ModelActivityRow.idle_since).label("idle_s"),
 ).where(is_among(ModelActivityRow.model_id, "model_ids"))
@@ -54,19 +55,24 @@ _END_COMMANDS = (
 _WRITE = text(
     """
     INSERT INTO model_activity
-        (model_id, gaps, idle_since, restart_s, late_s, was_started_ahead, ahead_at, ahead_until)
+        (model_id, gaps, idle_since, restart_s, late_s, busy_s, was_started_ahead, ahead_at,
+        ahead_until)
     SELECT told.model_id, told.gaps, now() - make_interval(secs => told.idle_s), told.restart_s,
-        told.late_s, told.was_started_ahead, now() + make_interval(secs => told.ahead_in_s),
+        told.late_s, told.busy_s, told.was_started_ahead,
+        now() + make_interval(secs => told.ahead_in_s),
         now() + make_interval(secs => told.ahead_for_s)
     FROM unnest(CAST(:model_ids AS text[]), CAST(:gaps AS bytea[]), CAST(:idle_s AS float8[]),
         CAST(:restart_s AS float8[]), CAST(:late_s AS float8[]),
+        CAST(:busy_s AS float8[]),
         CAST(:was_started_ahead AS bool[]),
         CAST(:ahead_in_s AS float8[]), CAST(:ahead_for_s AS float8[])) AS told
-        (model_id, gaps, idle_s, restart_s, late_s, was_started_ahead, ahead_in_s, ahead_for_s)
+        (model_id, gaps, idle_s, restart_s, late_s, busy_s, was_started_ahead, ahead_in_s,
+        ahead_for_s)
     JOIN models ON models.id = told.model_id
     ORDER BY told.model_id
     ON CONFLICT (model_id) DO UPDATE SET gaps = excluded.gaps, idle_since = excluded.idle_since,
         restart_s = excluded.restart_s, late_s = excluded.late_s,
+        busy_s = excluded.busy_s,
         was_started_ahead = excluded.was_started_ahead,
         ahead_at = excluded.ahead_at, ahead_until = excluded.ahead_until
     """
@@ -111,6 +117,7 @@ async def load_activities(
             idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
             restart_s=row.restart_s,
             late_s=row.late_s,
+            busy_s=row.busy_s,
             was_started_ahead=row.was_started_ahead,
         )
         for row in rows
@@ -132,6 +139,7 @@ async def write_activities(
             "idle_s": [None if x.idle_since_s is None else now_s - x.idle_since_s for x in known],
             "restart_s": [one.restart_s for one in known],
             "late_s": [one.late_s for one in known],
+            "busy_s": [one.busy_s for one in known],
             "was_started_ahead": [one.was_started_ahead for one in known],
             "ahead_in_s": [_until(one.ahead_at_s, now_s) for one in known],
             "ahead_for_s": [_until(one.ahead_until_s, now_s) for one in known],

@@ -16,6 +16,7 @@ from services.scheduler.policy.scaling.gap_history import GapHistory
 from services.scheduler.policy.scaling.keep_alive import KeepAlivePlan, plan_keep_alive
 
 UNKNOWN_RESTART_S = 5.0  # of a model that was never started
+NEWEST_WEIGHT = 0.3  # of the last time in which it worked, in the mean of all
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class ModelActivity:
     idle_since_s: float | None = None
     restart_s: float | None = None
     late_s: float | None = None  # None: not known, so all of a start counts as late
+    # For how long its endpoints work until none has anything to do; None: never seen. Since when
+    # they do now; None: they do not, or this leader has not seen it begin.
+    busy_s: float | None = None
+    busy_since_s: float | None = None
     # An endpoint was started ahead in this gap: it is not done twice.
     was_started_ahead: bool = False
 
@@ -42,7 +47,19 @@ class ModelActivity:
         """The last of its endpoints has nothing to do, since then."""
         if self.idle_since_s is not None and since_s <= self.idle_since_s:
             return self
-        return replace(self.asked(since_s), idle_since_s=since_s)
+        return replace(self.asked(since_s)._worked(since_s), idle_since_s=since_s)
+
+    def working(self, at_s: float) -> "ModelActivity":
+        """One of its endpoints can compute and has something to do."""
+        return self if self.busy_since_s is not None else replace(self, busy_since_s=at_s)
+
+    def _worked(self, until_s: float) -> "ModelActivity":
+        if self.busy_since_s is None:
+            return self
+        busy_s = max(0.0, until_s - self.busy_since_s)
+        if self.busy_s is not None:
+            busy_s = NEWEST_WEIGHT * busy_s + (1.0 - NEWEST_WEIGHT) * self.busy_s
+        return replace(self, busy_s=busy_s, busy_since_s=None)
 
     def served(self, at_s: float) -> "ModelActivity":
         """What was started for a request is ready, and has none: whoever waited may be answered

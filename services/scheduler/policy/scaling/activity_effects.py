@@ -30,10 +30,12 @@ def _told(
         case d.ServeEndpoint(endpoint_id=endpoint_id, is_idle=is_idle):
             endpoint = before.endpoints.get(endpoint_id)
             was_asked = endpoint is not None and endpoint.purpose is StartPurpose.REQUEST
-            is_over = is_idle and not _others_work(before, decision.model_id, endpoint_id)
+            if not is_idle:
+                return known.working(before.now_s)
+            is_over = not _others_work(before, decision.model_id, endpoint_id)
             return known.served(before.now_s) if was_asked and is_over else known
         case d.MarkBusy():
-            return known.asked(before.now_s)
+            return known.asked(before.now_s).working(before.now_s)
         case d.MarkIdle(endpoint_id=endpoint_id, idle_s=idle_s):
             since_s = before.now_s - idle_s
             is_last = not _others_work(before, decision.model_id, endpoint_id)
@@ -48,7 +50,12 @@ def _told(
 
 
 def _started(before: Snapshot, known: ModelActivity, decision: d.StartEndpoint) -> ModelActivity:
-    """What a start takes, and by how much its first token would be late for a request of then."""
+    """What a start takes, and by how much its first token would be late for a request of then. One
+    beside others says nothing: it finds what these have left of the cluster, and the next gap ends
+    with a first one."""
+    others = before.endpoints.by("model", decision.model_id)
+    if known.restart_s is not None and any(e.state.can_take_requests for e in others):
+        return known
     model, predicted = before.models.get(decision.model_id), decision.prediction
     late_s = None
     if model is not None and predicted is not None:

@@ -85,7 +85,7 @@ async def test_a_command_of_a_kind_that_is_not_known_is_left_out_and_told(
 
 async def test_what_is_known_of_a_model_is_read_as_it_was_written(store: Database) -> None:
     known = {
-        "late": ModelActivity(REGULAR, NOW_S - 20.0, restart_s=5.0, late_s=1.5),
+        "late": ModelActivity(REGULAR, NOW_S - 20.0, restart_s=5.0, late_s=1.5, busy_s=8.0),
         "unknown": ModelActivity(REGULAR, NOW_S - 20.0),
     }
     async with store.transaction() as session:
@@ -95,4 +95,5 @@ async def test_what_is_known_of_a_model_is_read_as_it_was_written(store: Databas
     async with store.transaction() as session:
         read = await scaling.load_activities(session, list(known), NOW_S)
 
-    assert [(read[id_].restart_s, read[id_].late_s) for id_ in known] == [(5.0, 1.5), (None, None)]
+    figures = {id_: (one.restart_s, one.late_s, one.busy_s) for id_, one in read.items()}
+    assert figures == {"late": (5.0, 1.5, 8.0), "unknown": (None, None, None)}

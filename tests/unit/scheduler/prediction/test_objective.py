@@ -7,11 +7,11 @@ from tests.unit.scheduler.snapshots import SmallCluster, a_model
 from tests.unit.scheduler.values import summary
 
 
-def serving_s(model: Model) -> float:
+def serving_s(model: Model, busy_s: float | None = None) -> float:
     """Of a model that is talked to in bursts, and rests for long between them."""
     made = SmallCluster()
     made.add_model(model, summary())
-    talking = ModelActivity(history_of(([4.0] * 9 + [5000.0]) * 10), restart_s=5.0)
+    talking = ModelActivity(history_of(([4.0] * 9 + [5000.0]) * 10), restart_s=5.0, busy_s=busy_s)
     return made.snapshot(activities={model.id: talking}).objective(model, summary()).serving_s
 
 
@@ -21,3 +21,9 @@ def test_an_endpoint_is_expected_to_serve_for_as_long_as_its_models_gaps_say() -
 
     assert serving_s(auto) == serving_s(a_model("model-1", keep_alive_s=32.0))
     assert serving_s(auto) < serving_s(a_model("model-1", keep_alive_s=300.0))
+
+
+def test_before_that_it_works_as_endpoints_of_the_model_did_or_for_a_usual_answer() -> None:
+    fixed = a_model("model-1", keep_alive_s=32.0)
+    assert serving_s(fixed, busy_s=20.0) == 52.0
+    assert serving_s(fixed) > 32.0, "nobody has seen it work: some time for an answer"

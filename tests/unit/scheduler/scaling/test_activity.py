@@ -73,3 +73,11 @@ def test_a_start_is_worth_what_it_would_be_late_or_all_of_it_where_nothing_was_p
     unknown, in_time = ModelActivity().started(5.0, None), ModelActivity().started(5.0, 0.0)
     assert unknown.plan == ModelActivity().started(5.0, 5.0).plan
     assert in_time.plan.keep_s < 6.0 < 60.0 < ModelActivity().started(5.0, 1.0).plan.keep_s
+
+
+def test_for_how_long_it_works_is_a_mean_in_which_the_last_time_weighs_most() -> None:
+    first = ModelActivity().working(100.0).working(105.0).rested(120.0)
+    assert (first.busy_s, first.busy_since_s) == (20.0, None), "since it began, not since a second"
+    # 0.3 x 10 + 0.7 x 20
+    assert first.asked(200.0).working(201.0).rested(211.0).busy_s == pytest.approx(17.0)
+    assert first.asked(200.0).rested(211.0).busy_s == 20.0, "nobody saw when it began"

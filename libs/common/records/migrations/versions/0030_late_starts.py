@@ -1,4 +1,4 @@
-"""By how much a model's first token is late after a start, from which its keep-alive follows."""
+"""How late a model's first token is after a start, and for how long the model works then."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("model_activity", sa.Column("late_s", sa.Double, nullable=True))
+    op.add_column("model_activity", sa.Column("busy_s", sa.Double, nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("model_activity", "busy_s")
     op.drop_column("model_activity", "late_s")
