@@ -12,6 +12,7 @@ from libs.common.records.migrate import alembic_config, migrate
 from libs.common.settings import DatabaseSettings
 from tests.integration.servers import RunningPostgres, TestDatabase
 from tests.support.readonlypostgres import read_only
+from tests.support.waiting import eventually
 
 
 async def test_the_migrations_make_what_the_tables_say(database: TestDatabase) -> None:
@@ -67,7 +68,9 @@ async def test_a_transaction_that_raises_leaves_nothing(database: TestDatabase) 
 async def test_connections_cut_by_the_server_are_replaced_unseen(database: TestDatabase) -> None:
     store = Database.open(database.owner, pool_size=2)
     async with store.transaction() as session:
-        await session.execute(text("SELECT 1"))
+        used = await (await session.connection()).get_raw_connection()
+        driver = used.driver_connection
+    assert driver is not None
     killer = Database.open(database.owner)
     async with killer.transaction() as session:
         await session.execute(
@@ -77,6 +80,7 @@ async def test_connections_cut_by_the_server_are_replaced_unseen(database: TestD
             )
         )
     await killer.close()
+    await eventually(driver.is_closed, what="the end of the connection, as its driver sees it")
 
     async with store.transaction() as session:
         assert await session.scalar(text("SELECT 1")) == 1
