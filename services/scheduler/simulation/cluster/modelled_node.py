@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, FetchObserved, WorkerObserved
+from libs.common.states import WorkerState
 from services.scheduler.simulation.cluster.compute import DeviceCompute
 from services.scheduler.simulation.cluster.fetch import Fetch, Fetcher
 from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
-from services.scheduler.simulation.event_queue import EventQueue
+from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.scenario.machines import NodeGroup
+
+_STARTING = frozenset({WorkerState.LAUNCHING, WorkerState.REGISTERED})
 
 
 @dataclass(eq=False)
@@ -30,6 +33,7 @@ class ModelledNode:
     workers: dict[str, ModelledWorker] = field(default_factory=dict)
     _seen: dict[str, WorkerObserved] = field(default_factory=dict)  # as was said last
     _fetches: dict[str, FetchObserved] = field(default_factory=dict)
+    _next_refill: Event | None = None  # of a node that refills when it is quiet
 
     def __post_init__(self) -> None:
         self.num_standbys = self.group.num_standbys
@@ -63,7 +67,8 @@ class ModelledNode:
         has_standby = self.num_standbys > 0
         if has_standby:
             self.num_standbys -= 1
-            self.events.after(self.group.standby_refill_s, self._refill)
+            if not self.group.refills_when_quiet:
+                self.events.after(self.group.standby_refill_s, self._refill)
         worker.launch(has_standby=has_standby)
 
     def stop(self, worker: ModelledWorker) -> None:
@@ -85,10 +90,28 @@ class ModelledNode:
             self.fetcher.on_removed(self.id, manifest)
         self._tell_fetches()
         self._tell_workers()
+        self._look_at_standbys()
 
     def _refill(self) -> None:
         self.num_standbys += 1
         self._tell_workers()
+
+    def _look_at_standbys(self) -> None:
+        """A worker's state is another one."""
+        if not self.group.refills_when_quiet:
+            return
+        is_quiet = not any(w.state in _STARTING and not w.is_stopped for w in self.workers.values())
+        is_wanted = is_quiet and self.num_standbys < self.group.num_standbys
+        if self._next_refill is not None and not is_quiet:
+            self._next_refill.cancel()
+            self._next_refill = None
+        elif self._next_refill is None and is_wanted:
+            self._next_refill = self.events.after(self.group.standby_refill_s, self._refill_quietly)
+
+    def _refill_quietly(self) -> None:
+        self._next_refill = None
+        self._refill()
+        self._look_at_standbys()
 
     # --------------------------------------------------------------- what it says
 
@@ -96,6 +119,7 @@ class ModelledNode:
         if seen.worker_id in self.workers:
             self._seen[seen.worker_id] = seen
             self._tell_workers()
+            self._look_at_standbys()
 
     def say_fetch(self, fetch_id: str) -> None:
         fetch = self.fetcher.fetches.get(fetch_id)

@@ -47,6 +47,8 @@ class NodeGroup:
     num_standbys: int
     standby_bytes: int  # of host memory, each
     standby_refill_s: float  # until a new one stands where one was taken
+    # Counted from when no worker of the node is starting, one standby after the other.
+    refills_when_quiet: bool
 
     @property
     def node_ids(self) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ def read_nodes(section: Section, devices: dict[str, DeviceKind]) -> tuple[NodeGr
                 num_standbys=own.integer("num_standbys", 0),
                 standby_bytes=own.bytes_of_gb("standby_gb", 0.0),
                 standby_refill_s=own.number("standby_refill_s", devices[kind].start.launch_s),
+                refills_when_quiet=own.flag("refills_when_quiet", False),
             )
         )
         own.finish()
