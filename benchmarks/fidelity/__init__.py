@@ -1,0 +1,1 @@
+"""How far the simulator is from real processes: the same trace on both."""

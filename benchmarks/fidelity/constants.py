@@ -1,0 +1,119 @@
+"""Constants of the simulator, as a run on real processes shows them. Pure.
+
+Times are anchored at first tokens: `launch` and `tail` are what lies between a start's command, or
+its last byte, and the first token, without what a prompt takes once the endpoint is warm. A first
+prompt is slower than later ones, and that is in them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.fidelity.starts import PromptedStart, Starts, middle
+from benchmarks.replay.models import Kind, ReplayModel
+from benchmarks.replay.record import RequestRecord, RunRecord
+from libs.common.decode_batches import DECODE_BATCHES
+from services.scheduler.policy.prediction.quantities import STEPS, Quantity
+
+PAUSE_S = 0.02  # between two rounds for which nobody waits
+# A node makes a standby after two looks, a quarter of a second apart, at which no worker starts;
+# the fork takes a tenth of a second here.
+REFILL_S = 0.7
+STOP_S = 0.2  # from the word to stop until the memory is free
+UNMEASURED_LAUNCH_S = 2.5  # of a process without a standby (docs/standby-runtimes.md)
+
+
+@dataclass(frozen=True)
+class KindSpeed:
+    prefill_s_per_token: float
+    decode_step_s: Mapping[int, float]  # by batch
+
+
+@dataclass(frozen=True)
+class Constants:
+    standby_launch_s: float
+    launch_s: float
+    register_s: float
+    tail_s: float
+    round_s: float
+    message_s: float
+    hop_s: float
+    nic_bytes_per_s: float
+    speeds: Mapping[str, KindSpeed]  # by kind of model
+    pause_s: float = PAUSE_S
+    standby_refill_s: float = REFILL_S
+    stop_s: float = STOP_S
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`nic_bytes_per_s`: as configured, for want of a measurement."""
+
+    record: RunRecord
+    models: Sequence[ReplayModel]
+    nic_bytes_per_s: float
+
+    def constants(self) -> Constants:
+        speeds = {kind.name: self._speed(kind) for kind in {m.kind for m in self.models}}
+        hop_s, message_s = self._row(Quantity.PROMPT_HOP_S) or 0.0, self._message_s(speeds)
+        nic = self._row(Quantity.NIC_BYTES_PER_S) or self.nic_bytes_per_s
+        seen = Starts([*self._prompted(speeds, hop_s)], nic)
+        standby_s = seen.launch_s(is_standby=True)
+        launch_s = seen.launch_s(is_standby=False) or self._process_launch_s(standby_s)
+        return Constants(
+            standby_launch_s=standby_s or launch_s,
+            launch_s=launch_s,
+            register_s=seen.register_s(),
+            tail_s=seen.tail_s() or self._row(Quantity.TAIL_S) or 0.0,
+            round_s=max(0.0, seen.command_s() - 4 * message_s),
+            message_s=message_s,
+            hop_s=hop_s,
+            nic_bytes_per_s=nic,
+            speeds=speeds,
+        )
+
+    def _prompted(self, speeds: Mapping[str, KindSpeed], hop_s: float) -> Iterator[PromptedStart]:
+        """With what a warm endpoint would have taken for the prompt."""
+        kinds = {model.name: model.kind.name for model in self.models}
+        for start in self.record.starts:
+            if start.num_prompt_tokens is not None and start.ttft_s is not None:
+                own_s = start.num_prompt_tokens * speeds[kinds[start.model]].prefill_s_per_token
+                yield PromptedStart(start, own_s + hop_s * (start.num_stages - 1))
+
+    def _speed(self, kind: Kind) -> KindSpeed:
+        names = {model.name for model in self.models if model.kind == kind}
+        warm = [r for r in self.record.requests if r.model in names and is_warm(r)]
+        per_token_s = self._row(Quantity.PREFILL_S_PER_TOKEN, names)
+        if per_token_s is None:
+            per_token_s = middle((r.ttft_s or 0.0) / r.num_prompt_tokens for r in warm) or 0.0
+        steps = {batch: self._row(STEPS[batch], names) for batch in DECODE_BATCHES}
+        known = {batch: step_s for batch, step_s in steps.items() if step_s is not None}
+        if 1 not in known:
+            known[1] = middle(r.tpot_s for r in warm if r.tpot_s) or 0.001
+        return KindSpeed(per_token_s, dict(sorted(known.items())))
+
+    def _message_s(self, speeds: Mapping[str, KindSpeed]) -> float:
+        """What a warm request takes beside its prompt, there and back."""
+        kinds = {m.name: m.kind.name for m in self.models}
+        rest_s = [
+            r.ttft_s - r.num_prompt_tokens * speeds[kinds[r.model]].prefill_s_per_token
+            for r in self.record.requests
+            if is_warm(r) and r.num_stages == 1 and r.ttft_s is not None
+        ]
+        return max(0.0, (middle(rest_s) or 0.0) / 2)
+
+    def _process_launch_s(self, standby_s: float | None) -> float:
+        """Of a process without a standby, where no start had one."""
+        known = middle(self.record.launch_s.values())
+        return UNMEASURED_LAUNCH_S if known is None else known + (standby_s or 0.0)
+
+    def _row(self, quantity: Quantity, models: Iterable[str] = ()) -> float | None:
+        """The median of what the scheduler keeps of it."""
+        wanted = set(models)
+        rows = (row for row in self.record.measured if row.quantity == quantity.value)
+        values = [x for row in rows if row.model in wanted or not wanted for x in row.values]
+        return middle(values)
+
+
+def is_warm(request: RequestRecord) -> bool:
+    is_whole = request.ttft_s is not None and request.num_prompt_tokens > 0
+    return request.is_served and not request.is_cold and is_whole

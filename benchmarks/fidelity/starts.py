@@ -1,0 +1,112 @@
+"""What the recorded steps of cold starts say about launches and tails. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.replay.record import StartRecord, StepRecord
+
+MIN_FETCH_BYTES = 8 * 2**20  # of a start that says how long its tail is
+_STANDBY = "standby"
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """The median of those that are there; None without any."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+@dataclass(frozen=True)
+class PromptedStart:
+    start: StartRecord
+    prompt_s: float  # of its first prompt, if the endpoint had been warm
+
+    def step(self, name: str) -> list[StepRecord]:
+        """Of all stages; those that have ended."""
+        return [s for s in self.start.steps if s.name == name and s.end_s is not None]
+
+    @property
+    def first_token_at_s(self) -> float | None:
+        found = self.step("first_token")
+        return found[-1].end_s if found else None
+
+    @property
+    def began_at_s(self) -> float | None:
+        """When its last process was started."""
+        spawns = self.step("spawn")
+        return max(s.start_s for s in spawns) if spawns else None
+
+    @property
+    def is_standby(self) -> bool:
+        """All its processes were standbys."""
+        spawns = self.step("spawn")
+        return bool(spawns) and all(s.detail == _STANDBY for s in spawns)
+
+    @property
+    def missing_bytes(self) -> int:
+        return self.start.weight_bytes - self.start.bytes_from_cache
+
+    @property
+    def has_waited_for_bytes(self) -> bool:
+        """Its last byte came after its process could compute."""
+        fetched = [s.end_s or 0.0 for s in self.step("fetch")]
+        built = [s.end_s or 0.0 for s in self.step("build_engine")]
+        return bool(fetched and built) and max(fetched) > max(built)
+
+
+@dataclass(frozen=True)
+class Starts:
+    found: Sequence[PromptedStart]
+    nic_bytes_per_s: float
+
+    def launch_s(self, *, is_standby: bool) -> float | None:
+        """From the start of a lone worker's process to its first token, without the prompt."""
+        return middle(
+            start.first_token_at_s - start.began_at_s - start.prompt_s
+            for start in self.found
+            if start.start.num_stages == 1
+            and start.is_standby == is_standby
+            and not start.has_waited_for_bytes
+            and start.first_token_at_s is not None
+            and start.began_at_s is not None
+        )
+
+    def tail_s(self) -> float | None:
+        """Of lone workers: what their first tokens came later than their bytes, at the card's rate,
+        and the prompt say."""
+        return middle(
+            start.first_token_at_s
+            - start.step("fetch")[0].start_s
+            - start.missing_bytes / self.nic_bytes_per_s
+            - start.prompt_s
+            for start in self.found
+            if start.start.num_stages == 1
+            and start.has_waited_for_bytes
+            and start.missing_bytes >= MIN_FETCH_BYTES
+            and start.first_token_at_s is not None
+        )
+
+    def command_s(self) -> float:
+        """From a request's arrival until the first process starts, and from the first token until
+        its gateway has it."""
+        return (
+            middle(
+                start.start.ttft_s - (start.first_token_at_s - start.began_at_s)
+                for start in self.found
+                if start.start.ttft_s is not None
+                and start.first_token_at_s is not None
+                and start.began_at_s is not None
+            )
+            or 0.0
+        )
+
+    def register_s(self) -> float:
+        return (
+            middle(
+                bind.end_s - spawn.start_s
+                for start in self.found
+                for spawn, bind in zip(start.step("spawn"), start.step("bind"), strict=False)
+                if spawn.actor == bind.actor and bind.end_s is not None and start.is_standby
+            )
+            or 0.0
+        )

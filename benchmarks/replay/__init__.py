@@ -1,0 +1,1 @@
+"""Replays a trace of requests on the embedded stack, and keeps what became of them."""

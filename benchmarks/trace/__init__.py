@@ -1,0 +1,1 @@
+"""Targets met and cost of each policy, with real processes."""
