@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
 .PHONY: bench-burst bench-cold bench-cold-gpu bench-control-plane bench-engine bench-fetch
-.PHONY: bench-neighbour bench-scale bench-slo bench-tradeoff lint clean
+.PHONY: bench-fidelity bench-neighbour bench-scale bench-slo bench-trace bench-tradeoff lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -61,6 +61,9 @@ bench-control-plane: model $(BENCH_INSTALLED) ## measure the control plane with 
 bench-engine: model $(BENCH_INSTALLED) ## measure the engine on this machine's processors
 	@$(PY) -W ignore -m benchmarks.engine $(ARGS)
 
+bench-fidelity: model $(BENCH_INSTALLED) ## measure how far the simulator is from real processes
+	@$(PY) -m benchmarks.fidelity $(ARGS)
+
 bench-neighbour: model $(BENCH_INSTALLED) ## measure what one tenant's load costs another
 	@$(PY) -m benchmarks.neighbour $(ARGS)
 
@@ -72,6 +75,9 @@ bench-scale: $(BENCH_INSTALLED) ## simulate an hour of a thousand nodes and 100,
 
 bench-tradeoff: $(BENCH_INSTALLED) ## measure pipelines of every shape beside what was predicted
 	@$(PY) -m benchmarks.tradeoff $(ARGS)
+
+bench-trace: model $(BENCH_INSTALLED) ## replay traces on real processes: targets met and cost, by policy
+	@$(PY) -m benchmarks.trace $(ARGS)
 
 lint: install ## check style, types and the import contracts
 	@$(PY) -m ruff check .

@@ -26,7 +26,7 @@ from libs.common.records.tables import MeasurementRow, ModelRow, NodeEngineRow
 Json = Mapping[str, Any]
 _TIMEOUT_S = 30.0
 _MAX_REQUESTS, _MAX_STARTS = 1000, 200  # of one model, as the API gives them
-HOURS = 2
+_HOURS, _ALL_HOURS = 24, 24 * 31
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StackReader:
         return sum(node["num_standbys"] for node in await self.get("/api/v1/nodes"))
 
     async def device_byte_s(self) -> float:
-        usage = await self.get(f"/api/v1/usage?hours={HOURS}")
+        usage = await self.get(f"/api/v1/usage?hours={_ALL_HOURS}")
         return float(sum(model["memory"]["total_byte_s"] for model in usage["models"]))
 
     async def starts(self, models: Sequence[str], since: datetime) -> dict[str, Json]:
@@ -63,7 +63,7 @@ class StackReader:
         """By id."""
         found = {}
         for model in models:
-            path = f"/api/v1/requests?model={model}&hours={HOURS}&limit={_MAX_REQUESTS}"
+            path = f"/api/v1/requests?model={model}&hours={_HOURS}&limit={_MAX_REQUESTS}"
             found.update({request["id"]: request for request in await self.get(path)})
         return found
 
