@@ -70,6 +70,7 @@ class Prepared:
 def copied(state: Path, to: Path) -> StateFolder:
     """With owners and modes: Postgres's files are another user's where we are root."""
     shutil.rmtree(to, ignore_errors=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "--archive", str(state), str(to)], check=True, stdin=subprocess.DEVNULL)
     for name in _NOT_COPIED:
         left = to / name
