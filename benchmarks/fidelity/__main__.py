@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from benchmarks.fidelity.comparison import Outcome, StartOutcome, match_starts, pairs
 from benchmarks.fidelity.constants import Calibration, Constants
+from benchmarks.fidelity.knowledge import Values, known_values
 from benchmarks.fidelity.picture import draw
 from benchmarks.fidelity.scenario import scenario_text
 from benchmarks.fidelity.simulated import SimulatedRun, simulate
@@ -39,7 +40,7 @@ def main() -> None:
     constants = Calibration(calibration, MODELS, NIC_BYTES_PER_S).constants()
     scenario = _scenario(calibration, constants, options.standbys)
     mode = _options(options, options.seed, options.minutes).mode
-    simulated = simulate(scenario, mode, real[0].requests)
+    simulated = simulate(scenario, mode, real[0].requests, _known(calibration, scenario))
     _write(options, constants, real, simulated, calibration)
 
 
@@ -58,6 +59,13 @@ def _scenario(calibration: RunRecord, constants: Constants, standbys: int) -> Sc
     text = scenario_text(MODELS, facts, nodes(), constants, standbys)
     SCENARIO.write_text(text)
     return parse(str(SCENARIO), text)
+
+
+def _known(calibration: RunRecord, scenario: Scenario) -> Values:
+    """Both real runs began with it."""
+    (group,) = scenario.nodes
+    node_ids = {node.node_id: own for node, own in zip(nodes(), group.node_ids, strict=True)}
+    return known_values(calibration.measured, node_ids, {model.name for model in MODELS})
 
 
 def _write(

@@ -20,6 +20,8 @@ PAUSE_S = 0.02  # between two rounds for which nobody waits
 REFILL_S = 0.7
 STOP_S = 0.2  # from the word to stop until the memory is free
 UNMEASURED_LAUNCH_S = 2.5  # of a process without a standby (docs/standby-runtimes.md)
+# Of a kind of model that no warm request asked for.
+UNMEASURED_PREFILL_S, UNMEASURED_STEP_S = 0.0001, 0.001
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,20 @@ class Calibration:
     nic_bytes_per_s: float
 
     def constants(self) -> Constants:
-        speeds = {kind.name: self._speed(kind) for kind in {m.kind for m in self.models}}
-        hop_s, message_s = self._row(Quantity.PROMPT_HOP_S) or 0.0, self._message_s(speeds)
+        message_s = self._message_s()
+        speeds = {kind.name: self._speed(kind, message_s) for kind in {m.kind for m in self.models}}
+        hop_s = self._row(Quantity.PROMPT_HOP_S) or 0.0
         nic = self._row(Quantity.NIC_BYTES_PER_S) or self.nic_bytes_per_s
         seen = Starts([*self._prompted(speeds, hop_s)], nic)
         standby_s = seen.launch_s(is_standby=True)
         launch_s = seen.launch_s(is_standby=False) or self._process_launch_s(standby_s)
+        round_s = max(0.0, seen.command_s() - 4 * message_s)
         return Constants(
             standby_launch_s=standby_s or launch_s,
             launch_s=launch_s,
-            register_s=seen.register_s(),
+            register_s=max(0.0, seen.linked_s() - round_s - 2 * message_s),
             tail_s=seen.tail_s() or self._row(Quantity.TAIL_S) or 0.0,
-            round_s=max(0.0, seen.command_s() - 4 * message_s),
+            round_s=round_s,
             message_s=message_s,
             hop_s=hop_s,
             nic_bytes_per_s=nic,
@@ -79,27 +83,35 @@ class Calibration:
                 own_s = start.num_prompt_tokens * speeds[kinds[start.model]].prefill_s_per_token
                 yield PromptedStart(start, own_s + hop_s * (start.num_stages - 1))
 
-    def _speed(self, kind: Kind) -> KindSpeed:
-        names = {model.name for model in self.models if model.kind == kind}
+    def _speed(self, kind: Kind, message_s: float) -> KindSpeed:
+        """What its requests show where the scheduler has measured nothing."""
+        names = self._names(kind)
         warm = [r for r in self.record.requests if r.model in names and is_warm(r)]
-        per_token_s = self._row(Quantity.PREFILL_S_PER_TOKEN, names)
-        if per_token_s is None:
-            per_token_s = middle((r.ttft_s or 0.0) / r.num_prompt_tokens for r in warm) or 0.0
+        per_token_s = self._row(Quantity.PREFILL_S_PER_TOKEN, names) or middle(
+            max(0.0, (r.ttft_s or 0.0) - 2 * message_s) / r.num_prompt_tokens for r in warm
+        )
         steps = {batch: self._row(STEPS[batch], names) for batch in DECODE_BATCHES}
-        known = {batch: step_s for batch, step_s in steps.items() if step_s is not None}
+        known = {batch: step_s for batch, step_s in steps.items() if step_s}
         if 1 not in known:
-            known[1] = middle(r.tpot_s for r in warm if r.tpot_s) or 0.001
-        return KindSpeed(per_token_s, dict(sorted(known.items())))
+            known[1] = middle(r.tpot_s for r in warm if r.tpot_s) or UNMEASURED_STEP_S
+        return KindSpeed(per_token_s or UNMEASURED_PREFILL_S, dict(sorted(known.items())))
 
-    def _message_s(self, speeds: Mapping[str, KindSpeed]) -> float:
+    def _message_s(self) -> float:
         """What a warm request takes beside its prompt, there and back."""
-        kinds = {m.name: m.kind.name for m in self.models}
+        by_model = {
+            model.name: per_token_s
+            for model in self.models
+            if (per_token_s := self._row(Quantity.PREFILL_S_PER_TOKEN, self._names(model.kind)))
+        }
         rest_s = [
-            r.ttft_s - r.num_prompt_tokens * speeds[kinds[r.model]].prefill_s_per_token
+            r.ttft_s - r.num_prompt_tokens * by_model[r.model]
             for r in self.record.requests
-            if is_warm(r) and r.num_stages == 1 and r.ttft_s is not None
+            if is_warm(r) and r.num_stages == 1 and r.model in by_model and r.ttft_s is not None
         ]
         return max(0.0, (middle(rest_s) or 0.0) / 2)
+
+    def _names(self, kind: Kind) -> set[str]:
+        return {model.name for model in self.models if model.kind == kind}
 
     def _process_launch_s(self, standby_s: float | None) -> float:
         """Of a process without a standby, where no start had one."""

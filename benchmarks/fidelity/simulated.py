@@ -7,6 +7,7 @@ from math import isnan
 import numpy as np
 
 from benchmarks.fidelity.comparison import Outcome, StartOutcome
+from benchmarks.fidelity.knowledge import Values
 from benchmarks.replay.record import RequestRecord
 from libs.common.startmode import StartMode
 from services.scheduler.simulation.scenario.scenario import Scenario
@@ -38,10 +39,13 @@ def workload_of(scenario: Scenario, requests: Sequence[RequestRecord]) -> Worklo
 
 
 def simulate(
-    scenario: Scenario, mode: StartMode, requests: Sequence[RequestRecord]
+    scenario: Scenario,
+    mode: StartMode,
+    requests: Sequence[RequestRecord],
+    measured: Values | None = None,
 ) -> SimulatedRun:
-    """Raises SimulationError."""
-    simulation = Simulation(scenario, mode, workload_of(scenario, requests))
+    """`measured`: what the leader knows; None: the scenario's constants. Raises SimulationError."""
+    simulation = Simulation(scenario, mode, workload_of(scenario, requests), measured)
     simulation.run()
     targets = {group.name: (group.ttft_slo_s, group.tpot_slo_s) for group in scenario.models}
     recorder = simulation.recorder

@@ -100,13 +100,13 @@ class Starts:
             or 0.0
         )
 
-    def register_s(self) -> float:
+    def linked_s(self) -> float:
+        """From the start of a pipeline's last process until its stages are linked."""
         return (
             middle(
-                bind.end_s - spawn.start_s
+                max(step.end_s or 0.0 for step in start.step("linked")) - start.began_at_s
                 for start in self.found
-                for spawn, bind in zip(start.step("spawn"), start.step("bind"), strict=False)
-                if spawn.actor == bind.actor and bind.end_s is not None and start.is_standby
+                if start.is_standby and start.step("linked") and start.began_at_s is not None
             )
             or 0.0
         )

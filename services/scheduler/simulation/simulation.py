@@ -20,7 +20,11 @@ from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
 from services.scheduler.simulation.leader.first_snapshot import first_snapshot
 from services.scheduler.simulation.leader.heard import HeardNodes
-from services.scheduler.simulation.leader.known_figures import figures_of_model
+from services.scheduler.simulation.leader.known_figures import (
+    ConstantFigures,
+    GivenFigures,
+    Values,
+)
 from services.scheduler.simulation.leader.leader import Leader
 from services.scheduler.simulation.leader.request_rows import RequestRows
 from services.scheduler.simulation.results.recorder import Recorder
@@ -32,9 +36,13 @@ Progress = Callable[[float], None]  # virtual seconds
 
 @dataclass(eq=False)
 class Simulation:
+    """`measured`: what the leader has measured, such as a real one's rows; None: the constants of
+    the scenario, as after many starts."""
+
     scenario: Scenario
     mode: StartMode
     workload: Workload
+    measured: Values | None = None
     events: EventQueue = field(default_factory=EventQueue)
     recorder: Recorder = field(init=False)
     cluster: ClusterModel = field(init=False)
@@ -46,7 +54,9 @@ class Simulation:
     def __post_init__(self) -> None:
         scenario, catalogue = self.scenario, ModelCatalogue(self.workload.names)
         self.recorder = Recorder(2 * scenario.leader.message_s)
-        cached, snapshot = CachedModels(catalogue), first_snapshot(scenario, self.mode)
+        figures = self._figures()
+        cached = CachedModels(catalogue)
+        snapshot = first_snapshot(scenario, self.mode, figures.of_nodes())
         self.host_memory = MemoryGauge(self.events)
         nodes = modelled_nodes(
             *(scenario, self.events, self.host_memory),
@@ -70,11 +80,16 @@ class Simulation:
         )
         self.leader = Leader(
             *(self.events, scenario.leader, catalogue, RequestRows(scenario.deadline_s), snapshot),
-            *(heard, cached, partial(figures_of_model, scenario)),
+            *(heard, cached, figures.of_model),
             on_decided=self._decided,
             before_round=self._before_round,
             before_sweep=self._before_sweep,
         )
+
+    def _figures(self) -> ConstantFigures | GivenFigures:
+        if self.measured is None:
+            return ConstantFigures(self.scenario)
+        return GivenFigures(self.measured)
 
     def run(self, on_progress: Progress = lambda now_s: None) -> None:
         """Raises SimulationError."""

@@ -1,5 +1,7 @@
 """The simulator beside real processes: constants, errors, matched starts, the summary."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.fidelity.comparison import (
@@ -11,6 +13,7 @@ from benchmarks.fidelity.comparison import (
     pairs,
 )
 from benchmarks.fidelity.constants import Calibration
+from benchmarks.fidelity.knowledge import known_values
 from benchmarks.fidelity.scenario import scenario_text
 from benchmarks.fidelity.simulated import simulate
 from benchmarks.fidelity.summary import Compared, goals, summary_of
@@ -25,6 +28,7 @@ from benchmarks.replay.record import (
 )
 from benchmarks.replay.run import nodes
 from libs.common.startmode import StartMode
+from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.simulation.scenario.scenario import parse
 
 MODELS = (
@@ -122,7 +126,7 @@ def test_constants_are_what_a_run_shows() -> None:
     assert found.message_s == pytest.approx(0.002)
     assert found.round_s == pytest.approx(0.09 - 4 * 0.002)
     assert found.standby_launch_s == pytest.approx(0.29)
-    assert found.register_s == pytest.approx(0.06)
+    assert found.register_s == 0.0  # of pipelines alone, and there is none
     assert found.tail_s == pytest.approx(0.23)
     assert found.hop_s == pytest.approx(0.002)
     assert found.nic_bytes_per_s == NIC
@@ -131,17 +135,33 @@ def test_constants_are_what_a_run_shows() -> None:
     assert found.speeds["small"].decode_step_s == {1: 0.004}  # as its requests had it
 
 
+def test_stages_register_so_that_they_are_linked_when_they_really_were() -> None:
+    """Linked at 0.40 s, spawned at 0.05 s: 0.35 s, of which the round takes 0.082 s and its
+    messages 0.004 s."""
+    linked = replace(LAUNCHED, num_stages=2, steps=(*LAUNCHED.steps, step("linked", 0.38, 0.40)))
+    found = Calibration(replace(record(), starts=(LAUNCHED, linked)), MODELS, NIC).constants()
+    assert found.register_s == pytest.approx(0.35 - 0.082 - 0.004)
+
+
+def test_the_simulated_leader_knows_what_the_real_one_knew() -> None:
+    """Under the names of its own nodes; nothing of models and nodes that it has not."""
+    rows = (
+        MeasuredValues("tail_s", "node-0", "", (0.1,)),
+        MeasuredValues("tail_s", "node-9", "", (0.2,)),
+        MeasuredValues("ttft_ratio", "", "tiny", (1.1, 1.2)),
+        MeasuredValues("ttft_ratio", "", "warm-up", (3.0,)),
+        MeasuredValues("ttft_ratio", "", "", (1.3,)),
+    )
+    assert known_values(rows, {"node-0": "node-00000"}, {"tiny"}) == {
+        MeasurementKey(Quantity.TAIL_S, node_id="node-00000"): (0.1,),
+        MeasurementKey(Quantity.TTFT_RATIO, model_id="tiny"): (1.1, 1.2),
+        MeasurementKey(Quantity.TTFT_RATIO): (1.3,),
+    }
+
+
 def test_a_process_without_a_standby_takes_what_agents_have_measured() -> None:
     """No start had one: 2 s until it has imported, and what a standby takes."""
-    plain = record()
-    known = RunRecord(
-        run={},
-        requests=plain.requests,
-        starts=plain.starts,
-        device_byte_s=0.0,
-        measured=plain.measured,
-        launch_s={"node-0": 2.0},
-    )
+    known = replace(record(), launch_s={"node-0": 2.0})
     found = Calibration(known, MODELS, NIC).constants()
     assert found.launch_s == pytest.approx(2.29)
 

@@ -6,14 +6,14 @@ from libs.common.startmode import StartMode
 from services.scheduler.policy.cluster import Device, DeviceSize, NodeRecord
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.cached_units import CachedUnits
+from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.simulation.cluster.first_heartbeats import BOOT_ID, CORES, VERSION
-from services.scheduler.simulation.leader.known_figures import figures_of_nodes
 from services.scheduler.simulation.scenario.machines import NodeGroup
 from services.scheduler.simulation.scenario.scenario import Scenario
 
 
-def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
+def first_snapshot(scenario: Scenario, mode: StartMode, measured: Figures) -> Snapshot:
     assumed_s = scenario.leader.assumed_launch_s
     devices = {id_: tuple(_devices(id_, group, assumed_s)) for id_, group in _nodes(scenario)}
     return Snapshot(
@@ -23,7 +23,7 @@ def first_snapshot(scenario: Scenario, mode: StartMode) -> Snapshot:
         nodes={id_: NodeRecord(id_, VERSION, BOOT_ID) for id_ in devices},
         devices=devices,
         cached=CachedUnits(),
-        measured=figures_of_nodes(scenario),
+        measured=measured,
         sizes=tuple(_size(device, group) for device, group in _placed(scenario, devices)),
     )
 

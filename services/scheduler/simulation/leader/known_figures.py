@@ -1,9 +1,7 @@
-"""What the leader has measured: the constants of the scenario, as after many starts.
-
-Or what it takes for them, where the scenario says so.
-"""
+"""What the leader has measured when a run begins, or what it takes for that."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from statistics import mean
 
 from libs.common.decode_batches import DECODE_BATCHES
@@ -17,14 +15,33 @@ from services.scheduler.simulation.scenario.scenario import Scenario
 Values = dict[MeasurementKey, tuple[float, ...]]
 
 
-def figures_of_nodes(scenario: Scenario) -> Figures:
-    """Of the cluster, too."""
-    return Figures().adding(_often(dict(_of_nodes(scenario))))
+@dataclass(frozen=True)
+class ConstantFigures:
+    """The constants of the scenario, as after many starts."""
+
+    scenario: Scenario
+
+    def of_nodes(self) -> Figures:
+        """Of the cluster, too."""
+        return Figures().adding(_often(dict(_of_nodes(self.scenario))))
+
+    def of_model(self, model_id: str, group: ModelGroup) -> Values:
+        """Of several kinds of devices the mean: figures of a model are of no node in particular."""
+        return _often(dict(_of_model(_speeds(self.scenario, group), model_id)))
 
 
-def figures_of_model(scenario: Scenario, model_id: str, group: ModelGroup) -> Values:
-    """Of several kinds of devices the mean: figures of a model are of no node in particular."""
-    return _often(dict(_of_model(_speeds(scenario, group), model_id)))
+@dataclass(frozen=True)
+class GivenFigures:
+    """Values that were measured elsewhere, oldest first."""
+
+    values: Values
+
+    def of_nodes(self) -> Figures:
+        """Of the cluster, too."""
+        return Figures().adding({k: v for k, v in self.values.items() if not k.model_id})
+
+    def of_model(self, model_id: str, _group: ModelGroup) -> Values:
+        return {key: v for key, v in self.values.items() if key.model_id == model_id}
 
 
 def _of_nodes(scenario: Scenario) -> Iterator[tuple[MeasurementKey, float]]:
