@@ -12,8 +12,9 @@ from benchmarks.fidelity.starts import PromptedStart, Starts, middle
 from benchmarks.replay.models import Kind, ReplayModel
 from benchmarks.replay.record import RequestRecord, RunRecord
 from libs.common.decode_batches import DECODE_BATCHES
-from services.scheduler.policy.prediction.quantities import STEPS, Quantity
+from services.scheduler.policy.prediction.quantities import PRIORS, STEPS, Quantity
 
+MIN_VALUES = 3  # of a quantity that is taken from what the scheduler keeps
 PAUSE_S = 0.02  # between two rounds for which nobody waits
 # A node makes a standby after two looks, a quarter of a second apart, at which no worker starts;
 # the fork takes a tenth of a second here.
@@ -38,9 +39,10 @@ class Constants:
     tail_s: float
     round_s: float
     message_s: float
-    hop_s: float
+    prompt_hop_s: float
     nic_bytes_per_s: float
     speeds: Mapping[str, KindSpeed]  # by kind of model
+    hop_s: float = PRIORS[Quantity.HOP_S]  # nothing measures it
     pause_s: float = PAUSE_S
     standby_refill_s: float = REFILL_S
     stop_s: float = STOP_S
@@ -57,9 +59,9 @@ class Calibration:
     def constants(self) -> Constants:
         message_s = self._message_s()
         speeds = {kind.name: self._speed(kind, message_s) for kind in {m.kind for m in self.models}}
-        hop_s = self._row(Quantity.PROMPT_HOP_S) or 0.0
+        prompt_hop_s = self._row(Quantity.PROMPT_HOP_S) or 0.0
         nic = self._row(Quantity.NIC_BYTES_PER_S) or self.nic_bytes_per_s
-        seen = Starts([*self._prompted(speeds, hop_s)], nic)
+        seen = Starts([*self._prompted(speeds, prompt_hop_s)], nic)
         standby_s = seen.launch_s(is_standby=True)
         launch_s = seen.launch_s(is_standby=False) or self._process_launch_s(standby_s)
         round_s = max(0.0, seen.command_s() - 4 * message_s)
@@ -70,7 +72,7 @@ class Calibration:
             tail_s=seen.tail_s() or self._row(Quantity.TAIL_S) or 0.0,
             round_s=round_s,
             message_s=message_s,
-            hop_s=hop_s,
+            prompt_hop_s=prompt_hop_s,
             nic_bytes_per_s=nic,
             speeds=speeds,
         )
@@ -84,31 +86,44 @@ class Calibration:
                 yield PromptedStart(start, own_s + hop_s * (start.num_stages - 1))
 
     def _speed(self, kind: Kind, message_s: float) -> KindSpeed:
-        """What its requests show where the scheduler has measured nothing."""
+        """What its requests show where the scheduler has measured little."""
         names = self._names(kind)
-        warm = [r for r in self.record.requests if r.model in names and is_warm(r)]
+        asked = [r for r in self.record.requests if r.model in names and r.is_served]
         per_token_s = self._row(Quantity.PREFILL_S_PER_TOKEN, names) or middle(
-            max(0.0, (r.ttft_s or 0.0) - 2 * message_s) / r.num_prompt_tokens for r in warm
+            max(0.0, (r.ttft_s or 0.0) - 2 * message_s) / r.num_prompt_tokens
+            for r in asked
+            if is_warm(r)
         )
         steps = {batch: self._row(STEPS[batch], names) for batch in DECODE_BATCHES}
         known = {batch: step_s for batch, step_s in steps.items() if step_s}
         if 1 not in known:
-            known[1] = middle(r.tpot_s for r in warm if r.tpot_s) or UNMEASURED_STEP_S
+            known[1] = middle(self._step_s(r) for r in asked) or UNMEASURED_STEP_S
         return KindSpeed(per_token_s or UNMEASURED_PREFILL_S, dict(sorted(known.items())))
 
+    def _step_s(self, request: RequestRecord) -> float | None:
+        if request.tpot_s is None or request.num_stages is None:
+            return None
+        return max(0.0, request.tpot_s - PRIORS[Quantity.HOP_S] * (request.num_stages - 1)) or None
+
     def _message_s(self) -> float:
-        """What a warm request takes beside its prompt, there and back."""
-        by_model = {
-            model.name: per_token_s
-            for model in self.models
-            if (per_token_s := self._row(Quantity.PREFILL_S_PER_TOKEN, self._names(model.kind)))
-        }
-        rest_s = [
-            r.ttft_s - r.num_prompt_tokens * by_model[r.model]
-            for r in self.record.requests
-            if is_warm(r) and r.num_stages == 1 and r.model in by_model and r.ttft_s is not None
-        ]
-        return max(0.0, (middle(rest_s) or 0.0) / 2)
+        """What a warm request takes beside its prompt, there and back. Of those that were alone, if
+        there are any: nobody else's work is in that."""
+        warm = [r for r in self.record.requests if is_warm(r) and r.num_stages == 1]
+        alone = [r for r in warm if self._is_alone(r)]
+        return max(0.0, (middle(map(self._beside_prompt_s, alone or warm)) or 0.0) / 2)
+
+    def _beside_prompt_s(self, request: RequestRecord) -> float | None:
+        kind = next(model.kind for model in self.models if model.name == request.model)
+        per_token_s = self._row(Quantity.PREFILL_S_PER_TOKEN, self._names(kind))
+        if per_token_s is None or request.ttft_s is None:
+            return None
+        return request.ttft_s - request.num_prompt_tokens * per_token_s
+
+    def _is_alone(self, request: RequestRecord) -> bool:
+        """Nobody else was served, or waited, until it had its first token."""
+        begun_s, done_s = request.arrived_at_s, request.arrived_at_s + (request.ttft_s or 0.0)
+        others = (r for r in self.record.requests if r.index != request.index)
+        return not any(r.arrived_at_s < done_s and r.ended_at_s > begun_s for r in others)
 
     def _names(self, kind: Kind) -> set[str]:
         return {model.name for model in self.models if model.kind == kind}
@@ -119,11 +134,11 @@ class Calibration:
         return UNMEASURED_LAUNCH_S if known is None else known + (standby_s or 0.0)
 
     def _row(self, quantity: Quantity, models: Iterable[str] = ()) -> float | None:
-        """The median of what the scheduler keeps of it."""
+        """The median of what the scheduler keeps of it; None where that are a few values."""
         wanted = set(models)
         rows = (row for row in self.record.measured if row.quantity == quantity.value)
         values = [x for row in rows if row.model in wanted or not wanted for x in row.values]
-        return middle(values)
+        return middle(values) if len(values) >= MIN_VALUES else None
 
 
 def is_warm(request: RequestRecord) -> bool:

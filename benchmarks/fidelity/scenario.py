@@ -30,7 +30,7 @@ def scenario_text(
             "drain_s = 180",
             "deadline_s = 600",
             'compute_sharing = "weights"',
-            *_table("network", {"hop_s": constants.hop_s}),
+            *_table("network", {"hop_s": constants.hop_s, "prompt_hop_s": constants.prompt_hop_s}),
             *_table(
                 "leader",
                 {

@@ -30,6 +30,12 @@ class RequestRecord:
         return self.error is None and self.ttft_s is not None
 
     @property
+    def ended_at_s(self) -> float:
+        """As far as its times say."""
+        rest_s = (self.tpot_s or 0.0) * max(0, self.num_output_tokens - 1)
+        return self.arrived_at_s + (self.ttft_s or 0.0) + rest_s
+
+    @property
     def has_met_ttft(self) -> bool:
         return self.is_served and self.ttft_s is not None and self.ttft_s <= self.ttft_slo_s
 

@@ -111,8 +111,9 @@ def record() -> RunRecord:
         measured=(
             MeasuredValues("prefill_s_per_token", "", "tiny", (0.001, 0.001, 0.009)),
             MeasuredValues("prefill_s_per_token", "", "small", (0.002,)),
-            MeasuredValues("step_1_s", "", "tiny", (0.003,)),
-            MeasuredValues("step_4_s", "", "tiny", (0.004,)),
+            MeasuredValues("step_1_s", "", "tiny", (0.003, 0.003, 0.009)),
+            MeasuredValues("step_4_s", "", "tiny", (0.004, 0.004, 0.004)),
+            MeasuredValues("step_8_s", "", "tiny", (0.2,)),  # too few
             MeasuredValues("prompt_hop_s", "", "", (0.002, 0.003, 0.001)),
             MeasuredValues("tail_s", "node-0", "", (0.05,)),
         ),
@@ -128,7 +129,7 @@ def test_constants_are_what_a_run_shows() -> None:
     assert found.standby_launch_s == pytest.approx(0.29)
     assert found.register_s == 0.0  # of pipelines alone, and there is none
     assert found.tail_s == pytest.approx(0.23)
-    assert found.hop_s == pytest.approx(0.002)
+    assert found.prompt_hop_s == pytest.approx(0.002)
     assert found.nic_bytes_per_s == NIC
     assert found.speeds["tiny"].prefill_s_per_token == 0.001
     assert found.speeds["tiny"].decode_step_s == {1: 0.003, 4: 0.004}
@@ -157,6 +158,18 @@ def test_the_simulated_leader_knows_what_the_real_one_knew() -> None:
         MeasurementKey(Quantity.TTFT_RATIO, model_id="tiny"): (1.1, 1.2),
         MeasurementKey(Quantity.TTFT_RATIO): (1.3,),
     }
+
+
+def test_what_a_request_takes_beside_its_prompt_is_that_of_those_that_were_alone() -> None:
+    """The one at 10 s takes as ever; the two at 20 s share the machine, and take ten times as
+    long."""
+    plain = record()
+    others = tuple(
+        request(index, "tiny", 0.14, is_cold=False, at_s=20.0 + index / 100) for index in (4, 5)
+    )
+    alone = request(6, "tiny", 0.014, is_cold=False, at_s=10.0)
+    found = Calibration(replace(plain, requests=(*others, alone)), MODELS, NIC).constants()
+    assert found.message_s == pytest.approx(0.002)
 
 
 def test_a_process_without_a_standby_takes_what_agents_have_measured() -> None:

@@ -39,8 +39,10 @@ class BatchEngine:
         stages: Sequence[StageCompute],
         hop_s: float,
         on_end: Callable[[SimulatedRequest], None],
+        prompt_hop_s: float | None = None,  # None: as `hop_s`
     ) -> None:
-        self._pipeline = PipelineSpeed(tuple(stages), hop_s)
+        of_prompts_s = hop_s if prompt_hop_s is None else prompt_hop_s
+        self._pipeline = PipelineSpeed(tuple(stages), hop_s, of_prompts_s)
         self.idle_since_s = 0.0
         self.num_requests = 0  # that it has, running and waiting
         self._events, self._on_end = events, on_end
@@ -140,7 +142,9 @@ class BatchEngine:
     def _go_on_with(self, successor: _Successor) -> None:
         if self._is_over:
             return
-        self._pipeline = PipelineSpeed(tuple(successor.stages), self._pipeline.hop_s)
+        before = self._pipeline
+        stages = tuple(successor.stages)
+        self._pipeline = PipelineSpeed(stages, before.hop_s, before.prompt_hop_s)
         self._is_ready = True
         if self._waiting or self._decoding:
             self._begin_next()

@@ -53,7 +53,10 @@ class ClusterModel:
             for worker, node in zip(row.member_workers, nodes, strict=True)
         )
         stages = [self._stage(w.row, node, known) for w, node in zip(workers, nodes, strict=True)]
-        engine = BatchEngine(self.events, stages, self.scenario.hop_s, partial(self._ended, row.id))
+        engine = BatchEngine(
+            *(self.events, stages, self.scenario.hop_s, partial(self._ended, row.id)),
+            prompt_hop_s=self.scenario.prompt_hop_s,
+        )
         self.endpoints[row.id] = ModelledEndpoint(
             *(row.id, row.model_id, row.max_slots, workers, nodes, engine),
             can_consolidate=_can_consolidate(row) and self.scenario.consolidation.is_possible,

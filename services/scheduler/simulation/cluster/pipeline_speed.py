@@ -9,15 +9,16 @@ from services.scheduler.simulation.cluster.compute import StageCompute
 
 @dataclass(frozen=True, eq=False)
 class PipelineSpeed:
-    """`hop_s`: from a stage to the next."""
+    """`hop_s`: from a stage to the next, of a decode step; `prompt_hop_s`: of a whole prompt."""
 
     stages: tuple[StageCompute, ...]
     hop_s: float
+    prompt_hop_s: float
     _duties: dict[int, Sequence[float]] = field(default_factory=dict)  # by batch size
 
     def prefill_s(self, num_tokens: int) -> float:
         per_token_s = sum(stage.prefill_s_per_token() for stage in self.stages)
-        return num_tokens * per_token_s + self._hops_s
+        return num_tokens * per_token_s + self.prompt_hop_s * (len(self.stages) - 1)
 
     def step_s(self, batch_size: int) -> float:
         num_batches = min(batch_size, len(self.stages))

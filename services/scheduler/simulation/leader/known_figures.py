@@ -46,7 +46,7 @@ class GivenFigures:
 
 def _of_nodes(scenario: Scenario) -> Iterator[tuple[MeasurementKey, float]]:
     yield MeasurementKey(Quantity.HOP_S), scenario.hop_s
-    yield MeasurementKey(Quantity.PROMPT_HOP_S), scenario.hop_s
+    yield MeasurementKey(Quantity.PROMPT_HOP_S), scenario.prompt_hop_s
     assumed_s = scenario.leader.assumed_launch_s
     for group in scenario.nodes:
         start = group.device.start

@@ -60,7 +60,8 @@ class Scenario:
     deadline_s: float  # of a request
     leader: LeaderTiming
     egress_bytes_per_s: float  # of the object store; inf: no limit
-    hop_s: float  # from a stage to the next
+    hop_s: float  # from a stage to the next, of a decode step
+    prompt_hop_s: float  # the same of a whole prompt
     sharing: ComputeSharing
     keeps_units: bool  # in host caches, when no worker needs them any more
     consolidation: Consolidation
@@ -130,7 +131,8 @@ def _read(
         deadline_s=root.positive("deadline_s", 600.0),
         leader=_leader(root.section("leader", is_optional=True)),
         egress_bytes_per_s=store.positive("egress_gbps") * GIGA / 8 if store.table else inf,
-        hop_s=network.number("hop_s", 0.0),
+        hop_s=(hop_s := network.number("hop_s", 0.0)),
+        prompt_hop_s=network.number("prompt_hop_s", hop_s),
         sharing=root.choice("compute_sharing", ComputeSharing, ComputeSharing.WEIGHTS),
         keeps_units=cache.flag("keeps_units", True),
         consolidation=_consolidation(root.section("consolidation", is_optional=True)),

@@ -39,6 +39,18 @@ def test_a_request_alone_takes_its_prefill_and_its_steps() -> None:
     assert one.tpot_s == pytest.approx(0.01)
 
 
+def test_hops_of_a_prompt_may_take_longer_than_those_of_a_step() -> None:
+    """Two stages: 0.1 s and one hop of 20 ms; then 10 steps of 10 ms and one hop of 1 ms each."""
+    events, one = EventQueue(), request(1, 100, 11)
+    stages = [stage(DeviceCompute(), 0.5), stage(DeviceCompute(), 0.5)]
+    running = BatchEngine(events, stages, 0.001, lambda request: None, prompt_hop_s=0.02)
+    running.start()
+    running.accept(one)
+    events.run_until(10)
+    assert one.first_token_at_s == pytest.approx(0.12)
+    assert one.ended_at_s == pytest.approx(0.12 + 10 * 0.011)
+
+
 def test_an_answer_of_one_token_ends_with_its_prefill() -> None:
     events, one = EventQueue(), request(1, 100, 1)
     running = engine(events)
