@@ -79,11 +79,13 @@ class Calibration:
 
     def _prompted(self, speeds: Mapping[str, KindSpeed], hop_s: float) -> Iterator[PromptedStart]:
         """With what a warm endpoint would have taken for the prompt."""
-        kinds = {model.name: model.kind.name for model in self.models}
+        kinds = {model.name: model.kind for model in self.models}
         for start in self.record.starts:
             if start.num_prompt_tokens is not None and start.ttft_s is not None:
-                own_s = start.num_prompt_tokens * speeds[kinds[start.model]].prefill_s_per_token
-                yield PromptedStart(start, own_s + hop_s * (start.num_stages - 1))
+                kind = kinds[start.model]
+                own_s = start.num_prompt_tokens * speeds[kind.name].prefill_s_per_token
+                prompt_s = own_s + hop_s * (start.num_stages - 1)
+                yield PromptedStart(start, prompt_s, 1 / kind.num_layers)
 
     def _speed(self, kind: Kind, message_s: float) -> KindSpeed:
         """What its requests show where the scheduler has measured little."""

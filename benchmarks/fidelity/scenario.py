@@ -59,6 +59,7 @@ def _nodes(nodes: Sequence[NodeOptions], constants: Constants, standbys: int) ->
         "load_gb_per_s": _COPY_GB_PER_S,
         "tail_s": constants.tail_s,
         "stop_s": constants.stop_s,
+        "prefills_while_loading": True,
     }
     yield from _table(f"devices.{_DEVICE}", start)
     yield from _table(

@@ -18,8 +18,12 @@ def middle(values: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class PromptedStart:
+    """`prompt_s`: of its first prompt, if the endpoint had been warm; `last_layer`: of it, that of
+    the last layer, which nobody computes before the last byte."""
+
     start: StartRecord
-    prompt_s: float  # of its first prompt, if the endpoint had been warm
+    prompt_s: float
+    last_layer: float
 
     def step(self, name: str) -> list[StepRecord]:
         """Of all stages; those that have ended."""
@@ -73,18 +77,19 @@ class Starts:
 
     def tail_s(self) -> float | None:
         """Of lone workers: what their first tokens came later than their bytes, at the card's rate,
-        and the prompt say."""
-        return middle(
+        and the last layer's part of the prompt say."""
+        found = middle(
             start.first_token_at_s
             - start.step("fetch")[0].start_s
             - start.missing_bytes / self.nic_bytes_per_s
-            - start.prompt_s
+            - start.prompt_s * start.last_layer
             for start in self.found
             if start.start.num_stages == 1
             and start.has_waited_for_bytes
             and start.missing_bytes >= MIN_FETCH_BYTES
             and start.first_token_at_s is not None
         )
+        return None if found is None else max(0.0, found)
 
     def command_s(self) -> float:
         """From a request's arrival until the first process starts, and from the first token until

@@ -80,8 +80,8 @@ LAUNCHED = start(
         step("first_token", 0.34, 0.35),
     ),
 )
-# A fetch of 25 MB at 12.5 MB/s from 0.05 s: 2.05 s. The first token at 2.30 s, with 0.02 s of
-# prompt: a tail of 0.23 s.
+# A fetch of 25 MB at 12.5 MB/s from 0.05 s: 2.05 s. The first token at 2.30 s, with the last of six
+# layers' part of 0.02 s of prompt: a tail of 0.25 - 0.02 / 6 s.
 FETCHED = start(
     "small",
     2.34,
@@ -128,7 +128,7 @@ def test_constants_are_what_a_run_shows() -> None:
     assert found.round_s == pytest.approx(0.09 - 4 * 0.002)
     assert found.standby_launch_s == pytest.approx(0.29)
     assert found.register_s == 0.0  # of pipelines alone, and there is none
-    assert found.tail_s == pytest.approx(0.23)
+    assert found.tail_s == pytest.approx(0.25 - 0.02 / 6)
     assert found.prompt_hop_s == pytest.approx(0.002)
     assert found.nic_bytes_per_s == NIC
     assert found.speeds["tiny"].prefill_s_per_token == 0.001

@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from math import floor
 
 from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.cluster.early_prefill import EarlyPrefill
 from services.scheduler.simulation.cluster.pipeline_speed import PipelineSpeed
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.event_queue import Event, EventQueue
@@ -49,6 +50,7 @@ class BatchEngine:
         self._is_ready = False
         self._is_over = False
         self._successor: _Successor | None = None
+        self._early: EarlyPrefill | None = None
         self._waiting: deque[SimulatedRequest] = deque()
         self._decoding: list[tuple[int, int, SimulatedRequest]] = []  # by their last step
         self._prefilling: SimulatedRequest | None = None
@@ -67,9 +69,9 @@ class BatchEngine:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    def start(self) -> None:
-        """All stages can compute."""
-        self._is_ready = True
+    def start(self, early: EarlyPrefill | None = None) -> None:
+        """All stages can compute. `early`: what was done of a prompt that waits."""
+        self._is_ready, self._early = True, early
         self.idle_since_s = self._events.now_s
         if self._waiting:
             self._begin_next()
@@ -123,8 +125,10 @@ class BatchEngine:
                 stage.device.begin(stage, self._share_changed)
         self._at_s = self._events.now_s
         if self._waiting:
-            self._steps, self._done = round(self._done), 0.0
+            self._steps = round(self._done)
             self._prefilling = self._waiting.popleft()
+            early, self._early = self._early, None
+            self._done = 0.0 if early is None else early.done_of(self._prefilling, self._pipeline)
         elif not self._decoding:
             self._rest()
             return

@@ -11,6 +11,7 @@ from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalog
 from services.scheduler.simulation.cluster.batch_engine import BatchEngine
 from services.scheduler.simulation.cluster.compute import StageCompute
 from services.scheduler.simulation.cluster.consolidator import Consolidator
+from services.scheduler.simulation.cluster.early_prefill import EarlyPrefill
 from services.scheduler.simulation.cluster.fetch import Fetch
 from services.scheduler.simulation.cluster.host_cache import bits
 from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
@@ -211,8 +212,18 @@ class ClusterModel:
         if endpoint is None:
             return
         if worker.state is WorkerState.READY and endpoint.are_all_ready:
-            endpoint.engine.start()
+            endpoint.engine.start(self._early_prefill(endpoint))
         endpoint.say(worker)
+
+    def _early_prefill(self, endpoint: ModelledEndpoint) -> EarlyPrefill | None:
+        """The entry's layers but the last one; what follows needs that one's output."""
+        entry = endpoint.workers[0]
+        if not entry.figures.prefills_while_loading:
+            return None
+        known = self.catalogue.model(endpoint.model_id)
+        most = (known.num_layers_of(entry.row.unit_digests) - 1) / known.group.num_layers
+        since_s = max(worker.computes_from_s for worker in endpoint.workers)
+        return EarlyPrefill(since_s, self.events.now_s, max(0.0, most))
 
     def _ended(self, endpoint_id: str, request: SimulatedRequest) -> None:
         endpoint = self.endpoints.get(endpoint_id)

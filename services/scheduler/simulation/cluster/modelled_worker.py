@@ -29,6 +29,7 @@ class ModelledWorker:
     state: WorkerState = WorkerState.PLANNED
     is_connected: bool = False
     is_stopped: bool = False
+    connected_at_s: float = 0.0
     _has_weights_at_s: float | None = None
     _launched_at_s: float | None = None
     _launch_s: float = 0.0
@@ -51,8 +52,14 @@ class ModelledWorker:
         self._plan_load()
 
     def connect(self) -> None:
-        self.is_connected = True
+        self.is_connected, self.connected_at_s = True, self.events.now_s
         self._perhaps_ready()
+
+    @property
+    def computes_from_s(self) -> float:
+        """When it could compute with what it had by then, and had its neighbours."""
+        assert self._launched_at_s is not None
+        return max(self._launched_at_s + self._launch_s, self.connected_at_s)
 
     def drain(self) -> None:
         if not self.is_stopped:

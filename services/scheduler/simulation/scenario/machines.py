@@ -24,6 +24,8 @@ class StartFigures:
     sequential_load_bytes_per_s: float
     sequential_tail_s: float
     stop_s: float  # from the word to stop until its memory is free
+    # A prompt that waits is computed by an entry's layers as they arrive; else once all are there.
+    prefills_while_loading: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def _start_figures(own: Section) -> StartFigures:
         sequential_load_bytes_per_s=sequential_gb_per_s * GIGA,
         sequential_tail_s=own.number("sequential_tail_s", tail_s),
         stop_s=own.number("stop_s", 0.0),
+        prefills_while_loading=own.flag("prefills_while_loading", False),
     )
 
 

@@ -8,6 +8,7 @@ from services.scheduler.simulation.cluster.compute import (
     StageCompute,
     StepCurve,
 )
+from services.scheduler.simulation.cluster.early_prefill import EarlyPrefill
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.event_queue import EventQueue
 
@@ -49,6 +50,33 @@ def test_hops_of_a_prompt_may_take_longer_than_those_of_a_step() -> None:
     events.run_until(10)
     assert one.first_token_at_s == pytest.approx(0.12)
     assert one.ended_at_s == pytest.approx(0.12 + 10 * 0.011)
+
+
+def test_what_was_done_of_the_first_prompt_while_weights_arrived_is_not_done_again() -> None:
+    """Both prompts take 0.1 s. They have waited for 0.05 s since the stages could compute: half of
+    the first one is done, or a quarter where no more can be. Of the second one nothing is."""
+    for most, first_at_s in ((0.9, 0.10), (0.25, 0.125)):
+        events, one, two = EventQueue(), request(1, 100, 1), request(2, 100, 1)
+        engine = BatchEngine(events, [stage(DeviceCompute())], 0.0, lambda request: None)
+        engine.accept(one)
+        engine.accept(two)
+        events.run_until(0.05)
+        engine.start(EarlyPrefill(since_s=0.0, until_s=0.05, most=most))
+        events.run_until(10)
+        assert one.first_token_at_s == pytest.approx(first_at_s)
+        assert two.first_token_at_s == pytest.approx(first_at_s + 0.1)
+
+
+def test_of_a_prompt_that_has_just_come_nothing_was_done_early() -> None:
+    """The stages could compute since 0 s; it came at 0.04 s, with the last byte."""
+    events = EventQueue()
+    engine = BatchEngine(events, [stage(DeviceCompute())], 0.0, lambda request: None)
+    late = SimulatedRequest(1, "group", "model", 0.04, 100, 1)
+    events.run_until(0.04)
+    engine.accept(late)
+    engine.start(EarlyPrefill(since_s=0.0, until_s=0.04, most=0.9))
+    events.run_until(10)
+    assert late.first_token_at_s == pytest.approx(0.14)
 
 
 def test_an_answer_of_one_token_ends_with_its_prefill() -> None:
