@@ -24,8 +24,8 @@ class Kind:
     kv_bytes: int
 
 
-TINY = Kind("tiny", 3, 64, 4 * _MIB)  # its start is a launch
-SMALL = Kind("small", 6, 384, 24 * _MIB)  # 32 MB: its start is a fetch
+TINY = Kind("tiny", 4, 256, 12 * _MIB)  # 10 MB: most of its start is a launch, once it is cached
+SMALL = Kind("small", 6, 512, 32 * _MIB)  # 57 MB: most of its start is a fetch
 DEMO = Kind("demo", 30, None, 96 * _MIB)
 
 
@@ -54,11 +54,11 @@ class ReplayModel:
 
 
 def _tiny(number: int, num_stages: int | None = None) -> ReplayModel:
-    return ReplayModel(f"tiny-{number}", TINY, 1_000, 100, num_stages)
+    return ReplayModel(f"tiny-{number}", TINY, 1_500, 100, num_stages)
 
 
 def _small(number: int, num_stages: int | None = None) -> ReplayModel:
-    return ReplayModel(f"small-{number}", SMALL, 2_000, 100, num_stages)
+    return ReplayModel(f"small-{number}", SMALL, 3_500, 100, num_stages)
 
 
 # The one that is asked for most comes first. A small model that one node fetches alone misses its
@@ -95,8 +95,9 @@ def _random(path: Path, kind: Kind, seed: int) -> Path:
     """It knows no end of an answer."""
     from tests.support.checkpoints import make_tiny_llama  # late: it imports torch
 
+    assert kind.hidden_size is not None, "the demo's model is not made"
+    path = path.with_name(f"{path.name}-{kind.num_layers}x{kind.hidden_size}")
     if not (path / "tokenizer_config.json").exists():
-        assert kind.hidden_size is not None, "the demo's model is not made"
         make_tiny_llama(
             path,
             seed=seed,

@@ -14,7 +14,8 @@ _TEXT = (
     "Tell me a long story about a river that had forgotten where the sea was, and about those who "
     "lived beside it, what they built, what they sang, and what they told each other in winter. "
 )
-_QUESTION = Lengths(48, 0.5, 160)  # in characters
+# In characters, which are as many tokens of the small models, and a fourth of them of the demo's.
+_QUESTION = Lengths(256, 0.5, 800)
 _ANSWER = Lengths(16, 0.5, 40)
 
 
