@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from blake3 import blake3
+
 from benchmarks.coldpath.variants import MBIT_BYTES_PER_S
 from benchmarks.machine import code_digest, processor
 from benchmarks.replay.client import replay
@@ -48,7 +50,8 @@ class RunOptions:
 
     def as_json(self) -> dict[str, Any]:
         """With whose figures may stand beside its own."""
-        own = {**asdict(self), "mode": self.mode.value}
+        models = blake3(repr((MODELS, nodes())).encode()).hexdigest()[:16]
+        own = {**asdict(self), "mode": self.mode.value, "models": models}
         return {**own, "code": code_digest(), "processor": processor()}
 
 
