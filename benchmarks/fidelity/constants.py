@@ -60,8 +60,7 @@ class Calibration:
         message_s = self._message_s()
         speeds = {kind.name: self._speed(kind, message_s) for kind in {m.kind for m in self.models}}
         prompt_hop_s = self._row(Quantity.PROMPT_HOP_S) or 0.0
-        nic = self._row(Quantity.NIC_BYTES_PER_S) or self.nic_bytes_per_s
-        seen = Starts([*self._prompted(speeds, prompt_hop_s)], nic)
+        seen = Starts([*self._prompted(speeds, prompt_hop_s)])
         standby_s = seen.launch_s(is_standby=True)
         launch_s = seen.launch_s(is_standby=False) or self._process_launch_s(standby_s)
         round_s = max(0.0, seen.command_s() - 4 * message_s)
@@ -73,7 +72,7 @@ class Calibration:
             round_s=round_s,
             message_s=message_s,
             prompt_hop_s=prompt_hop_s,
-            nic_bytes_per_s=nic,
+            nic_bytes_per_s=seen.nic_bytes_per_s() or self.nic_bytes_per_s,
             speeds=speeds,
         )
 

@@ -51,21 +51,24 @@ class PromptedStart:
         return self.start.weight_bytes - self.start.bytes_from_cache
 
     @property
+    def fetched_at_s(self) -> float | None:
+        ends_s = [step.end_s for step in self.step("fetch") if step.end_s is not None]
+        return max(ends_s) if ends_s else None
+
+    @property
     def has_waited_for_bytes(self) -> bool:
         """Its last byte came after its process could compute."""
-        fetched = [s.end_s or 0.0 for s in self.step("fetch")]
-        built = [s.end_s or 0.0 for s in self.step("build_engine")]
-        return bool(fetched and built) and max(fetched) > max(built)
+        built = [step.end_s for step in self.step("build_engine") if step.end_s is not None]
+        return self.fetched_at_s is not None and bool(built) and self.fetched_at_s > max(built)
 
 
 @dataclass(frozen=True)
 class Starts:
     found: Sequence[PromptedStart]
-    nic_bytes_per_s: float
 
     def launch_s(self, *, is_standby: bool) -> float | None:
         """From the start of a lone worker's process to its first token, without the prompt."""
-        return middle(
+        found = middle(
             start.first_token_at_s - start.began_at_s - start.prompt_s
             for start in self.found
             if start.start.num_stages == 1
@@ -74,22 +77,34 @@ class Starts:
             and start.first_token_at_s is not None
             and start.began_at_s is not None
         )
+        return None if found is None else max(0.0, found)
+
+    def nic_bytes_per_s(self) -> float | None:
+        """Of lone workers' fetches, from their first moment on."""
+        return middle(
+            start.missing_bytes / (end_s - start.step("fetch")[0].start_s)
+            for start in self._fetches()
+            if (end_s := start.fetched_at_s) is not None
+        )
 
     def tail_s(self) -> float | None:
-        """Of lone workers: what their first tokens came later than their bytes, at the card's rate,
-        and the last layer's part of the prompt say."""
+        """Of lone workers: what their first tokens came later than the last byte and the last
+        layer's part of the prompt say."""
         found = middle(
-            start.first_token_at_s
-            - start.step("fetch")[0].start_s
-            - start.missing_bytes / self.nic_bytes_per_s
-            - start.prompt_s * start.last_layer
+            start.first_token_at_s - end_s - start.prompt_s * start.last_layer
+            for start in self._fetches()
+            if start.first_token_at_s is not None and (end_s := start.fetched_at_s) is not None
+        )
+        return None if found is None else max(0.0, found)
+
+    def _fetches(self) -> list[PromptedStart]:
+        return [
+            start
             for start in self.found
             if start.start.num_stages == 1
             and start.has_waited_for_bytes
             and start.missing_bytes >= MIN_FETCH_BYTES
-            and start.first_token_at_s is not None
-        )
-        return None if found is None else max(0.0, found)
+        ]
 
     def command_s(self) -> float:
         """From a request's arrival until the first process starts, and from the first token until

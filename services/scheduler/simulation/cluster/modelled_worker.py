@@ -107,7 +107,15 @@ class ModelledWorker:
             return is_up_at_s + load_s + figures.sequential_tail_s
         begun_at_s = launched_at_s + min(figures.load_after_s, self._launch_s)
         copied_at_s = begun_at_s + self.weight_bytes / figures.load_bytes_per_s
-        return max(is_up_at_s, max(copied_at_s, self._has_weights_at_s) + figures.tail_s)
+        return max(is_up_at_s, max(copied_at_s, self._has_weights_at_s) + self._tail_s)
+
+    @property
+    def _tail_s(self) -> float:
+        """None of it for weights that were all there: a prompt goes through layer by layer."""
+        assert self._launched_at_s is not None and self._has_weights_at_s is not None
+        is_cached = self._has_weights_at_s <= self._launched_at_s
+        is_free = is_cached and self.figures.prefills_while_loading
+        return 0.0 if is_free else self.figures.tail_s
 
     def _has_loaded(self) -> None:
         self._is_loaded = True
