@@ -76,7 +76,7 @@ LAUNCHED = start(
         step("spawn", 0.05, 0.07, "standby"),
         step("bind", 0.07, 0.11),
         step("build_engine", 0.20, 0.25),
-        step("fetch", 0.05, 0.12),
+        step("fetch", 0.05, 0.12, "5 units, 0.6 MB"),
         step("first_token", 0.34, 0.35),
     ),
 )
@@ -90,7 +90,7 @@ FETCHED = start(
         step("spawn", 0.05, 0.07, "standby"),
         step("bind", 0.07, 0.11),
         step("build_engine", 0.20, 0.25),
-        step("fetch", 0.05, 2.05),
+        step("fetch", 0.05, 2.05, "5 units, 25.0 MB"),
         step("first_token", 2.29, 2.30),
     ),
 )
@@ -134,6 +134,26 @@ def test_constants_are_what_a_run_shows() -> None:
     assert found.speeds["tiny"].prefill_s_per_token == 0.001
     assert found.speeds["tiny"].decode_step_s == {1: 0.003, 4: 0.004}
     assert found.speeds["small"].decode_step_s == {1: 0.004}  # as its requests had it
+
+
+def test_a_card_is_as_fast_as_its_large_fetches_together_that_were_alone_there() -> None:
+    """25 MB in 2 s, and 60 - 20 MB in 4 s: 65 MB in 6 s. The two on node-2 shared its card; what
+    came from the cache, or is small, says nothing."""
+
+    def fetch(node: str, start_s: float, end_s: float, words: str) -> StepRecord:
+        return StepRecord("fetch", "fetch", node, 0, start_s, end_s, words)
+
+    steps = (
+        fetch("node-0", 0.0, 2.0, "5 units, 25.0 MB"),
+        fetch("node-1", 0.0, 4.0, "9 units, 60.0 MB, 20.0 MB cached"),
+        fetch("node-1", 3.0, 3.1, "9 units, 60.0 MB, all cached"),
+        fetch("node-2", 0.0, 5.0, "5 units, 25.0 MB"),
+        fetch("node-2", 4.0, 9.0, "5 units, 25.0 MB"),
+        fetch("node-3", 0.0, 0.1, "1 units, 0.6 MB"),
+    )
+    starts = (LAUNCHED, replace(FETCHED, at_s=100.0, num_stages=4, steps=steps))
+    found = Calibration(replace(record(), starts=starts), MODELS, NIC).constants()
+    assert found.nic_bytes_per_s == pytest.approx(65e6 / 6)
 
 
 def test_stages_register_so_that_they_are_linked_when_they_really_were() -> None:
