@@ -48,6 +48,7 @@ class PipelineForecast:
 
     num_stages: int
     ready_s: float  # until each could compute
+    fetch_s: float  # until the last byte is there: no start is sooner, whatever others took
     device_bytes: int  # reserved by all
     most_device_bytes: int  # by one of them
     slowdown: float  # phi
@@ -57,6 +58,7 @@ class PipelineForecast:
         return cls(
             len(stages),
             max(stage.ready_s for stage in stages),
+            max(stage.fetch_s for stage in stages),
             sum(stage.device_bytes for stage in stages),
             max(stage.device_bytes for stage in stages),
             slowdown_of(stage.share for stage in stages),
@@ -113,10 +115,13 @@ def predict_pipeline(
     """TTFT = waited + max over stages(max(runtime, missing bytes / rate + tail)) + prefill x phi +
     hops; TPOT = step x phi + hop x (s - 1). Of one stage, phi is 1 on a device of its own.
 
-    `correction` is measured over predicted TTFT of earlier starts, without what they waited.
+    `correction` is measured over predicted TTFT of earlier starts, without what they waited; but
+    bytes take as long as the network needs for them.
     """
     phi, num_hops = pipeline.slowdown, pipeline.num_stages - 1
-    ready_s = pipeline.ready_s * correction
+    ready_s = max(pipeline.ready_s * correction, pipeline.fetch_s)
+    computing_s = speed.prefill_s * phi + speed.prompt_hop_s * num_hops
+    formula_s = pipeline.ready_s + computing_s
     return Prediction(
         waited_s=waited_s,
         ready_s=ready_s,
@@ -125,7 +130,7 @@ def predict_pipeline(
         tpot_s=speed.step_s * phi + speed.hop_s * num_hops,
         cost_byte_s=_cost_byte_s(pipeline.device_bytes, occupancy, ready_s),
         slowdown=phi,
-        correction=correction,
+        correction=(ready_s + computing_s * correction) / formula_s if formula_s else correction,
     )
 
 

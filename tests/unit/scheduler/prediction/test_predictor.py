@@ -119,3 +119,19 @@ def test_more_bandwidth_never_makes_the_first_token_later(
     occupancy = Occupancy(18 * GB, num_full=1, consolidation_s=5.0, serving_s=60.0)
 
     assert predict(faster, SPEED, occupancy).ttft_s <= predict(stages, SPEED, occupancy).ttft_s
+
+
+def test_what_earlier_starts_took_makes_no_network_faster() -> None:
+    """4 GB at 2 GB/s: 2 s, and 0.1 s of tail, 0.2 s of prefill: 2.3 s by the formula. Twice that
+    where starts took twice as long; where they took half, the bytes still need 2 s, and the prefill
+    takes 0.1 s. So the formula was multiplied by 2.1 / 2.3, which takes it back to what it says."""
+    occupancy = Occupancy(18 * GB, num_full=1, consolidation_s=0.0, serving_s=10.0)
+    stages = [stage(4 * GB, ALONE)]
+
+    slow, fast = (predict(stages, SPEED, occupancy, 0.0, by) for by in (2.0, 0.5))
+
+    assert slow.ttft_s == pytest.approx(4.6) and slow.correction == pytest.approx(2.0)
+    assert fast.ready_s == pytest.approx(2.0) and fast.prefill_s == pytest.approx(0.1)
+    assert fast.ttft_s / fast.correction == pytest.approx(2.3)
+    nothing_missing = predict([stage(0, ALONE)], SPEED, occupancy, 0.0, 0.5)
+    assert nothing_missing.ready_s == pytest.approx(0.5), "a launch may have become faster"

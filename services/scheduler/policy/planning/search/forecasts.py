@@ -50,6 +50,13 @@ class DeviceSet:
         return max(_fluid_s(self.offers, self.shape), *launches_s)
 
     @cached_property
+    def fetch_s(self) -> float:
+        """Without tails."""
+        missing_bytes = _missing_bytes(self.offers, self.shape)
+        rates = {offer.node.id: offer.rate_bytes_per_s for offer in self.offers}
+        return missing_bytes / sum(rates.values()) if missing_bytes else 0.0
+
+    @cached_property
     def parts(self) -> list[float]:
         """Of the model, by stage."""
         rates = [offer.rate_bytes_per_s for offer in self.offers]
@@ -69,6 +76,7 @@ class DeviceSet:
         pipeline = PipelineForecast(
             num_stages=len(planned),
             ready_s=self.ready_s,
+            fetch_s=self.fetch_s,
             device_bytes=sum(device_bytes),
             most_device_bytes=max(device_bytes),
             slowdown=sum(part / share for part, share in zip(self.parts, shares, strict=True)),
