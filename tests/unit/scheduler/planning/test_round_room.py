@@ -21,12 +21,12 @@ from services.scheduler.policy.planning.reclaim import is_leaving
 from services.scheduler.policy.planning.round_room import RoundRoom
 from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.snapshot import Snapshot, endpoint_table
-from tests.unit.scheduler.planning import reference_cluster, reference_reclaim
 from tests.unit.scheduler.planning.random_clusters import (
     random_model,
     random_nodes,
     with_endpoints,
 )
+from tests.unit.scheduler.planning.reference import reference_cluster, reference_reclaim
 from tests.unit.scheduler.values import NOW_S, cluster, snapshot
 
 MODELS = [f"waiting-{i}" for i in range(6)]

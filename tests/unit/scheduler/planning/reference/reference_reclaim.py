@@ -10,8 +10,8 @@ from services.scheduler.policy.cluster import Deployable, Endpoint
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.planning.plans import Plan
 from services.scheduler.policy.planning.reclaim import MAX_SINGLES, Reclaim
-from tests.unit.scheduler.planning.reference_cluster import without
-from tests.unit.scheduler.planning.reference_planner import choose
+from tests.unit.scheduler.planning.reference.reference_cluster import without
+from tests.unit.scheduler.planning.reference.reference_planner import choose
 
 
 def reclaim(

@@ -16,16 +16,16 @@ from services.scheduler.policy.planning.projected_cluster import (
     without,
 )
 from services.scheduler.policy.planning.reclaim import is_leaving, outlast, reclaim
-from tests.unit.scheduler.planning import (
-    reference_cluster,
-    reference_planner,
-    reference_reclaim,
-)
 from tests.unit.scheduler.planning.random_clusters import (
     random_model,
     random_nodes,
     with_caches,
     with_endpoints,
+)
+from tests.unit.scheduler.planning.reference import (
+    reference_cluster,
+    reference_planner,
+    reference_reclaim,
 )
 from tests.unit.scheduler.values import cluster
 
