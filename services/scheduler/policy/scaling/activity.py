@@ -67,7 +67,8 @@ class ModelActivity:
         return replace(self, idle_since_s=at_s) if self.idle_since_s is None else self
 
     def started(self, restart_s: float, late_s: float | None) -> "ModelActivity":
-        return replace(self, restart_s=restart_s, late_s=late_s)
+        """The first of its endpoints: whatever worked before has ended, and nobody said when."""
+        return replace(self, restart_s=restart_s, late_s=late_s, busy_since_s=None)
 
     def started_ahead(self) -> "ModelActivity":
         return replace(self, was_started_ahead=True)

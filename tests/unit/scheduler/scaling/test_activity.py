@@ -81,3 +81,9 @@ def test_for_how_long_it_works_is_a_mean_in_which_the_last_time_weighs_most() ->
     # 0.3 x 10 + 0.7 x 20
     assert first.asked(200.0).working(201.0).rested(211.0).busy_s == pytest.approx(17.0)
     assert first.asked(200.0).rested(211.0).busy_s == 20.0, "nobody saw when it began"
+
+
+def test_what_worked_until_it_was_lost_says_nothing_of_how_long_it_works() -> None:
+    lost = ModelActivity(busy_s=20.0).working(100.0)
+    again = lost.started(5.0, 0.0).working(5000.0).rested(5010.0)
+    assert again.busy_s == pytest.approx(0.3 * 10.0 + 0.7 * 20.0)
