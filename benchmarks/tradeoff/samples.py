@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import code_digest, processor
 from benchmarks.tradeoff.cells import Cell
@@ -68,6 +69,6 @@ class Samples:
         return tuple(self._found)
 
 
-def _sample(body: dict[str, object]) -> Sample:
-    figures = {name: Figures(**body.pop(name)) for name in ("predicted", "measured")}  # type: ignore[arg-type]
-    return Sample(**body, **figures)  # type: ignore[arg-type]
+def _sample(body: dict[str, Any]) -> Sample:
+    predicted, measured = Figures(**body.pop("predicted")), Figures(**body.pop("measured"))
+    return Sample(**body, predicted=predicted, measured=measured)

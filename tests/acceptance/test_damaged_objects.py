@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -120,7 +121,7 @@ async def test_without_its_source_the_model_says_what_to_do(
         return found if found["state"] == "FAILED" else None
 
     what = "an import that found no source"
-    model: Json = await eventually(failed, timeout_s=60, what=what)  # type: ignore[assignment]
+    model: Any = await eventually(failed, timeout_s=60, what=what)
     assert key in model["cause"] and "register it again" in model["cause"]
     refused = await client.chat("lost", "go", max_tokens=4)
     assert refused.status_code == 422, refused.text
