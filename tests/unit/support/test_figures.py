@@ -28,11 +28,13 @@ def test_figures_of_passing_tests_come_before_the_closing_line(
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.figures", *options]
+    # What is asked of this run of pytest is not asked of the one that it starts.
+    others = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
 
     run = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**others, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=60,
