@@ -23,6 +23,7 @@ from tests.acceptance.observing import (
     known_agent_pids,
     live_endpoints,
     reserved_bytes,
+    routed,
     settled,
     worker_pids,
 )
@@ -198,6 +199,7 @@ async def test_postgres_killed_for_five_seconds_leaves_warm_traffic_alone(
     client: Client, stack: LocalStack, model: str, expected: str
 ) -> None:
     answer, task = await start_stream(client, model)
+    await routed(client, model)  # the first tokens may be there before the route is
     async with held_down(stack, "postgres"):
         warm = await client.stream(model, "go", max_tokens=20, temperature=0)
         assert warm.is_complete, warm
