@@ -11,8 +11,8 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from libs.common.cancellation import cancel_all
 
@@ -41,15 +41,28 @@ def is_due(num_busy: int, num_young: int, since_s: float) -> bool:
 async def full_collections_when_quiet(num_busy: Callable[[], int]) -> AsyncIterator[None]:
     """For this process; `num_busy` counts the requests or endpoints that it holds. What lives when
     the block begins is looked at never again."""
+    with no_full_collections():
+        collecting = asyncio.create_task(_collect_when_quiet(num_busy))
+        try:
+            yield
+        finally:
+            await cancel_all([collecting])
+
+
+@contextmanager
+def no_full_collections() -> Iterator[None]:
+    """For a computation that ends, and of which what is garbage in a cycle is young. Within another
+    such block, also in another thread, it changes nothing."""
     before = gc.get_threshold()
+    if before[2] == _NEVER:
+        yield
+        return
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, OLDER_COLLECTIONS, _NEVER)
-    collecting = asyncio.create_task(_collect_when_quiet(num_busy))
     try:
         yield
     finally:
-        await cancel_all([collecting])
         gc.set_threshold(*before)
         gc.unfreeze()
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
+from libs.common.process.garbage_collection import no_full_collections
 from libs.common.startmode import StartMode
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
@@ -93,6 +94,10 @@ class Simulation:
 
     def run(self, on_progress: Progress = lambda now_s: None) -> None:
         """Raises SimulationError."""
+        with no_full_collections():
+            self._run(on_progress)
+
+    def _run(self, on_progress: Progress) -> None:
         self.leader.begin()
         for request in self.workload.requests():
             self.events.run_until(request.arrived_at_s)

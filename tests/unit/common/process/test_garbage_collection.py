@@ -5,7 +5,11 @@ import gc
 import pytest
 
 from libs.common.process import garbage_collection
-from libs.common.process.garbage_collection import full_collections_when_quiet, is_due
+from libs.common.process.garbage_collection import (
+    full_collections_when_quiet,
+    is_due,
+    no_full_collections,
+)
 from tests.support.waiting import eventually
 
 
@@ -53,5 +57,16 @@ async def test_open_requests_hold_full_collections_back_and_their_end_brings_one
             gc.callbacks.remove(count)
         assert len(kept) == 200_000
 
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_block_within_another_leaves_the_end_to_the_outer_one() -> None:
+    before = gc.get_threshold()
+    with no_full_collections():
+        within = gc.get_threshold()
+        with no_full_collections():
+            assert gc.get_threshold() == within
+        assert gc.get_threshold() == within
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
