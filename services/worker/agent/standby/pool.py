@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 INTERVAL_S = 0.25
 NUM_QUIET_INTERVALS = 2  # in a row, before the machine's cores are used for what nobody waits for
 MAX_DEFERRALS = 120  # intervals for which requests keep a zygote from being started
+# Intervals for which a pool without any waits for a quiet node. The next launch without a standby
+# would take far more of the cores than a fork does.
+MAX_EMPTY_INTERVALS = 8
 FORK_TIMEOUT_S = 60.0  # the first time the zygote imports, on cores that others use
 FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
@@ -78,12 +81,14 @@ class StandbyPool:
                 logger.exception("orphans were not reaped")
 
     async def _fill(self, is_quiet: Callable[[], bool], is_serving: Callable[[], bool]) -> None:
-        num_quiet, pause_s = 0, FIRST_PAUSE_S
+        num_quiet, num_empty, pause_s = 0, 0, FIRST_PAUSE_S
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
                 num_quiet = num_quiet + 1 if is_quiet() else 0
-                is_wanted = num_quiet >= NUM_QUIET_INTERVALS and self.num_ready < self._size
+                num_empty = num_empty + 1 if not self._ready and self._has_zygote else 0
+                is_time = num_quiet >= NUM_QUIET_INTERVALS or num_empty > MAX_EMPTY_INTERVALS
+                is_wanted = is_time and self.num_ready < self._size
                 if is_wanted and not self._gives_way(is_serving()):
                     await self._add()
                     pause_s = FIRST_PAUSE_S

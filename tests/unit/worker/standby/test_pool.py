@@ -49,10 +49,11 @@ async def filling(
     zygote: ZygoteDouble,
     monkeypatch: pytest.MonkeyPatch,
     is_serving: Callable[[], bool] = lambda: False,
+    is_quiet: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[StandbyPool]:
     monkeypatch.setattr(pools, "Zygote", zygote.start)
     pool = StandbyPool(1, {})
-    task = asyncio.create_task(pool.keep_full(lambda: True, is_serving))
+    task = asyncio.create_task(pool.keep_full(is_quiet, is_serving))
     try:
         yield pool
     finally:
@@ -153,3 +154,25 @@ async def test_requests_without_end_keep_no_zygote_from_being_started(
     async with filling(ZygoteDouble(), monkeypatch, requests) as pool:
         await eventually(lambda: pool.num_ready == 1, what="a standby")
         assert requests.num_looks > 3
+
+
+async def test_a_node_that_is_never_quiet_gets_a_standby_when_it_has_none_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zygote, is_quiet = ZygoteDouble(), True
+    async with filling(zygote, monkeypatch, is_quiet=lambda: is_quiet) as pool:
+        await eventually(lambda: pool.num_ready == 1, what="a standby")
+        is_quiet = False
+        taken = pool.take()
+        assert taken is not None
+        pool.discard(taken)
+        await eventually(lambda: pool.num_ready == 1, what="another standby")
+
+
+async def test_no_zygote_is_started_while_workers_start(
+    monkeypatch: pytest.MonkeyPatch, reaper: CountingReaper
+) -> None:
+    zygote = ZygoteDouble()
+    async with filling(zygote, monkeypatch, is_quiet=lambda: False):
+        await eventually(lambda: reaper.num_looks > 3 * pools.MAX_EMPTY_INTERVALS, what="looks")
+        assert zygote.num_started == 0
