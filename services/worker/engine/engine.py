@@ -247,7 +247,7 @@ class StageEngine:
             + sum(len(output.token_ids) for output in outputs),
             mean_step_s=self._meter.mean_step_s,
             prefill_s_per_token=self._meter.prefill_s_per_token,
-            decode_times=self._meter.decode_times,
+            decode_times=self._meter.decode_times(is_idle=not self._sequences),
         )
 
 

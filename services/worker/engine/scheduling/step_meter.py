@@ -4,6 +4,10 @@ Pure, no torch.
 A decode step counts from its plan to its tokens, through all stages; a prompt from its first chunk
 to its first token, if all that was launched meanwhile was of it. What shares the engine with
 something else says little of either, and is left out.
+
+The first decode steps of an engine take two to four times as long as later ones: caches are cold,
+and what else belongs to its start goes on beside them. They tell something only of an engine that
+has done nothing since.
 """
 
 from collections.abc import Sequence as Many
@@ -16,6 +20,8 @@ from services.worker.engine.scheduling.sequence import Sequence
 from services.worker.engine_port import DecodeTime
 
 STEP_WEIGHT: Final = 1 / 16  # of the latest step in a mean
+FIRST_STEPS: Final = 16  # of an engine that decode
+ENOUGH_STEPS: Final = 16  # of a batch for a mean while more are to come
 PROMPT_DECAY: Final = 0.8  # of a prompt's weight with each later one; longer prompts weigh more
 # So many tokens take as long as one: the weights are read once for all of them. A shorter prompt
 # counts as one of that length, else a longer one would seem to take for ever.
@@ -31,6 +37,19 @@ class _Timed:
     prompt_of: Sequence | None = None
 
 
+@dataclass
+class _MeanStep:
+    """Of the decode steps of a batch."""
+
+    mean_s: float = 0.0
+    num_steps: int = 0
+
+    def add(self, took_s: float) -> None:
+        """The first ones have equal weights: one of them is no more usual than another."""
+        self.num_steps += 1
+        self.mean_s += max(STEP_WEIGHT, 1 / self.num_steps) * (took_s - self.mean_s)
+
+
 class StepMeter:
     """Times are those of one clock, given by the caller."""
 
@@ -38,16 +57,22 @@ class StepMeter:
         self.mean_step_s = 0.0  # of all steps that ran tokens
         self._timed: _Timed | None = None
         self._prompt_s, self._prompt_tokens = 0.0, 0.0
-        self._decode_s: dict[int, float] = {}  # by batch
-        self._num_decodes: dict[int, int] = {}
+        self._num_decodes = 0
+        self._first: dict[int, _MeanStep] = {}  # of the first steps, by batch
+        self._later: dict[int, _MeanStep] = {}
 
     @property
     def prefill_s_per_token(self) -> float | None:
         return self._prompt_s / self._prompt_tokens if self._prompt_tokens else None
 
-    @property
-    def decode_times(self) -> tuple[DecodeTime, ...]:
-        return tuple(DecodeTime(batch, s) for batch, s in sorted(self._decode_s.items()))
+    def decode_times(self, *, is_idle: bool) -> tuple[DecodeTime, ...]:
+        """By batch. `is_idle`: no step is to come, so that few must do."""
+        known = {**self._first, **self._later} if is_idle else self._later
+        return tuple(
+            DecodeTime(batch, mean.mean_s)
+            for batch, mean in sorted(known.items())
+            if is_idle or mean.num_steps >= ENOUGH_STEPS
+        )
 
     def note_step(self, took_s: float) -> None:
         """Of any kind."""
@@ -87,11 +112,9 @@ class StepMeter:
         return chunks[0].start > 0  # or it begins anew
 
     def _note_decode(self, num_sequences: int, took_s: float) -> None:
-        """The first ones have equal weights: one of them is no more usual than another."""
-        batch = decode_batch(num_sequences)
-        num_steps = self._num_decodes[batch] = self._num_decodes.get(batch, 0) + 1
-        mean_s = self._decode_s.get(batch, 0.0)
-        self._decode_s[batch] = mean_s + max(STEP_WEIGHT, 1 / num_steps) * (took_s - mean_s)
+        means = self._first if self._num_decodes < FIRST_STEPS else self._later
+        self._num_decodes += 1
+        means.setdefault(decode_batch(num_sequences), _MeanStep()).add(took_s)
 
     def _note_prompt(self, num_tokens: int, took_s: float) -> None:
         counted = max(num_tokens, LEAST_PROMPT_TOKENS)

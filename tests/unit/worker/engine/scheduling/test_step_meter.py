@@ -4,7 +4,12 @@ import pytest
 
 from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.sequence import Sequence
-from services.worker.engine.scheduling.step_meter import LEAST_PROMPT_TOKENS, StepMeter
+from services.worker.engine.scheduling.step_meter import (
+    ENOUGH_STEPS,
+    FIRST_STEPS,
+    LEAST_PROMPT_TOKENS,
+    StepMeter,
+)
 from services.worker.engine_port import DecodeTime
 from tests.unit.worker.engine.scheduling.test_batch import sequence
 
@@ -29,7 +34,11 @@ def run(meter: StepMeter, chunks: Chunks, took_s: float, *, is_alone: bool = Tru
 def test_nothing_is_known_before_anything_ran() -> None:
     meter = StepMeter()
 
-    assert (meter.prefill_s_per_token, meter.decode_times, meter.mean_step_s) == (None, (), 0.0)
+    assert (meter.prefill_s_per_token, meter.decode_times(is_idle=True), meter.mean_step_s) == (
+        None,
+        (),
+        0.0,
+    )
 
 
 def test_decode_steps_are_kept_apart_by_their_batch() -> None:
@@ -37,7 +46,11 @@ def test_decode_steps_are_kept_apart_by_their_batch() -> None:
     for num_sequences, took_s in ((1, 1.0), (1, 3.0), (3, 4.0), (4, 6.0), (40, 9.0)):
         run(meter, decoding(num_sequences), took_s)
 
-    assert meter.decode_times == (DecodeTime(1, 2.0), DecodeTime(4, 5.0), DecodeTime(16, 9.0))
+    assert meter.decode_times(is_idle=True) == (
+        DecodeTime(1, 2.0),
+        DecodeTime(4, 5.0),
+        DecodeTime(16, 9.0),
+    )
 
 
 def test_after_many_steps_the_latest_weighs_a_sixteenth() -> None:
@@ -46,7 +59,25 @@ def test_after_many_steps_the_latest_weighs_a_sixteenth() -> None:
         run(meter, decoding(1), 1.0)
     run(meter, decoding(1), 17.0)
 
-    assert [time.mean_s for time in meter.decode_times] == pytest.approx([2.0])
+    assert [time.mean_s for time in meter.decode_times(is_idle=True)] == pytest.approx([2.0])
+
+
+def test_the_first_steps_of_an_engine_count_only_while_there_are_no_others() -> None:
+    meter = StepMeter()
+    for _ in range(FIRST_STEPS):
+        run(meter, decoding(1), 9.0)
+    assert meter.decode_times(is_idle=False) == ()
+    assert meter.decode_times(is_idle=True) == (DecodeTime(1, 9.0),)
+
+    for _ in range(ENOUGH_STEPS - 1):
+        run(meter, decoding(1), 1.0)
+    assert meter.decode_times(is_idle=False) == (), "more are to come"
+    assert meter.decode_times(is_idle=True) == (DecodeTime(1, 1.0),)
+
+    run(meter, decoding(1), 1.0)
+    run(meter, decoding(3), 2.0)
+    assert meter.decode_times(is_idle=False) == (DecodeTime(1, 1.0),)
+    assert meter.decode_times(is_idle=True) == (DecodeTime(1, 1.0), DecodeTime(4, 2.0))
 
 
 def test_longer_prompts_weigh_more_and_later_ones_too() -> None:
@@ -96,7 +127,7 @@ def test_what_shares_a_step_is_left_out(chunks: Chunks, why: str) -> None:
 
     run(meter, chunks, 1.0)
 
-    assert (meter.prefill_s_per_token, meter.decode_times) == (None, ()), why
+    assert (meter.prefill_s_per_token, meter.decode_times(is_idle=True)) == (None, ()), why
 
 
 def test_what_is_not_alone_in_flight_is_left_out() -> None:
@@ -110,7 +141,7 @@ def test_what_is_not_alone_in_flight_is_left_out() -> None:
     meter.returned(own, 101.0, is_sampled=True)
     meter.returned(other, 102.0, is_sampled=True)
 
-    assert (meter.prefill_s_per_token, meter.decode_times) == (None, ())
+    assert (meter.prefill_s_per_token, meter.decode_times(is_idle=True)) == (None, ())
 
 
 def test_a_prompt_that_something_else_comes_between_is_left_out() -> None:
