@@ -22,6 +22,8 @@ class Limits:
     abandon_below_fraction: float = 0.5
     store_egress_bytes_per_s: float = 0.0  # of the object store; 0: no limit is known
     claim_after_s: float = 30.0  # of waiting; then those behind leave a model's room to it
+    # A request for devices that are less shared, while its first token would still be in time.
+    longest_wait_for_others_s: float = 10.0
     # Devices that the planning of one round may look at, as `planning_cost.py` counts; models that
     # it did not reach are first in the next. About half a second on a slow core.
     planning_budget_devices: int = 200_000

@@ -21,6 +21,7 @@ from services.scheduler.policy.planning import planner
 from services.scheduler.policy.planning.plans import NoRoom, Plan
 from services.scheduler.policy.planning.round_room import RoundRoom
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
+from services.scheduler.policy.prediction.contention import waits_for_others
 from services.scheduler.policy.rules.request_ends import refuse
 from services.scheduler.policy.rules.start_candidates import (
     in_start_order,
@@ -102,6 +103,8 @@ def _start_another(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterat
     choice = room.choose(snapshot, deployable, is_asked=purpose is StartPurpose.REQUEST)
     if choice is None or not isinstance(choice.plan, Plan):
         return
+    if _waits_for_others(snapshot, deployable, choice):
+        return
     if not _must_rest(snapshot, model_id, choice.plan):
         begun = _start_of(snapshot, deployable, choice.plan, choice, purpose)
         room.start(choice.plan, begun.endpoint_id, begun.fetch_deadline_s)
@@ -128,6 +131,10 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
             yield d.ClaimRoom(model_id, None)  # of somebody who waited, and does no more
         return
     yield d.ClaimRoom(model_id, None)
+    if purpose is StartPurpose.REQUEST and _waits_for_others(snapshot, deployable, choice):
+        why = "others compute where there is room, and each token would take too long"
+        yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
+        return
     if _must_rest(snapshot, model_id, choice.plan):
         node_ids = {stage.node_id for stage in choice.plan.stages}
         why = f"starts on {', '.join(sorted(node_ids))} failed a moment ago"
@@ -141,6 +148,13 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
 def _purpose(snapshot: Snapshot, deployable: Deployable) -> StartPurpose:
     """A request, or else nobody waits for it, and its fetches are in the background."""
     return purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
+
+
+def _waits_for_others(snapshot: Snapshot, deployable: Deployable, choice: planner.Choice) -> bool:
+    if choice.prediction is None or not snapshot.mode.has_admission:
+        return False
+    longest_s = snapshot.limits.longest_wait_for_others_s
+    return waits_for_others(choice.prediction, deployable.objective, longest_s)
 
 
 def _must_rest(snapshot: Snapshot, model_id: str, plan: Plan) -> bool:

@@ -1,6 +1,7 @@
 """Small clusters that play along with `decide`: endpoints start, serve and end as nodes would."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from libs.common.states import EndpointState, WorkerState
 from services.scheduler.policy import decisions as d
@@ -23,6 +24,7 @@ class PlayedCluster:
     start_s: float = 5.0
     service_s: float = 1.0
     step_s: float = 0.5
+    snapshot_fields: dict[str, Any] = field(default_factory=dict)  # beside what a cluster has
     snapshot: Snapshot = field(init=False)
     decided: list[d.Decision] = field(default_factory=list)  # in all steps
     waits_s: dict[str, float] = field(default_factory=dict)  # of requests that were served
@@ -57,7 +59,8 @@ class PlayedCluster:
         for endpoint in tuple(self.cluster.endpoints.values()):
             self._move(endpoint)
         kept = {name: getattr(self.snapshot, name) for name in KEPT}
-        now = self.cluster.snapshot(nonce=f"round {self._num_steps}", **kept)
+        fields = {**kept, **self.snapshot_fields}
+        now = self.cluster.snapshot(nonce=f"round {self._num_steps}", **fields)
         decided = decide_round(with_traffic(self.snapshot, now), SWEEP, NodeMemo())
         assert not [x for x in decided.decisions if isinstance(x, d.SkipModel)]
         self.decided += decided.decisions
