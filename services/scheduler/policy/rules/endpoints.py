@@ -1,10 +1,16 @@
 """Keeps endpoints and workers in step with what the nodes report, and moves them on. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from libs.common.bus.messages import WorkerObserved
-from libs.common.states import EndpointState, ModelState, WorkerState
+from libs.common.bus.messages import FetchObserved, WorkerObserved
+from libs.common.states import (
+    EndpointState,
+    FetchState,
+    ModelState,
+    StartPurpose,
+    WorkerState,
+)
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, Model, Worker
 from services.scheduler.policy.endpoint_lifecycle import (
@@ -129,8 +135,22 @@ def _activity(snapshot: Snapshot, diagnosed: Diagnosed) -> StartActivity | None:
     if endpoint.state is not EndpointState.STARTING:
         return None
     fetches = [snapshot.observed.fetch(worker) for worker in endpoint.member_workers]
+    if endpoint.purpose is not StartPurpose.REQUEST and not _are_complete(fetches):
+        # Its fetches stand back for those that somebody waits for, whatever time these take.
+        fetches += _all_fetches(snapshot, endpoint)
     before = snapshot.start_activities.get(endpoint.id)
     return start_activity(before, diagnosed.present, fetches, snapshot.now_s)
+
+
+def _are_complete(fetches: Sequence[FetchObserved | None]) -> bool:
+    return all(fetch is not None and fetch.state is FetchState.COMPLETE for fetch in fetches)
+
+
+def _all_fetches(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[FetchObserved]:
+    """Of the endpoint's nodes."""
+    for node_id in sorted({worker.node_id for worker in endpoint.member_workers}):
+        heard = snapshot.observed.fetchers.get(node_id)
+        yield from () if heard is None else heard.heartbeat.fetches
 
 
 def _situation(

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.causes import CauseKind
 from libs.common.startmode import StartMode
-from libs.common.states import EndpointState, FetchState, WorkerState
+from libs.common.states import EndpointState, FetchState, StartPurpose, WorkerState
 from services.scheduler.policy.changes import SWEEP
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.decisions import FailEndpoint
@@ -68,11 +68,13 @@ async def losses_of(
 class Start:
     """An endpoint that starts, with a timeout of ten seconds, from round to round."""
 
-    def __init__(self, num_workers: int = 1) -> None:
+    def __init__(self, num_workers: int = 1, purpose: StartPurpose = StartPurpose.REQUEST) -> None:
+        is_asked = purpose is StartPurpose.REQUEST
+        self.requests = (open_request(endpoint_id="endpoint-1"),) if is_asked else ()
         ids = [f"worker-{i + 1}" for i in range(num_workers)]
         workers = tuple(worker(id=i, state=WorkerState.LAUNCHING, fetch_id=i) for i in ids)
         self.endpoint = endpoint(
-            state=EndpointState.STARTING, has_been_ready=False, workers=workers
+            state=EndpointState.STARTING, has_been_ready=False, workers=workers, purpose=purpose
         )
         self.start_activities: Mapping[str, StartActivity] = {}
 
@@ -85,7 +87,7 @@ class Start:
             workers={"node-1": seen},
             fetches={"node-1": fetches},
             endpoints=(self.endpoint,),
-            requests=(open_request(endpoint_id="endpoint-1"),),
+            requests=self.requests,
             start_activities=self.start_activities,
         )
         decided = decide_round(now, SWEEP, NodeMemo())
@@ -107,6 +109,32 @@ def test_a_start_is_stuck_only_when_nothing_has_moved_for_the_timeout() -> None:
     assert not is_stuck(2, 11.0)  # a byte arrived
     assert not is_stuck(2, 21.0)
     assert is_stuck(2, 21.1)
+
+
+def test_a_start_for_nobody_is_not_stuck_while_its_fetch_stands_back_for_others() -> None:
+    start, launching = Start(purpose=StartPurpose.MINIMUM), (observed(WorkerState.LAUNCHING),)
+
+    def is_stuck(bytes_of_other: int, now_s: float) -> bool:
+        own = fetch(FetchState.FETCHING, bytes_done=1, bytes_total=100)
+        other = {"fetch_id": "other", "bytes_done": bytes_of_other, "bytes_total": 1000}
+        return start.is_stuck(now_s, launching, own, fetch(FetchState.FETCHING, **other))
+
+    assert not is_stuck(10, 0.0)
+    assert not is_stuck(20, 9.0)
+    assert not is_stuck(30, 18.0)  # more than the ten seconds without a byte of its own
+    assert is_stuck(30, 28.1)
+
+
+def test_a_start_for_nobody_that_has_its_bytes_is_stuck_whatever_others_fetch() -> None:
+    start, launching = Start(purpose=StartPurpose.MINIMUM), (observed(WorkerState.LAUNCHING),)
+
+    def is_stuck(bytes_of_other: int, now_s: float) -> bool:
+        own = fetch(FetchState.COMPLETE, bytes_done=100, bytes_total=100)
+        other = {"fetch_id": "other", "bytes_done": bytes_of_other, "bytes_total": 1000}
+        return start.is_stuck(now_s, launching, own, fetch(FetchState.FETCHING, **other))
+
+    assert not is_stuck(10, 0.0)
+    assert is_stuck(20, 10.1)
 
 
 def test_a_start_whose_engine_computes_slowly_with_all_bytes_there_still_moves() -> None:
