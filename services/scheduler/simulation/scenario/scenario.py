@@ -98,9 +98,9 @@ def _text(name: str) -> str:
         return (_BUILTIN / f"{name}.toml").read_text()
     try:
         return path.read_text()
-    except OSError as exc:
+    except (OSError, UnicodeDecodeError) as exc:
         known = ", ".join(builtin_names())
-        problem = exc.strerror or str(exc)
+        problem = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
         raise ScenarioError(
             name, "SCENARIO", name, f"a file, or one of {known}: {problem}"
         ) from exc

@@ -96,7 +96,9 @@ class Section:
         return Section(self.source, self.name_of(key), value)
 
     def sections(self) -> Iterator[tuple[str, "Section"]]:
-        """Each entry as a table of its own, by name."""
+        """Each entry as a table of its own, by name; there is one at least."""
+        if not self.table:
+            raise ScenarioError(self.source, self.path, {}, "a table with one entry at least")
         for key in self.table:
             yield key, self.section(key)
 
@@ -119,7 +121,9 @@ def _is_point(pair: object) -> bool:
     if not isinstance(pair, list) or len(pair) != 2:
         return False
     size, value = pair
-    return isinstance(size, int) and size >= 1 and isinstance(value, int | float) and value > 0
+    if not isinstance(size, int) or not isinstance(value, int | float):
+        return False
+    return size >= 1 and 0 < value < inf
 
 
 def _number_words(what: str, least: float, most: float) -> str:

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from services.scheduler.simulation.errors import ScenarioError
 from services.scheduler.simulation.scenario import scenario as scenarios
 from services.scheduler.simulation.scenario.overrides import Override
+from services.scheduler.simulation.scenario.section import Section
 from tests.unit.scheduler.simulation.scenarios import SMALL
 
 
@@ -16,6 +19,7 @@ from tests.unit.scheduler.simulation.scenarios import SMALL
         ("nodes.node.device=other", "nodes.node.device", "one of card"),
         ("devices.card.tail_s=-1", "devices.card.tail_s", "a number of at least 0"),
         ("decode_step_s=[[8, 0.1], [1, 0.1]]", "speeds.card.llama.decode_step_s", "ascending"),
+        ("decode_step_s=[[1, inf]]", "speeds.card.llama.decode_step_s", "above 0"),
         ("decode_step_s=[[1, 0]]", "speeds.card.llama.decode_step_s", "above 0"),
         ("models.model.architecture=x", "speeds.card.x", "it is missing"),
         ("models.model.prompt=5", "models.model.prompt", "a table"),
@@ -40,9 +44,21 @@ def test_a_missing_key_is_an_error() -> None:
         scenarios.parse("s", SMALL.replace("kv_gb = 2\n", ""))
 
 
+def test_an_empty_table_of_tables_is_an_error() -> None:
+    """There would be no nodes, or no models."""
+    with pytest.raises(ScenarioError, match=r"nodes = {}: .* one entry at least"):
+        list(Section("s", "nodes", {}).sections())
+
+
 def test_what_is_no_toml_is_an_error() -> None:
     with pytest.raises(ScenarioError, match="toml"):
         scenarios.parse("s", "= 3")
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioError, match="codec can't decode"):
+        scenarios.load(str(tmp_path / "s.toml"))
 
 
 def test_a_file_that_is_not_there_is_an_error_that_names_the_built_in_ones() -> None:
