@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
@@ -96,15 +96,14 @@ def _moment_s(text: str) -> float:
 
 
 def _timestamp_s(text: str) -> float:
-    """Of a date and time with any number of digits after the point; without a zone it is UTC."""
-    whole, _, fraction = text.partition(".")
+    """Of a date and time; without a zone it is UTC."""
     try:
-        moment = datetime.fromisoformat(whole + ("" if "+" in whole else "+00:00"))
-        return moment.timestamp() + float(f"0.{fraction or 0}")
+        moment = datetime.fromisoformat(text)
     except ValueError as exc:
         raise ValueError(
             f"{text!r}: expected seconds, or a time like 2023-11-16 18:17:03.97"
         ) from exc
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _tokens(row: dict[str, str], column: str) -> int:

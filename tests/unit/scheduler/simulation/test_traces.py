@@ -35,6 +35,14 @@ def test_the_azure_format_has_times_with_seven_digits_and_no_models(tmp_path: Pa
     assert second.arrived_at_s == pytest.approx(0.052)
 
 
+def test_times_may_have_a_zone_as_in_the_azure_traces_of_2024(tmp_path: Path) -> None:
+    rows = "2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10T02:00:01.5+02:00,2399,6\n"
+    rows += "2024-05-10T00:00:02Z,76,15\n"
+    found = read_trace(written(tmp_path, AZURE + rows), TraceFormat.AZURE)
+    times = [0.0, 1.49007, 1.99007]  # from 0.00993 on
+    assert [row.arrived_at_s for row in found] == pytest.approx(times)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
