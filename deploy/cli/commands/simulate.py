@@ -67,8 +67,9 @@ def simulate(
 
 
 def _modes(text: str) -> list[StartMode]:
+    """Each once: the same run twice would count as two seeds."""
     try:
-        return [StartMode(name.strip()) for name in text.split(",")]
+        return list(dict.fromkeys(StartMode(name.strip()) for name in text.split(",")))
     except ValueError as exc:
         known = ", ".join(StartMode)
         raise typer.BadParameter(f"{exc}: expected some of {known}, with commas") from exc

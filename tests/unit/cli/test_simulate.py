@@ -49,6 +49,12 @@ def test_policies_and_seeds_are_run_and_written(scenario: Path, tmp_path: Path) 
     assert written["policies"]["sequential"]["ttft_attainment"]["mean"] < 1.0
 
 
+def test_a_policy_that_is_named_twice_is_run_once(scenario: Path, tmp_path: Path) -> None:
+    result = simulate(tmp_path, str(scenario), "--policy", "single,single", "--set", "rate=0.02")
+    assert result.exit_code == 0, result.stderr
+    assert [row.split()[:2] for row in result.stdout.splitlines()[1:]] == [["single", "1"]]
+
+
 def test_a_picture_is_drawn(scenario: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "small.svg"
