@@ -114,13 +114,14 @@ def _of_trace(
         int(drawn[i]) if row.model is None else _place(path, row, names)
         for i, row in enumerate(rows)
     ]
-    return Workload(
-        names,
-        np.array([row.arrived_at_s / trace.scale for row in rows]),
-        np.array(models, np.int64),
-        np.array([max(1, row.num_prompt_tokens) for row in rows], np.int64),
-        np.array([max(1, row.num_output_tokens) for row in rows], np.int64),
-    )
+    at_s = np.array([row.arrived_at_s / trace.scale for row in rows])
+    prompts = np.array([max(1, row.num_prompt_tokens) for row in rows], np.int64)
+    outputs = np.array([max(1, row.num_output_tokens) for row in rows], np.int64)
+    numbers = np.array(models, np.int64)
+    for group, first, last in names.ranges():
+        own = np.flatnonzero((numbers >= first) & (numbers < last))
+        prompts[own] = _within_context(group, prompts[own], outputs[own])
+    return Workload(names, at_s, numbers, prompts, outputs)
 
 
 def _place(path: Path, row: TraceRow, names: ModelNames) -> int:

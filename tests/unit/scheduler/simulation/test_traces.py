@@ -85,6 +85,12 @@ def test_a_trace_names_the_scenarios_models(tmp_path: Path) -> None:
     assert [request.model_id for request in workload.requests()] == ["model", "model"]
 
 
+def test_a_prompt_that_leaves_no_room_for_its_answer_is_cut(tmp_path: Path) -> None:
+    path = written(tmp_path, OWN + "0,model,5000,96\n1,model,4000,96\n")
+    workload = draw_workload(scenarios.parse("s", SMALL, [with_trace(path, "csv")]), 1)
+    assert workload.prompt_tokens.tolist() == [4000, 4000]  # of a context of 4,096
+
+
 def test_a_model_that_the_scenario_does_not_have_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, OWN + "0,other,10,2\n")
     scenario = scenarios.parse("s", SMALL, [with_trace(path, "csv")])
