@@ -6,6 +6,7 @@ model, or with a part of it.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from services.scheduler.policy.cluster import Device
 from services.scheduler.policy.nodes.columns import Ints
@@ -30,7 +31,7 @@ class Candidates:
         """On nodes of their own, those of full-memory workers first; and with several devices of a
         node, where that makes a difference."""
         if num_stages == 1:
-            yield from [self.whole[:1]] if self.whole else []
+            yield from [[offer] for offer in (*self.whole[:1], *self._undisturbed)]
             return
         ranked, whole = self._ranked_for(num_stages), self.whole_places
         full = [offer for offer in ranked if offer.place in whole][:num_full]
@@ -92,6 +93,20 @@ class Candidates:
             return found
         places = self.survey.with_whole_room_in(mains)
         return self.survey.offers(self.survey.holding_most(places)) or found
+
+    @cached_property
+    def _undisturbed(self) -> list[Offer]:
+        """Where others compute on the device that is ready first: the one that is it of those that
+        are idle, where tokens may be in time though the first one comes later."""
+        wanted, needed_bytes = (
+            self.survey.shape.deployable.objective,
+            self.survey.shape.needed_bytes,
+        )
+        is_busy = self.whole and self.whole[0].compute_share(needed_bytes) < 1.0
+        if not is_busy or wanted.prefers_cached_copies or wanted.tpot_s == inf:
+            return []
+        found = self.survey.soonest_whole(self._whole_of_mains, FEW_DEVICES)
+        return [offer for offer in found if offer.compute_share(needed_bytes) >= 1.0][:1]
 
     @cached_property
     def parts(self) -> list[Offer]:
