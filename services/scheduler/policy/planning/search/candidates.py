@@ -45,6 +45,10 @@ class Candidates:
         crowded = [offer for offer in ranked if offer not in full][:num_low]
         if self._crowding and len(crowded) == num_low and crowded != low:
             yield self._entry_first([*full, *crowded], num_full)
+        # Too few nodes for a stage on each: all of them, and then what comes first.
+        spread = [*low, *(offer for offer in ranked if offer not in [*full, *low])][:num_low]
+        if len(low) < len(spread) == num_low and set(spread) != set(crowded):
+            yield self._entry_first([*full, *spread], num_full)
 
     def _entry_first(self, chosen: list[Offer], num_full: int) -> list[Offer]:
         """Of those with room for the whole model, the ones that suit best as entries have it."""

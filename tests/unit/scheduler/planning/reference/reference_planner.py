@@ -203,6 +203,11 @@ class PlainCandidates:
         found = [[*full, *low]] if len(low) == s - w else []
         if siblings and len(crowded) == s - w and crowded != low:
             found.append([*full, *crowded])
+        if len(low) < s - w:
+            others = [offer for offer in every if offer not in low]
+            spread = [*low, *soonest(others, s - w - len(low), weight_bytes / s)]
+            if len(spread) == s - w and {*map(_place, spread)} != {*map(_place, crowded)}:
+                found.append([*full, *spread])
         return [self._entry_first(_close_all(one, self.deployable), w) for one in found]
 
     @property
