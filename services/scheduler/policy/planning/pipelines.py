@@ -61,8 +61,10 @@ def cut_in_order(
     places = as_places(ordered, shape)
     found = split(shape.weights, places)
     if found is not None and found.num_busy < shape.min_stages:
-        # A node that is slow after its last byte was left out, though its stage is wanted.
-        found = split(shape.weights, [replace(place, tail_s=0.0) for place in places])
+        # A node that is slow after its last byte, or has nothing of what others have in their host
+        # caches, was left out, though its stage is wanted.
+        plain = [replace(place, tail_s=0.0) for place in places]
+        found = split(shape.weights, plain, min(shape.min_stages, len(places))) or found
     if found is None:
         return None
     rates = [place.rate_bytes_per_s for place in places]

@@ -77,13 +77,14 @@ class Split:
         return max(self.ready_s)
 
 
-def split(weights: Weights, places: Sequence[Place]) -> Split | None:
+def split(weights: Weights, places: Sequence[Place], min_busy: int = 1) -> Split | None:
     """The split that is complete soonest, stage i on place i; None when the room does not suffice.
 
     Among equally soon ones each stage's successors finish as soon as they can, too, so that no
-    stage idles while another one holds its layers. Later stages may be empty.
+    stage idles while another one holds its layers. Later stages may be empty, but not the first
+    `min_busy`; stage 0 has the ends, and may do without layers.
     """
-    cutter = _Cutter(weights, places)
+    cutter = _Cutter(weights, places, min_busy)
     bounds, limit_s = [0], inf
     for index in range(len(places)):
         soonest_s = cutter.soonest_s(index, bounds[-1], limit_s)
@@ -98,8 +99,9 @@ def split(weights: Weights, places: Sequence[Place]) -> Split | None:
 class _Cutter:
     """Prefix sums make a stage's reach two binary searches; the limit is found by bisection."""
 
-    def __init__(self, weights: Weights, places: Sequence[Place]) -> None:
+    def __init__(self, weights: Weights, places: Sequence[Place], min_busy: int) -> None:
         self._num_layers = len(weights.layer_bytes)
+        self._min_busy = min_busy
         self._held = weights.held_sums
         self._missing = [place.missing_sums for place in places]
         self._places = places
@@ -128,6 +130,8 @@ class _Cutter:
         Below `start` when even an empty one does not.
         """
         by_room = bisect_right(self._held, self._held[start] + self._free[index]) - 1
+        if index < self._min_busy - 1:  # one layer is left for each that must not be empty
+            by_room = min(by_room, self._num_layers - (self._min_busy - 1 - index))
         if self._cache_free[index] != inf:
             files = self._files[index]
             by_cache = bisect_right(files, files[start] + self._cache_free[index]) - 1
@@ -175,7 +179,7 @@ class _Cutter:
         longest_s = 0.0
         for index in range(first, len(self._rates)):
             end = self.reach(index, start, limit_s)
-            if end < start:
+            if end < start + (0 < index < self._min_busy):
                 return None
             longest_s = max(longest_s, self.time_s(index, start, end))
             start = end

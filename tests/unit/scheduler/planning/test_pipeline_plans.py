@@ -5,7 +5,7 @@ import pytest
 
 from services.scheduler.policy.cluster import Device, DeviceSize
 from services.scheduler.policy.nodes.node import Node
-from services.scheduler.policy.planning.planner import fits_in, plan
+from services.scheduler.policy.planning.planner import choose, fits_in, plan
 from services.scheduler.policy.planning.plans import Plan
 from tests.unit.scheduler.values import cluster, deployable, device, model, node, summary
 
@@ -121,3 +121,20 @@ def test_as_many_stages_as_are_asked_for_also_where_a_node_is_slow_after_its_las
 
     assert "slow" not in {stage.node_id for stage in at_ease.stages}
     assert isinstance(found, Plan) and len(found.stages) == 4
+
+
+def test_as_many_stages_as_are_asked_for_also_where_fewer_nodes_have_all_layers() -> None:
+    """Two nodes hold the model in their host caches, two hold nothing."""
+    nodes = equal_nodes(4)
+    first = planned(*nodes[:2])
+    cached = {stage.node_id: stage.unit_digests for stage in first.stages}
+    four = replace(WANTED.model, min_pipeline_size=4)
+
+    at_ease = planned(*nodes, cached=cached)
+    choice = choose(cluster(*nodes), deployable(four, SUMMARY, cached))
+
+    assert len(at_ease.stages) == 2 and at_ease.fetch_s == 0
+    assert isinstance(choice.plan, Plan) and len(choice.plan.stages) == 4
+    assert all(s.layers.last_layer > s.layers.first_layer for s in choice.plan.stages[1:])
+    verdicts = {p.num_stages: p.verdict for p in choice.considered}
+    assert verdicts[2] == "has fewer stages than min_pipeline_size, 4"

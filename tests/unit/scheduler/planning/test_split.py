@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import combinations_with_replacement, pairwise
 from math import inf
 
@@ -59,6 +60,29 @@ def test_no_other_split_is_complete_sooner_and_one_is_found_whenever_memory_suff
         assert found.bounds[0] == 0 and found.bounds[-1] == len(weights.layer_bytes)
         assert finish_s(weights, places, found.bounds) == pytest.approx(found.finish_s)
         assert found.finish_s == pytest.approx(best_s, rel=1e-6)
+
+
+def busy(bounds: tuple[int, ...], min_busy: int) -> bool:
+    return all(end > start for start, end in pairwise(bounds[1 : min_busy + 1]))
+
+
+@given(cases(), st.integers(1, 4))
+def test_the_first_stages_have_layers_where_they_are_wanted_and_have_room(
+    case: tuple[Weights, list[Place]], wanted: int
+) -> None:
+    """Of equal layers, of which any may be in host caches: by trying every split."""
+    drawn, places = case
+    weights = replace(drawn, layer_bytes=[20] * len(drawn.layer_bytes))
+    min_busy = min(wanted, len(places))
+
+    found = split(weights, places, min_busy)
+
+    num_layers = len(weights.layer_bytes)
+    cuts = combinations_with_replacement(range(num_layers + 1), len(places) - 1)
+    possible = [(0, *cut, num_layers) for cut in cuts if busy((0, *cut, num_layers), min_busy)]
+    has_room = any(finish_s(weights, places, bounds) < inf for bounds in possible)
+    assert (found is not None) == has_room
+    assert found is None or busy(found.bounds, min_busy)
 
 
 def test_the_demo_model_over_four_links_of_50_mb_per_s_takes_1_42_s() -> None:

@@ -56,8 +56,16 @@ def _lost(
             is_estimate=exact is None,
             verdict="its layers do not fit these devices"
             if no_room
-            else _why_lost(prediction, taken.prediction, objective),
+            else _too_short(option, taken) or _why_lost(prediction, taken.prediction, objective),
         )
+
+
+def _too_short(option: Option, taken: Possible) -> str:
+    """Empty: it is as long as its model asks for, or nothing is."""
+    least = option.model.min_stages
+    if option.shape.num_stages >= least or len(taken.plan.stages) < least:
+        return ""
+    return f"has fewer stages than min_pipeline_size, {least}"
 
 
 def _why_lost(prediction: Prediction, taken: Prediction, objective: Objective) -> str:
