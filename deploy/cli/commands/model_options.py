@@ -1,5 +1,6 @@
 """A model's settings as options of `models add` and `models set`, and as the API names them."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +21,12 @@ def _keep_alive(text: str) -> float | str:
     if text == "auto":
         return text
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError as exc:
         raise typer.BadParameter(f"{text!r} is neither a number of seconds nor auto") from exc
+    if not isfinite(seconds):
+        raise typer.BadParameter(f"{text!r} is neither a number of seconds nor auto")
+    return seconds
 
 
 TtftOption = Annotated[int | None, typer.Option("--ttft-ms", help="Target: to the first token.")]

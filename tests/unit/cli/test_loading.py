@@ -58,4 +58,7 @@ def test_keep_alive_may_be_auto() -> None:
     assert result.exit_code == 0
     assert "by its own requests" in result.stdout
     assert server.bodies == [{"keep_alive_s": "auto"}]
-    assert run("models set tiny --keep-alive soon", server).exit_code == 2
+    for text in ("soon", "nan", "inf"):
+        refused = run(f"models set tiny --keep-alive {text}", server)
+        assert refused.exit_code == 2
+        assert f"'{text}' is neither a number of seconds nor auto" in refused.stderr
