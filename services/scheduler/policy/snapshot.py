@@ -291,6 +291,7 @@ class Snapshot:
         """What a start of it now is planned for."""
         first = next(iter(self.queued(model.id)), None)
         num_tokens = USUAL_PROMPT_TOKENS if first is None else first.num_prompt_tokens
+        num_together = min(model.max_slots, max(1, len(self.queued(model.id))))
         figures = self.measured.of_model(model.id, summary.weight_bytes)
         cluster = self.measured.cluster
         return Objective(
@@ -299,7 +300,7 @@ class Snapshot:
             waited_s=max(0.0, self.now_s - self.demand(model.id).arrived_at_s),
             speed=ModelSpeed(
                 prefill_s=figures.prefill_s_per_token * num_tokens,
-                step_s=figures.step_s(),
+                step_s=figures.step_s(num_together),
                 hop_s=cluster.hop_s,
                 prompt_hop_s=cluster.prompt_hop_s,
             ),

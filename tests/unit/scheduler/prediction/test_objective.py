@@ -1,9 +1,11 @@
 """What a start is planned for."""
 
+import pytest
+
 from services.scheduler.policy.cluster import Model
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import history_of
-from tests.unit.scheduler.snapshots import SmallCluster, a_model
+from tests.unit.scheduler.snapshots import SmallCluster, a_model, a_request
 from tests.unit.scheduler.values import summary
 
 
@@ -27,3 +29,20 @@ def test_before_that_it_works_as_endpoints_of_the_model_did_or_for_a_usual_answe
     fixed = a_model("model-1", keep_alive_s=32.0)
     assert serving_s(fixed, busy_s=20.0) == 52.0
     assert serving_s(fixed) > 32.0, "nobody has seen it work: some time for an answer"
+
+
+@pytest.mark.parametrize(("num_waiting", "num_together"), [(0, 1), (1, 1), (3, 3), (9, 4)], ids=str)
+def test_a_step_is_that_of_the_requests_that_will_decode_together(
+    num_waiting: int, num_together: int
+) -> None:
+    """As many as wait, and no more than an endpoint has slots."""
+    made, model = SmallCluster(), a_model("model-1", max_slots=4)
+    made.add_model(model, summary())
+    for number in range(num_waiting):
+        made.add_request(a_request(f"request-{number}", "model-1"))
+    snapshot = made.snapshot()
+
+    figures = snapshot.measured.of_model("model-1", summary().weight_bytes)
+    step_s = snapshot.objective(model, summary()).speed.step_s
+    assert step_s == figures.step_s(num_together)
+    assert (step_s > figures.step_s()) == (num_together > 1)
