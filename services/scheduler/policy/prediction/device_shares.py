@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.scheduler.policy.prediction.slowdown import StageShare
-
 LEAST_SHARE = 1e-3  # a worker that got next to nothing would be predicted to take for ever
 
 
@@ -59,35 +57,6 @@ def expected_share(memory_share: float, neighbours: Sequence[DeviceNeighbour]) -
         left -= neighbour.demand
         weights -= neighbour.memory_share
     return min(1.0, left * memory_share / max(weights, memory_share))
-
-
-def stage_share(
-    of_model: float,
-    memory_share: float,
-    neighbours: Sequence[DeviceNeighbour],
-    measured_ratio: float = 1.0,
-) -> StageShare:
-    """Of a stage with that part of the model, for the slowdown of its pipeline.
-
-    `measured_ratio`: what workers of the device got, over what this module expected for them; less
-    than 1 where others than workers want its compute too. Other stages of the same pipeline are
-    no neighbours: they wait while this one computes.
-
-    Worked example: half of a model on 1/4 of a device's memory, beside one that has 1/4 too and
-    wants all: 1/2 of the compute, so this stage takes as long as half of the model does on half of
-    the device, its part of phi is 1. On an idle device its part is 1/2.
-    """
-    share = expected_share(memory_share, neighbours) * measured_ratio
-    return StageShare(of_model, max(LEAST_SHARE, min(1.0, share)))
-
-
-def share_ratio(
-    measured_share: float, memory_share: float, demand: float, neighbours: Sequence[DeviceNeighbour]
-) -> float:
-    """A worker's measured share of what it wanted, over the expected one; one value of those whose
-    median is a device's `measured_ratio`."""
-    wanted = max(demand, LEAST_SHARE)
-    return measured_share / min(1.0, expected_share(memory_share, neighbours) / wanted)
 
 
 def _demand_by_weight(neighbour: DeviceNeighbour) -> float:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from libs.common.states import FetchState, WorkerState
-from services.scheduler.policy.network.link_rates import LinkRates, Throughput
+from services.scheduler.policy.network.known_rates import KnownRates
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.network.network_memo import NetworkMemo
 from services.scheduler.policy.network.observed_flows import network_of
 from services.scheduler.policy.nodes.cached_units import CachedUnits, holders_of
 from services.scheduler.policy.observed import Heard
+from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.policy.snapshot import Snapshot
 from tests.unit.scheduler.values import (
     DIGEST,
@@ -35,7 +36,7 @@ class Known:
 
     snapshot: Snapshot
     deadlines_s: Mapping[str, float]
-    rates: LinkRates
+    rates: KnownRates
 
     def of(self, memo: NetworkMemo) -> Network:
         return memo.network(self.snapshot, self.deadlines_s, self.rates)
@@ -49,7 +50,7 @@ class Known:
 
 def fleet(num_nodes: int = len(IDS)) -> Known:
     places = [device(f"node-{i}", memory=1000) for i in range(num_nodes)]
-    return Known(snapshot(devices=places), {}, LinkRates())
+    return Known(snapshot(devices=places), {}, KnownRates())
 
 
 def hear(known: Known, node_id: str, **changes: Any) -> Known:
@@ -107,15 +108,14 @@ def cache(known: Known, node_id: str, number: int) -> Known:
 
 def measure(known: Known, node_id: str, number: int) -> Known:
     """For so long that it is believed."""
-    rates = known.rates
-    for _ in range(8):
-        rates = rates.after([Throughput(node_id, 10.0 + number, 1000)])
-    return replace(known, rates=rates)
+    key = MeasurementKey(Quantity.NIC_BYTES_PER_S, node_id=node_id)
+    figures = known.rates.figures.adding({key: [10.0 + number] * 8})
+    return replace(known, rates=replace(known.rates, figures=figures))
 
 
 def set_egress(known: Known, node_id: str, number: int) -> Known:
     egress = None if number % 3 == 0 else 100.0 * number
-    return replace(known, rates=replace(known.rates, configured_egress_bytes_per_s=egress))
+    return replace(known, rates=replace(known.rates, egress_bytes_per_s=egress))
 
 
 def forget_node(known: Known, node_id: str, number: int) -> Known:

@@ -9,7 +9,7 @@ from libs.common.bus.messages import FetchObserved
 from libs.common.states import FetchClass, FetchState, WorkerState
 from services.scheduler.policy.cluster import Worker
 from services.scheduler.policy.network.flow import Flow
-from services.scheduler.policy.network.link_rates import LinkRates
+from services.scheduler.policy.network.known_rates import KnownRates
 from services.scheduler.policy.network.node_flows import NodeFlows
 from services.scheduler.policy.network.observed_flows import network_of, node_flows
 from services.scheduler.policy.nodes.cached_units import CachedUnits, holders_of
@@ -46,7 +46,7 @@ def some_snapshot(*fetches: FetchObserved, start: Worker | None = None, **more: 
 
 
 def flows_of(some: Snapshot) -> tuple[Flow, ...]:
-    found = node_flows(some, "node-1", {"endpoint-1": DUE_S}, LinkRates())
+    found = node_flows(some, "node-1", {"endpoint-1": DUE_S}, KnownRates())
     assert found is not None
     return found.flows
 
@@ -129,7 +129,7 @@ def test_each_stage_counts_on_its_own_node() -> None:
 
 
 def test_a_start_without_a_known_deadline_has_none() -> None:
-    found = node_flows(some_snapshot(), "node-1", {}, LinkRates())
+    found = node_flows(some_snapshot(), "node-1", {}, KnownRates())
 
     assert found is not None
     assert found.flows == (interactive(300, None),)
@@ -141,7 +141,7 @@ def test_the_network_has_a_row_for_each_node_and_knows_those_that_were_heard() -
     heard = {id_: said for id_, said in some.observed.fetchers.items() if id_ != "node-0"}
     some = some.changed(observed=replace(some.observed, fetchers=heard))
 
-    network = network_of(some, {}, LinkRates(configured_egress_bytes_per_s=5000.0))
+    network = network_of(some, {}, KnownRates(egress_bytes_per_s=5000.0))
 
     assert list(network.row_of) == ["node-0", "node-1"]
     assert network.get("node-0") is None

@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.prediction.device_shares import (
     DeviceNeighbour,
-    demand_of,
     expected_share,
-    share_ratio,
-    stage_share,
 )
 from services.scheduler.policy.prediction.slowdown import StageShare, slowdown, slowdown_of
 
@@ -115,52 +112,10 @@ def test_among_busy_neighbours_on_full_devices_the_slowdown_is_the_published_one
     part = 1 / num_stages
     others = [DeviceNeighbour(1 - part, 1.0)] if num_stages > 1 else []
 
-    stages = [stage_share(part, part, others)] * num_stages
+    stages = [StageShare(part, expected_share(part, others))] * num_stages
 
     assert slowdown_of(stages) == pytest.approx(slowdown(num_stages, 0 if num_stages > 1 else 1))
 
 
 def test_on_idle_devices_a_pipeline_is_as_fast_as_one_worker() -> None:
-    assert slowdown_of([stage_share(0.25, 0.1, [IDLE_B])] * 4) == 1
-
-
-def test_the_examples_of_the_docstring() -> None:
-    beside, alone = stage_share(0.5, 0.25, [B]), stage_share(0.5, 0.25, [])
-
-    assert (slowdown_of([beside]), slowdown_of([alone])) == (1, 0.5)
-
-
-def test_what_was_measured_corrects_what_is_expected() -> None:
-    # Alone on its device it got half of what it wanted: something else runs there.
-    ratio = share_ratio(0.5, memory_share=0.25, demand=1.0, neighbours=[])
-    assert ratio == 0.5
-    assert stage_share(1.0, 0.25, [], ratio) == StageShare(1.0, 0.5)
-    # Expected were 0.5 of the device, half of what it wanted, and it got all that.
-    assert share_ratio(0.5, memory_share=0.25, demand=1.0, neighbours=[B]) == 1
-    # It wants 0.2 of the device, less than its part: 0.9 of that is 0.9 of what was expected.
-    assert share_ratio(0.9, memory_share=0.25, demand=0.2, neighbours=[B]) == pytest.approx(0.9)
-
-
-@given(SHARES, SHARES, NEIGHBOURS, st.floats(0, 10))
-def test_a_stages_share_is_of_use_to_the_slowdown_whatever_was_measured(
-    of_model: float, memory_share: float, neighbours: list[DeviceNeighbour], ratio: float
-) -> None:
-    share = stage_share(of_model, memory_share, neighbours, ratio)
-
-    assert share.of_model == of_model
-    assert 0 < share.of_compute <= 1
-
-
-@pytest.mark.parametrize(
-    ("measured", "is_starting", "num_requests", "expected"),
-    [
-        pytest.param(0.3, True, 5, 0.3, id="what was measured counts"),
-        pytest.param(None, True, 0, 1.0, id="it will compute in a moment"),
-        pytest.param(None, False, 1, 1.0, id="it has a request"),
-        pytest.param(None, False, 0, 0.0, id="it has nothing to do"),
-    ],
-)
-def test_a_demand_that_was_not_measured_is_guessed_from_what_the_worker_does(
-    measured: float | None, is_starting: bool, num_requests: int, expected: float
-) -> None:
-    assert demand_of(measured, is_starting=is_starting, num_requests=num_requests) == expected
+    assert slowdown_of([StageShare(0.25, expected_share(0.1, [IDLE_B]))] * 4) == 1
