@@ -49,10 +49,12 @@ def _progress(simulation: Simulation) -> Callable[[float], None]:
 
 
 def summarize(run: Run, cpu_s: float, seconds: float) -> Mapping[str, float]:
-    """Of a shorter time than an hour the rest is taken for as fast."""
+    """Of a shorter time than an hour the rest is taken for as fast. Decisions are of all kinds: who
+    gets which request, what starts, what ends."""
     figures = run.figures
     rounds, decisions = figures["num_rounds"], figures["num_decisions"]
-    assert isinstance(rounds, int) and isinstance(decisions, int)
+    starts = figures["num_starts"]
+    assert isinstance(rounds, int) and isinstance(decisions, int) and isinstance(starts, int)
     elapsed_s, decide_s = run.wall["elapsed_s"], run.wall["decide_s"]
     assert isinstance(elapsed_s, float) and isinstance(decide_s, float)
     return {
@@ -60,6 +62,7 @@ def summarize(run: Run, cpu_s: float, seconds: float) -> Mapping[str, float]:
         "simulated_hour_cpu_s": cpu_s * HOUR_S / seconds,
         "decision_mean_ms": 1000 * decide_s / decisions,
         "round_mean_ms": 1000 * decide_s / rounds,
+        "decide_ms_per_cold_start": 1000 * decide_s / max(1, starts),
         "cold_starts_per_s": run.number("starts_per_s") or 0.0,
         "requests_per_s": (run.number("num_requests") or 0.0) / seconds,
         "attainment": run.number("ttft_attainment") or 0.0,
