@@ -51,7 +51,8 @@ def start_missing(builder: DecisionBuilder, candidates: Collection[str], memo: N
         memo.known_devices,
         memo.network.network(snapshot, snapshot.fetch_deadlines_s, _rates(snapshot)),
     )
-    builder.add(d.SkipNode("", node_id, error) for node_id, error in memo.broken.items())
+    broken = {**memo.network.broken, **memo.broken}
+    builder.add(d.SkipNode("", node_id, error) for node_id, error in broken.items())
     place_of = {model_id: place for place, model_id in enumerate(order)}
     reached, num_decisions = list[str](), len(builder.decisions)
     budget = snapshot.limits.planning_budget_devices

@@ -353,6 +353,13 @@ def _poison_node(cluster: SmallCluster) -> None:
     cluster.fetchers["node-poison"] = beat.model_copy(update={"fetches": None})
 
 
+def _poison_network(cluster: SmallCluster) -> None:
+    """Its fetches make no sense, and all else does."""
+    cluster.add_node("node-poison", memory_bytes=10)
+    fetch = FetchObserved(fetch_id="f", state=FetchState.FETCHING, bytes_done=1, bytes_total=2)
+    cluster.hear_fetch("node-poison", fetch.model_copy(update={"bytes_total": "two"}))
+
+
 def test_a_model_and_those_behind_it_wait_until_it_is_known_what_nodes_have_of_it(
     cluster: SmallCluster,
 ) -> None:
@@ -372,7 +379,7 @@ def test_a_model_and_those_behind_it_wait_until_it_is_known_what_nodes_have_of_i
         assert decided.has_unreached == (not expected), "another round follows, which reads it"
 
 
-@pytest.mark.parametrize("poison", [_poison_model, _poison_row, _poison_node])
+@pytest.mark.parametrize("poison", [_poison_model, _poison_row, _poison_node, _poison_network])
 def test_one_poisoned_model_or_node_changes_nothing_for_the_others(
     cluster: SmallCluster, poison: object
 ) -> None:
