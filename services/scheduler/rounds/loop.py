@@ -36,6 +36,7 @@ from services.scheduler.policy.decisions import (
 )
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
+from services.scheduler.policy.scaling.activity_effects import changed_activities
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.accounting import Accounting
 from services.scheduler.rounds.applied import Applied, RoundContext
@@ -54,7 +55,6 @@ from services.scheduler.rounds.desired_versions import DesiredVersions
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.progress import ProgressReporter
 from services.scheduler.rounds.reader import SnapshotReader
-from services.scheduler.rounds.reading.activity_rows import changed_activities
 from services.scheduler.rounds.reading.waiting_units import with_changes
 from services.scheduler.rounds.route_publisher import RoutePublisher
 from services.scheduler.store import scaling

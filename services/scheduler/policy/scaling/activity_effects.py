@@ -1,10 +1,14 @@
 """What decisions tell of when models were asked. Pure."""
 
+from collections.abc import Iterable, Mapping
+
 from libs.common.states import StartPurpose
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.persistent import put
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.snapshot import Snapshot
+
+_TELLING = (d.MarkBusy, d.MarkIdle, d.ServeEndpoint, d.StartEndpoint)
 
 
 def with_activity(before: Snapshot, after: Snapshot, decision: d.Decision) -> Snapshot:
@@ -19,6 +23,18 @@ def with_activity(before: Snapshot, after: Snapshot, decision: d.Decision) -> Sn
     if activity is known:
         return after
     return after.changed(activities=put(after.activities, decision.model_id, activity))
+
+
+def changed_activities(
+    before: Snapshot, after: Snapshot, decisions: Iterable[d.Decision]
+) -> Mapping[str, ModelActivity]:
+    """By model, as they are after these decisions of one round: what rows are to say."""
+    told = {decision.model_id for decision in decisions if isinstance(decision, _TELLING)}
+    return {
+        model_id: after.activities[model_id]
+        for model_id in sorted(told)
+        if after.activities.get(model_id) is not before.activities.get(model_id)
+    }
 
 
 def _told(

@@ -1,17 +1,14 @@
-"""Rows about endpoints that nobody waits for, and about when models were asked, to the snapshot;
-and what a round has changed of these."""
+"""Rows about endpoints that nobody waits for, and about when models were asked, to the snapshot."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler.policy import decisions as d
 from services.scheduler.policy.persistent import put_all
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import scaling
 
-_TELLING = (d.MarkBusy, d.MarkIdle, d.ServeEndpoint, d.StartEndpoint)
 MAX_IDLE_MODELS = 4096  # more than there are models that run, before they are forgotten
 
 
@@ -39,15 +36,3 @@ async def read_activities(
     if activities is snapshot.activities:
         return snapshot
     return snapshot.changed(activities=activities)
-
-
-def changed_activities(
-    before: Snapshot, written: Snapshot, decisions: Iterable[d.Decision]
-) -> Mapping[str, ModelActivity]:
-    """By model, as the snapshot has them once the round is written."""
-    told = {decision.model_id for decision in decisions if isinstance(decision, _TELLING)}
-    return {
-        model_id: written.activities[model_id]
-        for model_id in sorted(told)
-        if written.activities.get(model_id) is not before.activities.get(model_id)
-    }
