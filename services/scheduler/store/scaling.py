@@ -13,13 +13,12 @@ from libs.common.records.tables import ModelActivityRow, ModelCommandRow, ModelR
 from libs.common.states import ModelCommandKind, ModelState
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import NUM_BINS, GapHistory
-from services.scheduler.policy.scaling.unasked import ModelCommand
+from services.scheduler.policy.scaling.unasked import MAX_AHEAD, ModelCommand
 from services.scheduler.store.columns.ages import age_s
 from services.scheduler.store.columns.arrays import is_among
 
 logger = logging.getLogger(__name__)
 
-MAX_AHEAD = 200  # models of which an endpoint may start ahead, in one sweep
 _FORMAT = f"<{2 * NUM_BINS}f"
 
 _PINNED = select(ModelRow.id).where(ModelRow.min_endpoints > 0)

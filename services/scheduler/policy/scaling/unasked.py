@@ -12,6 +12,8 @@ from libs.common.states import ModelCommandKind, StartPurpose
 from services.scheduler.policy.cluster import Model
 from services.scheduler.policy.scaling.activity import ModelActivity
 
+MAX_AHEAD = 200  # models of which an endpoint may start ahead, in one sweep
+
 
 @dataclass(frozen=True)
 class ModelCommand:

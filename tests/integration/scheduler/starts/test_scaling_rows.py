@@ -11,6 +11,7 @@ from libs.common.records.database import Database
 from libs.common.states import ModelCommandKind
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import history_of
+from services.scheduler.policy.scaling.unasked import MAX_AHEAD
 from services.scheduler.store import scaling
 from tests.integration.servers import TestDatabase
 
@@ -47,7 +48,7 @@ async def write(store: Database, idle_s: dict[str, float]) -> None:
 async def test_windows_that_are_over_do_not_keep_others_from_being_started_ahead(
     store: Database,
 ) -> None:
-    past = {f"past-{i}": 5000.0 + i for i in range(scaling.MAX_AHEAD + 1)}
+    past = {f"past-{i}": 5000.0 + i for i in range(MAX_AHEAD + 1)}
 
     await write(store, {**past, "expected": 560.0, "later": 400.0})
 
