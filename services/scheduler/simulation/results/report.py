@@ -53,7 +53,7 @@ def _figures(simulation: Simulation) -> Json:
     scenario, recorder = simulation.scenario, simulation.recorder
     outcomes, byte_s = outcomes_by_group(recorder, scenario.models), simulation.ledger.byte_s
     rounds, ended_at_s = simulation.leader.figures, simulation.events.now_s
-    by_group: dict[str, float] = dict.fromkeys(outcomes, 0.0)
+    by_group: dict[str, float] = {group.name: 0.0 for group in scenario.models}
     for model_id, own in byte_s.items():
         by_group[simulation.cluster.catalogue.group_of(model_id).name] += own
     found, costs = figures_of(outcomes, sum(byte_s.values())), costs_of(simulation)
