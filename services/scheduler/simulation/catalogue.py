@@ -62,6 +62,15 @@ class ModelCatalogue:
         assert place is not None, "ids are those of the scenario"
         return self._names.group_of(place)
 
+    def pinned_ids(self) -> frozenset[str]:
+        """Of models that shall always have an endpoint."""
+        return frozenset(
+            self._names.id_of(number)
+            for group, first, last in self._names.ranges()
+            if group.min_endpoints
+            for number in range(first, last)
+        )
+
     def _model(self, model_id: str) -> CatalogueModel:
         group = self.group_of(model_id)
         return CatalogueModel(group, _row(model_id, group), _summary(model_id, group))

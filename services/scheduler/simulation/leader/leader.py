@@ -15,6 +15,7 @@ from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.prediction.figures import NewValues
+from services.scheduler.policy.scaling.activity_effects import changed_activities
 from services.scheduler.policy.scaling.traffic_changes import with_traffic, without_old_traffic
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.rounds.change_log import ChangeLog
@@ -28,6 +29,7 @@ from services.scheduler.simulation.leader.consolidated import consolidated
 from services.scheduler.simulation.leader.heard import HeardNodes
 from services.scheduler.simulation.leader.held_requests import HeldRequests
 from services.scheduler.simulation.leader.request_rows import RequestRows
+from services.scheduler.simulation.leader.unasked_models import UnaskedModels
 from services.scheduler.simulation.scenario.models import ModelGroup
 from services.scheduler.simulation.scenario.scenario import LeaderTiming
 
@@ -64,6 +66,7 @@ class Leader:
     changes: ChangeLog = field(default_factory=ChangeLog)
     memo: NodeMemo = field(default_factory=NodeMemo)
     _held: HeldRequests = field(init=False)
+    _unasked: UnaskedModels = field(init=False)
     _new_models: set[str] = field(default_factory=set)
     _free_at_s: float = 0.0  # when the last round is carried out
     _rested_at_s: float = 0.0  # when the next one may follow for which nobody waits
@@ -71,6 +74,7 @@ class Leader:
 
     def __post_init__(self) -> None:
         self._held = HeldRequests(self.timing.waits_for_starts)
+        self._unasked = UnaskedModels(self.catalogue)
 
     def begin(self) -> None:
         self.events.after(0.0, self._sweep)
@@ -154,6 +158,7 @@ class Leader:
         decided = decide_round(snapshot, taken.changed(is_sweep=is_sweep), self.memo)
         self._count(decided, perf_counter() - began_s, is_sweep=is_sweep)
         self.snapshot = decided.snapshot
+        self._unasked.write(changed_activities(snapshot, decided.snapshot, decided.decisions))
         self.changes.is_continued |= decided.is_unfinished
         self._free_at_s = self.events.now_s + self.timing.round_s
         self._rested_at_s = self._free_at_s + self.timing.pause_s
@@ -177,6 +182,8 @@ class Leader:
 
     def _refreshed(self, *, is_sweep: bool) -> Snapshot:
         """With what was said and asked meanwhile."""
+        if is_sweep:
+            self._read_unasked()
         self._add_models()
         before = self.snapshot
         requests = self.rows.read(before.requests, is_sweep=is_sweep)
@@ -192,6 +199,11 @@ class Leader:
         )
         snapshot = with_traffic(before, snapshot)
         return without_old_traffic(snapshot) if is_sweep else snapshot
+
+    def _read_unasked(self) -> None:
+        unasked = self._unasked.read(self.events.now_s)
+        self._new_models |= unasked
+        self.snapshot = self.snapshot.changed(unasked=unasked)
 
     def _add_models(self) -> None:
         snapshot, new = self.snapshot, self._new_models
@@ -209,8 +221,10 @@ class Leader:
             self.snapshot = snapshot.changed(models=models, summaries=summaries, measured=measured)
 
     def _without_unused_models(self, snapshot: Snapshot) -> Snapshot:
-        """Of those that neither run nor are asked for nothing is kept, as a leader reads."""
+        """Of those that neither run nor are asked for nor may start is kept when they were asked,
+        and nothing else, as a leader reads."""
         used = {*snapshot.endpoints.keys_of("model"), *snapshot.requests.keys_of("model")}
+        used |= snapshot.unasked
         if len(used) == len(snapshot.models):
             return snapshot
         models, summaries = as_map(snapshot.models).mutate(), as_map(snapshot.summaries).mutate()
