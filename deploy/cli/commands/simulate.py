@@ -1,5 +1,6 @@
 """`hydraserve simulate`: what the scheduler would do, on virtual time."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,8 @@ def simulate(
     try:
         if picture is not None:
             check_picture(picture)
+        for written in (out, picture):
+            _prepare(written)
         loaded = load(scenario, _overrides(set_ or [], trace, trace_format), constants)
         batch = Batch(loaded, modes, range(first_seed, first_seed + seeds))
         runs = _run(batch, terminal)
@@ -64,6 +67,15 @@ def simulate(
     for written in (out, picture):
         if written is not None:
             terminal.note(f"written: {written}")
+
+
+def _prepare(written: Path | None) -> None:
+    """Before the simulation, whose figures would be lost. Raises OSError."""
+    if written is None:
+        return
+    written.parent.mkdir(parents=True, exist_ok=True)
+    if written.is_dir() or not os.access(written.parent, os.W_OK):
+        raise Refused(f"{written}: cannot be written; name a file in a folder that can be")
 
 
 def _modes(text: str) -> list[StartMode]:

@@ -55,6 +55,18 @@ def test_a_policy_that_is_named_twice_is_run_once(scenario: Path, tmp_path: Path
     assert [row.split()[:2] for row in result.stdout.splitlines()[1:]] == [["single", "1"]]
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_simulation(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.cli.commands.simulate._run", None)
+    (tmp_path / "file").touch()
+
+    for out in (tmp_path, tmp_path / "file" / "figures.json"):
+        result = simulate(tmp_path, str(scenario), "--out", str(out))
+        assert result.exit_code != 0
+        assert str(out.parent) in result.stderr.replace("\n", "")
+
+
 def test_a_picture_is_drawn(scenario: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "small.svg"

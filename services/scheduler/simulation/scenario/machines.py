@@ -67,6 +67,8 @@ def read_devices(section: Section) -> dict[str, DeviceKind]:
             start=_start_figures(own),
         )
         own.finish()
+        if found[name].memory_bytes <= found[name].process_bytes:
+            raise own.error("memory_gb", "more than process_gb, so that a model finds room")
     return found
 
 

@@ -71,7 +71,17 @@ def read_models(section: Section) -> tuple[ModelGroup, ...]:
             )
         )
         own.finish()
+        _check(own, found[-1])
     return tuple(found)
+
+
+def _check(section: Section, group: ModelGroup) -> None:
+    if group.weight_bytes == 0:
+        raise section.error("weights_gb", "a number above 0")
+    if group.ends_bytes > group.weight_bytes:
+        raise section.error("ends_gb", f"at most weights_gb, {group.weight_bytes / 1e9:g}")
+    if group.min_pipeline_size > group.max_pipeline_size:
+        raise section.error("min_pipeline_size", f"at most {group.max_pipeline_size}, the maximum")
 
 
 def _lengths(own: Section) -> Lengths:

@@ -23,6 +23,9 @@ from tests.unit.scheduler.simulation.scenarios import SMALL
         ("decode_step_s=[[1, 0]]", "speeds.card.llama.decode_step_s", "above 0"),
         ("models.model.architecture=x", "speeds.card.x", "it is missing"),
         ("models.model.prompt=5", "models.model.prompt", "a table"),
+        ("min_pipeline_size=9", "models.model.min_pipeline_size", "at most"),
+        ("models.model.weights_gb=0", "models.model.weights_gb", "a number above 0"),
+        ("memory_gb=0", "devices.card.memory_gb", "more than process_gb"),
         ("nic_gbps=true", "nodes.node.nic_gbps", "a number of at least 0"),
     ],
 )
@@ -32,6 +35,12 @@ def test_a_wrong_value_is_named_with_file_and_key(override: str, key: str, expec
     assert caught.value.key == key
     assert expected in str(caught.value)
     assert str(caught.value).startswith("small.toml: ")
+
+
+def test_embedding_and_head_are_no_more_than_the_model() -> None:
+    larger = Override("models.model.ends_gb", 11.0, is_new=True)
+    with pytest.raises(ScenarioError, match="models.model.ends_gb.*at most weights_gb, 10"):
+        scenarios.parse("small.toml", SMALL, [larger])
 
 
 def test_a_key_that_nobody_reads_is_an_error() -> None:
