@@ -39,7 +39,7 @@ def test_a_wrong_value_is_named_with_file_and_key(override: str, key: str, expec
 
 def test_embedding_and_head_are_no_more_than_the_model() -> None:
     larger = Override("models.model.ends_gb", 11.0, is_new=True)
-    with pytest.raises(ScenarioError, match="models.model.ends_gb.*at most weights_gb, 10"):
+    with pytest.raises(ScenarioError, match=r"models.model.ends_gb.*at most weights_gb, 10"):
         scenarios.parse("small.toml", SMALL, [larger])
 
 

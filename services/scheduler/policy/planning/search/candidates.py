@@ -28,12 +28,29 @@ class Candidates:
     _entry_ranks: dict[tuple[str, int], EntryRank] = field(default_factory=dict)  # by place
 
     def choose(self, num_stages: int, num_full: int) -> Iterator[list[Offer]]:
-        """On nodes of their own, those of full-memory workers first; and with several devices of a
-        node, where that makes a difference."""
+        """On nodes of their own, those of full-memory workers first; with several devices of a
+        node, where that makes a difference; and on devices on which nobody computes, where others
+        do on those that are ready first."""
         if num_stages == 1:
             yield from [[offer] for offer in (*self.whole[:1], *self._undisturbed)]
             return
-        ranked, whole = self._ranked_for(num_stages), self.whole_places
+        ranked = self._ranked_for(num_stages)
+        chosen = list(self._chosen_of(ranked, num_stages, num_full))
+        yield from chosen
+        if any(self._is_busy(offer, num_stages) for offers in chosen for offer in offers):
+            idle = [offer for offer in ranked if not self._is_busy(offer, num_stages)]
+            yield from self._chosen_of(idle, num_stages, num_full)
+
+    def _is_busy(self, offer: Offer, num_stages: int) -> bool:
+        """Others compute there, and it matters how long a token takes."""
+        if self.survey.shape.deployable.objective.tpot_s == inf:
+            return False
+        return offer.compute_share(self.survey.shape.needed_bytes / num_stages) < 1.0
+
+    def _chosen_of(
+        self, ranked: Sequence[Offer], num_stages: int, num_full: int
+    ) -> Iterator[list[Offer]]:
+        whole = self.whole_places
         full = [offer for offer in ranked if offer.place in whole][:num_full]
         if len(full) < num_full:
             return
@@ -102,15 +119,11 @@ class Candidates:
     def _undisturbed(self) -> list[Offer]:
         """Where others compute on the device that is ready first: the one that is it of those that
         are idle, where tokens may be in time though the first one comes later."""
-        wanted, needed_bytes = (
-            self.survey.shape.deployable.objective,
-            self.survey.shape.needed_bytes,
-        )
-        is_busy = self.whole and self.whole[0].compute_share(needed_bytes) < 1.0
-        if not is_busy or wanted.prefers_cached_copies or wanted.tpot_s == inf:
+        prefers_cached = self.survey.shape.deployable.objective.prefers_cached_copies
+        if prefers_cached or not self.whole or not self._is_busy(self.whole[0], 1):
             return []
         found = self.survey.soonest_whole(self._whole_of_mains, FEW_DEVICES)
-        return [offer for offer in found if offer.compute_share(needed_bytes) >= 1.0][:1]
+        return [offer for offer in found if not self._is_busy(offer, 1)][:1]
 
     @cached_property
     def parts(self) -> list[Offer]:
