@@ -14,9 +14,12 @@ from dataclasses import dataclass, field, replace
 from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.scaling.gap_history import GapHistory
 from services.scheduler.policy.scaling.keep_alive import KeepAlivePlan, plan_keep_alive
+from services.scheduler.policy.scaling.request_window import RequestWindow, likely_window
 
 UNKNOWN_RESTART_S = 5.0  # of a model that was never started
 NEWEST_WEIGHT = 0.3  # of the last time in which it worked, in the mean of all
+# How long before its window a model is looked at for a prefetch: no fetch begins earlier.
+MAX_LEAD_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,29 @@ class ModelActivity:
         if self.idle_since_s is None or self.plan.ahead_until_s is None:
             return None
         return self.idle_since_s + self.plan.ahead_until_s
+
+    @cached_property
+    def window(self) -> RequestWindow | None:
+        """When it is likely to be asked, once its endpoint has gone; None: nobody can say."""
+        return likely_window(self.gaps, self.plan.keep_s)
+
+    @property
+    def prefetch_at_s(self) -> float | None:
+        """From when on its weights may be fetched into host caches; None: not in this gap."""
+        if self.idle_since_s is None or self.window is None:
+            return None
+        return self.idle_since_s + max(self.plan.keep_s, self.window.from_s - MAX_LEAD_S)
+
+    @property
+    def expected_at_s(self) -> float | None:
+        """When its window begins."""
+        if self.idle_since_s is None or self.window is None:
+            return None
+        return self.idle_since_s + self.window.from_s
+
+    @property
+    def prefetch_until_s(self) -> float | None:
+        """When its window is over."""
+        if self.idle_since_s is None or self.window is None:
+            return None
+        return self.idle_since_s + self.window.until_s
