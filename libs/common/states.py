@@ -157,6 +157,25 @@ class FetchPurpose(StrEnum):
     PREFETCH = "prefetch"  # somebody may ask for the model soon
 
 
+class PrefetchState(StrEnum):
+    """Of weights that are fetched into a host cache because a model may be asked soon."""
+
+    RUNNING = "RUNNING"  # part of its node's desired state
+    COMPLETE = "COMPLETE"  # there, and its model is still likely to be asked
+    USED = "USED"  # an endpoint started where the weights were
+    UNUSED = "UNUSED"  # nobody asked in time, or the endpoint started elsewhere
+    OVERTAKEN = "OVERTAKEN"  # an endpoint started before it was complete
+    FAILED = "FAILED"  # its fetcher could not bring it
+    LATE = "LATE"  # not complete by its deadline
+    DISPLACED = "DISPLACED"  # others needed the room in the host cache
+    UNWANTED = "UNWANTED"  # its model was deleted, imported again, or is not learnt from any more
+
+    @property
+    def is_open(self) -> bool:
+        """It takes a part of its node's host cache."""
+        return self in (PrefetchState.RUNNING, PrefetchState.COMPLETE)
+
+
 class MemberRole(StrEnum):
     """A worker's part in a generation of its endpoint."""
 

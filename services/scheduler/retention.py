@@ -34,6 +34,7 @@ class Retention:
             return
         await self._delete("requests", retention.delete_requests, Lane.HISTORY)
         await self._delete("endpoints", retention.delete_endpoints, Lane.HISTORY)
+        await self._delete("prefetches", retention.delete_prefetches, Lane.HISTORY)
         await self._delete("hours of SLOs", retention.delete_slo_hours, Lane.HISTORY)
         await self._delete("hours of memory", retention.delete_memory_hours, Lane.HISTORY)
         # Plans and imports, which refer to models and manifests, are made in the lane of decisions.

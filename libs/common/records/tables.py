@@ -154,10 +154,17 @@ class ModelActivityRow(Base):
     was_started_ahead: Mapped[bool] = mapped_column(server_default=text("false"))
     ahead_at: Mapped[datetime | None]  # when one is started although nobody asks
     ahead_until: Mapped[datetime | None]  # and until when
+    prefetch_at: Mapped[datetime | None]  # when its weights may be fetched into host caches
+    prefetch_until: Mapped[datetime | None]  # and until when
 
     __table_args__ = (
         Index(
             "ix_model_activity_ahead_at", "ahead_at", postgresql_where=text("ahead_at IS NOT NULL")
+        ),
+        Index(
+            "ix_model_activity_prefetch_at",
+            "prefetch_at",
+            postgresql_where=text("prefetch_at IS NOT NULL"),
         ),
     )
 
@@ -410,6 +417,32 @@ class FetchRow(Base):
             unique=True,
             postgresql_where=text("purpose = 'start'"),
         ),
+    )
+
+
+class PrefetchRow(Base):
+    """Weights that a node fetches because their model is likely to be asked soon. Which units these
+    are, and until when they have time, is in the row of the fetch."""
+
+    __tablename__ = "prefetches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    node_id: Mapped[str]
+    fetch_id: Mapped[str] = mapped_column(ForeignKey("fetches.id", ondelete="CASCADE"))
+    file_bytes: Mapped[int]  # that its units take of the host cache
+    state: Mapped[str]  # PrefetchState
+    detail: Mapped[str | None]  # why it ended, in words
+    expires_at: Mapped[datetime]  # its model is not expected any more
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    complete_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("uq_prefetches_fetch_id", "fetch_id", unique=True),
+        Index("ix_prefetches_model_id_started_at", "model_id", "started_at"),
+        Index("ix_prefetches_open", "id", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_prefetches_ended_at", "ended_at"),
     )
 
 

@@ -38,6 +38,15 @@ _ENDPOINTS = text(
         ORDER BY old.ended_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
     """
 )
+# Their rows go with their fetches.
+_PREFETCHES = text(
+    """
+    DELETE FROM fetches WHERE id IN (
+        SELECT fetch_id FROM prefetches
+        WHERE ended_at < now() - make_interval(secs => :retention_s)
+        ORDER BY ended_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    """
+)
 # What was measured of them goes with them.
 _MODELS = text(
     """
@@ -47,6 +56,7 @@ _MODELS = text(
             AND old.updated_at < now() - make_interval(secs => :retention_s)
             AND NOT EXISTS (SELECT FROM endpoints WHERE endpoints.model_id = old.id)
             AND NOT EXISTS (SELECT FROM cold_starts WHERE cold_starts.model_id = old.id)
+            AND NOT EXISTS (SELECT FROM prefetches WHERE prefetches.model_id = old.id)
         ORDER BY old.updated_at LIMIT :max_rows FOR UPDATE SKIP LOCKED)
     RETURNING id
     """
@@ -128,6 +138,10 @@ async def delete_requests(session: AsyncSession, retention_s: float, max_rows: i
 
 async def delete_endpoints(session: AsyncSession, retention_s: float, max_rows: int) -> int:
     return await _delete(session, _ENDPOINTS, retention_s + ENDPOINTS_LATER_S, max_rows)
+
+
+async def delete_prefetches(session: AsyncSession, retention_s: float, max_rows: int) -> int:
+    return await _delete(session, _PREFETCHES, retention_s, max_rows)
 
 
 async def delete_models(session: AsyncSession, retention_s: float, max_rows: int) -> int:

@@ -55,25 +55,29 @@ _WRITE = text(
     """
     INSERT INTO model_activity
         (model_id, gaps, idle_since, restart_s, late_s, busy_s, was_started_ahead, ahead_at,
-        ahead_until)
+        ahead_until, prefetch_at, prefetch_until)
     SELECT told.model_id, told.gaps, now() - make_interval(secs => told.idle_s), told.restart_s,
         told.late_s, told.busy_s, told.was_started_ahead,
         now() + make_interval(secs => told.ahead_in_s),
-        now() + make_interval(secs => told.ahead_for_s)
+        now() + make_interval(secs => told.ahead_for_s),
+        now() + make_interval(secs => told.prefetch_in_s),
+        now() + make_interval(secs => told.prefetch_for_s)
     FROM unnest(CAST(:model_ids AS text[]), CAST(:gaps AS bytea[]), CAST(:idle_s AS float8[]),
         CAST(:restart_s AS float8[]), CAST(:late_s AS float8[]),
         CAST(:busy_s AS float8[]),
         CAST(:was_started_ahead AS bool[]),
-        CAST(:ahead_in_s AS float8[]), CAST(:ahead_for_s AS float8[])) AS told
+        CAST(:ahead_in_s AS float8[]), CAST(:ahead_for_s AS float8[]),
+        CAST(:prefetch_in_s AS float8[]), CAST(:prefetch_for_s AS float8[])) AS told
         (model_id, gaps, idle_s, restart_s, late_s, busy_s, was_started_ahead, ahead_in_s,
-        ahead_for_s)
+        ahead_for_s, prefetch_in_s, prefetch_for_s)
     JOIN models ON models.id = told.model_id
     ORDER BY told.model_id
     ON CONFLICT (model_id) DO UPDATE SET gaps = excluded.gaps, idle_since = excluded.idle_since,
         restart_s = excluded.restart_s, late_s = excluded.late_s,
         busy_s = excluded.busy_s,
         was_started_ahead = excluded.was_started_ahead,
-        ahead_at = excluded.ahead_at, ahead_until = excluded.ahead_until
+        ahead_at = excluded.ahead_at, ahead_until = excluded.ahead_until,
+        prefetch_at = excluded.prefetch_at, prefetch_until = excluded.prefetch_until
     """
 )
 
@@ -142,6 +146,8 @@ async def write_activities(
             "was_started_ahead": [one.was_started_ahead for one in known],
             "ahead_in_s": [_until(one.ahead_at_s, now_s) for one in known],
             "ahead_for_s": [_until(one.ahead_until_s, now_s) for one in known],
+            "prefetch_in_s": [_until(one.prefetch_at_s, now_s) for one in known],
+            "prefetch_for_s": [_until(one.prefetch_until_s, now_s) for one in known],
         },
     )
 
