@@ -9,7 +9,8 @@ The rules stand in the order in which they matter, and each sees what those befo
 4. stages of pipelines are linked, workers that waited for their weights are launched,
 5. queued requests go to free slots,
 6. what operators ask for is carried out, and endpoints that are too many go,
-7. models with too few endpoints get them, or room is made for one.
+7. models with too few endpoints get them, or room is made for one,
+8. weights of models that may be asked soon are fetched into host caches.
 
 It costs what has changed; a sweep, each second, adds what time alone makes due (`scope`). The
 simulator runs the same function on a virtual clock.
@@ -27,6 +28,7 @@ from services.scheduler.policy.rules.assignment import assign_queued
 from services.scheduler.policy.rules.commands import carry_out_commands, hurry_starts
 from services.scheduler.policy.rules.endpoints import reconcile_endpoint
 from services.scheduler.policy.rules.pipelines import connect_stages, launch_fetched
+from services.scheduler.policy.rules.prefetches import follow_prefetches
 from services.scheduler.policy.rules.request_ends import (
     GatewayView,
     end_abandoned,
@@ -88,6 +90,8 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
         carry_out_commands(builder)
         scale_down(builder, scope.models)
     has_unreached = _start(builder, changed, scope, memo)
+    if changed.is_sweep:
+        follow_prefetches(builder, memo)
     swept = state_after(builder.snapshot, changed, scope, builder.decisions)
     written = builder.snapshot.changed(swept=swept)
     return Decided(tuple(builder.decisions), written, has_unreached)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from libs.common.bus.messages import Peer, WorkerObserved
 from libs.common.causes import Cause
 from libs.common.reasons import Reason
-from libs.common.states import LossKind, StartPurpose
+from libs.common.states import LossKind, PrefetchState, StartPurpose
 from services.scheduler.policy.failures.backoff import Backoff
 from services.scheduler.policy.failures.node_faults import NodeFault
 from services.scheduler.policy.failures.start_stall import StartActivity
 from services.scheduler.policy.planning.plans import ConsideredPlan, Plan
 from services.scheduler.policy.prediction.predictor import Prediction
+from services.scheduler.policy.prefetching.prefetch import Prefetch
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,37 @@ class NoteUnlisted(Decision):
 
     request_id: str
     is_listed: bool
+
+
+# ------------------------------------------------------------------- prefetches
+
+
+@dataclass(frozen=True)
+class StartPrefetch(Decision):
+    """Fetch into a host cache what an endpoint of the model would need there: it is likely to be
+    asked soon."""
+
+    prefetch: Prefetch
+    why: str
+
+
+@dataclass(frozen=True)
+class EndPrefetch(Decision):
+    """It is complete, or it has ended: in which state, and why. Unless it is complete nothing is
+    kept for it any more."""
+
+    prefetch_id: str
+    node_id: str
+    state: PrefetchState
+    why: str
+
+
+@dataclass(frozen=True)
+class DeferPrefetch(Decision):
+    """Nothing of the model is prefetched now; it is looked at again then."""
+
+    until_s: float
+    why: str
 
 
 # ------------------------------------------------------------------------- room

@@ -30,6 +30,7 @@ from services.scheduler.policy.failures.request_losses import counted
 from services.scheduler.policy.persistent import drop, put
 from services.scheduler.policy.planning.memory import context_tokens
 from services.scheduler.policy.planning.plans import StagePlan
+from services.scheduler.policy.prefetching.prefetch_effects import after_prefetch
 from services.scheduler.policy.scaling.activity_effects import with_activity
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -96,6 +97,8 @@ def _after(snapshot: Snapshot, decision: d.Decision) -> Snapshot:
             commands = snapshot.commands
             changed = put(commands, model_id, left) if left else drop(commands, model_id)
             return snapshot.changed(commands=changed)
+        case d.StartPrefetch() | d.EndPrefetch() | d.DeferPrefetch():
+            return after_prefetch(snapshot, decision)
         case d.SkipModel() | d.SkipNode():
             return snapshot
     endpoint = snapshot.endpoints.get(getattr(decision, "endpoint_id", None))

@@ -27,6 +27,11 @@ class Limits:
     # Devices that the planning of one round may look at, as `planning_cost.py` counts; models that
     # it did not reach are first in the next. About half a second on a slow core.
     planning_budget_devices: int = 200_000
+    # Fetches at once of weights of models that may be asked soon, in the cluster and on a node, and
+    # the share of a host cache that they may take.
+    max_prefetches: int = 16
+    max_prefetches_per_node: int = 1
+    prefetch_cache_share: float = 0.5
     # Whether a pipeline becomes one worker once its entry has the whole model.
     can_consolidate: bool = False
 

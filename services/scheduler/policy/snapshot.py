@@ -38,6 +38,7 @@ from services.scheduler.policy.planning.start_queue import StartQueue
 from services.scheduler.policy.prediction.figures import Figures
 from services.scheduler.policy.prediction.objective import Objective
 from services.scheduler.policy.prediction.predictor import ModelSpeed
+from services.scheduler.policy.prefetching.prefetch import Prefetch, prefetch_table
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.need_history import NeedHistory
 from services.scheduler.policy.scaling.traffic import Traffic
@@ -133,6 +134,9 @@ class Snapshot:
     commands: Mapping[str, tuple[ModelCommand, ...]] = field(default_factory=dict)  # by model
     # Models of which an endpoint may have to start that nobody waits for.
     unasked: frozenset[str] = frozenset()
+    prefetches: Table[Prefetch] = field(default_factory=prefetch_table)  # that are open
+    # Models whose weights are prefetched, or may be: they are likely to be asked soon.
+    prefetchable: frozenset[str] = frozenset()
     # What this leader remembers.
     traffic: Mapping[str, Traffic] = field(default_factory=dict)  # by model, of some
     needs: Mapping[str, NeedHistory] = field(default_factory=dict)  # by model that has several
@@ -146,6 +150,8 @@ class Snapshot:
     node_faults: Mapping[str, FaultSeries] = field(default_factory=dict)  # by model
     unlisted_since_s: Mapping[str, float] = field(default_factory=dict)  # by request
     queue: StartQueue = field(default_factory=StartQueue)
+    # When those are looked at again, by model, of which nothing was to be prefetched.
+    prefetch_looks_s: Mapping[str, float] = field(default_factory=dict)
     # These only save work.
     places: StartPlaces = field(default_factory=StartPlaces)
     swept: SweepState | None = None  # None: the next sweep looks at everything
@@ -179,6 +185,7 @@ class Snapshot:
             queue=before.queue,
             traffic=before.traffic,
             needs=before.needs,
+            prefetch_looks_s=before.prefetch_looks_s,
         )
 
     # ------------------------------------------------------------------ questions
