@@ -28,6 +28,7 @@ from services.scheduler.policy.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.reading.activity_rows import read_activities, read_unasked
 from services.scheduler.rounds.reading.known_figures import load_figures, read_models
+from services.scheduler.rounds.reading.prefetch_rows import load_prefetches, read_prefetchable
 from services.scheduler.rounds.reading.summary_cache import SummaryCache
 from services.scheduler.rounds.reading.waiting_units import read_waiting
 from services.scheduler.store import devices, fleet, models, nodes, requests
@@ -61,7 +62,7 @@ class SnapshotReader:
         failures = await fleet.load_failures(session, now_s, MEMORY_OF_FAILURES_S)
         offered = await devices.load_devices(session)
         held = {worker.manifest_digest for e in endpoints for worker in e.workers} - {""}
-        return Snapshot(
+        begun = Snapshot(
             now_s=now_s,
             limits=self.limits,
             mode=self.mode,
@@ -73,6 +74,7 @@ class SnapshotReader:
             measured=await load_figures(session),
             knows_requests=False,
         )
+        return await load_prefetches(session, begun)
 
     async def refresh(
         self,
@@ -90,6 +92,7 @@ class SnapshotReader:
         snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
         if is_sweep:
             snapshot = await read_unasked(session, snapshot)
+            snapshot = await read_prefetchable(session, snapshot)
         table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
         snapshot = snapshot.changed(requests=table, knows_requests=True)
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)
@@ -169,6 +172,7 @@ class SnapshotReader:
                 *snapshot.endpoints.keys_of("model"),
                 *snapshot.requests.keys_of("model"),
                 *snapshot.unasked,
+                *snapshot.prefetchable,
             }
             read, differing = _as_known(
                 snapshot.models, await models.load(session, wanted, snapshot.now_s)

@@ -6,6 +6,7 @@ from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.applied import Applied
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
 from services.scheduler.rounds.batches.endpoint_batch import move_endpoints, serve_endpoints
+from services.scheduler.rounds.batches.prefetch_batch import change_prefetches
 from services.scheduler.rounds.batches.request_batch import (
     assign_requests,
     count_losses,
@@ -22,6 +23,7 @@ async def carry_out(batch: BatchState, decisions: Sequence[d.Decision]) -> Appli
     await serve_endpoints(batch, of_kind(d.ServeEndpoint, decisions))
     await move_endpoints(batch, decisions)
     await change_scaling(batch, decisions)
+    await change_prefetches(batch, decisions)
     await start_endpoints(batch, of_kind(d.StartEndpoint, decisions))
     await assign_requests(batch, of_kind(d.AssignRequest, decisions))
     await count_losses(batch, of_kind(d.CountLoss, decisions))

@@ -1,5 +1,5 @@
-"""What models that wait find in the nodes' host caches: read from rows when they begin to wait, and
-kept up to date by what this leader writes."""
+"""What models that wait, or may be asked soon, find in the nodes' host caches: read from rows when
+they begin to, and kept up to date by what this leader writes."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,6 +28,7 @@ async def read_waiting(
     cached = snapshot.cached or CachedUnits()
     if is_sweep or log.is_continued or log.are_host_caches_unknown:
         waiting = {*snapshot.requests.keys_of("queue"), *snapshot.queue.order}
+        waiting |= snapshot.prefetchable
     else:
         waiting = {id_ for id_ in log.models if snapshot.requests.count("queue", id_)}
     wanted = _manifests(snapshot, waiting)

@@ -1,0 +1,23 @@
+"""Rows about models that may be asked soon, to the snapshot."""
+
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.scheduler.policy.prefetching.prefetch import prefetch_table
+from services.scheduler.policy.prefetching.prefetch_effects import without_old_looks
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.store import prefetches
+
+
+async def load_prefetches(session: AsyncSession, snapshot: Snapshot) -> Snapshot:
+    """Those that this leader, or one before it, has begun: rounds alone write them."""
+    found = await prefetches.load_open(session, snapshot.now_s)
+    return replace(snapshot, prefetches=prefetch_table(found))
+
+
+async def read_prefetchable(session: AsyncSession, snapshot: Snapshot) -> Snapshot:
+    """In a sweep: whose weights may be prefetched, or are."""
+    expected = await prefetches.load_expected(session)
+    known = frozenset(snapshot.prefetches.keys_of("model"))
+    return without_old_looks(snapshot).changed(prefetchable=expected | known)
