@@ -18,6 +18,7 @@ from services.scheduler.store import (
     fleet,
     measurements,
     models,
+    prefetches,
     queue,
     requests,
     retention,
@@ -71,6 +72,21 @@ INSERT INTO fetches (id, node_id, endpoint_id, worker_id, purpose, fetch_class, 
 SELECT 'fetch-' || i, 'node-' || (1 + i % 50), 'endpoint-' || i, 'worker-' || i, 'start',
     'interactive', 'm', '[]', i <= {NUM_LIVE}
 FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO fetches (id, node_id, purpose, fetch_class, manifest_digest, unit_digests, is_desired,
+    deadline_at)
+SELECT 'ahead-' || i, 'node-' || (1 + i % 50), 'prefetch', 'background', 'm', '[]', i <= {NUM_LIVE},
+    now()
+FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO prefetches (id, tenant, model_id, node_id, fetch_id, file_bytes, state, expires_at,
+    ended_at)
+SELECT 'prefetch-' || i, 't', 'model-' || (10 + i % 900), 'node-' || (1 + i % 50), 'ahead-' || i, 1,
+    CASE WHEN i <= {NUM_LIVE} THEN 'RUNNING' ELSE 'UNUSED' END, now(),
+    CASE WHEN i > {NUM_LIVE} THEN now() - i * interval '7 minutes' END
+FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO model_activity (model_id, gaps, prefetch_at, prefetch_until)
+SELECT 'model-' || i, '', now() + (i - {NUM_LIVE}) * interval '7 minutes',
+    now() + i * interval '7 minutes'
+FROM generate_series(1, {NUM_MODELS}) i;
 INSERT INTO reservations (worker_id, node_id, device_index, device_bytes, counted_until)
 SELECT 'worker-' || i, 'node-' || (1 + i % 50), 0, 1, now() - interval '2 hours'
 FROM generate_series(1, {NUM_LIVE}) i;
@@ -98,8 +114,8 @@ FROM generate_series(1, {NUM_ENDED}) i
 # Of tables that grow with models or with time.
 TABLES = (
     *("cold_start_steps", "cold_starts", "endpoint_members", "endpoints", "fetches", "manifests"),
-    *("measurements", "memory_hours", "models", "request_losses", "requests", "reservations"),
-    *("slo_hours", "workers"),
+    *("measurements", "memory_hours", "model_activity", "models", "prefetches", "request_losses"),
+    *("requests", "reservations", "slo_hours", "workers"),
 )
 LOOKED_AT = """
 SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables
@@ -150,6 +166,9 @@ STATEMENTS: dict[str, Ask] = {
     "what nodes shall run": lambda s: desired.load(s, NODES, 1, {}),
     "what was measured of nodes": measurements.load_shared,
     "what was measured of models": lambda s: measurements.load_of_models(s, ["model-7"]),
+    "open prefetches": lambda s: prefetches.load_open(s, 0.0),
+    "who may be asked soon": prefetches.load_expected,
+    "old prefetches": lambda s: retention.delete_prefetches(s, 28 * DAY_S, 10),
     "a start's trace": lambda s: coldstarts.traceparents_of(s, IDS),
     "old requests": lambda s: retention.delete_requests(s, 29 * DAY_S, 10),
     "old endpoints": lambda s: retention.delete_endpoints(s, 28 * DAY_S, 10),
