@@ -19,7 +19,7 @@ from services.scheduler.observation.measuring.start_log import StartLog
 from services.scheduler.observation.measuring.ttft_figures import ColdTtft, ttft_figures
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint, Worker
-from services.scheduler.policy.decisions import Decision, ServeEndpoint
+from services.scheduler.policy.decisions import Decision, EndPrefetch, ServeEndpoint
 from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import measurements
@@ -99,6 +99,9 @@ class MeasurementRecorder:
         new = NewMeasurements()
         for endpoint, is_idle in _served(snapshot, carried_out):
             self._add_start(new, snapshot, endpoint, is_idle=is_idle)
+        for item in carried_out:
+            if isinstance(item, EndPrefetch) and not item.state.is_open:
+                new.after_commit.append(partial(self.metrics.count_prefetch, item.state))
         if changed.is_sweep:
             for hop in self.starts.hops(snapshot):
                 new.add({MeasurementKey(Quantity.PROMPT_HOP_S): hop.hop_s})

@@ -1,6 +1,7 @@
 """Weights of models that may be asked soon: as rows, in desired states, and across leaders."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from services.scheduler.policy.prefetching.prefetch import Prefetch
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import history_of
 from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.rounds.loop import RoundLoop
 from services.scheduler.rounds.reader import SnapshotReader
 from services.scheduler.store import retention, scaling
 from tests.integration.scheduler.simulated import SimulatedNode
@@ -89,6 +91,9 @@ async def test_it_ends_when_it_is_complete_and_the_next_start_finds_the_weights(
     await eventually(lambda: not told(node), what="a desired state without it")
     await world.start_endpoint(model_id)
     await world.until(STATES, "USED")
+    metrics = world.leader.controller.rounds.measuring.metrics.render
+    await eventually(lambda: 'outcome="used"} 1' in metrics(), what="a count of it")
+    assert "complete" not in metrics(), "each is counted once"
     predicted_ms = await world.value("SELECT predicted_ttft_ms FROM cold_starts")
     assert predicted_ms < 5_000, "to launch takes 1.5 s, and to fetch it would take 35 s"
 
@@ -234,10 +239,12 @@ def looked_at(world: World) -> frozenset[str]:
 async def sweeps(world: World, number: int) -> None:
     """That many more."""
     for _ in range(number):
-        before = world.leader.controller.rounds._swept_at_s
-        await eventually(
-            lambda seen=before: world.leader.controller.rounds._swept_at_s != seen, what="a sweep"
-        )
+        rounds = world.leader.controller.rounds
+        await eventually(partial(_has_swept_since, rounds, rounds._swept_at_s), what="a sweep")
+
+
+def _has_swept_since(rounds: RoundLoop, at_s: float) -> bool:
+    return rounds._swept_at_s != at_s
 
 
 async def read_anew(world: World) -> Snapshot:

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from libs.common.startmode import StartMode
+from libs.common.states import PrefetchState
 from services.scheduler.metrics.metrics import SchedulerMetrics
 from services.scheduler.metrics.server import MAX_REQUEST_BYTES, open_server
 
@@ -32,6 +33,17 @@ def test_errors_are_counted_by_start_mode_whether_too_long_or_too_short() -> Non
     assert found[f'{NAME}_sum{{mode="hydra"}}'] == "0.5"
     assert found[f'{NAME}_bucket{{mode="sequential",le="2"}}'] == "0"
     assert found[f'{NAME}_count{{mode="sequential"}}'] == "1"
+
+
+def test_prefetches_are_counted_by_how_they_ended() -> None:
+    metrics = SchedulerMetrics()
+    for state in (PrefetchState.USED, PrefetchState.UNUSED, PrefetchState.USED):
+        metrics.count_prefetch(state)
+
+    found = counts(metrics.render())
+
+    assert found['hydra_scheduler_prefetches_total{outcome="used"}'] == "2"
+    assert found['hydra_scheduler_prefetches_total{outcome="unused"}'] == "1"
 
 
 @pytest_asyncio.fixture
