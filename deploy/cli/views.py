@@ -19,6 +19,12 @@ class Slo(_View):
     tpot_ms: int
 
 
+class Prefetch(_View):
+    node_id: str
+    state: str
+    file_bytes: int
+
+
 class Model(_View):
     name: str
     source: str
@@ -45,6 +51,7 @@ class Model(_View):
     chat_template_digest: str | None = None
     created_at: datetime
     usage: ModelUse | None = None
+    prefetches: list[Prefetch] | None = None  # the newest first
 
 
 class Worker(_View):

@@ -45,6 +45,7 @@ def model_details(model: Model) -> Table:
         "chat template": _template(model),
         "last hour": None if model.usage is None else usage_words(model.usage.last_hour),
         "last day": None if model.usage is None else usage_words(model.usage.last_day),
+        "prefetched": _prefetched(model),
         "registered": model.created_at.isoformat(timespec="seconds"),
     }
     table = Table.grid(padding=(0, 2))
@@ -64,6 +65,14 @@ def _pipeline(model: Model) -> str:
 def _keep_alive(model: Model) -> str:
     kept_s = model.keep_alive_s
     return "by its own requests" if kept_s == "auto" else f"{kept_s:g} s"
+
+
+def _prefetched(model: Model) -> str | None:
+    """The last one."""
+    if not model.prefetches:
+        return None
+    last = model.prefetches[0]
+    return f"{size(last.file_bytes)} on {last.node_id}, {last.state}"
 
 
 def _template(model: Model) -> str:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from libs.common.ids import new_id
 from libs.common.reasons import Reason
 from services.gateway.api.pages import PAGE, After, Limit, json_list, next_link
-from services.gateway.api.recent_use import recent_use
+from services.gateway.api.recent_use import recent_prefetches, recent_use
 from services.gateway.api.schemas import ModelChange, ModelDetail, ModelView, NewModel
 from services.gateway.api.tenants import check_pin
 from services.gateway.auth import Caller
@@ -58,10 +58,12 @@ async def list_models(
 
 @router.get("/{name:path}")
 async def get_model(name: str, gateway: GatewayDep, caller: CallerDep) -> ModelDetail:
-    """With what it cost lately, and how it kept its SLO."""
+    """With what it cost lately, how it kept its SLO, and what was prefetched for it."""
     entry = await gateway.registry.latest(caller.tenant, name)
     use = await recent_use(gateway.usage, entry)
-    return ModelDetail(**ModelView.of(entry).model_dump(), usage=use)
+    # Without an answer the second question would be in vain, too, and take as long.
+    prefetches = None if use is None else await recent_prefetches(gateway.views, entry)
+    return ModelDetail(**ModelView.of(entry).model_dump(), usage=use, prefetches=prefetches)
 
 
 @router.patch("/{name:path}")

@@ -11,6 +11,7 @@ from services.gateway.feasibility import MIN_CONTEXT_TOKENS
 from services.gateway.store.keys import KeyInfo
 from services.gateway.store.model_entry import MODEL_NAME_PATTERN, ModelEntry
 from services.gateway.store.usage_views import Usage
+from services.gateway.store.views import PrefetchView
 from services.gateway.text.validity import StoredText
 
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
@@ -205,6 +206,9 @@ class ModelUse(BaseModel):
 
 class ModelDetail(ModelView):
     usage: ModelUse | None = Field(description="null while Postgres does not answer")
+    prefetches: list[PrefetchView] | None = Field(
+        description="The last ten, newest first; null while Postgres does not answer"
+    )
 
 
 class NewKey(_Body):

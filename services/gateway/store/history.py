@@ -14,6 +14,7 @@ from libs.common.records.tables import (
     ColdStartStepRow,
     EndpointRow,
     ModelRow,
+    PrefetchRow,
     RequestRow,
     WorkerRow,
 )
@@ -26,6 +27,7 @@ from services.gateway.store.views import (
     ColdStartView,
     EndpointView,
     PlanView,
+    PrefetchView,
     RequestSummary,
     RequestView,
     StepView,
@@ -36,6 +38,7 @@ from services.gateway.store.wait_times import RequestMoments, wait_times
 
 _FINISHED = tuple(state.value for state in EndpointState if state.is_finished)
 _MAX_ENDPOINTS = 200
+_MAX_PREFETCHES = 10
 _THEIRS = """(
     SELECT reservations.* FROM reservations JOIN workers ON workers.id = reservations.worker_id
     WHERE workers.endpoint_id = ANY(CAST(:ids AS text[])))"""
@@ -112,6 +115,17 @@ class ViewStore:
             )
             for row, name in rows
         )
+
+    async def prefetches(self, tenant: str, model_id: str) -> tuple[PrefetchView, ...]:
+        """The newest first."""
+        query = (
+            select(PrefetchRow)
+            .where(PrefetchRow.tenant == tenant, PrefetchRow.model_id == model_id)
+            .order_by(PrefetchRow.started_at.desc())
+            .limit(_MAX_PREFETCHES)
+        )
+        async with self.database.transaction() as session:
+            return tuple(view_of(PrefetchView, row) for row in await session.scalars(query))
 
     async def request(self, tenant: str, request_id: str) -> RequestView | None:
         """With what it waited for."""

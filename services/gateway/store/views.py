@@ -156,6 +156,20 @@ class RequestSummary:
     slo_miss: str | None
 
 
+@dataclass(frozen=True)
+class PrefetchView:
+    """Weights of a model that a node fetched because it was likely to be asked soon."""
+
+    node_id: str
+    state: str  # PrefetchState
+    detail: str | None  # why it is in that state
+    file_bytes: int  # that it takes of the node's host cache
+    started_at: datetime
+    complete_at: datetime | None
+    ended_at: datetime | None
+    expires_at: datetime  # until when the model was likely to be asked
+
+
 def view_of(cls: type[_View], row: Any, **more: Any) -> _View:
     """A view whose fields are named as the row's columns, but for those given."""
     names = [f.name for f in fields(cls) if f.name not in more]  # type: ignore[arg-type] # a dataclass

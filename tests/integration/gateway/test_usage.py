@@ -156,6 +156,32 @@ async def test_a_models_view_has_what_it_cost_and_how_it_kept_its_slo(
     assert use["last_day"]["slo"]["missed"] == {"queue": 1, "network": 2}
 
 
+async def test_a_models_view_has_what_was_prefetched_for_it_the_newest_first(
+    running: RunningGateway,
+) -> None:
+    await running.gateway.registry.refresh()
+    await execute(
+        running,
+        """
+        INSERT INTO fetches (id, node_id, purpose, fetch_class, manifest_digest, unit_digests)
+        SELECT 'fetch-' || i, 'node-1', 'prefetch', 'background', 'm', '[]'
+        FROM generate_series(1, 13) i;
+        INSERT INTO prefetches (id, tenant, model_id, node_id, fetch_id, file_bytes, state, detail,
+            started_at, expires_at)
+        SELECT 'prefetch-' || i, CASE i WHEN 13 THEN 'acme' ELSE 'default' END, 'm-small',
+            'node-1', 'fetch-' || i, i, 'FAILED', 'it was full', now() + i * interval '1 s', now()
+        FROM generate_series(1, 13) i""",
+    )
+
+    found = (await get(running, "models/org/small"))["prefetches"]
+
+    assert [one["file_bytes"] for one in found] == list(range(12, 2, -1))
+    assert {(one["node_id"], one["state"], one["detail"]) for one in found} == {
+        ("node-1", "FAILED", "it was full")
+    }
+    assert (await get(running, "models/big"))["prefetches"] == []
+
+
 async def test_a_live_endpoint_shows_what_it_has_held_until_now(running: RunningGateway) -> None:
     (endpoint,) = await get(running, "endpoints")
 

@@ -197,3 +197,15 @@ def test_a_model_is_shown_with_what_its_pipelines_are_made_of(
 
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("pipeline")]
     assert line.split(maxsplit=1)[1].strip() == words
+
+
+def test_a_model_is_shown_with_the_weights_that_were_prefetched_last() -> None:
+    old = {"node_id": "node-1", "state": "USED", "file_bytes": 269_000_000}
+    new = {"node_id": "node-2", "state": "RUNNING", "file_bytes": 270_000_000}
+
+    shown = run(
+        "models show tiny", Server({"GET /api/v1/models/tiny": MODEL | {"prefetches": [new, old]}})
+    )
+
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("prefetched")]
+    assert line.split(maxsplit=1)[1].strip() == "270.0 MB on node-2, RUNNING"
