@@ -15,6 +15,7 @@ from services.scheduler.simulation.cluster.cluster_model import ClusterModel
 from services.scheduler.simulation.cluster.device_ledger import DeviceLedger
 from services.scheduler.simulation.cluster.memory_gauge import MemoryGauge
 from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
+from services.scheduler.simulation.cluster.prefetcher import Prefetcher
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import EventQueue
@@ -47,6 +48,7 @@ class Simulation:
     events: EventQueue = field(default_factory=EventQueue)
     recorder: Recorder = field(init=False)
     cluster: ClusterModel = field(init=False)
+    prefetcher: Prefetcher = field(init=False)
     leader: Leader = field(init=False)
     ledger: DeviceLedger = field(init=False)
     host_memory: MemoryGauge = field(init=False)  # that host caches use
@@ -72,6 +74,7 @@ class Simulation:
             on_lost=self._lost,
             on_switched=self._switched,
         )
+        self.prefetcher = Prefetcher(catalogue, nodes)
         self.ledger = DeviceLedger(
             {(x.node_id, x.index): x.memory_bytes for own in snapshot.devices.values() for x in own}
         )
@@ -85,6 +88,7 @@ class Simulation:
             on_decided=self._decided,
             before_round=self._before_round,
             before_sweep=self._before_sweep,
+            is_prefetching=scenario.keeps_units,
         )
 
     def _figures(self) -> ConstantFigures | GivenFigures:
@@ -210,6 +214,10 @@ class Simulation:
                 return partial(cluster.stop, endpoint_id)
             case d.EndWorker(worker_id=worker_id):
                 self.ledger.release(worker_id, self.events.now_s)
+            case d.StartPrefetch(prefetch=prefetch):
+                return partial(self.prefetcher.start, prefetch)
+            case d.EndPrefetch():
+                return partial(self.prefetcher.end, decision)
             case d.EndRequest():
                 return partial(self._refused, decision)
         return None

@@ -8,11 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import FetchRow, ModelActivityRow, ModelRow, PrefetchRow
 from libs.common.states import FetchClass, FetchPurpose, ModelState, PrefetchState
-from services.scheduler.policy.prefetching.prefetch import Prefetch
+from services.scheduler.policy.prefetching.prefetch import MAX_EXPECTED, Prefetch
 from services.scheduler.store.columns.ages import age_s, seconds
 from services.scheduler.store.columns.text import storable
-
-MAX_EXPECTED = 200  # models whose weights may be prefetched, in one sweep
 
 _OPEN = (
     select(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from libs.common.states import PrefetchState
 from services.scheduler.policy.table import Schema, Table
 
+MAX_EXPECTED = 200  # models whose weights may be prefetched, in one sweep
+
 
 @dataclass(frozen=True)
 class Prefetch:

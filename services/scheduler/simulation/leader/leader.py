@@ -26,6 +26,7 @@ from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
 from services.scheduler.simulation.leader.consolidated import consolidated
+from services.scheduler.simulation.leader.expected_models import ExpectedModels
 from services.scheduler.simulation.leader.heard import HeardNodes
 from services.scheduler.simulation.leader.held_requests import HeldRequests
 from services.scheduler.simulation.leader.request_rows import RequestRows
@@ -62,9 +63,11 @@ class Leader:
     on_decided: Callable[[Decided], None]
     before_round: Callable[[Collection[str]], None]
     before_sweep: Callable[[], None]
+    is_prefetching: bool = True  # host caches keep what no worker needs
     figures: RoundFigures = field(default_factory=RoundFigures)
     changes: ChangeLog = field(default_factory=ChangeLog)
     memo: NodeMemo = field(default_factory=NodeMemo)
+    _expected: ExpectedModels = field(init=False)
     _held: HeldRequests = field(init=False)
     _unasked: UnaskedModels = field(init=False)
     _new_models: set[str] = field(default_factory=set)
@@ -73,6 +76,7 @@ class Leader:
     _next: Event | None = None
 
     def __post_init__(self) -> None:
+        self._expected = ExpectedModels(self.catalogue)
         self._held = HeldRequests(self.timing.waits_for_starts)
         self._unasked = UnaskedModels(self.catalogue)
 
@@ -146,6 +150,9 @@ class Leader:
     def _sweep(self) -> None:
         self.events.after(self.timing.sweep_interval_s, self._sweep)
         self.before_sweep()
+        if self.is_prefetching:
+            self.snapshot = self._expected.read(self.snapshot, self.events.now_s)
+            self._new_models |= self.snapshot.prefetchable
         self._round(is_sweep=True)
 
     def _round(self, *, is_sweep: bool) -> None:
@@ -157,6 +164,7 @@ class Leader:
         began_s = perf_counter()
         decided = decide_round(snapshot, taken.changed(is_sweep=is_sweep), self.memo)
         self._count(decided, perf_counter() - began_s, is_sweep=is_sweep)
+        self._expected.write(decided)
         self.snapshot = decided.snapshot
         self._unasked.write(changed_activities(snapshot, decided.snapshot, decided.decisions))
         self.changes.is_continued |= decided.is_unfinished
@@ -195,7 +203,9 @@ class Leader:
             nonce=f"round {self.figures.num_rounds}",
             observed=self.heard.observed(requests, is_sweep=is_sweep),
             requests=requests,
-            cached=self.cached.of_waiting(requests, snapshot.queue.order, is_sweep=is_sweep),
+            cached=self.cached.of_waiting(
+                requests, (*snapshot.queue.order, *snapshot.prefetchable), is_sweep=is_sweep
+            ),
         )
         snapshot = with_traffic(before, snapshot)
         return without_old_traffic(snapshot) if is_sweep else snapshot
@@ -227,6 +237,7 @@ class Leader:
         used |= snapshot.unasked
         if len(used) == len(snapshot.models):
             return snapshot
+        used |= snapshot.prefetchable
         models, summaries = as_map(snapshot.models).mutate(), as_map(snapshot.summaries).mutate()
         for model_id in [id_ for id_ in snapshot.models if id_ not in used]:
             summaries.pop(models.pop(model_id).manifest_digest or "", None)
