@@ -347,6 +347,26 @@ async def test_a_start_that_wants_what_is_being_prefetched_fetches_nothing_twice
     assert store.bytes_read == model.manifest.total_bytes
 
 
+async def test_a_start_goes_on_with_what_a_prefetch_has_begun_when_that_goes(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    """As the scheduler tells it: the prefetch goes once the fetcher has the fetch of the start."""
+    model = await stored_model(store, width=256)
+    prefetch = model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH)
+    store.hold_after_bytes = 300_000
+    async with running_node(tmp_path, store) as node:
+        await node.want(prefetch)
+        await eventually(lambda: store.bytes_read > 300_000)
+        await node.want(prefetch, model.fetch("start"))
+        await eventually(lambda: node.observed("start").bytes_total > 0)
+
+        await node.want(model.fetch("start"))
+        store.release()
+        await eventually(lambda: is_complete(node, "start"))
+
+    assert store.bytes_read == model.manifest.total_bytes
+
+
 async def test_two_fetches_with_some_units_in_common_fetch_those_once(
     tmp_path: Path, store: MemoryObjectStore
 ) -> None:
