@@ -62,7 +62,7 @@ class SnapshotReader:
         failures = await fleet.load_failures(session, now_s, MEMORY_OF_FAILURES_S)
         offered = await devices.load_devices(session)
         held = {worker.manifest_digest for e in endpoints for worker in e.workers} - {""}
-        begun = Snapshot(
+        return Snapshot(
             now_s=now_s,
             limits=self.limits,
             mode=self.mode,
@@ -72,9 +72,9 @@ class SnapshotReader:
             failures=failure_table({failure.endpoint_id: failure for failure in failures}),
             summaries=await self.summaries.of(session, held),
             measured=await load_figures(session),
+            prefetches=await load_prefetches(session, now_s),
             knows_requests=False,
         )
-        return await load_prefetches(session, begun)
 
     async def refresh(
         self,
@@ -91,8 +91,7 @@ class SnapshotReader:
         before = snapshot
         snapshot = snapshot.changed(now_s=now_s, nonce=new_id("round"), observed=observed)
         if is_sweep:
-            snapshot = await read_unasked(session, snapshot)
-            snapshot = await read_prefetchable(session, snapshot)
+            snapshot = await read_prefetchable(session, await read_unasked(session, snapshot))
         table = await self._requests(session, snapshot, log, is_sweep=is_sweep)
         snapshot = snapshot.changed(requests=table, knows_requests=True)
         known = await self._models(session, snapshot, log, is_sweep=is_sweep)

@@ -44,8 +44,8 @@ def follow_prefetches(builder: DecisionBuilder, memo: NodeMemo) -> None:
     for prefetch in snapshot.prefetches:
         node = usable.get(prefetch.node_id)
         builder.apply_rule(prefetch.model_id, end_prefetch, prefetch, node)
-    if not due:
-        return
+    if not due or not snapshot.knows_all_nodes:
+        return  # another node may have the weights
     rates = KnownRates(snapshot.measured, snapshot.limits.store_egress_bytes_per_s or None)
     network = memo.network.network(snapshot, snapshot.fetch_deadlines_s, rates)
     room = RoundRoom(builder.snapshot, usable, memo.known_devices, network)

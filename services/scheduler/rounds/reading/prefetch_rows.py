@@ -1,19 +1,17 @@
 """Rows about models that may be asked soon, to the snapshot."""
 
-from dataclasses import replace
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler.policy.prefetching.prefetch import prefetch_table
+from services.scheduler.policy.prefetching.prefetch import Prefetch, prefetch_table
 from services.scheduler.policy.prefetching.prefetch_effects import without_old_looks
 from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.table import Table
 from services.scheduler.store import prefetches
 
 
-async def load_prefetches(session: AsyncSession, snapshot: Snapshot) -> Snapshot:
+async def load_prefetches(session: AsyncSession, now_s: float) -> Table[Prefetch]:
     """Those that this leader, or one before it, has begun: rounds alone write them."""
-    found = await prefetches.load_open(session, snapshot.now_s)
-    return replace(snapshot, prefetches=prefetch_table(found))
+    return prefetch_table(await prefetches.load_open(session, now_s))
 
 
 async def read_prefetchable(session: AsyncSession, snapshot: Snapshot) -> Snapshot:

@@ -115,7 +115,7 @@ async def test_why_it_failed_is_on_record_and_it_is_not_tried_again(world: World
 
 async def test_it_goes_on_under_the_next_leader(world: World) -> None:
     node = await slow_node(world)
-    await expect(world)
+    model_id = await expect(world)
     spec = await prefetching(world, node)
 
     await world.restart_leader()
@@ -126,19 +126,9 @@ async def test_it_goes_on_under_the_next_leader(world: World) -> None:
     assert await world.value("SELECT count(*) FROM prefetches") == 1
     node.behaviour.completes_fetches = True
     await world.until(STATES, "COMPLETE")
-
-
-async def test_a_complete_one_is_known_to_the_next_leader(world: World) -> None:
-    node = await slow_node(world)
-    model_id = await expect(world)
-    await prefetching(world, node)
-    node.behaviour.completes_fetches = True
-    await world.until(STATES, "COMPLETE")
-
     await world.restart_leader()
     await world.until_heard(1)
     await world.start_endpoint(model_id)
-
     await world.until(STATES, "USED")
 
 
