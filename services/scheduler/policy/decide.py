@@ -28,7 +28,10 @@ from services.scheduler.policy.rules.assignment import assign_queued
 from services.scheduler.policy.rules.commands import carry_out_commands, hurry_starts
 from services.scheduler.policy.rules.endpoints import reconcile_endpoint
 from services.scheduler.policy.rules.pipelines import connect_stages, launch_fetched
-from services.scheduler.policy.rules.prefetches import follow_prefetches
+from services.scheduler.policy.rules.prefetches import (
+    end_prefetches_of_started,
+    follow_prefetches,
+)
 from services.scheduler.policy.rules.request_ends import (
     GatewayView,
     end_abandoned,
@@ -90,6 +93,7 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
         carry_out_commands(builder)
         scale_down(builder, scope.models)
     has_unreached = _start(builder, changed, scope, memo)
+    end_prefetches_of_started(builder)
     if changed.is_sweep:
         follow_prefetches(builder, memo)
     swept = state_after(builder.snapshot, changed, scope, builder.decisions)

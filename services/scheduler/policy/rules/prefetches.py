@@ -58,6 +58,14 @@ def follow_prefetches(builder: DecisionBuilder, memo: NodeMemo) -> None:
         builder.apply_rule(model_id, _prefetch, model_id, room)
 
 
+def end_prefetches_of_started(builder: DecisionBuilder) -> None:
+    """In the round in which an endpoint starts: it may have gone before the next sweep."""
+    starts = [x for x in builder.decisions if isinstance(x, d.StartEndpoint)]
+    for model_id in dict.fromkeys(start.model_id for start in starts):
+        for prefetch in builder.snapshot.prefetches.by("model", model_id):
+            builder.apply_rule(model_id, end_prefetch, prefetch, None)
+
+
 def _is_due(snapshot: Snapshot, model_id: str) -> bool:
     """Whether it is to be looked at: its time has come, it has no endpoint, and nobody waits."""
     now_s, model = snapshot.now_s, snapshot.models.get(model_id)

@@ -6,6 +6,10 @@ import pytest
 
 from libs.common.causes import Cause, CauseKind
 from libs.common.states import FetchState, ModelState, PrefetchState
+from services.scheduler.policy import decisions as d
+from services.scheduler.policy.changes import Changed
+from services.scheduler.policy.decide import decide_round
+from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.prefetching.prefetch import Prefetch, prefetch_table
 from tests.unit.scheduler.prefetching.expected import (
     FILE_BYTES,
@@ -16,7 +20,7 @@ from tests.unit.scheduler.prefetching.expected import (
     later,
     sweep,
 )
-from tests.unit.scheduler.snapshots import NOW_S, a_model
+from tests.unit.scheduler.snapshots import NOW_S, a_model, a_request
 from tests.unit.scheduler.values import fetch, summary, unit_digest
 
 
@@ -141,6 +145,18 @@ def test_it_is_used_by_an_endpoint_on_its_node(node_id: str, expected: PrefetchS
     made.serve(auto(), node_id=node_id)
 
     assert state_of(sweep(made.snapshot())) is expected
+
+
+def test_it_is_used_in_the_round_in_which_the_endpoint_starts() -> None:
+    """That is no sweep, and before the next one the endpoint may have gone again."""
+    made = with_one(COMPLETE, ExpectedModels().add_node().add_model(auto()))
+    made.cluster.add_request(a_request("request-1", "model-1"))
+
+    decided = decide_round(made.snapshot(), Changed(models=frozenset({"model-1"})), NodeMemo())
+
+    assert [x.model_id for x in decided.decisions if isinstance(x, d.StartEndpoint)] == ["model-1"]
+    ends = [x.state for x in decided.decisions if isinstance(x, d.EndPrefetch)]
+    assert ends == [PrefetchState.USED]
 
 
 def test_what_is_on_its_way_elsewhere_ends_when_an_endpoint_starts() -> None:
