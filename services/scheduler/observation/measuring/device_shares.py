@@ -6,13 +6,10 @@ from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.prediction.slowdown import StageShare, slowdown_of
 from services.scheduler.policy.snapshot import Snapshot
 
-LEAST_SHARE = 0.05  # a moment of less says nothing of the model
-
 
 def current_slowdown(snapshot: Snapshot, endpoint: Endpoint) -> float:
-    """phi of the endpoint as it is, by the share of compute that its workers have measured, which
-    also knows of whom nobody else tells. Where none is measured (on a GPU) compute follows memory
-    among those that work at this moment, and who is alone with a device has all of it."""
+    """phi of the endpoint as it is: compute follows memory among those that work at this moment,
+    and who is alone with a device has all of it."""
     return slowdown_of(_shares(snapshot, endpoint)) or 1.0
 
 
@@ -22,15 +19,9 @@ def _shares(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[StageShare]:
     for member in endpoint.members:
         worker, num_own = by_id.get(member.worker_id), member.last_layer - member.first_layer
         if worker is not None and num_own:
-            yield StageShare(num_own / num_layers, _share(snapshot, worker))
-
-
-def _share(snapshot: Snapshot, worker: Worker) -> float:
-    seen = snapshot.observed.worker(worker)
-    if seen is not None and seen.compute_share is not None:
-        return max(LEAST_SHARE, seen.compute_share)
-    others = sum(other.device_bytes for other in _working_beside(snapshot, worker))
-    return worker.device_bytes / (worker.device_bytes + others)
+            others = sum(other.device_bytes for other in _working_beside(snapshot, worker))
+            of_compute = worker.device_bytes / (worker.device_bytes + others)
+            yield StageShare(num_own / num_layers, of_compute)
 
 
 def _working_beside(snapshot: Snapshot, worker: Worker) -> Iterator[Worker]:

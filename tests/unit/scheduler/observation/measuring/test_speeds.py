@@ -127,20 +127,6 @@ def test_compute_is_shared_by_memory_with_those_who_compute(
     assert current_slowdown(world, own) == pytest.approx(expected), why
 
 
-def test_a_share_that_a_worker_has_measured_is_taken_as_it_is() -> None:
-    """It knows of those who are no workers, and of the other nodes of the same machine."""
-    own = serving("a", "node-1", "node-2")
-    said = [
-        observed(WorkerState.READY, worker_id=w.id, endpoint_id="a", compute_share=share)
-        for w, share in zip(own.workers, (0.5, 0.8), strict=True)
-    ]
-    told = {w.node_id: (one,) for w, one in zip(own.workers, said, strict=True)}
-
-    # Half of the model with half of what it wanted, half with 0.8 of it: 0.5/0.5 + 0.5/0.8.
-    phi = current_slowdown(snapshot(endpoints=[own], workers=told), own)
-    assert phi == pytest.approx(1.625)
-
-
 # --------------------------------------------------------------------- who counts
 
 
