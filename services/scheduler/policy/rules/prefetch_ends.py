@@ -43,7 +43,7 @@ def _unwanted(prefetch: Prefetch, model: Model | None) -> End | None:
 
 def _started(snapshot: Snapshot, prefetch: Prefetch) -> End | None:
     """An endpoint is there. Where its own fetch wants the units that are on their way, both go on
-    until the fetcher has that one: what has come is then its, and nothing is fetched twice."""
+    until the fetcher has that one: what has come is then its, all but a read under way."""
     live = [e for e in snapshot.endpoints.by("model", prefetch.model_id) if _is_live(e)]
     if not live:
         return None

@@ -350,7 +350,8 @@ async def test_a_start_that_wants_what_is_being_prefetched_fetches_nothing_twice
 async def test_a_start_goes_on_with_what_a_prefetch_has_begun_when_that_goes(
     tmp_path: Path, store: MemoryObjectStore
 ) -> None:
-    """As the scheduler tells it: the prefetch goes once the fetcher has the fetch of the start."""
+    """As the scheduler tells it: the prefetch goes once the fetcher has the fetch of the start. The
+    read that is under way at that moment may be done again, and no other."""
     model = await stored_model(store, width=256)
     prefetch = model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH)
     store.hold_after_bytes = 300_000
@@ -364,7 +365,9 @@ async def test_a_start_goes_on_with_what_a_prefetch_has_begun_when_that_goes(
         store.release()
         await eventually(lambda: is_complete(node, "start"))
 
-    assert store.bytes_read == model.manifest.total_bytes
+    assert store.max_read_bytes < store.hold_after_bytes, "less than what had come by then"
+    num_again = store.bytes_read - model.manifest.total_bytes
+    assert 0 <= num_again <= store.max_read_bytes
 
 
 async def test_two_fetches_with_some_units_in_common_fetch_those_once(
