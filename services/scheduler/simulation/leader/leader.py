@@ -164,9 +164,10 @@ class Leader:
         began_s = perf_counter()
         decided = decide_round(snapshot, taken.changed(is_sweep=is_sweep), self.memo)
         self._count(decided, perf_counter() - began_s, is_sweep=is_sweep)
-        self._expected.write(decided)
         self.snapshot = decided.snapshot
-        self._unasked.write(changed_activities(snapshot, decided.snapshot, decided.decisions))
+        activities = changed_activities(snapshot, decided.snapshot, decided.decisions)
+        self._expected.write(activities)
+        self._unasked.write(activities)
         self.changes.is_continued |= decided.is_unfinished
         self._free_at_s = self.events.now_s + self.timing.round_s
         self._rested_at_s = self._free_at_s + self.timing.pause_s
