@@ -104,7 +104,7 @@ def _start_another(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterat
     choice = room.choose(snapshot, deployable, is_asked=purpose is StartPurpose.REQUEST)
     if choice is None or not isinstance(choice.plan, Plan):
         return
-    if _waits_for_others(snapshot, deployable, choice):
+    if _waits_for_others(snapshot, deployable, choice, purpose):
         return
     if not _must_rest(snapshot, model_id, choice.plan):
         begun = _start_of(snapshot, deployable, choice.plan, choice, purpose)
@@ -132,7 +132,7 @@ def _start(snapshot: Snapshot, model_id: str, room: RoundRoom) -> Iterator[d.Dec
             yield d.ClaimRoom(model_id, None)  # of somebody who waited, and does no more
         return
     yield d.ClaimRoom(model_id, None)
-    if purpose is StartPurpose.REQUEST and _waits_for_others(snapshot, deployable, choice):
+    if _waits_for_others(snapshot, deployable, choice, purpose):
         why = "others compute where there is room, and each token would take too long"
         yield d.Wait(model_id, why, Reason.CLUSTER_FULL)
         return
@@ -151,8 +151,13 @@ def _purpose(snapshot: Snapshot, deployable: Deployable) -> StartPurpose:
     return purpose_of_next(snapshot, deployable.model) or StartPurpose.REQUEST
 
 
-def _waits_for_others(snapshot: Snapshot, deployable: Deployable, choice: planner.Choice) -> bool:
-    if choice.prediction is None or not snapshot.mode.has_admission:
+def _waits_for_others(
+    snapshot: Snapshot, deployable: Deployable, choice: planner.Choice, purpose: StartPurpose
+) -> bool:
+    """Only what somebody waits for has a first token that could be late."""
+    if purpose is not StartPurpose.REQUEST or not snapshot.mode.has_admission:
+        return False
+    if choice.prediction is None:
         return False
     longest_s = snapshot.limits.longest_wait_for_others_s
     return waits_for_others(choice.prediction, deployable.objective, longest_s)
