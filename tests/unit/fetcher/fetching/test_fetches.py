@@ -328,46 +328,33 @@ async def test_two_models_at_once_share_the_link_as_their_classes_say(
     assert least <= had <= most
 
 
-async def test_a_start_that_wants_what_is_being_prefetched_fetches_nothing_twice(
-    tmp_path: Path, store: MemoryObjectStore
+@pytest.mark.parametrize("is_dropped", [False, True], ids=["beside it", "in its place"])
+async def test_a_start_goes_on_with_what_a_prefetch_has_begun(
+    tmp_path: Path, store: MemoryObjectStore, is_dropped: bool
 ) -> None:
+    """The scheduler drops the prefetch once the fetcher has the fetch of the start. The read that
+    is under way at that moment may be done again, and no other."""
     model = await stored_model(store, width=256)
     prefetch = model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH)
+    start = model.fetch("start")
     store.hold_after_bytes = 300_000
     async with running_node(tmp_path, store) as node:
         await node.want(prefetch)
         await eventually(lambda: store.bytes_read > 300_000)
-
-        await node.want(prefetch, model.fetch("start"))
-        await eventually(lambda: node.observed("start").bytes_total > 0)
-        store.release()
-        await eventually(lambda: is_complete(node, "prefetch") and is_complete(node, "start"))
-
-        assert node.observed("start").bytes_done == model.manifest.total_bytes
-    assert store.bytes_read == model.manifest.total_bytes
-
-
-async def test_a_start_goes_on_with_what_a_prefetch_has_begun_when_that_goes(
-    tmp_path: Path, store: MemoryObjectStore
-) -> None:
-    """As the scheduler tells it: the prefetch goes once the fetcher has the fetch of the start. The
-    read that is under way at that moment may be done again, and no other."""
-    model = await stored_model(store, width=256)
-    prefetch = model.fetch("prefetch", FetchClass.BACKGROUND, FetchPurpose.PREFETCH)
-    store.hold_after_bytes = 300_000
-    async with running_node(tmp_path, store) as node:
-        await node.want(prefetch)
-        await eventually(lambda: store.bytes_read > 300_000)
-        await node.want(prefetch, model.fetch("start"))
+        await node.want(prefetch, start)
         await eventually(lambda: node.observed("start").bytes_total > 0)
 
-        await node.want(model.fetch("start"))
+        if is_dropped:
+            await node.want(start)
         store.release()
         await eventually(lambda: is_complete(node, "start"))
+        if not is_dropped:
+            await eventually(lambda: is_complete(node, "prefetch"))
+        assert node.observed("start").bytes_done == model.manifest.total_bytes
 
     assert store.max_read_bytes < store.hold_after_bytes, "less than what had come by then"
     num_again = store.bytes_read - model.manifest.total_bytes
-    assert 0 <= num_again <= store.max_read_bytes
+    assert 0 <= num_again <= (store.max_read_bytes if is_dropped else 0)
 
 
 async def test_two_fetches_with_some_units_in_common_fetch_those_once(
