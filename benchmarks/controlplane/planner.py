@@ -31,7 +31,8 @@ from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.decisions import StartEndpoint
 from services.scheduler.policy.observed import Heard
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
-from services.scheduler.policy.snapshot import Snapshot, endpoint_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import endpoint_table
 
 NUM_MODELS = 200  # that are asked for in turn
 NUM_KEPT = 20  # starts, before the oldest of them is ended

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 
 
 @dataclass

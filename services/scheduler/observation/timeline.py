@@ -16,7 +16,7 @@ from libs.common.states import EndpointState
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.store.starts import coldstarts
 from services.scheduler.store.starts.coldstarts import SCHEDULER_ACTOR, ActorStep
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.scheduler.policy.cluster import Device, Endpoint, Worker
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.prediction.device_shares import DeviceNeighbour, demand_of
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ this leader's own decisions (`effects.after`). Nothing in it is ever rebuilt fro
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from math import floor, inf
+from math import inf
 from typing import Any
 
 from libs.common.bus.messages import ModelSummary
 from libs.common.reasons import Reason
 from libs.common.startmode import StartMode
-from libs.common.states import EndpointState, ModelState, StartPurpose
+from libs.common.states import ModelState
 from services.scheduler.policy.cluster import (
     Demand,
     Deployable,
@@ -44,70 +44,18 @@ from services.scheduler.policy.scaling.need_history import NeedHistory
 from services.scheduler.policy.scaling.traffic import Traffic
 from services.scheduler.policy.scaling.unasked import ModelCommand
 from services.scheduler.policy.scope.sweep_state import SweepState
-from services.scheduler.policy.table import Schema, Table
+from services.scheduler.policy.tables.snapshot_tables import (
+    endpoint_table,
+    failure_table,
+    request_table,
+)
+from services.scheduler.policy.tables.table import Table
 
 # How long a failed endpoint's requests count as demand before their gateways have come again.
 ORPHAN_S = 30.0
 USUAL_ANSWER_TOKENS = 128
 NO_DEMAND = Demand(0, 0, 0, inf)
 USUAL_PROMPT_TOKENS = 256  # where no request says how long its prompt is
-
-
-_ENDPOINTS = Schema[Endpoint](
-    {
-        "model": lambda endpoint: (endpoint.model_id,),
-        "node": lambda endpoint: (worker.node_id for worker in endpoint.workers),
-        "unsettled": lambda endpoint: () if endpoint.state.is_serving else ("",),
-        "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
-        "room": lambda e: _kind_of_room(e),
-    },
-    watched=("node",),
-)
-_REQUESTS = Schema[OpenRequest](
-    {
-        "model": lambda request: (request.model_id,),
-        "endpoint": lambda request: () if request.is_queued else (request.endpoint_id or "",),
-        "gateway": lambda request: (request.gateway_id,),
-        "queue": lambda request: (request.model_id,) if request.is_queued else (),
-        "crashed": lambda request: (request.model_id,) if request.num_engine_crashes else (),
-        "end": lambda request: (str(floor(request.ends_at_s)),),
-        "lossy": lambda request: (request.model_id,) if request.has_losses else (),
-    },
-    {"queue": lambda request: request.arrived_at_s},
-)
-
-_FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,)})
-
-
-def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
-    """Indexed by model, by the nodes of all workers, and by tenant while they live; under one key
-    those that start or end; by what becomes of their room: who is leaving, and who is idle."""
-    return Table(_ENDPOINTS).updated(rows or {})
-
-
-def _kind_of_room(endpoint: Endpoint) -> tuple[str, ...]:
-    if not endpoint.state.can_take_requests:
-        return ("leaving",)
-    if endpoint.idle_since_s is not None or _starts_for_nobody(endpoint):
-        return ("idle",)
-    return ()
-
-
-def _starts_for_nobody(endpoint: Endpoint) -> bool:
-    is_ahead = endpoint.purpose in (StartPurpose.AHEAD, StartPurpose.LOAD)
-    return is_ahead and endpoint.state is EndpointState.STARTING
-
-
-def request_table(rows: Mapping[str, OpenRequest] | None = None) -> Table[OpenRequest]:
-    """Indexed by model, by endpoint once assigned, and by gateway; by model once more where they
-    are queued, whoever came first in front, where engines have crashed under them, and where they
-    were lost with any endpoint; and by the second in which they are ended for their deadline."""
-    return Table(_REQUESTS).updated(rows or {})
-
-
-def failure_table(rows: Mapping[str, EndpointFailure] | None = None) -> Table[EndpointFailure]:
-    """By endpoint; indexed by model."""
-    return Table(_FAILURES).updated(rows or {})
 
 
 @dataclass(frozen=True)

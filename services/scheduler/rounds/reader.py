@@ -18,13 +18,13 @@ from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.persistent import as_map, drop, put_all
 from services.scheduler.policy.planning.usable_cluster import by_node
 from services.scheduler.policy.scaling.traffic_changes import with_traffic, without_old_traffic
-from services.scheduler.policy.snapshot import (
-    Snapshot,
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import (
     endpoint_table,
     failure_table,
     request_table,
 )
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.reading.activity_rows import read_activities, read_unasked
 from services.scheduler.rounds.reading.known_figures import load_figures, read_models

@@ -24,7 +24,8 @@ from services.scheduler.policy.cluster import (
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.liveness import Liveness, agent_of, fetcher_of, gateway_of
 from services.scheduler.policy.observed import Heard, Observed
-from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import endpoint_table, request_table
 from tests.unit.scheduler.values import cache_report
 
 NOW_S = 1000.0

@@ -9,7 +9,7 @@ from libs.common.reasons import Reason
 from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint, OpenRequest
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.rounds.progress import ProgressReporter
 from tests.unit.scheduler.values import NOW_S, endpoint, open_request, snapshot
 

@@ -21,7 +21,7 @@ from libs.common.testing.bus import FakeClock
 from services.gateway.routing.route_table import RouteTable
 from services.scheduler.policy.cluster import Endpoint, OpenRequest
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.rounds.outgoing import Outgoing
 from services.scheduler.rounds.route_publisher import MAX_ROUTES, RoutePublisher
 from services.scheduler.rounds.routes import closed_endpoints, routes_of, with_loads

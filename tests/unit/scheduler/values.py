@@ -38,7 +38,8 @@ from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.observed import Heard, Observed
 from services.scheduler.policy.planning.usable_cluster import by_node
-from services.scheduler.policy.snapshot import Snapshot, endpoint_table, request_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import endpoint_table, request_table
 
 DIGEST = "0" * 64
 NOW_S = 1000.0

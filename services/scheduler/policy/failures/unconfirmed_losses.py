@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.observed import Observed
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 
 CERTAIN_AFTER_S = 0.5  # a heartbeat that came this much later was sent after the loss
 

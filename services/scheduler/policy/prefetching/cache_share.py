@@ -11,7 +11,7 @@ from libs.common.states import PrefetchState
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.nodes.node import Node
 from services.scheduler.policy.prefetching.prefetch import Prefetch
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 
 
 def refusal(node: Node, file_bytes: int, prefetches: Table[Prefetch], limits: Limits) -> str | None:

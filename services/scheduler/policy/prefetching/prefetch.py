@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libs.common.states import PrefetchState
-from services.scheduler.policy.table import Schema, Table
+from services.scheduler.policy.tables.table import Schema, Table
 
 MAX_EXPECTED = 200  # models whose weights may be prefetched, in one sweep
 

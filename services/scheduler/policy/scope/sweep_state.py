@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import floor
 
-from services.scheduler.policy.table import Schema, Table
+from services.scheduler.policy.tables.table import Schema, Table
 
 
 @dataclass(frozen=True)

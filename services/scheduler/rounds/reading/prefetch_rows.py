@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler.policy.prefetching.prefetch import Prefetch, prefetch_table
 from services.scheduler.policy.prefetching.prefetch_effects import without_old_looks
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.store import prefetches
 
 

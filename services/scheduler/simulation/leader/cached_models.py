@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.nodes.cached_units import CachedUnits, UnitHolders, UnitsChanged
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.simulation.catalogue import ModelCatalogue
 
 

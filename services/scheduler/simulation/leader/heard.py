@@ -7,7 +7,7 @@ from libs.common.bus.messages import AgentHeartbeat, FetcherHeartbeat, GatewayHe
 from services.scheduler.policy.cluster import OpenRequest
 from services.scheduler.policy.liveness import Liveness
 from services.scheduler.policy.observed import Heard, Observed
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.simulation.cluster.modelled_endpoint import REFERENCE_S
 
 GATEWAY = "gateway"

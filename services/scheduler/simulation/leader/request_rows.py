@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from services.scheduler.policy.cluster import OpenRequest
-from services.scheduler.policy.table import Table
+from services.scheduler.policy.tables.table import Table
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.leader.heard import GATEWAY
 

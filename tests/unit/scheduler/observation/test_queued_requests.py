@@ -7,7 +7,8 @@ import pytest
 
 from services.scheduler.observation.queued_requests import NumQueued, Queue, QueuedRequests
 from services.scheduler.policy.decisions import AssignRequest
-from services.scheduler.policy.snapshot import Snapshot, request_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import request_table
 from tests.unit.scheduler.values import model, open_request
 
 QUEUES = [Queue(f"model-{i}", f"tenant-{i % 2}") for i in range(4)]

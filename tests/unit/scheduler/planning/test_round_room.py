@@ -20,7 +20,8 @@ from services.scheduler.policy.planning.projected_cluster import with_plans
 from services.scheduler.policy.planning.reclaim import is_leaving
 from services.scheduler.policy.planning.round_room import RoundRoom
 from services.scheduler.policy.planning.start_queue import StartQueue
-from services.scheduler.policy.snapshot import Snapshot, endpoint_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import endpoint_table
 from tests.unit.scheduler.planning.random_clusters import (
     random_model,
     random_nodes,

@@ -16,7 +16,7 @@ from services.scheduler.policy.failures.unconfirmed_losses import unconfirmed
 from services.scheduler.policy.limits import Limits
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
-from services.scheduler.policy.snapshot import endpoint_table
+from services.scheduler.policy.tables.snapshot_tables import endpoint_table
 from services.scheduler.rounds.change_log import ChangeLog
 from services.scheduler.rounds.reader import SnapshotReader
 from tests.unit.scheduler.values import (

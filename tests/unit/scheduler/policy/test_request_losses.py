@@ -14,7 +14,8 @@ from services.scheduler.policy.effects import after
 from services.scheduler.policy.failures.request_losses import kind_of, why_no_more_attempts
 from services.scheduler.policy.rules.request_ends import end_of_crashed
 from services.scheduler.policy.rules.request_losses import count_losses
-from services.scheduler.policy.snapshot import Snapshot, failure_table
+from services.scheduler.policy.snapshot import Snapshot
+from services.scheduler.policy.tables.snapshot_tables import failure_table
 from services.scheduler.store.columns.cause_columns import fault_of
 from tests.unit.scheduler.values import NOW_S, endpoint, observed, open_request, snapshot
 

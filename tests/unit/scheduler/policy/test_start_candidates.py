@@ -15,7 +15,8 @@ from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.planning.start_order import StartPlaces
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.start_candidates import in_start_order
-from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot, failure_table
+from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
+from services.scheduler.policy.tables.snapshot_tables import failure_table
 from tests.unit.scheduler.policy.histories import History
 from tests.unit.scheduler.values import NOW_S, model, open_request, snapshot
 

@@ -11,7 +11,7 @@ import pytest
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.snapshot import Snapshot
-from services.scheduler.policy.table import Schema, Table
+from services.scheduler.policy.tables.table import Schema, Table
 from tests.unit.scheduler.values import endpoint, model, open_request, snapshot, worker
 
 KEYS = ("red", "green", "blue")

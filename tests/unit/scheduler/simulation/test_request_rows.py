@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from libs.common.startmode import StartMode
-from services.scheduler.policy.snapshot import request_table
+from services.scheduler.policy.tables.snapshot_tables import request_table
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.leader.request_rows import RequestRows
 from services.scheduler.simulation.scenario import scenario as scenarios

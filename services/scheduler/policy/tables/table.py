@@ -10,7 +10,7 @@ from immutables import Map
 
 from services.scheduler.policy.nodes.changed_keys import changed_keys
 from services.scheduler.policy.nodes.lazy import cached_property
-from services.scheduler.policy.table_index import (
+from services.scheduler.policy.tables.table_index import (
     ByArrival,
     ByRank,
     Index,
