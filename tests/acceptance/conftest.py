@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.nodes import NodeOptions
-from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
 from deploy.local.state.state_folder import StateFolder
 from tests.acceptance.client import Client
 from tests.acceptance.invariants import require_invariants
+from tests.acceptance.stacks import connected, running_stack
 from tests.support.checkpoints import make_tiny_llama
 
 NODES = tuple(
@@ -47,21 +47,15 @@ def tiny(sources: Path) -> Path:
 async def stack(
     tmp_path_factory: pytest.TempPathFactory, sources: Path
 ) -> AsyncIterator[LocalStack]:
-    options = StackOptions(
-        state=StateFolder(tmp_path_factory.mktemp("stack")),
-        nodes=NODES,
-        import_roots=(sources,),
-        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-    )
-    async with LocalStack(options) as running:
+    folder = tmp_path_factory.mktemp("stack")
+    async with running_stack(folder, NODES, sources) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def client(stack: LocalStack) -> AsyncIterator[Client]:
-    connected = Client(stack.gateway_url, stack.api_key)
-    yield connected
-    await connected.close()
+    async with connected(stack) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")

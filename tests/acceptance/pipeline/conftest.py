@@ -7,14 +7,13 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.nodes import NodeOptions
-from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.state.state_folder import StateFolder
 from libs.common.records.database import Database
 from tests.acceptance.client import Client
 from tests.acceptance.observing import known_agent_pids
 from tests.acceptance.pipeline.driving.disturbed_streams import Models
 from tests.acceptance.pipeline.driving.record import Record
+from tests.acceptance.stacks import connected, running_stack
 from tests.support.checkpoints import make_tiny_llama
 
 NUM_NODES = 4
@@ -34,23 +33,15 @@ async def wide_stack(
         )
         for i in range(NUM_NODES)
     )
-    options = StackOptions(
-        state=StateFolder(tmp_path_factory.mktemp("wide")),
-        nodes=nodes,
-        num_schedulers=2,
-        num_gateways=2,
-        import_roots=(sources,),
-        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-    )
-    async with LocalStack(options) as running:
+    folder = tmp_path_factory.mktemp("wide")
+    async with running_stack(folder, nodes, sources, num_schedulers=2, num_gateways=2) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def wide_client(wide_stack: LocalStack) -> AsyncIterator[Client]:
-    connected = Client(wide_stack.gateway_url, wide_stack.api_key)
-    yield connected
-    await connected.close()
+    async with connected(wide_stack) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,11 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.nodes import NodeOptions
-from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.state.state_folder import StateFolder
 from services.scheduler.policy.planning.survey import SAME_S
 from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import nodes, pools_filled, settled
+from tests.acceptance.stacks import connected, running_stack
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.waiting import eventually
 
@@ -34,21 +33,15 @@ LOOSE_MS, TIGHT_MS = 600_000, 1
 async def uneven_stack(
     tmp_path_factory: pytest.TempPathFactory, sources: Path
 ) -> AsyncIterator[LocalStack]:
-    options = StackOptions(
-        state=StateFolder(tmp_path_factory.mktemp("uneven")),
-        nodes=NODES,
-        import_roots=(sources,),
-        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-    )
-    async with LocalStack(options) as running:
+    folder = tmp_path_factory.mktemp("uneven")
+    async with running_stack(folder, NODES, sources) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def uneven_client(uneven_stack: LocalStack) -> AsyncIterator[Client]:
-    connected = Client(uneven_stack.gateway_url, uneven_stack.api_key)
-    yield connected
-    await connected.close()
+    async with connected(uneven_stack) as client:
+        yield client
 
 
 async def test_plans_follow_network_and_memory_of_each_node(

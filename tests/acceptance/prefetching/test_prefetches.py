@@ -7,15 +7,14 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.nodes import NodeOptions
-from deploy.local.options import StackOptions
 from deploy.local.stack import LocalStack
-from deploy.local.state.state_folder import StateFolder
 from libs.common.clock import SystemClock
 from libs.common.records.database import Database
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.gap_history import history_of
 from services.scheduler.store import scaling
 from tests.acceptance.client import Client, Json
+from tests.acceptance.stacks import connected, running_stack
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.waiting import eventually
 
@@ -35,21 +34,15 @@ NODE = NodeOptions(
 async def stack(
     tmp_path_factory: pytest.TempPathFactory, sources: Path
 ) -> AsyncIterator[LocalStack]:
-    options = StackOptions(
-        state=StateFolder(tmp_path_factory.mktemp("slow-stack")),
-        nodes=(NODE,),
-        import_roots=(sources,),
-        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
-    )
-    async with LocalStack(options) as running:
+    folder = tmp_path_factory.mktemp("slow-stack")
+    async with running_stack(folder, (NODE,), sources) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def client(stack: LocalStack) -> AsyncIterator[Client]:
-    connected = Client(stack.gateway_url, stack.api_key)
-    yield connected
-    await connected.close()
+    async with connected(stack) as client:
+        yield client
 
 
 async def rest(stack: LocalStack, model_id: str) -> None:
