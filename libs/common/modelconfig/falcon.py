@@ -77,7 +77,10 @@ def _placement(fields: ConfigFields) -> NormPlacement:
 
 def _attention(fields: ConfigFields, has_bias: bool) -> AttentionConfig:
     check_heads_share_hidden(fields)
-    plain = plain_attention(fields, read_rope(fields), num_kv_heads=_num_kv_heads(fields))
+    num_kv_heads = _num_kv_heads(fields)
+    # Newer versions of transformers write the effective number beside what it follows from.
+    fields.require_only("num_key_value_heads", num_kv_heads)
+    plain = plain_attention(fields, read_rope(fields), num_kv_heads=num_kv_heads)
     return replace(plain, is_fused=True, has_qkv_bias=has_bias, has_output_bias=has_bias)
 
 

@@ -111,6 +111,11 @@ def test_cache_bytes_count_the_keys_that_heads_share() -> None:
     assert plan(config_of("Mistral-7B-v0.1")).kv_bytes_per_token == 2 * 32 * 8 * 128 * 2
 
 
+def test_a_number_of_key_heads_that_says_the_same_twice_is_read() -> None:
+    of_two = {**config_of("falcon-7b"), "num_key_value_heads": 1}
+    assert plan(of_two).kv_bytes_per_token == plan(config_of("falcon-7b")).kv_bytes_per_token
+
+
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 REFUSED: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("Llama-2-7b", {"sliding_window": 4096}, "sliding_window", "a key that Llama does not know"),
@@ -145,6 +150,7 @@ REFUSED: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("falcon-7b", {"activation": "relu"}, "activation", "another activation"),
     ("falcon-7b", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn", "two old norms"),
     ("falcon-7b", {"multi_query": False, "num_kv_heads": 8}, "num_kv_heads", "old groups"),
+    ("falcon-7b", {"num_key_value_heads": 71}, "num_key_value_heads", "71 beside one for all"),
     ("falcon-40b", {"parallel_attn": False}, "parallel_attn", "a new decoder in series"),
     ("falcon-7b", {"n_head": 71}, "n_head", "a name from before"),
     ("gemma-2-2b", {"hidden_activation": "gelu"}, "hidden_activation", "another GELU"),
