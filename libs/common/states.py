@@ -157,6 +157,15 @@ class FetchPurpose(StrEnum):
     PREFETCH = "prefetch"  # somebody may ask for the model soon
 
 
+class ConsolidationPhase(StrEnum):
+    """How far an entry stage is on its way to the whole model."""
+
+    LOADING = "loading"  # the layers that it lacks arrive
+    COPYING = "copying"  # keys and values of running sequences come from the other stages
+    SWITCHED = "switched"  # it is the whole endpoint
+    ABANDONED = "abandoned"  # it stays a stage of the pipeline
+
+
 class PrefetchState(StrEnum):
     """Of weights that are fetched into a host cache because a model may be asked soon."""
 

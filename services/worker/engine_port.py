@@ -7,6 +7,7 @@ stages of this project are one engine (`services/worker/engine`), chosen by the 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from libs.common.sampling import SamplingParameters
@@ -72,6 +73,76 @@ class EngineStats:
     # Through all stages, where nothing else was in flight. None, and empty: not measured yet.
     prefill_s_per_token: float | None = None
     decode_times: tuple[DecodeTime, ...] = ()
+
+
+class KvTransfer(StrEnum):
+    """How running sequences come to a worker that is about to serve alone."""
+
+    MOVE = "move"  # keys and values are copied from the other stages
+    RECOMPUTE = "recompute"  # their tokens are computed again
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What was found when the weights were complete. Times are predictions."""
+
+    transfer: KvTransfer
+    num_sequences: int  # that run
+    num_tokens: int  # of theirs, in the cache
+    num_bytes: int  # of those tokens' keys and values on the other stages
+    move_s: float
+    recompute_s: float
+
+
+@dataclass(frozen=True)
+class Switched:
+    """The whole model serves from now on. Times count from the last launch of the pipeline."""
+
+    transfer: KvTransfer
+    num_sequences: int
+    precopied_bytes: int  # of keys and values that came before
+    moved_bytes: int  # and since
+    drain_s: float  # until no micro-batch was in flight
+    move_s: float  # until all keys and values were there
+    num_recomputed: int = 0  # sequences whose tokens are computed again
+
+
+class ConsolidationEvents(Protocol):
+    """What an entry stage tells of its way to the whole model, in the engine's thread."""
+
+    def loaded(self) -> None:
+        """All weights are there and the executor of the whole model is built."""
+
+    def copying(self, plan: CopyPlan) -> None:
+        """Keys and values of running sequences begin to come, if they are to be moved."""
+
+    def freezing(self) -> None:
+        """The pipeline launches nothing from now on. May be told again after `unfrozen`."""
+
+    def unfrozen(self, why: str) -> None:
+        """The pipeline goes on; the switch is tried again later."""
+
+    def switched(self, switched: Switched) -> None:
+        """The pipeline is left for good. The process is the whole endpoint."""
+
+    def stepped(self) -> None:
+        """The first tokens of the whole model are out; told at once if nobody waits for any."""
+
+    def abandoned(self, why: str) -> None:
+        """The pipeline stays what it is; it may be begun again."""
+
+
+class GrowthEvents(Protocol):
+    """What a stage behind the entry tells of its way to the whole model."""
+
+    def loaded(self) -> None:
+        """All weights are there; it stays a stage until its ring is closed."""
+
+    def left(self, generation: int) -> None:
+        """The ring was closed: nothing is computed for neighbours any more."""
+
+    def abandoned(self, why: str) -> None:
+        """It stays a stage."""
 
 
 class Engine(Protocol):

@@ -28,6 +28,7 @@ from libs.common.decode_batches import DECODE_BATCHES
 from libs.common.reasons import Reason
 from libs.common.sampling import SamplingParameters
 from libs.common.states import (
+    ConsolidationPhase,
     EngineKind,
     FetchClass,
     FetchPurpose,
@@ -322,6 +323,19 @@ class Peer(Message):
     public_key: Annotated[str, StringConstraints(min_length=40, max_length=40)] | None
 
 
+class TargetGeneration(Message):
+    """What a worker that serves shall become, in the background: the whole model, alone.
+
+    It says by `WorkerObserved.generation` when it is. Until then it may not be, and a target that
+    is taken back before the switch leaves it as it was.
+    """
+
+    generation: int = Field(ge=2)  # of its endpoint
+    unit_digests: tuple[Digest, ...]  # that it lacks, in the order in which it needs them
+    kv_bytes: int = Field(ge=0)  # of all layers
+    timeout_ms: int = Field(gt=0)  # for the weights to come, from when it hears of it
+
+
 class WorkerSpec(Message):
     """One worker process as the scheduler wants it.
 
@@ -355,6 +369,7 @@ class WorkerSpec(Message):
     is_draining: bool = False
     start_timeout_ms: int = Field(gt=0)
     traceparent: str | None = None
+    target: TargetGeneration | None = None
 
 
 class FetchSpec(Message):
@@ -465,6 +480,14 @@ class EngineSpeed(Message):
         return self
 
 
+class ConsolidationObserved(Message):
+    """How far an entry is on its way to its target generation."""
+
+    generation: int = Field(ge=2)
+    phase: ConsolidationPhase
+    why: Annotated[str, StringConstraints(max_length=200)] = ""  # with ABANDONED
+
+
 class WorkerObserved(Message):
     worker_id: Id
     endpoint_id: Id
@@ -486,6 +509,8 @@ class WorkerObserved(Message):
     # Of the last seconds, on a CPU, each 0 to 1; None: not measured, or it had nothing to compute.
     compute_share: float | None = None  # of the processor time that it wanted, what it got
     compute_demand: float | None = None  # of its device's cores, or of its cap, what it wanted
+    generation: int = Field(default=1, ge=1)  # of its endpoint, that it has reached
+    consolidation: ConsolidationObserved | None = None  # None: it has no target
 
 
 class UnacknowledgedEnd(Message):

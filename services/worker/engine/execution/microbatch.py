@@ -38,12 +38,28 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class KvExport:
+    """Send the entry stage keys and values of tokens [start, start + length) of one sequence."""
+
+    export_id: int  # counts the endpoint's exports
+    region_start: int  # the cache slot of the sequence's token 0
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
 class MicroBatch:
-    """Moves are carried out in order, then the pieces' tokens are computed together."""
+    """Moves are carried out in order, then the pieces' tokens are computed together, then the
+    exports are read: they may have tokens of this very micro-batch."""
 
     number: int  # counts the endpoint's micro-batches
     moves: tuple[SlotMove, ...]
     pieces: tuple[Piece, ...]
+    exports: tuple[KvExport, ...] = ()
 
     @property
     def answer(self) -> "MicroBatch":
@@ -108,6 +124,12 @@ def check_micro_batch(batch: MicroBatch, num_rows: int, capacity: StageCapacity)
         refuse.unless(is_inside, f"{move} ends beyond {capacity.num_slots} cache slots")
         is_apart = abs(move.source - move.target) >= move.length
         refuse.unless(is_apart, f"{move} overlaps itself")
+    for export in batch.exports:
+        refuse.unless(export.length > 0, f"{export} is empty")
+        is_inside = export.region_start + export.end <= capacity.num_slots
+        refuse.unless(is_inside, f"{export} ends beyond {capacity.num_slots} cache slots")
+    num_exported = sum(export.length for export in batch.exports)
+    refuse.unless(num_exported <= capacity.num_slots, f"{num_exported} tokens are to be exported")
 
 
 class _Refusal:

@@ -1,4 +1,8 @@
-"""The ring port, by which micro-batches reach the next stage, and a ring of one stage."""
+"""The ring port, by which micro-batches reach the next stage, and a ring of one stage.
+
+Beside micro-batches go notices: the entry sends one, every stage does what it says and passes it
+on, and when it is back at the entry all have done it. They keep their order with micro-batches.
+"""
 
 from collections import deque
 from dataclasses import dataclass
@@ -15,6 +19,33 @@ class Arrival:
     hidden: torch.Tensor  # [rows, hidden] on the compute device; until the next `receive` only
 
 
+@dataclass(frozen=True)
+class SenderKey:
+    """What a stage proves with that keys and values come from it."""
+
+    stage: int
+    public_key: str
+
+
+@dataclass(frozen=True)
+class KvInletOpened:
+    """The entry takes keys and values at this address. Every stage adds its key."""
+
+    address: str
+    public_key: str
+    sender_keys: tuple[SenderKey, ...] = ()
+
+
+@dataclass(frozen=True)
+class RingClosed:
+    """No micro-batch of this generation follows: who leaves the ring now is no loss."""
+
+    generation: int
+
+
+Notice = KvInletOpened | RingClosed
+
+
 class Ring(Protocol):
     """One stage's two ends. Messages keep their order; `wake` alone may be called by any thread."""
 
@@ -24,7 +55,13 @@ class Ring(Protocol):
         Raises WorkerError when the next stage is lost.
         """
 
-    def receive(self, timeout_s: float) -> Arrival | None:
+    def tell(self, notice: Notice) -> None:
+        """To the next stage. Raises WorkerError when it is lost.
+
+        After `RingClosed` the loss of a neighbour is none, and nothing more is sent.
+        """
+
+    def receive(self, timeout_s: float) -> Arrival | Notice | None:
         """From the previous stage; None when nothing comes in time, or after `wake`.
 
         Raises WorkerError when a neighbour is lost or what comes is malformed.
@@ -38,12 +75,15 @@ class Loopback:
     """The ring of a whole model: what leaves it is back at once, without a copy."""
 
     def __init__(self) -> None:
-        self._passed: deque[Arrival] = deque()
+        self._passed: deque[Arrival | Notice] = deque()
 
     def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
         self._passed.append(Arrival(batch, hidden))
 
-    def receive(self, timeout_s: float) -> Arrival | None:
+    def tell(self, notice: Notice) -> None:
+        self._passed.append(notice)
+
+    def receive(self, timeout_s: float) -> Arrival | Notice | None:
         return self._passed.popleft() if self._passed else None
 
     def wake(self) -> None:

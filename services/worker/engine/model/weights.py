@@ -36,6 +36,16 @@ class WeightSource(Protocol):
         """
 
 
+class ArrivingWeights(WeightSource, Protocol):
+    """Of units that come while others are in use."""
+
+    def is_ready(self, unit: UnitKey) -> bool:
+        """Whether `wait_unit` would return at once. Never waits, and costs little.
+
+        Raises WeightsUnavailable when the unit will never be there.
+        """
+
+
 @dataclass(frozen=True)
 class UnitReader:
     """The tensors of one readable unit, checked."""
