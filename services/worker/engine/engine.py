@@ -7,7 +7,7 @@ model is a pipeline of one stage. What a step raises concerns all requests alike
 arrive, memory, a broken device, a lost neighbour): the owner must let the process end with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from time import perf_counter
 from typing import Final
@@ -16,13 +16,17 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.states import FinishReason
-from services.worker.engine.attention.kv_cache import KvCache, kv_bytes_per_token
+from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.consolidation.consolidation import Consolidation
+from services.worker.engine.consolidation.kv_ports import KvReceiver
+from services.worker.engine.consolidation.options import ConsolidationOptions
+from services.worker.engine.consolidation.work_pace import WorkPace
 from services.worker.engine.execution.command_queue import Add, Cancel, Command, CommandQueue
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.pipeline import Pipeline, Returned
 from services.worker.engine.execution.ring import Loopback, Ring
 from services.worker.engine.model.place import Place
-from services.worker.engine.model.weights import WeightSource
+from services.worker.engine.model.weights import ArrivingWeights, WeightSource
 from services.worker.engine.options import EngineOptions
 from services.worker.engine.sampling.draw import Draw
 from services.worker.engine.sampling.sampler import Sampled, sample
@@ -30,8 +34,14 @@ from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.request_check import check_request
 from services.worker.engine.scheduling.schedule import Schedule
 from services.worker.engine.scheduling.sequence import Sequence
-from services.worker.engine.scheduling.step_meter import StepMeter
-from services.worker.engine_port import EngineStats, Output, Request
+from services.worker.engine.statistics import EngineStatistics
+from services.worker.engine_port import (
+    ConsolidationEvents,
+    EngineStats,
+    NoEvents,
+    Output,
+    Request,
+)
 
 COLLECT_WAIT_S: Final = 0.2  # a step with nothing else to do returns at least this often
 
@@ -50,7 +60,7 @@ class StageEngine:
         Raises EngineError when the budget holds less than two tokens.
         """
         place = place or Place.whole(config.num_layers)
-        self._executor = Executor(config, source, options, place)
+        self._executor = Executor.build(config, source, options, place)
         self._pipeline = Pipeline(self._executor, ring or Loopback(), options.events)
         capacity = self._executor.capacity
         self.max_context_tokens = capacity.max_context_tokens
@@ -62,17 +72,21 @@ class StageEngine:
             max_step_tokens=capacity.max_tokens,
             num_batches=place.num_stages,
         )
-        self._kv_bytes_per_token = kv_bytes_per_token(config, len(place.layers), options.dtype)
         self._commands_in = CommandQueue()
         self._sequences: dict[str, Sequence] = {}  # by request id
         self._num_arrived = 0
-        self._meter, self._is_whole = StepMeter(), False  # no stage waits for weights any more
-        self._stats = EngineStats(kv_capacity_bytes=capacity.num_slots * self._kv_bytes_per_token)
+        self._is_whole = False  # no stage waits for weights any more
+        self._statistics = EngineStatistics(
+            num_slots=capacity.num_slots, kv_bytes_per_token=self._executor.cache.bytes_per_token
+        )
+        self._consolidation: Consolidation | None = None
+        self._pace = WorkPace()
+        self._tell_first_step: Callable[[], None] | None = None  # of the whole model
 
     @property
     def stats(self) -> EngineStats:
         """As of the end of the last step."""
-        return self._stats
+        return self._statistics.stats
 
     @property
     def cache(self) -> KvCache:
@@ -126,36 +140,114 @@ class StageEngine:
         Waits, for COLLECT_WAIT_S at most, while other stages have all the work.
         """
         outputs = self._take_commands()
+        if self._consolidation is not None:
+            self._consolidate(self._consolidation)
         started_s, is_alone = perf_counter(), self._pipeline.is_empty and self._is_whole
         launched = self._launch()
-        if launched:
-            self._meter.launched(launched, started_s, is_alone=is_alone)
+        self._statistics.launched(launched, started_s, is_alone=is_alone)
         can_launch_more = bool(launched) and self._pipeline.has_room
-        returned = self._pipeline.collect(0.0 if can_launch_more else COLLECT_WAIT_S)
+        returned = self._collect(0.0 if can_launch_more else COLLECT_WAIT_S)
         if returned is not None:
             outputs += self._complete(returned)
             self._is_whole = self._is_whole or self._executor.is_loaded
         ended_s = perf_counter()
         if returned is not None:
-            self._meter.returned(returned.chunks, ended_s, is_sampled=bool(returned.sampled))
-        self._count(launched, outputs, ended_s - started_s)
+            self._statistics.returned(returned, ended_s)
+        self._statistics.count(launched, outputs, ended_s - started_s, self._schedule)
         return outputs
 
+    @torch.inference_mode()
     def optimize_step(self) -> bool:
         """Spend some milliseconds between two steps on making later ones faster.
 
-        False when nothing is left, and until the first tokens are out. For the owner.
+        False when nothing is left to do now, and until the first tokens are out. For the owner.
         """
-        return self._stats.num_tokens_generated > 0 and self._executor.optimize_step()
+        if not self.is_idle and self.stats.num_tokens_generated == 0:
+            return False
+        if self.stats.num_tokens_generated > 0 and self._executor.optimize_step():
+            return True
+        if self._consolidation is None:
+            return False
+        return self._pace.run(self._consolidation.load_next, is_busy=not self.is_idle)
+
+    # ------------------------------------------------------------------ consolidation
+
+    def begin_consolidation(
+        self,
+        source: ArrivingWeights,
+        receiver: KvReceiver,
+        options: ConsolidationOptions,
+        events: ConsolidationEvents,
+    ) -> None:
+        """Become the whole model, in the background: load the layers that the other stages have,
+        take over the keys and values of what runs, leave the pipeline. For the owner.
+
+        What fails is told to `events`, and leaves the pipeline as it is.
+        """
+        assert self._executor.place.num_stages > 1, "it is the whole model already"
+        self.abandon_consolidation("another one begins")
+        self._consolidation = Consolidation(
+            self._executor,
+            self._pipeline,
+            self._schedule,
+            source,
+            receiver,
+            options,
+            events,
+            prefill_s_per_token=lambda: self._statistics.prefill_s_per_token,
+        )
+
+    def abandon_consolidation(self, why: str) -> None:
+        """Stay a pipeline; nothing if it is one no more. For the owner."""
+        if self._consolidation is not None:
+            self._consolidation.abandon(why)
+            self._consolidation = None
+
+    def _consolidate(self, consolidation: Consolidation) -> None:
+        if consolidation.advance():
+            self._switch_to(consolidation.finish())
+            self._tell_first_step = consolidation.tell_first_step
+        if consolidation.has_ended:
+            self._consolidation = None
+        if self._tell_first_step is not None and not self._sequences:
+            self._note_first_step()
+
+    def _switch_to(self, whole: Executor) -> None:
+        self._executor, self._pipeline = whole, Pipeline(whole, Loopback(), NoEvents())
+        self._schedule.set_num_batches(1)
+        self._statistics.begin_anew(whole.cache.bytes_per_token)
+
+    def _note_first_step(self) -> None:
+        if self._tell_first_step is not None:
+            self._tell_first_step()
+            self._tell_first_step = None
+
+    # -------------------------------------------------------------------------- steps
 
     def _launch(self) -> Many[Chunk]:
-        if not self._pipeline.has_room:
+        consolidation = self._consolidation
+        if not self._pipeline.has_room or (consolidation is not None and consolidation.is_frozen):
             return ()
         plan = self._schedule.plan()
         if plan.chunks:
-            self._pipeline.launch(plan)
+            exports = () if consolidation is None else consolidation.exports()
+            batch = self._pipeline.launch(plan, exports)
+            if consolidation is not None:
+                consolidation.apply(batch.moves)
         assert plan.chunks or not plan.moves, "who was moved decodes"
         return plan.chunks
+
+    def _collect(self, timeout_s: float) -> Returned | None:
+        consolidation = self._consolidation
+        if consolidation is not None and consolidation.is_frozen:
+            timeout_s = min(timeout_s, consolidation.wait_s)
+        match self._pipeline.collect(timeout_s):
+            case None | Returned() as returned:
+                return returned
+            case notice:
+                if consolidation is not None:
+                    consolidation.note(notice)
+                return None
 
     def _complete(self, returned: Returned) -> list[Output]:
         """Tokens of what came back; a sequence that ended meanwhile gets none."""
@@ -163,6 +255,7 @@ class StageEngine:
         if returned.logits is None:
             return []
         tokens = sample(returned.logits, [self._draw(s) for s in returned.sampled])
+        self._note_first_step()
         return [
             self._append(sequence, token)
             for sequence, token in zip(returned.sampled, tokens, strict=True)
@@ -231,24 +324,6 @@ class StageEngine:
     def _forget(self, sequence: Sequence) -> None:
         self._schedule.remove(sequence)
         del self._sequences[sequence.request.request_id]
-
-    def _count(self, chunks: Many[Chunk], outputs: list[Output], step_s: float) -> None:
-        last = self._stats
-        if chunks:
-            self._meter.note_step(step_s)
-        self._stats = EngineStats(
-            num_running=self._schedule.num_running,
-            num_waiting=self._schedule.num_waiting,
-            kv_used_bytes=self._schedule.num_kv_slots_used * self._kv_bytes_per_token,
-            kv_capacity_bytes=last.kv_capacity_bytes,
-            num_steps=last.num_steps + bool(chunks),
-            num_tokens_computed=last.num_tokens_computed + sum(c.length for c in chunks),
-            num_tokens_generated=last.num_tokens_generated
-            + sum(len(output.token_ids) for output in outputs),
-            mean_step_s=self._meter.mean_step_s,
-            prefill_s_per_token=self._meter.prefill_s_per_token,
-            decode_times=self._meter.decode_times(is_idle=not self._sequences),
-        )
 
 
 def _output(sequence: Sequence, *, finish: FinishReason, error: str | None = None) -> Output:

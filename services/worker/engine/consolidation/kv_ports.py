@@ -20,7 +20,16 @@ class KvBlock:
 
     export_id: int
     stage: int
+    first_layer: int  # counted over the whole model
     data: torch.Tensor  # [layers, 2, tokens, kv_heads, head_dim], on the host; nobody writes to it
+
+    @property
+    def layers(self) -> range:
+        return range(self.first_layer, self.first_layer + self.data.shape[0])
+
+    @property
+    def num_bytes(self) -> int:
+        return self.data.numel() * self.data.itemsize
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.consolidation.kv_ports import KvBlock, KvSender
+from services.worker.engine.errors import EngineError
 from services.worker.engine.execution.executor import Executor
-from services.worker.engine.execution.microbatch import check_micro_batch
-from services.worker.engine.execution.ring import Ring
+from services.worker.engine.execution.microbatch import KvExport, MicroBatch, check_micro_batch
+from services.worker.engine.execution.ring import Arrival, KvInletOpened, Ring, RingClosed
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions
@@ -25,12 +27,17 @@ class Follower:
         options: EngineOptions,
         place: Place,
         ring: Ring,
+        kv_sender: KvSender | None = None,
     ) -> None:
-        """Raises EngineError when the budget holds less than two tokens."""
+        """Without a sender the entry can have no keys and values of this stage.
+
+        Raises EngineError when the budget holds less than two tokens.
+        """
         assert not place.is_entry
-        self._executor = Executor(config, source, options, place)
-        self._ring, self._events = ring, options.events
+        self._executor = Executor.build(config, source, options, place)
+        self._ring, self._events, self._kv_sender = ring, options.events, kv_sender
         self._is_warm = False  # the first tokens are out
+        self.has_left = False  # the ring was closed: nothing more is to be done
 
     @property
     def cache(self) -> KvCache:
@@ -50,10 +57,21 @@ class Follower:
 
         Raises MicroBatchRefused, what the ring raises, or WeightsUnavailable and TensorError.
         """
+        assert not self.has_left, "nothing comes after the ring was closed"
         arrival = self._ring.receive(timeout_s)
-        if arrival is None:
-            return False
-        batch, hidden = arrival.batch, arrival.hidden
+        match arrival:
+            case None:
+                return False
+            case Arrival(batch, hidden):
+                self._compute(batch, hidden)
+            case KvInletOpened():
+                self._ring.tell(self._sender(f"an inlet at {arrival.address}").open(arrival))
+            case RingClosed():
+                self._ring.tell(arrival)
+                self.has_left = True
+        return True
+
+    def _compute(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
         is_sampled = batch.num_sampled > 0
         self._events.received(is_sampled=is_sampled)
         check_micro_batch(batch, hidden.shape[0], self._executor.capacity)
@@ -62,8 +80,20 @@ class Follower:
         self._events.leaving(is_sampled=is_sampled)
         self._ring.send(batch.answer if is_last else batch, hidden)
         self._events.left()
+        for export in batch.exports:  # after what somebody waits for has left
+            self._export(export)
         self._is_warm = self._is_warm or any(piece.is_decode for piece in batch.pieces)
-        return True
+
+    def _export(self, export: KvExport) -> None:
+        sender, place = self._sender(f"{export}"), self._executor.place
+        if place.layers:
+            data = self._executor.cache.read(export.region_start + export.start, export.length)
+            sender.send(KvBlock(export.export_id, place.index, place.layers.start, data))
+
+    def _sender(self, wanted_by: str) -> KvSender:
+        if self._kv_sender is None:
+            raise EngineError(f"this stage has no way to send keys and values for {wanted_by}")
+        return self._kv_sender
 
     def optimize_step(self) -> bool:
         """Spend some milliseconds between two steps on making later ones faster.

@@ -42,7 +42,7 @@ def warm_up(
     num_tokens = min(step_tokens(options), most_tokens)
     place = replace(place, layers=_sample_of(place.layers, config.attention.windows))
     lent = cache.part(len(place.layers), num_tokens)
-    executor = Executor(config, unfilled, replace(options, graphs=None), place, lent)
+    executor = Executor.build(config, unfilled, replace(options, graphs=None), place, lent)
     try:
         for length in (num_tokens, 1):
             _run(executor, length, options)

@@ -64,9 +64,12 @@ class Packer:
     def _pack(self, matrices: Iterable[Packable]) -> Iterator[bool]:
         for matrix in matrices:
             size_bytes = packed_bytes(matrix.weight)
-            if is_packable(matrix.weight) and size_bytes <= self._budget_bytes - self.packed_bytes:
+            if not is_packable(matrix.weight):
+                continue
+            if size_bytes <= self._budget_bytes - self.packed_bytes:
                 self.packed_bytes += size_bytes
-                yield from _pack_matrix(matrix)
+                if matrix.packed is None:  # another executor of the same layers may have done it
+                    yield from _pack_matrix(matrix)
 
 
 def _pack_matrix(matrix: Packable) -> Iterator[bool]:

@@ -45,6 +45,37 @@ class Stage:
         self._embedding: Embedding | None = None
         self._head: Head | None = None
 
+    def whole(self, source: WeightSource) -> "Stage":
+        """The whole model: what is loaded here is shared, the rest comes from `source`."""
+        assert self.is_loaded
+        whole = Stage(
+            self.config,
+            range(self.config.num_layers),
+            source,
+            is_entry=True,
+            dtype=self._dtype,
+            unit_timeout_s=self._unit_timeout_s,
+            layer_done=self._layer_done,
+        )
+        whole._loaded_layers[self.layers.start : self.layers.stop] = self._loaded_layers
+        whole._embedding, whole._head = self._embedding, self._head
+        return whole
+
+    @property
+    def missing_units(self) -> list[UnitKey]:
+        """That are not loaded yet, in the order in which `load_units` takes them."""
+        layers = zip(self.layers, self._loaded_layers, strict=True)
+        missing = [UnitKey(UnitKind.LAYER, index) for index, layer in layers if layer is None]
+        if not self.is_entry:
+            return missing
+        if self._embedding is None:
+            missing.insert(0, UnitKey(UnitKind.EMBEDDING))
+        if self._head is None:
+            missing.append(UnitKey(UnitKind.FINAL_NORM))
+            if head_tensors(self.config).matrix is not None:
+                missing.append(UnitKey(UnitKind.LM_HEAD))
+        return missing
+
     def load_units(self) -> Iterator[None]:
         """Wait for every unit, yielding after each. Raises WeightsUnavailable or TensorError."""
         if self.is_entry:

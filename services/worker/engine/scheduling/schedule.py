@@ -33,6 +33,9 @@ class StepPlan:
     chunks: tuple[Chunk, ...]
 
 
+NO_STEP = StepPlan((), ())
+
+
 class Schedule:
     def __init__(
         self, *, num_kv_slots: int, max_running: int, max_step_tokens: int, num_batches: int = 1
@@ -55,6 +58,19 @@ class Schedule:
         return len(self._running)
 
     @property
+    def is_empty(self) -> bool:
+        return not self._waiting and not self._running
+
+    @property
+    def num_kv_slots(self) -> int:
+        return self._regions.num_slots
+
+    @property
+    def running(self) -> Many[Sequence]:
+        """Those that have a region, oldest first."""
+        return self._running
+
+    @property
     def num_kv_slots_used(self) -> int:
         return self._regions.num_used
 
@@ -70,6 +86,16 @@ class Schedule:
             self._running.remove(sequence)
             self._regions.release(sequence.region)
             sequence.region = None
+
+    def set_num_batches(self, num_batches: int) -> None:
+        """In flight at once from now on. Nothing is in flight now."""
+        self._num_batches = num_batches
+
+    def restart(self, sequence: Sequence) -> None:
+        """Let a sequence compute all its tokens again. It is not in flight."""
+        self.remove(sequence)
+        sequence.restart()
+        self.add(sequence)
 
     def plan(self) -> StepPlan:
         """The next step; its sequences are in flight until `complete`."""
@@ -125,10 +151,7 @@ class Schedule:
         idle = [s for s in younger if not s.is_in_flight]
         if younger and not idle:
             return False
-        victim = idle[-1] if idle else sequence
-        self.remove(victim)
-        victim.restart()
-        self.add(victim)
+        self.restart(idle[-1] if idle else sequence)
         return True
 
 
