@@ -20,7 +20,6 @@ from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.consolidation.consolidation import Consolidation
 from services.worker.engine.consolidation.kv_ports import KvReceiver
 from services.worker.engine.consolidation.options import ConsolidationOptions
-from services.worker.engine.consolidation.work_pace import WorkPace
 from services.worker.engine.execution.command_queue import Add, Cancel, Command, CommandQueue
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.pipeline import Pipeline, Returned
@@ -80,7 +79,6 @@ class StageEngine:
             num_slots=capacity.num_slots, kv_bytes_per_token=self._executor.cache.bytes_per_token
         )
         self._consolidation: Consolidation | None = None
-        self._pace = WorkPace()
         self._tell_first_step: Callable[[], None] | None = None  # of the whole model
 
     @property
@@ -166,9 +164,8 @@ class StageEngine:
             return False
         if self.stats.num_tokens_generated > 0 and self._executor.optimize_step():
             return True
-        if self._consolidation is None:
-            return False
-        return self._pace.run(self._consolidation.load_next, is_busy=not self.is_idle)
+        consolidation = self._consolidation
+        return consolidation is not None and consolidation.load_next(is_busy=not self.is_idle)
 
     # ------------------------------------------------------------------ consolidation
 

@@ -22,6 +22,7 @@ from services.worker.engine.consolidation.kv_ports import KvReceiver
 from services.worker.engine.consolidation.options import ConsolidationOptions
 from services.worker.engine.consolidation.transfer import USUAL_BYTES_PER_S, plan_transfer
 from services.worker.engine.consolidation.whole_loading import WholeLoading
+from services.worker.engine.consolidation.work_pace import WorkPace
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import KvExport, SlotMove
 from services.worker.engine.execution.pipeline import Pipeline
@@ -35,7 +36,6 @@ FIRST_TAIL_S: Final = 0.03  # for which the switch may wait for keys and values 
 TAIL_GROWTH: Final = 0.03  # so much more for each second of copying,
 MAX_TAIL_S: Final = 0.25  # up to this
 BLOCK_WAIT_S: Final = 0.05
-FIRST_RETRY_S: Final = 1.0  # after a switch that took too long; doubles
 MAX_FREEZES: Final = 4
 
 
@@ -68,6 +68,7 @@ class Consolidation:
         self._options, self._events = options, events
         self._prefill_s_per_token, self._monotonic_s = prefill_s_per_token, monotonic_s
         self._phase, self._since_s = Phase.LOADING, monotonic_s()
+        self._pace = WorkPace(options.busy_share, monotonic_s)
         self._loading: WholeLoading | None = None
         self._plan: CopyPlan | None = None
         self._inflow: KvInflow | None = None
@@ -93,12 +94,13 @@ class Consolidation:
 
     # ------------------------------------------------------------------ between steps
 
-    def load_next(self) -> bool:
-        """Some milliseconds of loading; False when there is nothing to do now."""
+    def load_next(self, *, is_busy: bool) -> bool:
+        """Some milliseconds of loading, if it is its turn beside the steps of a busy engine; False
+        when there is nothing to do now."""
         if self._phase is not Phase.LOADING or not self._stage.is_loaded:
             return False
         try:
-            return self._load_next()
+            return self._pace.run(self._load_next, is_busy=is_busy)
         except torch.AcceleratorError:  # the device is broken, for the pipeline too
             raise
         except (WorkerError, RuntimeError) as exc:  # RuntimeError: there is no memory for it
@@ -126,6 +128,7 @@ class Consolidation:
             bytes_per_token=self._inflow.bytes_per_token,
             link_bytes_per_s=self._options.link_bytes_per_s,
             prefill_s_per_token=self._prefill_s_per_token(),
+            transfer=self._options.transfer,
         )
         self._events.copying(plan)
         if plan.transfer is KvTransfer.RECOMPUTE or plan.num_sequences == 0:
@@ -224,7 +227,7 @@ class Consolidation:
             return
         # Without a move it is planned anew: sequences that came meanwhile may be worth one.
         self._enter(Phase.COPYING if self._inlet else Phase.LOADING)
-        self._retry_at_s = self._since_s + FIRST_RETRY_S * 2 ** (self._num_freezes - 1)
+        self._retry_at_s = self._since_s + self._options.retry_s * 2 ** (self._num_freezes - 1)
         self._events.unfrozen(why)
 
     def finish(self) -> Executor:

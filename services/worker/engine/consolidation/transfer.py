@@ -21,12 +21,14 @@ def plan_transfer(
     bytes_per_token: int,
     link_bytes_per_s: int,
     prefill_s_per_token: float | None,
+    transfer: KvTransfer | None = None,
 ) -> CopyPlan:
     """`bytes_per_token`: of keys and values on the other stages. `prefill_s_per_token`: None where
-    nobody has measured it."""
+    nobody has measured it. `transfer`: None to take whichever takes less time."""
     lengths = [sequence.num_launched for sequence in running]
     num_tokens, num_bytes = sum(lengths), sum(lengths) * bytes_per_token
     move_s = 2 * ROUND_S + num_bytes / (link_bytes_per_s or USUAL_BYTES_PER_S)
     recompute_s = inf if prefill_s_per_token is None else num_tokens * prefill_s_per_token
-    transfer = KvTransfer.RECOMPUTE if recompute_s < move_s else KvTransfer.MOVE
+    if transfer is None:
+        transfer = KvTransfer.RECOMPUTE if recompute_s < move_s else KvTransfer.MOVE
     return CopyPlan(transfer, len(lengths), num_tokens, num_bytes, move_s, recompute_s)

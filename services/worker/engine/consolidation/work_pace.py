@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
-
-BUSY_SHARE: Final = 0.08  # of the time
 
 
 class WorkPace:
     """Lets a piece of work run when those before it took less than their share of the time."""
 
-    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, busy_share: float, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rest_per_s = 1 / busy_share - 1  # after so much work
         self._monotonic_s = monotonic_s
         self._free_at_s = 0.0  # when as much time has passed as the last piece has earned
 
@@ -21,5 +21,5 @@ class WorkPace:
             return False
         has_worked = piece()
         ended_s = self._monotonic_s()
-        self._free_at_s = ended_s + (ended_s - began_s) * (1 / BUSY_SHARE - 1)
+        self._free_at_s = ended_s + (ended_s - began_s) * self._rest_per_s
         return has_worked

@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import torch
 
+from services.worker.engine.consolidation.kv_ports import KvSender
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.follower import Follower
-from services.worker.engine.execution.microbatch import MicroBatch
-from services.worker.engine.execution.ring import Arrival
+from services.worker.engine.execution.microbatch import KvExport, MicroBatch
+from services.worker.engine.execution.ring import Arrival, Notice
 from services.worker.engine.model.place import Place
 from services.worker.engine_port import NoEvents, StageEvents
 from tests.unit.worker.engine.tiny import Subject
@@ -21,12 +22,21 @@ class Lane:
     """From one stage to the next, in order."""
 
     def __init__(self) -> None:
-        self.messages: deque[Arrival] = deque()
+        self.messages: deque[Arrival | Notice] = deque()
         self.num_sent = 0
+        self.exports: list[KvExport] = []  # of all micro-batches
 
     def put(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
+        self.exports += batch.exports
         self.messages.append(Arrival(batch, hidden.clone()))
         self.num_sent += 1
+
+    def tell(self, notice: Notice) -> None:
+        self.messages.append(notice)
+
+    @property
+    def batches(self) -> list[MicroBatch]:
+        return [m.batch for m in self.messages if isinstance(m, Arrival)]
 
 
 class FollowerRing:
@@ -36,7 +46,10 @@ class FollowerRing:
     def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
         self._after.put(batch, hidden)
 
-    def receive(self, timeout_s: float) -> Arrival | None:
+    def tell(self, notice: Notice) -> None:
+        self._after.tell(notice)
+
+    def receive(self, timeout_s: float) -> Arrival | Notice | None:
         return self._before.messages.popleft() if self._before.messages else None
 
     def wake(self) -> None:
@@ -53,7 +66,10 @@ class EntryRing:
     def send(self, batch: MicroBatch, hidden: torch.Tensor) -> None:
         self._after.put(batch, hidden)
 
-    def receive(self, timeout_s: float) -> Arrival | None:
+    def tell(self, notice: Notice) -> None:
+        self._after.tell(notice)
+
+    def receive(self, timeout_s: float) -> Arrival | Notice | None:
         for _ in range(self._chance.randint(0, len(self.followers))):
             self._chance.choice(self.followers).step(0)
         while timeout_s > 0 and not self._before.messages:
@@ -76,9 +92,10 @@ def make_pipeline(
     layers: list[range],
     chance: random.Random,
     events: Sequence[StageEvents] = (),
+    kv_senders: Sequence[KvSender] = (),
     **options: object,
 ) -> Pipeline:
-    """`events` are of each stage, where they are given."""
+    """`events` are of each stage, `kv_senders` of each follower, where they are given."""
     num_stages = len(layers)
     if num_stages == 1:
         return Pipeline(tiny.engine(**options), [], [])
@@ -98,6 +115,7 @@ def make_pipeline(
             settings[index],
             Place(index, num_stages, layers[index]),
             FollowerRing(lanes[index - 1], lanes[index]),
+            kv_senders[index - 1] if kv_senders else None,
         )
         for index in range(1, num_stages)
     ]

@@ -126,7 +126,7 @@ def test_a_captured_decode_agrees_with_one_step_by_step(
     for graphs in (None, CudaGraphs(kernel)):
         options = tiny.engine_options(device=CUDA, dtype=dtype, graphs=graphs, packed_kernel=kernel)
         whole = Place.whole(tiny.config.num_layers)
-        executor = Executor(tiny.config, OnDevice(tiny, dtype), options, whole)
+        executor = Executor.build(tiny.config, OnDevice(tiny, dtype), options, whole)
         for _ in executor.load_units():
             pass
         prompts = tuple(Piece(64 * row, 0, 5 + 3 * row, True) for row in range(num_rows))

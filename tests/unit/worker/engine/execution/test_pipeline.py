@@ -178,7 +178,7 @@ def test_decodes_are_spread_so_that_every_stage_has_work(tiny: Tiny) -> None:
     sizes: set[int] = set()
     for _ in range(30):
         engine.step()
-        sizes |= {message.batch.num_tokens for message in lane.messages}
+        sizes |= {batch.num_tokens for batch in lane.batches}
 
     assert pipeline.lanes[0].num_sent >= 20
     assert max(sizes & set(range(1, 6))) <= 2  # decodes of six requests over three micro-batches
