@@ -52,15 +52,19 @@ class ArrivingWeights:
 class KvLane:
     """From all followers to the entry: each one's blocks keep their order, and may take time."""
 
-    def __init__(self, num_followers: int, chance: random.Random, lose_share: float = 0.0) -> None:
-        self._chance, self._lose_share = chance, lose_share
-        self._queues = [deque[KvBlock]() for _ in range(num_followers)]
-        self.senders = [LaneSender(queue, n + 1) for n, queue in enumerate(self._queues)]
+    def __init__(
+        self, senders: "list[LaneSender]", chance: random.Random, lose_share: float = 0.0
+    ) -> None:
+        self._senders, self._chance, self._lose_share = senders, chance, lose_share
+        self._queues: list[deque[KvBlock]] = [deque() for _ in senders]
         self.admitted: KvInletOpened | None = None
         self.is_closed = False
 
     def open(self) -> KvInletOpened:
-        return KvInletOpened("tcp://entry:1", "k" * 40)
+        address = f"tcp://entry:{id(self)}"
+        for sender, queue in zip(self._senders, self._queues, strict=True):
+            sender.queues[address] = queue
+        return KvInletOpened(address, "k" * 40)
 
     def admit(self, notice: KvInletOpened) -> None:
         assert [key.stage for key in notice.sender_keys] == list(range(1, len(self._queues) + 1))
@@ -85,11 +89,15 @@ class KvLane:
 
 @dataclass
 class LaneSender:
-    queue: deque[KvBlock]
+    """To the inlet that it heard of last."""
+
     stage: int
-    blocks: list[KvBlock] = field(default_factory=list)
+    queues: dict[str, deque[KvBlock]] = field(default_factory=dict)  # by an inlet's address
+    queue: deque[KvBlock] = field(default_factory=deque)
+    blocks: list[KvBlock] = field(default_factory=list)  # all of them
 
     def open(self, notice: KvInletOpened) -> KvInletOpened:
+        self.queue = self.queues[notice.address]
         keys = (*notice.sender_keys, SenderKey(self.stage, "s" * 40))
         return KvInletOpened(notice.address, notice.public_key, keys)
 
@@ -141,6 +149,7 @@ class Subjects:
 
     model: Subject
     pipeline: Pipeline
+    senders: list[LaneSender]
     kv: KvLane
     chance: random.Random
     told: Told = field(default_factory=Told)
@@ -169,12 +178,13 @@ def make_subjects(
     **options: int,
 ) -> Subjects:
     """All of whose weights are there."""
-    kv = KvLane(len(layers) - 1, chance, lose_share)
-    pipeline = make_pipeline(model, layers, chance, (), kv.senders, **options)
+    senders = [LaneSender(stage) for stage in range(1, len(layers))]
+    pipeline = make_pipeline(model, layers, chance, (), senders, **options)
     deque(pipeline.engine.load_units(), maxlen=0)
     for follower in pipeline.followers:
         deque(follower.load_units(), maxlen=0)
-    return Subjects(model, pipeline, kv, chance)
+    kv = KvLane(senders, chance, lose_share)
+    return Subjects(model, pipeline, senders, kv, chance)
 
 
 @dataclass
