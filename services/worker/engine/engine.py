@@ -15,7 +15,6 @@ from typing import Final
 import torch
 
 from libs.common.modelconfig.config import ModelConfig
-from libs.common.states import FinishReason
 from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.consolidation.consolidation import Consolidation
 from services.worker.engine.consolidation.kv_ports import KvReceiver
@@ -27,12 +26,11 @@ from services.worker.engine.execution.ring import Loopback, Ring
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import ArrivingWeights, WeightSource
 from services.worker.engine.options import EngineOptions
-from services.worker.engine.sampling.draw import Draw
-from services.worker.engine.sampling.sampler import Sampled, sample
+from services.worker.engine.request_table import RequestTable
+from services.worker.engine.sampling.sampler import sample
 from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.request_check import check_request
 from services.worker.engine.scheduling.schedule import Schedule
-from services.worker.engine.scheduling.sequence import Sequence
 from services.worker.engine.statistics import EngineStatistics
 from services.worker.engine_port import (
     ConsolidationEvents,
@@ -64,7 +62,6 @@ class StageEngine:
         capacity = self._executor.capacity
         self.max_context_tokens = capacity.max_context_tokens
         self._vocab_size = config.vocab_size
-        self._eos_token_ids = options.eos_token_ids
         self._schedule = Schedule(
             num_kv_slots=capacity.num_slots,
             max_running=options.max_running,
@@ -72,8 +69,11 @@ class StageEngine:
             num_batches=place.num_stages,
         )
         self._commands_in = CommandQueue()
-        self._sequences: dict[str, Sequence] = {}  # by request id
-        self._num_arrived = 0
+        self._requests = RequestTable(
+            self._schedule,
+            eos_token_ids=options.eos_token_ids,
+            max_context_tokens=capacity.max_context_tokens,
+        )
         self._is_whole = False  # no stage waits for weights any more
         self._statistics = EngineStatistics(
             num_slots=capacity.num_slots, kv_bytes_per_token=self._executor.cache.bytes_per_token
@@ -124,7 +124,7 @@ class StageEngine:
     @property
     def is_idle(self) -> bool:
         """Whether steps have nothing to do until a request arrives. For the owner."""
-        return not self._sequences and self._pipeline.is_empty
+        return self._requests.is_empty and self._pipeline.is_empty
 
     def wait_for_work(self, timeout_s: float) -> None:
         """Return at once while requests are unfinished, otherwise when one arrives."""
@@ -137,7 +137,7 @@ class StageEngine:
 
         Waits, for COLLECT_WAIT_S at most, while other stages have all the work.
         """
-        outputs = self._take_commands()
+        outputs = self._requests.take(self._commands_in.drain())
         if self._consolidation is not None:
             self._consolidate(self._consolidation)
         started_s, is_alone = perf_counter(), self._pipeline.is_empty and self._is_whole
@@ -206,7 +206,7 @@ class StageEngine:
             self._tell_first_step = consolidation.tell_first_step
         if consolidation.has_ended:
             self._consolidation = None
-        if self._tell_first_step is not None and not self._sequences:
+        if self._tell_first_step is not None and self._requests.is_empty:
             self._note_first_step()
 
     def _switch_to(self, whole: Executor) -> None:
@@ -251,81 +251,10 @@ class StageEngine:
         self._schedule.complete(returned.chunks)
         if returned.logits is None:
             return []
-        tokens = sample(returned.logits, [self._draw(s) for s in returned.sampled])
+        tokens = sample(returned.logits, [self._requests.draw(s) for s in returned.sampled])
         self._note_first_step()
         return [
-            self._append(sequence, token)
+            self._requests.append(sequence, token)
             for sequence, token in zip(returned.sampled, tokens, strict=True)
             if sequence.region is not None
         ]
-
-    def _draw(self, sequence: Sequence) -> Draw:
-        sampling, index = sequence.request.sampling, sequence.num_generated
-        return Draw(sampling, index, sequence.token_ids, self._eos_token_ids)
-
-    def _take_commands(self) -> list[Output]:
-        outputs: list[Output] = []
-        for command in self._commands_in.drain():
-            match command:
-                case Add(request):
-                    outputs += self._add(request)
-                case Cancel(request_id, attempt):
-                    outputs += self._cancel(request_id, attempt)
-        return outputs
-
-    def _add(self, request: Request) -> list[Output]:
-        live = self._sequences.get(request.request_id)
-        if live is not None and live.request.attempt >= request.attempt:
-            return []
-        outputs = [] if live is None else [self._finish(live, FinishReason.CANCELLED)]
-        limit = len(request.prompt_ids) + request.sampling.max_tokens
-        sequence = Sequence(request, min(limit, self.max_context_tokens), self._num_arrived)
-        if reason := sequence.finish_reason(self._eos_token_ids):
-            # An earlier attempt produced the last token, but its end was not heard.
-            return [*outputs, _output(sequence, finish=reason)]
-        self._num_arrived += 1
-        self._sequences[request.request_id] = sequence
-        self._schedule.add(sequence)
-        return outputs
-
-    def _cancel(self, request_id: str, attempt: int) -> list[Output]:
-        sequence = self._sequences.get(request_id)
-        if sequence is None or sequence.request.attempt > attempt:
-            return []
-        return [self._finish(sequence, FinishReason.CANCELLED)]
-
-    def _append(self, sequence: Sequence, token: Sampled | None) -> Output:
-        """Add a sampled token to its sequence and end the sequence where it must."""
-        if token is None:
-            error = "the model computed a value that is not finite"
-            return self._finish(sequence, FinishReason.ERROR, error)
-        index = sequence.num_generated
-        sequence.token_ids.append(token.token_id)
-        reason = sequence.finish_reason(self._eos_token_ids)
-        if reason is not None:
-            self._forget(sequence)
-        request = sequence.request
-        return Output(
-            request.request_id,
-            request.attempt,
-            index,
-            (token.token_id,),
-            None if token.logprob is None else (token.logprob,),
-            reason,
-        )
-
-    def _finish(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> Output:
-        self._forget(sequence)
-        return _output(sequence, finish=reason, error=error)
-
-    def _forget(self, sequence: Sequence) -> None:
-        self._schedule.remove(sequence)
-        del self._sequences[sequence.request.request_id]
-
-
-def _output(sequence: Sequence, *, finish: FinishReason, error: str | None = None) -> Output:
-    """An end without a token."""
-    request = sequence.request
-    return Output(
-        request.request_id, request.attempt, sequence.num_generated, finish=finish, error=error
-    )
