@@ -14,15 +14,25 @@ from tests.acceptance.client import Client
 
 @asynccontextmanager
 async def running_stack(
-    folder: Path, nodes: tuple[NodeOptions, ...], sources: Path, **options: Any
+    folder: Path,
+    nodes: tuple[NodeOptions, ...],
+    sources: Path,
+    *,
+    can_consolidate: bool = False,
+    **options: Any,
 ) -> AsyncIterator[LocalStack]:
     """Its state is in `folder`, models come from `sources`; `options` are those of StackOptions.
-    Warnings of its processes are in their logs."""
+    Warnings of its processes are in their logs. Pipelines stay what they are, so that tests of
+    them find them, unless it can consolidate."""
     all_options = StackOptions(
         state=StateFolder(folder),
         nodes=nodes,
         import_roots=(sources,),
-        service_env={"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"},
+        service_env={
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "default",
+            "HYDRA_CONSOLIDATION": "on" if can_consolidate else "off",
+        },
         **options,
     )
     async with LocalStack(all_options) as running:
