@@ -146,7 +146,7 @@ def check_cache(subjects: Subjects) -> None:
             start = export.region_start + export.start
             moved = whole.read(start, export.length)[layers]
             assert torch.equal(moved, follower.cache.read(start, export.length))
-    assert len(exports) >= 3
+    assert exports
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=case_id)
