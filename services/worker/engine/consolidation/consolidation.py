@@ -25,8 +25,8 @@ from services.worker.engine.consolidation.whole_loading import WholeLoading
 from services.worker.engine.consolidation.work_pace import WorkPace
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import KvExport, SlotMove
+from services.worker.engine.execution.notices import KvInletOpened, Notice, RingClosed
 from services.worker.engine.execution.pipeline import Pipeline
-from services.worker.engine.execution.ring import KvInletOpened, Notice, RingClosed
 from services.worker.engine.model.weights import ArrivingWeights
 from services.worker.engine.scheduling.schedule import Schedule
 from services.worker.engine_port import ConsolidationEvents, CopyPlan, KvTransfer, Switched

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from services.worker.engine.execution.ring import KvInletOpened
+from services.worker.engine.execution.notices import KvInletOpened
 
 
 @dataclass(frozen=True)

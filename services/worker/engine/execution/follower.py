@@ -13,7 +13,8 @@ from services.worker.engine.consolidation.kv_ports import KvBlock, KvSender
 from services.worker.engine.errors import EngineError
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import KvExport, MicroBatch, check_micro_batch
-from services.worker.engine.execution.ring import Arrival, KvInletOpened, Ring, RingClosed
+from services.worker.engine.execution.notices import KvInletOpened, RingClosed
+from services.worker.engine.execution.ring import Arrival, Ring
 from services.worker.engine.model.place import Place
 from services.worker.engine.model.weights import WeightSource
 from services.worker.engine.options import EngineOptions

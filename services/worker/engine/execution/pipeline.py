@@ -8,7 +8,8 @@ import torch
 from services.worker.engine.errors import MicroBatchRefused
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import KvExport, MicroBatch, Piece, SlotMove
-from services.worker.engine.execution.ring import Arrival, KvInletOpened, Notice, Ring
+from services.worker.engine.execution.notices import KvInletOpened, Notice
+from services.worker.engine.execution.ring import Arrival, Ring
 from services.worker.engine.scheduling.batch import Chunk
 from services.worker.engine.scheduling.schedule import NO_STEP, StepPlan
 from services.worker.engine.scheduling.sequence import Sequence

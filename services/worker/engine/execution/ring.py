@@ -1,7 +1,6 @@
 """The ring port, by which micro-batches reach the next stage, and a ring of one stage.
 
-Beside micro-batches go notices: the entry sends one, every stage does what it says and passes it
-on, and when it is back at the entry all have done it. They keep their order with micro-batches.
+Beside micro-batches go notices, in order with them.
 """
 
 from collections import deque
@@ -11,39 +10,13 @@ from typing import Protocol
 import torch
 
 from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.engine.execution.notices import Notice
 
 
 @dataclass(frozen=True)
 class Arrival:
     batch: MicroBatch
     hidden: torch.Tensor  # [rows, hidden] on the compute device; until the next `receive` only
-
-
-@dataclass(frozen=True)
-class SenderKey:
-    """What a stage proves with that keys and values come from it."""
-
-    stage: int
-    public_key: str
-
-
-@dataclass(frozen=True)
-class KvInletOpened:
-    """The entry takes keys and values at this address. Every stage adds its key."""
-
-    address: str
-    public_key: str
-    sender_keys: tuple[SenderKey, ...] = ()
-
-
-@dataclass(frozen=True)
-class RingClosed:
-    """No micro-batch of this generation follows: who leaves the ring now is no loss."""
-
-    generation: int
-
-
-Notice = KvInletOpened | RingClosed
 
 
 class Ring(Protocol):

@@ -1,8 +1,8 @@
-"""Who may connect to a stage: exactly the previous one. The pure part of a ZAP handler.
+"""Who may connect to a stage: exactly those that it knows. The pure part of a ZAP handler.
 
-ZeroMQ asks it for every connection (RFC 27). Before the neighbours are known nobody is let in, but
-the request is kept rather than answered: a client that is told no never comes back, and the
-previous stage may hear of this one first.
+ZeroMQ asks it for every connection (RFC 27). Before they are known nobody is let in, but the
+request is kept rather than answered: a client that is told no never comes back, and it may hear of
+this stage first.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,13 @@ class ZapRequest:
     mechanism: bytes
     credentials: tuple[bytes, ...]
 
-    def answer(self, status: tuple[bytes, bytes]) -> list[bytes]:
-        return [*self.route, _VERSION, self.request_id, *status, b"", b""]
+    def answer(self, status: tuple[bytes, bytes], user_id: bytes = b"") -> list[bytes]:
+        return [*self.route, _VERSION, self.request_id, *status, user_id, b""]
 
 
 class Admission:
-    """`take` and `open_to` return the answers that are due, as frames.
+    """`take` and `open_to` return the answers that are due, as frames. Of a message on a connection
+    that was admitted ZeroMQ says the stage, as its `User-Id`.
 
     `decode_key` turns the text of a public key into its 32 bytes.
     """
@@ -45,34 +46,40 @@ class Admission:
         self, security: Security, own: KeyPair, decode_key: Callable[[str], bytes]
     ) -> None:
         self._security, self._own, self._decode_key = security, own, decode_key
-        self._previous: Neighbour | None = None
+        self._admitted: tuple[Neighbour, ...] | None = None
         self._waiting: list[ZapRequest] = []
 
     def take(self, frames: list[bytes]) -> list[list[bytes]]:
         request = parse_zap_request(frames)
-        if self._previous is not None:
-            return [self._judge(request, self._previous)]
+        if self._admitted is not None:
+            return [self._judge(request, self._admitted)]
         self._waiting.append(request)
         if len(self._waiting) <= MAX_WAITING:
             return []
         return [self._waiting.pop(0).answer(_LATER)]
 
-    def open_to(self, previous: Neighbour) -> list[list[bytes]]:
-        self._previous = previous
+    def open_to(self, *peers: Neighbour) -> list[list[bytes]]:
+        self._admitted = peers
         waiting, self._waiting = self._waiting, []
-        return [self._judge(request, previous) for request in waiting]
+        return [self._judge(request, peers) for request in waiting]
 
-    def _judge(self, request: ZapRequest, previous: Neighbour) -> list[bytes]:
-        return request.answer(_YES if self._is_admitted(request, previous) else _NO)
+    def _judge(self, request: ZapRequest, peers: tuple[Neighbour, ...]) -> list[bytes]:
+        peer = next((peer for peer in peers if self._is_from(request, peer)), None)
+        return request.answer(_NO) if peer is None else request.answer(_YES, user_id(peer.stage))
 
-    def _is_admitted(self, request: ZapRequest, previous: Neighbour) -> bool:
+    def _is_from(self, request: ZapRequest, peer: Neighbour) -> bool:
         if (request.version, request.domain) != (_VERSION, DOMAIN):
             return False
         if self._security is Security.CURVE:
-            expected: tuple[bytes, ...] = (self._decode_key(previous.public_key),)
+            expected: tuple[bytes, ...] = (self._decode_key(peer.public_key),)
             return (request.mechanism, request.credentials) == (b"CURVE", expected)
-        names = (previous.public_key.encode(), self._own.public.encode())
+        names = (peer.public_key.encode(), self._own.public.encode())
         return (request.mechanism, request.credentials) == (b"PLAIN", names)
+
+
+def user_id(stage: int) -> bytes:
+    """What ZeroMQ calls a stage that was let in."""
+    return str(stage).encode()
 
 
 def parse_zap_request(frames: list[bytes]) -> ZapRequest:

@@ -3,6 +3,7 @@
 DataPlaneError
 ├── BindError          the advertised host has no address or port for this process
 ├── WireError          a message that no stage of ours sends: size, magic, counts
+├── KvInletFailed      keys and values can no longer be received; says why
 ├── LinkTimedOut       the neighbours were not there in time: `stage` (its own), `timeout_s`
 ├── SendTimedOut       the next stage takes nothing any more, for `timeout_s`
 └── NeighbourLost      a neighbour that was linked is gone, or refuses this stage: `own_stage`,
@@ -21,6 +22,10 @@ class BindError(DataPlaneError):
 
 
 class WireError(DataPlaneError):
+    pass
+
+
+class KvInletFailed(DataPlaneError):
     pass
 
 

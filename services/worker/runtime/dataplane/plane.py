@@ -8,11 +8,12 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 import zmq
 
 from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.engine.execution.notices import Notice, RingClosed
 from services.worker.frames.dataplane import KeyPair, Security
 from services.worker.runtime.dataplane.errors import (
     DataPlaneError,
@@ -21,13 +22,23 @@ from services.worker.runtime.dataplane.errors import (
 )
 from services.worker.runtime.dataplane.sockets import SEND_TIMEOUT_MS, bind, make_keys
 from services.worker.runtime.dataplane.watch import Neighbours, NeighbourWatch
-from services.worker.runtime.dataplane.wire import Hop, decode_hop, encode_header, hidden_frames
+from services.worker.runtime.dataplane.wire import (
+    Hop,
+    decode,
+    encode_header,
+    encode_notice,
+    hidden_frames,
+)
+
+CLOSING_S: Final = 0.25  # for what a neighbour said before it was lost to be read
 
 
 class DataPlane:
     """`linked` and `failed` are called once at most, by the thread that watches the links.
 
-    After a failure `send` and `receive` raise it, whether `failed` is given or not.
+    After a failure `send`, `tell` and `receive` raise it, whether `failed` is given or not. Once
+    the ring is closed nothing is a failure any more; sockets stay, so that what is on its way
+    arrives.
     """
 
     def __init__(
@@ -56,7 +67,9 @@ class DataPlane:
         )
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._settled = threading.Event()  # linked, or failed before that
+        self._is_linked = self._is_left = False
         self._error: DataPlaneError | None = None
+        self._has_raised = threading.Event()  # the error, in the thread that sends and receives
         self._neighbours: Neighbours | None = None
         self._poller = zmq.Poller()
         self._poller.register(self._watch.inlet, zmq.POLLIN)
@@ -83,9 +96,10 @@ class DataPlane:
 
     @property
     def is_linked(self) -> bool:
-        """Raises what made it fail."""
-        self._raise_failure()
-        return self._settled.is_set()
+        """Raises what made it fail before that."""
+        if not self._is_linked:
+            self._raise_failure()
+        return self._is_linked
 
     def wait_linked(self, timeout_s: float) -> None:
         """Until both neighbours said hello. Raises LinkTimedOut or what made it fail."""
@@ -122,39 +136,63 @@ class DataPlane:
         except zmq.Again as exc:
             raise SendTimedOut(SEND_TIMEOUT_MS / 1000) from exc
 
-    def receive(self, timeout_s: float) -> Hop | None:
-        """The next hop of the previous stage; None when none comes in time, or after `wake`.
-
-        Its bytes stay valid as long as the hop is kept. Raises NeighbourLost or WireError.
-        """
+    def tell(self, notice: Notice) -> None:
+        """To the next stage. Raises NeighbourLost or SendTimedOut, but for `RingClosed`."""
+        if isinstance(notice, RingClosed):
+            self._is_left = True  # first: who hears it may end at once
         self._raise_failure()
-        if (hop := self._next()) is not None:
-            return hop
+        outlet = self._watch.outlet
+        assert outlet is not None and self._settled.is_set(), "linked before anything is sent"
+        flags = zmq.NOBLOCK if self._is_left else 0  # who is gone need not hear it
+        try:
+            outlet.send(encode_notice(notice, self._stage), flags)
+        except zmq.Again as exc:
+            if not self._is_left:
+                raise SendTimedOut(SEND_TIMEOUT_MS / 1000) from exc
+
+    def receive(self, timeout_s: float) -> Hop | Notice | None:
+        """The next message of the previous stage; None when none comes in time, or after `wake`.
+
+        The bytes of a hop stay valid as long as it is kept. Raises NeighbourLost or WireError, once
+        everything that came before has been given.
+        """
+        if not self._is_linked:
+            self._raise_failure()
+        if (message := self._next()) is not None:
+            return message
+        self._raise_failure()
         ready = dict(self._poller.poll(math.ceil(timeout_s * 1000)))
         if self._wake in ready:
             os.eventfd_read(self._wake)
-        self._raise_failure()
-        return self._next()
+        message = self._next()
+        if message is None:
+            self._raise_failure()
+        return message
 
     def wake(self) -> None:
         """End a `receive` early, now or the next one."""
         os.eventfd_write(self._wake, 1)
 
-    def _next(self) -> Hop | None:
+    def _next(self) -> Hop | Notice | None:
         assert self._neighbours is not None and self._settled.is_set(), "linked before that"
         try:
             frames = self._watch.inlet.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        return decode_hop([frame.buffer for frame in frames], self._neighbours.previous.stage)
+        message = decode([frame.buffer for frame in frames], self._neighbours.previous.stage)
+        if isinstance(message, RingClosed):
+            self._is_left = True
+        return message
 
     def _raise_failure(self) -> None:
-        if self._error is not None:
+        if self._error is not None and not self._is_left:
+            self._has_raised.set()
             raise self._error
 
     # --------------------------------------------------- called by the link watch
 
     def _note_linked(self) -> None:
+        self._is_linked = True
         self._settled.set()
         self._tell_linked()
 
@@ -162,4 +200,9 @@ class DataPlane:
         self._error = error
         self._settled.set()
         self.wake()
-        self._tell_failed(error)
+        if self._stage > 0 and self._is_linked:
+            # That the ring is closed may lie in the inlet, which is the other thread's: who closes
+            # it tells, and then ends. The entry closes it itself, and waits for nobody.
+            self._has_raised.wait(CLOSING_S)
+        if not self._is_left:
+            self._tell_failed(error)

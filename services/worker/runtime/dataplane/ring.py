@@ -3,10 +3,12 @@
 import torch
 
 from services.worker.engine.execution.microbatch import MicroBatch
+from services.worker.engine.execution.notices import Notice
 from services.worker.engine.execution.ring import Arrival
 from services.worker.runtime.dataplane.errors import WireError
 from services.worker.runtime.dataplane.hostbuffer import HostBuffer
 from services.worker.runtime.dataplane.plane import DataPlane
+from services.worker.runtime.dataplane.wire import Hop
 
 
 class SocketRing:
@@ -33,11 +35,16 @@ class SocketRing:
         data_host = self._sent.from_device(hidden)
         self._plane.send(batch, data_host.numpy().data, self._row_bytes)
 
-    def receive(self, timeout_s: float) -> Arrival | None:
+    def tell(self, notice: Notice) -> None:
+        """Raises LinkTimedOut, NeighbourLost or SendTimedOut."""
+        self._plane.wait_linked(self._link_timeout_s)
+        self._plane.tell(notice)
+
+    def receive(self, timeout_s: float) -> Arrival | Notice | None:
         """Raises NeighbourLost, or WireError for rows of another width."""
         hop = self._plane.receive(timeout_s) if self._plane.is_linked else None
-        if hop is None:
-            return None
+        if not isinstance(hop, Hop):
+            return hop
         if hop.row_bytes != self._row_bytes:
             raise WireError(f"rows of {hop.row_bytes} bytes, this model's have {self._row_bytes}")
         # A copy: in the message the bytes may begin at any address.

@@ -19,7 +19,7 @@ from services.worker.runtime.dataplane.neighbour_state import InletState, Outlet
 from services.worker.runtime.dataplane.sockets import decode_key, open_inlet, open_outlet
 from services.worker.runtime.dataplane.wire import decode_hello, encode_hello
 
-_ZAP_ADDRESS = "inproc://zeromq.zap.01"  # RFC 27's name, one handler per context
+ZAP_ADDRESS = "inproc://zeromq.zap.01"  # RFC 27's name, one handler per context
 _INLET_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 _OUTLET_EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
@@ -54,7 +54,7 @@ class NeighbourWatch:
         self._admission = Admission(security, keys, decode_key)
         self._zap = context.socket(zmq.ROUTER)
         self._zap.set(zmq.LINGER, 0)
-        self._zap.bind(_ZAP_ADDRESS)
+        self._zap.bind(ZAP_ADDRESS)
         self.inlet = open_inlet(context, security, keys)
         self.outlet: Socket | None = None
         self._inlet_monitor = self.inlet.get_monitor_socket(_INLET_EVENTS)

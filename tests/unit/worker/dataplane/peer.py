@@ -8,6 +8,7 @@ import sys
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.dataplane.wire import Hop
 from tests.unit.worker.dataplane.ring import HOST, PATIENCE_S
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     print("linked", flush=True)
     while True:
         hop = plane.receive(timeout_s=1.0)
-        if hop is not None:
+        if isinstance(hop, Hop):
             plane.send(hop.batch, hop.hidden, hop.row_bytes)
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from services.worker.engine.execution.microbatch import MicroBatch, Piece, SlotMove
+from services.worker.engine.execution.microbatch import KvExport, MicroBatch, Piece, SlotMove
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
@@ -45,5 +45,9 @@ def random_message(chance: random.Random, number: int) -> tuple[MicroBatch, byte
         SlotMove(chance.randrange(2**32), chance.randrange(2**32), chance.randrange(2**32))
         for _ in range(chance.randint(0, 3))
     )
-    batch = MicroBatch(number, moves, pieces)
+    exports = tuple(
+        KvExport(chance.randrange(2**64), *(chance.randrange(2**32) for _ in range(3)))
+        for _ in range(chance.randint(0, 3))
+    )
+    batch = MicroBatch(number, moves, pieces, exports)
     return batch, chance.randbytes(batch.num_tokens * ROW_BYTES)

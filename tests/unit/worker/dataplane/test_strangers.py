@@ -12,7 +12,12 @@ from services.worker.frames.dataplane import KeyPair, Neighbour, Security
 from services.worker.runtime.dataplane import plane
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.sockets import make_keys, open_outlet
-from services.worker.runtime.dataplane.wire import MAX_FRAME_BYTES, encode_header, encode_hello
+from services.worker.runtime.dataplane.wire import (
+    MAX_FRAME_BYTES,
+    Hop,
+    encode_header,
+    encode_hello,
+)
 from tests.unit.worker.dataplane.ring import PATIENCE_S, ROW_BYTES, linked_ring
 
 BATCH = MicroBatch(1, (), ())
@@ -37,7 +42,7 @@ def assert_only_the_neighbour_is_heard(planes: list[DataPlane]) -> None:
     assert second.receive(SETTLE_S) is None
     first.send(MicroBatch(99, (), ()), memoryview(b""), ROW_BYTES)
     hop = second.receive(PATIENCE_S)
-    assert hop is not None and hop.batch.number == 99
+    assert isinstance(hop, Hop) and hop.batch.number == 99
     second.send(hop.batch, hop.hidden, ROW_BYTES)
     assert first.receive(PATIENCE_S) is not None
 

@@ -12,6 +12,7 @@ from services.worker.runtime.dataplane.errors import BindError, DataPlaneError, 
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.sockets import MAX_QUEUED
 from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.dataplane.wire import Hop
 from tests.unit.worker.dataplane.ring import (
     HOST,
     PATIENCE_S,
@@ -36,12 +37,12 @@ def test_messages_go_round_bit_identical_and_in_order(security: Security, num_st
         for plane in planes[1:]:
             for _ in messages:
                 hop = plane.receive(PATIENCE_S)
-                assert hop is not None
+                assert isinstance(hop, Hop)
                 plane.send(hop.batch, hop.hidden, hop.row_bytes)
 
         for batch, hidden in messages:
             hop = planes[0].receive(PATIENCE_S)
-            assert hop is not None
+            assert isinstance(hop, Hop)
             assert (hop.batch, bytes(hop.hidden)) == (batch, hidden)
 
 
@@ -68,7 +69,7 @@ def test_a_slow_link_is_no_dead_neighbour(security: Security) -> None:
         first.send(batch, memoryview(hidden), 1000)
         hop = second.receive(PATIENCE_S)
 
-        assert hop is not None and bytes(hop.hidden) == hidden
+        assert isinstance(hop, Hop) and bytes(hop.hidden) == hidden
         assert first.is_linked and second.is_linked
 
 
@@ -147,4 +148,4 @@ def test_a_message_is_shown_to_the_network_budget_before_it_leaves() -> None:
 
         sender.send(MicroBatch(0, (), ()), memoryview(bytes(5 * ROW_BYTES)), ROW_BYTES)
 
-    assert sizes == [32 + 5 * ROW_BYTES]
+    assert sizes == [36 + 5 * ROW_BYTES]

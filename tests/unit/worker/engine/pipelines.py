@@ -12,7 +12,8 @@ from services.worker.engine.consolidation.kv_ports import KvSender
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.microbatch import KvExport, MicroBatch
-from services.worker.engine.execution.ring import Arrival, Notice
+from services.worker.engine.execution.notices import Notice
+from services.worker.engine.execution.ring import Arrival
 from services.worker.engine.model.place import Place
 from services.worker.engine_port import NoEvents, StageEvents
 from tests.unit.worker.engine.tiny import Subject

@@ -10,7 +10,7 @@ import torch
 from services.worker.engine.consolidation.kv_ports import KvBlock, KvBlockLost
 from services.worker.engine.consolidation.options import ConsolidationOptions
 from services.worker.engine.engine import StageEngine
-from services.worker.engine.execution.ring import KvInletOpened, SenderKey
+from services.worker.engine.execution.notices import KvInletOpened, SenderKey
 from services.worker.engine.model.weights import UnitKey, WeightSource
 from services.worker.engine_port import (
     CopyPlan,

@@ -11,7 +11,7 @@ from services.worker.engine.consolidation.kv_inflow import MAX_LOST_BLOCKS
 from services.worker.engine.consolidation.kv_ports import KvBlock, KvBlockLost, KvReceiver
 from services.worker.engine.consolidation.options import ConsolidationOptions
 from services.worker.engine.errors import EngineError, TensorError
-from services.worker.engine.execution.ring import KvInletOpened
+from services.worker.engine.execution.notices import KvInletOpened
 from services.worker.engine.model.weights import UnitKey
 from services.worker.engine_port import KvTransfer, Request
 from services.worker.errors import WeightsUnavailable, WorkerError
