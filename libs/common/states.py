@@ -165,6 +165,10 @@ class ConsolidationPhase(StrEnum):
     SWITCHED = "switched"  # it is the whole endpoint
     ABANDONED = "abandoned"  # it stays a stage of the pipeline
 
+    @property
+    def is_final(self) -> bool:
+        return self in (ConsolidationPhase.SWITCHED, ConsolidationPhase.ABANDONED)
+
 
 class PrefetchState(StrEnum):
     """Of weights that are fetched into a host cache because a model may be asked soon."""

@@ -331,6 +331,8 @@ class TargetGeneration(Message):
     """
 
     generation: int = Field(ge=2)  # of its endpoint
+    # At that generation: one that was abandoned may be tried again, and is told apart by this.
+    attempt: int = Field(default=1, ge=1)
     unit_digests: tuple[Digest, ...]  # that it lacks, in the order in which it needs them
     kv_bytes: int = Field(ge=0)  # of all layers
     timeout_ms: int = Field(gt=0)  # for the weights to come, from when it hears of it
@@ -484,6 +486,7 @@ class ConsolidationObserved(Message):
     """How far an entry is on its way to its target generation."""
 
     generation: int = Field(ge=2)
+    attempt: int = Field(default=1, ge=1)
     phase: ConsolidationPhase
     why: Annotated[str, StringConstraints(max_length=200)] = ""  # with ABANDONED
 

@@ -9,7 +9,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from libs.common.causes import Cause
 from libs.common.sampling import SamplingParameters
@@ -18,6 +18,11 @@ from libs.common.strict_json import JsonFieldError, JsonObject, parse_object
 from libs.common.token_ids import BYTES_PER_ID, TokenIds
 from services.worker.errors import FrameError
 from services.worker.frames.codec import reader_for, to_json
+from services.worker.frames.consolidation import (
+    AbandonConsolidation,
+    Consolidate,
+    ConsolidationChanged,
+)
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 
 
@@ -100,7 +105,8 @@ class Registered:
 
 @dataclass(frozen=True)
 class StepTaken:
-    """A step of the start; sent when it begins and again, by the same name, when it ended."""
+    """A step of the start, or of a consolidation; sent when it begins and again, by the same name,
+    when it ended."""
 
     name: str
     started_at_s: float
@@ -163,19 +169,29 @@ class WorkerFailed:
     cause: Cause
 
 
-ToWorker = StartWorker | ConnectPeers | GenerateTokens | CancelGeneration
-ToAgent = Registered | StepTaken | Ready | TokensProduced | StatsChanged | WorkerFailed
+ToWorker = (
+    StartWorker
+    | ConnectPeers
+    | GenerateTokens
+    | CancelGeneration
+    | Consolidate
+    | AbandonConsolidation
+)
+ToAgent = (
+    Registered
+    | StepTaken
+    | Ready
+    | TokensProduced
+    | StatsChanged
+    | WorkerFailed
+    | ConsolidationChanged
+)
 Frame = ToWorker | ToAgent
 Direction = Literal["to_worker", "to_agent"]
 
 _CLASSES: dict[Direction, dict[str, type]] = {
-    "to_worker": {
-        cls.__name__: cls for cls in (StartWorker, ConnectPeers, GenerateTokens, CancelGeneration)
-    },
-    "to_agent": {
-        cls.__name__: cls
-        for cls in (Registered, StepTaken, Ready, TokensProduced, StatsChanged, WorkerFailed)
-    },
+    "to_worker": {cls.__name__: cls for cls in get_args(ToWorker)},
+    "to_agent": {cls.__name__: cls for cls in get_args(ToAgent)},
 }
 
 

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 
 from libs.common.causes import MAX_FACTS, Cause, CauseKind
 from libs.common.sampling import SamplingParameters
-from libs.common.states import FinishReason
+from libs.common.states import ConsolidationPhase, FinishReason
 from libs.common.token_ids import TokenIds
 from services.worker.agent.processes.frame_connection import read_body
 from services.worker.errors import FrameError
+from services.worker.frames.consolidation import (
+    AbandonConsolidation,
+    Consolidate,
+    ConsolidationChanged,
+)
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
 from services.worker.frames.frames import (
     HEADER_BYTES,
@@ -83,6 +88,8 @@ TO_WORKER: list[Frame] = [
     GenerateTokens("request-a", 1, TokenIds((1, 2, 3)), TokenIds(), SAMPLING),
     GenerateTokens("request-a", 2, TokenIds((1, 2, 3)), TokenIds((4, 5)), ADJUSTED),
     CancelGeneration("request-a", 1),
+    Consolidate(2, 1, ("1" * 64, "2" * 64), kv_bytes=640, timeout_ms=1000),
+    AbandonConsolidation(2, 1),
 ]
 TO_AGENT: list[Frame] = [
     Registered(None, None),
@@ -96,6 +103,8 @@ TO_AGENT: list[Frame] = [
     StatsChanged(1, 2, 3),
     StatsChanged(1, 2, 3, 4, step_us=5, progress=6),
     StatsChanged(1, 2, 3, compute_share=0.5, compute_demand=1.0),
+    ConsolidationChanged(2, 1, ConsolidationPhase.LOADING),
+    ConsolidationChanged(3, 4, ConsolidationPhase.ABANDONED, "the layers did not come"),
     WorkerFailed(Cause(CauseKind.UNKNOWN)),
     WorkerFailed(Cause(CauseKind.NEIGHBOUR_MISSING, {"own_stage": 1, "seconds": 2.5, "it": True})),
 ]
@@ -227,6 +236,16 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize(
+    "fields", [{"generation": 1}, {"attempt": 0}, {"timeout_ms": 0}], ids=lambda f: next(iter(f))
+)
+def test_a_target_that_no_endpoint_can_have_is_no_frame(fields: dict[str, int]) -> None:
+    body = {"generation": 2, "attempt": 1, "unit_digests": [], "kv_bytes": 0, "timeout_ms": 1}
+    document = {"kind": "Consolidate", "body": {**body, **fields}}
+    with pytest.raises(FrameError, match="a generation after the first"):
+        decode_to_worker(json.dumps(document).encode())
 
 
 @given(st.binary(max_size=200))

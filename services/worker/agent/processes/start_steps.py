@@ -1,4 +1,5 @@
-"""The steps of one worker's start, for the heartbeat and, each at its end, as a span."""
+"""The steps of one worker's start, and of what it becomes later, for the heartbeat and, each at its
+end, as a span."""
 
 import math
 
@@ -47,9 +48,12 @@ class StartStepLog:
         self._put(Step(name=name, started_at=self._clock.now()))
 
     def take(self, step: Step) -> None:
-        """What the worker says; of a step that the agent began, the agent's start counts."""
+        """What the worker says; of a step that the agent began, the agent's start counts.
+
+        A step that had ended and begins again replaces the one before.
+        """
         known = self._steps.get(step.name)
-        if known is not None:
+        if known is not None and known.ended_at is None:
             step = step.model_copy(update={"started_at": known.started_at})
         self._put(step)
 

@@ -11,16 +11,19 @@ from libs.common.clock import Clock
 from libs.common.states import WorkerState
 from services.worker.agent.devices.device import Device
 from services.worker.agent.engine_meter import EngineMeter
+from services.worker.agent.processes.device_peak import DevicePeak
 from services.worker.agent.processes.frame_connection import FrameConnection
 from services.worker.agent.processes.frame_outbox import FrameOutbox
 from services.worker.agent.processes.launcher import NOTHING, Launcher, WorkerHandle
 from services.worker.agent.processes.start_steps import StartStepLog
+from services.worker.agent.processes.target_follower import TargetFollower
 from services.worker.agent.processes.watchdog import Watchdog, WatchdogLimits
 from services.worker.agent.processes.worker_load import WorkerLoad
 from services.worker.agent.processes.worker_process import Exit
 from services.worker.agent.requests.bridge import Bridge
 from services.worker.agent.translate import step_message
 from services.worker.errors import FrameError, LaunchError
+from services.worker.frames.consolidation import ConsolidationChanged
 from services.worker.frames.frames import (
     Ready,
     Registered,
@@ -56,7 +59,7 @@ class SupervisedWorker:
         self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
         self._clock, self._meter = clock, meter
         self._changed, self._progressed = changed, progressed
-        self._peak_bytes: int | None = None  # of its GPU, beside weights and KV cache
+        self._device_peak = DevicePeak(meter)
         self._watchdog = Watchdog(limits, spec.start_timeout_ms / 1000)
         self._state = WorkerState.LAUNCHING
         self._cause: Cause | None = None
@@ -68,6 +71,7 @@ class SupervisedWorker:
         self._ended = asyncio.Event()
         self._outbox = FrameOutbox()
         self._outbox.connect_neighbours(spec)
+        self._target = TargetFollower(spec.generation, self.send)
 
     # ---------------------------------------------------------------- its life
 
@@ -124,23 +128,23 @@ class SupervisedWorker:
         self._outbox.send(frame)
 
     def update(self, spec: WorkerSpec) -> None:
-        """A newer desired state of the same worker: neighbours may be known, draining begun."""
+        """A newer desired state: neighbours, draining, a target, the generation it has reached."""
         if spec == self.spec:
             return
         self.spec = spec
         self._outbox.connect_neighbours(spec)
         if self.bridge is not None:
             self.bridge.spec = spec
+        if self._state is WorkerState.READY:
+            self._target.follow(spec.target)
         self._changed()
 
     async def _follow(self, handle: WorkerHandle, connection: FrameConnection) -> None:
         reading = asyncio.create_task(self._read(connection))
         watching = asyncio.create_task(self._watch(handle))
         try:
-            await asyncio.wait(
-                {reading, watching, exiting := asyncio.create_task(handle.wait())},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            ends = {reading, watching, exiting := asyncio.create_task(handle.wait())}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in (reading, watching):
                 if task.done():
                     task.result()  # a bug of ours: nobody reads, or watches, from here on
@@ -165,10 +169,8 @@ class SupervisedWorker:
         self._state = WorkerState.STOPPED if is_asked else WorkerState.FAILED
         self._cause = None if is_asked else self._cause or cause
         self._load = WorkerLoad()
-        said = None if self._cause is None else words(self._cause)
-        self._steps.close(said)
-        if self._peak_bytes is not None:
-            self._meter.note_worker_bytes(self.spec.engine, self._peak_bytes, has_ended=True)
+        self._steps.close(said := None if self._cause is None else words(self._cause))
+        self._device_peak.end(self.spec)
         if self.bridge is not None:
             await self.bridge.worker_gone()
         level = logging.INFO if is_asked else logging.ERROR
@@ -212,6 +214,8 @@ class SupervisedWorker:
                 self._state = WorkerState.REGISTERED
             case Ready():
                 self._become_ready()
+            case ConsolidationChanged():
+                self._target.take(frame)
             case WorkerFailed():
                 self._cause = self._cause or frame.cause
         self._changed()
@@ -227,6 +231,7 @@ class SupervisedWorker:
         self._steps.note_ready()
         if self.bridge is not None:
             self.bridge.mark_serving()
+        self._target.follow(self.spec.target)
         logger.info("%s is ready", self.spec.worker_id)
 
     def _take_tokens(self, frame: TokensProduced) -> None:
@@ -238,15 +243,12 @@ class SupervisedWorker:
             self._progressed()
 
     def note_device_bytes(self, used_bytes: int | None) -> None:
-        """All that its process takes of its GPU now; counts once it is ready and has computed."""
+        """All that its process takes of its GPU now; counts once it is ready and has computed, and
+        until it loads more: that is not planned apart from its own."""
         is_whole = self._state is WorkerState.READY and self._load.step_us > 0
-        if used_bytes is None or not is_whole or not self.spec.worker_bytes:
-            return
-        spec = self.spec
-        planned_bytes = spec.device_bytes - spec.worker_bytes - spec.spare_bytes  # weights, KV
-        own_bytes = max(0, used_bytes - planned_bytes)
-        self._peak_bytes = max(own_bytes, self._peak_bytes or 0)
-        self._meter.note_worker_bytes(self.spec.engine, self._peak_bytes, has_ended=False)
+        is_measurable = is_whole and self.spec.worker_bytes and not self._target.was_told
+        if used_bytes is not None and is_measurable:
+            self._device_peak.note(self.spec, used_bytes)
 
     # ----------------------------------------------------------- what one sees
 
@@ -292,6 +294,8 @@ class SupervisedWorker:
             steps=self._steps.told(),
             compute_share=self._load.compute_share,
             compute_demand=self._load.compute_demand,
+            generation=self._target.generation,
+            consolidation=self._target.observed,
         )
 
     def _visible_state(self) -> WorkerState:
