@@ -189,8 +189,11 @@ class Engine(Protocol):
 class FollowerEngine(Protocol):
     """A stage behind the entry of a pipeline: computes what its neighbours send, knows no request.
 
-    One thread owns it. What it raises ends the process.
+    One thread owns it. What it raises ends the process. Once `has_left` the entry serves alone, and
+    no step may be taken.
     """
+
+    has_left: bool
 
     def load_units(self) -> Iterator[None]:
         """As of an engine."""

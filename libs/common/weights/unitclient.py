@@ -5,16 +5,18 @@ may carry descriptors. The answers come while the files are being created, so a 
 first unit before the last one exists. Stdlib only: the worker runtime imports this.
 """
 
+import contextlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from libs.common.errors import UnitFileError, UnitFileLost, UnitsRefused
-from libs.common.weights.manifest import Manifest
+from libs.common.weights.manifest import Manifest, UnitEntry
 from libs.common.weights.manifest_json import decode_manifest
 from libs.common.weights.unitfile import UnitReader
 
@@ -48,8 +50,19 @@ class UnitSession:
     def __init__(self, socket_path: Path, units: WantedUnits, *, deadline_s: float) -> None:
         """`deadline_s` is on time.monotonic()."""
         self._path, self._units, self._deadline_s = socket_path, units, deadline_s
+        self._connection: socket.socket | None = None
+        self._is_closed = False
         self._packets = self._receive_until_done()
-        self.manifest = self._read_manifest()
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Asks for it, and waits. Raises as `readers` does."""
+        packet = next(self._packets, None)
+        if packet is None:
+            raise UnitFileError("the session was closed")
+        (descriptor,) = packet.descriptors
+        with open(descriptor, "rb") as file:
+            return decode_manifest(file.read())
 
     def readers(self) -> Iterator[UnitReader]:
         """One reader per unit, in the order in which the worker needs them.
@@ -58,6 +71,7 @@ class UnitSession:
         there until the deadline, UnitFileError for a file that is not what it should be.
         """
         seen: set[str] = set()
+        known = self.manifest.units_by_digest  # its packet comes first
         for packet in self._packets:
             digests = packet.body["digests"]
             assert isinstance(digests, list)
@@ -65,21 +79,16 @@ class UnitSession:
                 try:
                     if digest not in seen:
                         seen.add(digest)
-                        yield self._open(digest, descriptor)
+                        yield _open(known.get(digest), digest, descriptor)
                 finally:
                     os.close(descriptor)
 
-    def _open(self, digest: str, descriptor: int) -> UnitReader:
-        unit = self.manifest.units_by_digest.get(digest)
-        if unit is None:
-            raise UnitFileError(f"unit {digest} is not in the manifest")
-        return UnitReader(descriptor, digest=digest, size_bytes=unit.size_bytes)
-
-    def _read_manifest(self) -> Manifest:
-        packet = next(self._packets)
-        (descriptor,) = packet.descriptors
-        with open(descriptor, "rb") as file:
-            return decode_manifest(file.read())
+    def close(self) -> None:
+        """Ask for nothing more; `readers` ends with what was received. Any thread."""
+        self._is_closed = True
+        if (connection := self._connection) is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _receive_until_done(self) -> Iterator[Packet]:
         """The manifest's packet once, then those with units, over as many connections as needed."""
@@ -98,12 +107,17 @@ class UnitSession:
                     has_manifest = True
                     yield packet
             except (OSError, EOFError) as exc:
+                if self._is_closed:
+                    return
                 self._pause(exc)
 
     def _ask(self) -> Iterator[Packet]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            self._connection = connection
             connection.settimeout(self._remaining_s())
             connection.connect(str(self._path))
+            if self._is_closed:
+                raise EOFError
             deadline_ms = int(self._remaining_s() * 1000)
             request = {
                 "manifest_digest": self._units.manifest_digest,
@@ -125,6 +139,12 @@ class UnitSession:
 
     def _remaining_s(self) -> float:
         return max(self._deadline_s - time.monotonic(), 0.001)
+
+
+def _open(unit: UnitEntry | None, digest: str, descriptor: int) -> UnitReader:
+    if unit is None:
+        raise UnitFileError(f"unit {digest} is not in the manifest")
+    return UnitReader(descriptor, digest=digest, size_bytes=unit.size_bytes)
 
 
 def _receive(connection: socket.socket) -> Packet:

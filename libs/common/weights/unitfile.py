@@ -41,6 +41,7 @@ class UnitReader:
         if fault is not None:
             raise UnitFileError(f"unit file {digest}: {fault}")
         self._data = mapping[self._header[Word.HEADER_BYTES] :]
+        self._is_abandoned = False
 
     @property
     def data(self) -> memoryview:
@@ -73,12 +74,14 @@ class UnitReader:
         """Return when the first `nbytes` are verified.
 
         `deadline_s` is on time.monotonic(). A lost writer is waited for until then, because a
-        restarted fetcher goes on in the same file. Raises UnitFileFailed, UnitFileLost or
-        UnitFileTimeout.
+        restarted fetcher goes on in the same file. Raises UnitFileFailed, UnitFileLost,
+        UnitFileTimeout, or UnitFileError after `abandon`.
         """
         poll_s = _FIRST_POLL_S
         while self.verified_bytes < nbytes:
             self._raise_if_failed()
+            if self._is_abandoned:
+                raise UnitFileError(f"nobody waits for unit {self.digest} any more")
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
                 raise self._late(nbytes)
@@ -88,6 +91,10 @@ class UnitReader:
 
     def wait_complete(self, deadline_s: float) -> None:
         self.wait_prefix(self.size_bytes, deadline_s)
+
+    def abandon(self) -> None:
+        """Nobody needs what has not arrived: end every wait for it. Any thread."""
+        self._is_abandoned = True
 
     def _raise_if_failed(self) -> None:
         if self._header.state is UnitState.FAILED:

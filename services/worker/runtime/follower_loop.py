@@ -32,9 +32,15 @@ class FollowerLoop:
                 self._follower.step(0)  # what came early waits for the layers it lacks only
         self._wait_linked()
         self._channel.send(Ready())
-        while True:
+        while not self._follower.has_left:
             self._channel.progress.note()
             self._channel.compute.between_steps()
             self._follower.step(0 if self._follower.optimize_step() else IDLE_WAIT_S)
-            if (frame := self._channel.receive(0)) is not None:
-                raise FrameError(f"a {type(frame).__name__} for a stage behind the entry")
+            self._expect_nothing(0)
+        while True:  # the entry serves alone; the agent will end this process
+            self._channel.progress.note()
+            self._expect_nothing(IDLE_WAIT_S)
+
+    def _expect_nothing(self, timeout_s: float) -> None:
+        if (frame := self._channel.receive(timeout_s)) is not None:
+            raise FrameError(f"a {type(frame).__name__} for a stage behind the entry")

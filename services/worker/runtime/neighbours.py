@@ -19,16 +19,22 @@ NIC_CREDIT_S = 0.02
 class NicSendLimiter:
     """Holds messages back so that the node stays within its rate, fetches included."""
 
-    def __init__(self, path: Path, waits: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        waits: Callable[[], None] = lambda: None,
+        *,
+        credit_s: float = NIC_CREDIT_S,
+    ) -> None:
         """`waits` is called before each wait: whose turn has not come does not hang."""
-        self._path, self._waits = path, waits
+        self._path, self._waits, self._credit_s = path, waits, credit_s
         self._limiter: NicRateLimiter | None = None
 
     def __call__(self, num_bytes: int) -> None:
         """Raises NicRateLimiterError."""
         if self._limiter is None:  # made by the fetcher, which was there if there are weights
             self._limiter = NicRateLimiter.attach(self._path)
-        self._limiter.acquire(num_bytes, credit_s=NIC_CREDIT_S, waits=self._waits)
+        self._limiter.acquire(num_bytes, credit_s=self._credit_s, waits=self._waits)
 
 
 class NeighbourConnections:
@@ -47,9 +53,7 @@ class NeighbourConnections:
             security=options.security,
             linked=self._note_linked,
             failed=lambda error: channel.fail(cause_of(error)),
-            before_send=_no_cap
-            if options.nic_ledger is None
-            else NicSendLimiter(Path(options.nic_ledger), channel.progress.note),
+            before_send=_limit(options.nic_ledger, NIC_CREDIT_S, channel.progress.note),
         )
 
     @property
@@ -74,6 +78,20 @@ class NeighbourConnections:
 
     def _note_linked(self) -> None:
         self._steps.ended("linked", self._linking_since_s)
+
+
+def kv_limit(nic_ledger: str | None) -> Callable[[int], None]:
+    """For keys and values, in a thread of their own: behind activations, level with fetches."""
+    return _limit(nic_ledger, 0.0, lambda: None)
+
+
+def _limit(
+    nic_ledger: str | None, credit_s: float, waits: Callable[[], None]
+) -> Callable[[int], None]:
+    """`nic_ledger`: None where no limit is set."""
+    if nic_ledger is None:
+        return _no_cap
+    return NicSendLimiter(Path(nic_ledger), waits, credit_s=credit_s)
 
 
 def _no_cap(num_bytes: int) -> None:

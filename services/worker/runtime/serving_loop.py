@@ -7,6 +7,7 @@ from typing import NoReturn
 from libs.common.states import FinishReason
 from services.worker.engine_port import Engine, Output, Request
 from services.worker.errors import RequestRefused
+from services.worker.frames.consolidation import AbandonConsolidation, Consolidate
 from services.worker.frames.frames import (
     CancelGeneration,
     DecodeTime,
@@ -18,12 +19,14 @@ from services.worker.frames.frames import (
     ToWorker,
 )
 from services.worker.runtime.channel import Channel
+from services.worker.runtime.consolidation.port import Consolidations, NoConsolidations
 from services.worker.runtime.prefill_steps import FirstAnswer
 from services.worker.runtime.start_steps import StartSteps
 
 STATS_INTERVAL_S = 0.2  # at most this often
 STEP_TIME_INTERVAL_S = 1.0  # while only the time of the steps changes
 IDLE_WAIT_S = 1.0
+BACKGROUND_WAIT_S = 0.02  # while the engine has something to do beside requests
 LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
 
 
@@ -40,7 +43,9 @@ class ServingLoop:
         steps: StartSteps,
         answer: FirstAnswer,
         wait_linked: Callable[[], None] = lambda: None,
+        consolidations: Consolidations | None = None,
     ) -> None:
+        self._consolidations: Consolidations = consolidations or NoConsolidations()
         self._engine, self._channel, self._steps = engine, channel, steps
         self._first_answer = answer
         self._wait_linked = wait_linked
@@ -72,7 +77,10 @@ class ServingLoop:
 
     def _take_frames(self, *, can_wait: bool) -> None:
         if self._engine.is_idle and can_wait:
-            frame = self._channel.receive(self._report_due_s())
+            wait_s = self._report_due_s()
+            if self._consolidations.is_under_way:
+                wait_s = min(wait_s, BACKGROUND_WAIT_S)
+            frame = self._channel.receive(wait_s)
             if frame is None:
                 self._report()
                 return
@@ -93,6 +101,10 @@ class ServingLoop:
                 self._add(frame)
             case CancelGeneration(request_id, attempt):
                 self._engine.cancel(request_id, attempt)
+            case Consolidate():
+                self._consolidations.begin(frame)
+            case AbandonConsolidation():
+                self._consolidations.abandon(frame)
             case _:
                 raise AssertionError(f"a second {type(frame).__name__}")
 

@@ -9,6 +9,7 @@ import torch
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.weights.manifest import Manifest
 from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.consolidation.kv_ports import KvSender
 from services.worker.engine.engine import StageEngine
 from services.worker.engine.execution.follower import Follower
 from services.worker.engine.execution.ring import Loopback, Ring
@@ -20,6 +21,7 @@ from services.worker.engine.options import EngineOptions
 from services.worker.engine_port import NoEvents, StageEvents
 from services.worker.errors import WorkerError
 from services.worker.frames.frames import StartWorker
+from services.worker.runtime.consolidation.port import Consolidations, NoConsolidations
 from services.worker.runtime.follower_loop import FollowerLoop
 from services.worker.runtime.parameters import DTYPES, ParameterManager
 from services.worker.runtime.placement import (
@@ -54,23 +56,35 @@ def stage_loop(parts: WorkerParts) -> MainLoop:
     if options.device.type == "cuda":
         _limit_memory(start, placement)
     ring = Loopback() if plane is None else _socket_ring(plane, config, options)
-    engine = _built(config, ParameterManager(mapper, placement), options, place, ring)
+    engine = _built(parts, config, ParameterManager(mapper, placement), options, place, ring)
     if isinstance(placement, SlabPlacement):
         with parts.steps.step("warm_up"):
             unfilled = ParameterManager(mapper, UnfilledPlacement(placement))
             warm_up_if_possible(config, unfilled, options, place, engine.cache)
     if isinstance(engine, Follower):
         return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked)
-    return ServingLoop(engine, parts.channel, parts.steps, answer, parts.wait_linked)
+    return ServingLoop(
+        engine,
+        parts.channel,
+        parts.steps,
+        answer,
+        parts.wait_linked,
+        _consolidations(engine, parts, config, options),
+    )
 
 
 def _built(
-    config: ModelConfig, source: WeightSource, options: EngineOptions, place: Place, ring: Ring
+    parts: WorkerParts,
+    config: ModelConfig,
+    source: WeightSource,
+    options: EngineOptions,
+    place: Place,
+    ring: Ring,
 ) -> StageEngine | Follower:
     try:
         if place.is_entry:
             return StageEngine(config, source, options, place, ring)
-        return Follower(config, source, options, place, ring)
+        return Follower(config, source, options, place, ring, _kv_outlet(parts, place))
     except torch.AcceleratorError:  # a broken device, not a full one
         raise
     except RuntimeError as exc:  # torch has no narrower class for it on the CPU
@@ -78,6 +92,24 @@ def _built(
         raise WorkerError(
             f"{options.kv_bytes} bytes of KV cache on {options.device}: {cause}"
         ) from exc
+
+
+def _consolidations(
+    engine: StageEngine, parts: WorkerParts, config: ModelConfig, options: EngineOptions
+) -> Consolidations:
+    if parts.plane is None:
+        return NoConsolidations()
+    from services.worker.runtime.consolidation.driver import ConsolidationDriver
+
+    return ConsolidationDriver(engine, parts.start, parts.channel, config, options.dtype)
+
+
+def _kv_outlet(parts: WorkerParts, place: Place) -> KvSender:
+    from services.worker.runtime.dataplane.kv_outlet import KvOutlet
+    from services.worker.runtime.neighbours import kv_limit
+
+    options = parts.start.data_plane
+    return KvOutlet(options.security, stage=place.index, before_send=kv_limit(options.nic_ledger))
 
 
 def _events(place: Place, answer: FirstAnswer) -> StageEvents:

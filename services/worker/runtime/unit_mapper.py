@@ -30,13 +30,14 @@ class UnitMapper:
         failed: Callable[[WeightsUnavailable], None],
     ) -> None:
         """`deadline_s` is on time.monotonic()."""
-        self._socket_path, self._units = socket_path, units
         self._deadline_s, self._steps, self._failed = deadline_s, steps, failed
         self._changed = threading.Condition()
         self._manifest: Manifest | None = None
         self._readers: dict[str, UnitReader] = {}  # by digest, without the released ones
         self._mapped_units: list[UnitEntry] = []
         self._failure: WeightsUnavailable | None = None
+        self._is_closed = False
+        self._session = UnitSession(socket_path, units, deadline_s=deadline_s)
         self._thread = threading.Thread(target=self._run, name="unit-mapper", daemon=True)
 
     def start(self) -> None:
@@ -60,6 +61,25 @@ class UnitMapper:
                 return unit
         raise KeyError(f"{kind} {layer_index}")
 
+    @property
+    def is_described(self) -> bool:
+        """Whether the manifest is there. Raises WeightsUnavailable when it will never be."""
+        if self._manifest is None and self._failure is not None:
+            raise self._failure
+        return self._manifest is not None
+
+    def arrived(self, unit: UnitEntry) -> UnitReader | None:
+        """The mapping of a unit that is all there. Waits for nothing.
+
+        Raises WeightsUnavailable when it will never be there.
+        """
+        reader = self._readers.get(unit.digest)
+        if reader is not None and reader.verified_bytes >= unit.size_bytes:
+            return reader
+        if self._failure is not None:
+            raise self._failure
+        return None
+
     def mapped(self, unit: UnitEntry, timeout_s: float) -> UnitReader:
         """Waits until the unit's file is mapped; its bytes may still be arriving.
 
@@ -73,6 +93,17 @@ class UnitMapper:
         """Forget the mapping; the lease ends with its last reference, and the file may go."""
         with self._changed:
             self._readers.pop(unit.digest, None)
+
+    def close(self) -> None:
+        """Nobody needs the units any more: end every wait, forget the mappings. Any thread."""
+        self._session.close()
+        with self._changed:
+            self._is_closed = True
+            self._failure = self._failure or WeightsUnavailable("nobody needs these weights")
+            for reader in self._readers.values():
+                reader.abandon()
+            self._readers.clear()
+            self._changed.notify_all()
 
     def _wait_until(self, is_true: Callable[[], bool], what: str, deadline_s: float) -> None:
         with self._changed:
@@ -105,14 +136,16 @@ class UnitMapper:
 
     def _map(self) -> None:
         with self._steps.step("map_units"):
-            session = UnitSession(self._socket_path, self._units, deadline_s=self._deadline_s)
+            manifest = self._session.manifest
             with self._changed:
-                self._manifest = session.manifest
+                self._manifest = manifest
                 self._changed.notify_all()
-            for reader in session.readers():
+            for reader in self._session.readers():
                 with self._changed:
+                    if self._is_closed:
+                        return
                     self._readers[reader.digest] = reader
-                    self._mapped_units.append(session.manifest.units_by_digest[reader.digest])
+                    self._mapped_units.append(manifest.units_by_digest[reader.digest])
                     self._changed.notify_all()
 
     def _watch(self) -> None:

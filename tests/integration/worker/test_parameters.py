@@ -238,6 +238,26 @@ def test_a_unit_that_the_fetcher_gave_up_is_unavailable_and_says_why(
     assert "do not match their digest" in fed.failures[0]
 
 
+async def test_a_unit_that_arrives_is_seen_without_waiting(
+    tmp_path: Path, folder: UnitFolder, model: TinyModel
+) -> None:
+    fed, unit = Fed(tmp_path), model.units[0]
+    assert fed.mapper.arrived(unit.entry) is None
+    folder.fill(unit)
+    await eventually(lambda: fed.mapper.arrived(unit.entry) is not None)
+
+
+async def test_a_mapper_that_nobody_needs_ends_its_waits_and_its_leases(
+    tmp_path: Path, folder: UnitFolder, model: TinyModel
+) -> None:
+    fed, unit = Fed(tmp_path), model.units[0]
+    fed.mapper.mapped(unit.entry, 5)
+    fed.mapper.close()
+    with pytest.raises(WeightsUnavailable, match="nobody needs these weights"):
+        fed.mapper.arrived(unit.entry)
+    await eventually(lambda: _is_free(folder, unit))
+
+
 def test_a_layer_that_the_model_has_not_is_unavailable(tmp_path: Path, folder: UnitFolder) -> None:
     folder.fill()
     with pytest.raises(WeightsUnavailable, match="no unit"):

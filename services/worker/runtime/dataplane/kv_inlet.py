@@ -18,7 +18,6 @@ from services.worker.runtime.dataplane.sockets import bind, decode_key, make_key
 from services.worker.runtime.dataplane.watch import ZAP_ADDRESS
 
 MAX_WAITING_BYTES: Final = 64 * 2**20  # of blocks that nobody has taken; then no more are received
-CLOSE_TIMEOUT_S: Final = 2.0
 
 Socket = zmq.Socket[bytes]
 
@@ -46,11 +45,10 @@ class KvInlet:
         self._to_admit: tuple[Neighbour, ...] | None = None
         self._stages: dict[bytes, int] = {}  # by what ZeroMQ calls them
         self._wake_thread: int | None = None  # an eventfd
-        self._thread: threading.Thread | None = None
 
     def open(self) -> KvInletOpened:
         """Raises BindError."""
-        assert self._thread is None and not self._is_closed
+        assert not self._is_closed
         context: zmq.Context[Socket] = zmq.Context()
         try:
             zap = context.socket(zmq.ROUTER)
@@ -61,10 +59,8 @@ class KvInlet:
             context.destroy(0)
             raise
         self._wake_thread = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(
-            target=self._run, args=(context, zap, inlet), name="kv-inlet", daemon=True
-        )
-        self._thread.start()
+        parts = (context, zap, inlet)
+        threading.Thread(target=self._run, args=parts, name="kv-inlet", daemon=True).start()
         return KvInletOpened(address, self._keys.public)
 
     def admit(self, notice: KvInletOpened) -> None:
@@ -103,14 +99,12 @@ class KvInlet:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._notify_thread()
-            self._thread.join(CLOSE_TIMEOUT_S)
-            self._thread = None
+        self._notify_thread()  # which ends by itself: a running engine does not wait for it
 
     def _notify_thread(self) -> None:
-        if self._thread is not None and self._wake_thread is not None:
-            os.eventfd_write(self._wake_thread, 1)
+        with self._changed:
+            if self._wake_thread is not None:
+                os.eventfd_write(self._wake_thread, 1)
 
     # ----------------------------------------------------------- in its thread
 
@@ -125,6 +119,10 @@ class KvInlet:
             self._fail(DataPlaneError(f"the inlet of keys and values failed: {exc!r}"))
         finally:
             context.destroy(0)
+            with self._changed:
+                wake, self._wake_thread = self._wake_thread, None
+            if wake is not None:
+                os.close(wake)
 
     def _fail(self, error: DataPlaneError) -> None:
         with self._changed:

@@ -10,7 +10,6 @@ import zmq
 from services.worker.engine.consolidation.kv_ports import KvBlock
 from services.worker.engine.execution.notices import KvInletOpened, SenderKey
 from services.worker.frames.dataplane import KeyPair, Neighbour, Security
-from services.worker.runtime.dataplane.kv_wire import encode_block
 from services.worker.runtime.dataplane.sockets import make_keys, open_outlet
 
 ENTRY_STAGE = 0
@@ -46,6 +45,7 @@ class KvOutlet:
         self._queue: queue.SimpleQueue[_Connection | _Queued] = queue.SimpleQueue()
         self._current = 0  # connection
         self._thread: threading.Thread | None = None
+        self._encode: Callable[[KvBlock], list[bytes | memoryview]]
 
     def open(self, notice: KvInletOpened) -> KvInletOpened:
         """See KvSender."""
@@ -65,6 +65,10 @@ class KvOutlet:
     # ----------------------------------------------------------- in its thread
 
     def _run(self) -> None:
+        # Here, so that a start loads nothing for it.
+        from services.worker.runtime.dataplane.kv_wire import encode_block
+
+        self._encode = encode_block
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         outlet: zmq.Socket[bytes] | None = None
         while True:
@@ -89,7 +93,7 @@ class KvOutlet:
         """False when the inlet takes nothing any more."""
         if queued.connection != self._current:
             return True
-        frames = encode_block(queued.block)
+        frames = self._encode(queued.block)
         for frame in frames:
             self._before_send(len(frame))
         try:
