@@ -67,6 +67,14 @@ class Environment:
             raise SettingsError(self.prefix + key, text, "a number of seconds, 0 or more")
         return value
 
+    def is_on(self, key: str, default: bool | None = None) -> bool:
+        """Of a switch: `on` or `off`."""
+        words = {True: "on", False: "off", None: None}
+        text = self.text(key, words[default]).strip().lower()
+        if text not in ("on", "off"):
+            raise SettingsError(self.prefix + key, text, "on or off")
+        return text == "on"
+
     def size_bytes(self, key: str, default: str | None = None) -> int:
         text = self.text(key, default)
         try:

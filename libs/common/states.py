@@ -170,6 +170,21 @@ class ConsolidationPhase(StrEnum):
         return self in (ConsolidationPhase.SWITCHED, ConsolidationPhase.ABANDONED)
 
 
+class ConsolidationState(StrEnum):
+    """Of an endpoint's way from a pipeline to one worker, as the scheduler has it on record."""
+
+    LOADING = "LOADING"  # the entry fetches and loads the layers that it lacks
+    COPYING = "COPYING"  # keys and values of running sequences come to it
+    COMPLETE = "COMPLETE"  # the entry is the whole endpoint
+    ABANDONED = "ABANDONED"  # the endpoint stays a pipeline; it may be tried again
+    FAILED = "FAILED"  # a member was lost before the switch: the endpoint failed
+
+    @property
+    def is_open(self) -> bool:
+        """The entry has a target."""
+        return self in (ConsolidationState.LOADING, ConsolidationState.COPYING)
+
+
 class PrefetchState(StrEnum):
     """Of weights that are fetched into a host cache because a model may be asked soon."""
 

@@ -29,6 +29,7 @@ class Timing(Limits):
     queue_retry_after_s: int = 5
     max_queued_requests: int = 20_000  # of all models together
     tenant_shares: TenantShares = field(default_factory=TenantShares)  # of those
+    can_consolidate: bool = True
     retention_s: float = 30 * DAY_S  # of what has ended; 0: for ever
     node_retention_s: float = 7 * DAY_S  # of nodes that are silent; 0: for ever
     retention_interval_s: float = 60.0  # between looks for what has ended long ago
@@ -67,6 +68,7 @@ class Timing(Limits):
             node_retention_s=env.integer("NODE_RETENTION_DAYS", 7) * DAY_S,
             abandon_below_fraction=env.integer("ABANDON_BELOW_PERCENT", 50) / 100,
             store_egress_bytes_per_s=float(env.size_bytes("STORE_EGRESS", "0")),
+            can_consolidate=env.is_on("CONSOLIDATION", default.can_consolidate),
             claim_after_s=env.seconds("CLAIM_AFTER_S", default.claim_after_s),
             planning_budget_devices=env.integer(
                 "PLANNING_BUDGET_DEVICES", default.planning_budget_devices, minimum=1

@@ -408,10 +408,15 @@ class NodeDesired(Message):
     def _packed(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Names each unit once."""
         document: dict[str, Any] = serialize(self)
-        holders = [*document["workers"], *document["fetches"]]
-        document["unit_digests"], holders = with_table(holders)
-        num_workers = len(self.workers)
-        document["workers"], document["fetches"] = holders[:num_workers], holders[num_workers:]
+        workers, fetches = document["workers"], document["fetches"]
+        targets = [spec["target"] for spec in workers if spec["target"] is not None]
+        document["unit_digests"], holders = with_table([*workers, *fetches, *targets])
+        packed = iter(holders)
+        document["workers"] = [next(packed) for _ in workers]
+        document["fetches"] = [next(packed) for _ in fetches]
+        for spec in document["workers"]:
+            if spec["target"] is not None:
+                spec["target"] = next(packed)
         return document
 
     @model_validator(mode="before")
@@ -424,6 +429,9 @@ class NodeDesired(Message):
             table = document.pop("unit_digests")
             for key in ("workers", "fetches"):
                 document[key] = without_table(table, document.get(key, ()))
+            for spec in document["workers"]:
+                if spec.get("target") is not None:
+                    (spec["target"],) = without_table(table, (spec["target"],))
         except (AttributeError, KeyError, TypeError) as exc:
             raise ValueError(f"its units cannot be read: {exc!r}") from exc
         return document

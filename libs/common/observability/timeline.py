@@ -11,6 +11,8 @@ from enum import StrEnum
 
 # Hidden states between two stages: a step of the one that they come to.
 HOP = "hop"
+# What steps are called that follow the start: a pipeline becomes one worker.
+CONSOLIDATION = "consolidation."
 _SCHEDULER, _FETCH = "scheduler", "fetch"
 
 
@@ -54,6 +56,11 @@ class TimedStep:
         return "." in self.name
 
     @property
+    def is_of_start(self) -> bool:
+        """What comes after it is on the same timeline, and in none of its figures."""
+        return not self.name.startswith(CONSOLIDATION)
+
+    @property
     def who(self) -> str:
         """For people: what it is and where it runs."""
         kind = ActorKind.SCHEDULER if self.kind is ActorKind.DELIVERY else self.kind
@@ -88,9 +95,10 @@ def in_order(steps: Sequence[TimedStep]) -> list[TimedStep]:
 
 
 def last_moment_s(steps: Sequence[TimedStep]) -> float:
-    """The latest time that any step knows of; 0 without steps."""
-    ends_s = (step.start_s if step.end_s is None else step.end_s for step in steps)
-    return max((*ends_s, *(step.start_s for step in steps)), default=0.0)
+    """The latest time that any step of the start knows of; 0 without steps."""
+    own = [step for step in steps if step.is_of_start]
+    ends_s = (step.start_s if step.end_s is None else step.end_s for step in own)
+    return max((*ends_s, *(step.start_s for step in own)), default=0.0)
 
 
 def gantt_rows(steps: Sequence[TimedStep], critical: Sequence[TimedStep]) -> tuple[GanttRow, ...]:

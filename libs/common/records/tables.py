@@ -420,6 +420,49 @@ class FetchRow(Base):
     )
 
 
+class ConsolidationRow(Base):
+    """An endpoint's way from a pipeline to its entry alone, which ends once.
+
+    While it is open the node of the entry is told its target. Its members are those of its
+    generation, written with it; which units are fetched is in the row of the fetch.
+    """
+
+    __tablename__ = "consolidations"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    model_id: Mapped[str]  # no foreign key: the endpoint has it
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    generation: Mapped[int]  # of the endpoint, that it leads to
+    worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
+    # None: the entry had switched before anybody recorded that it should.
+    fetch_id: Mapped[str | None] = mapped_column(ForeignKey("fetches.id", ondelete="CASCADE"))
+    state: Mapped[str]  # ConsolidationState
+    why: Mapped[str]  # it was begun, in words
+    detail: Mapped[str | None]  # why it ended, in words
+    is_retried: Mapped[bool] = mapped_column(server_default=text("false"))  # after a back-off
+    load_bytes: Mapped[int]  # of the layers that the entry lacked
+    freed_bytes: Mapped[int]  # reserved on devices by the others
+    kv_bytes: Mapped[int]  # of all layers, on the entry
+    expected_s: Mapped[float | None]  # as predicted when it was begun
+    timeout_s: Mapped[float]  # for the weights to come
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    copying_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "uq_consolidations_open",
+            "endpoint_id",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_consolidations_endpoint_id", "endpoint_id", "started_at"),
+        Index("ix_consolidations_model_id_started_at", "model_id", "started_at"),
+        Index("ix_consolidations_worker_id", "worker_id"),
+        Index("ix_consolidations_fetch_id", "fetch_id"),
+    )
+
+
 class PrefetchRow(Base):
     """Weights that a node fetches because their model is likely to be asked soon. Which units these
     are, and until when they have time, is in the row of the fetch."""

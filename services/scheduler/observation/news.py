@@ -74,6 +74,8 @@ def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
     return (
         worker.worker_id == before.worker_id
         and worker.state is before.state
+        and worker.generation == before.generation
+        and worker.consolidation == before.consolidation
         and (worker.num_running + worker.num_waiting == 0)
         is (before.num_running + before.num_waiting == 0)
     )

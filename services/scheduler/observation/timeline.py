@@ -8,13 +8,14 @@ from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import Step
+from libs.common.bus.messages import FetchObserved, Step
 from libs.common.observability import telemetry
-from libs.common.observability.timeline import HOP
+from libs.common.observability.timeline import CONSOLIDATION, HOP
 from libs.common.records.database import is_conflict, is_unavailability
 from libs.common.states import EndpointState
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.consolidation.facts import fetch_of
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.tables.table import Table
 from services.scheduler.store.starts import coldstarts
@@ -22,6 +23,7 @@ from services.scheduler.store.starts.coldstarts import SCHEDULER_ACTOR, ActorSte
 
 logger = logging.getLogger(__name__)
 
+MAX_STEP_NAME = 64
 TIDY_INTERVAL_S = 60.0
 LATE_STEPS_INTERVAL_S = 5.0  # between two looks at endpoints of whose starts all is written
 
@@ -96,7 +98,9 @@ class Timeline:
 
     def _keep_only(self, endpoints: Table[Endpoint]) -> None:
         workers = [worker for endpoint in endpoints for worker in endpoint.workers]
-        self._forget_all_but({id_ for w in workers for id_ in (w.id, w.fetch_id) if id_})
+        targets = (w.consolidation.fetch_id for w in workers if w.consolidation is not None)
+        started = (id_ for w in workers for id_ in (w.id, w.fetch_id) if id_)
+        self._forget_all_but({*started, *targets})
         self._finished = {id_ for id_ in self._finished if id_ in endpoints}
 
     def _unwritten(
@@ -138,12 +142,18 @@ class Timeline:
             worker.id: (*_told(observed, worker), *([] if hop is None else [hop])),
             delivery_actor(worker.id): self._deliveries.get(worker.id, ()),
         }
-        if worker.fetch_id is None:
-            return own
-        fetch = observed.fetch(worker)
-        return own | {
-            fetch_actor(worker.fetch_id): fetch.steps if fetch is not None else (),
-            delivery_actor(worker.fetch_id): self._deliveries.get(worker.fetch_id, ()),
+        if worker.fetch_id is not None:
+            own |= self._of_fetch(worker.fetch_id, observed.fetch(worker))
+        open_ = worker.consolidation
+        if open_ is not None:
+            rest = self._of_fetch(open_.fetch_id, fetch_of(observed, worker, open_))
+            own |= {actor: tuple(map(of_consolidation, steps)) for actor, steps in rest.items()}
+        return own
+
+    def _of_fetch(self, fetch_id: str, fetch: FetchObserved | None) -> dict[str, tuple[Step, ...]]:
+        return {
+            fetch_actor(fetch_id): fetch.steps if fetch is not None else (),
+            delivery_actor(fetch_id): self._deliveries.get(fetch_id, ()),
         }
 
     def _forget_all_but(self, ids: set[str]) -> None:
@@ -153,6 +163,11 @@ class Timeline:
                 del known[id_]
         for actor in [a for a in self._written if a.rpartition("/")[2] not in ids]:
             del self._written[actor]
+
+
+def of_consolidation(step: Step) -> Step:
+    """A step of what follows the start, under a name that says so."""
+    return step.model_copy(update={"name": f"{CONSOLIDATION}{step.name}"[:MAX_STEP_NAME]})
 
 
 def _told(observed: Observed, worker: Worker) -> tuple[Step, ...]:

@@ -21,6 +21,11 @@ from libs.common.states import (
     StartPurpose,
     WorkerState,
 )
+from services.scheduler.policy.consolidation.consolidation import (
+    NO_TRIES,
+    Consolidation,
+    ConsolidationTries,
+)
 from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.prediction.device_shares import NO_NEIGHBOURS, DeviceNeighbours
 from services.scheduler.policy.prediction.objective import SOONEST, Objective
@@ -88,6 +93,15 @@ class Worker:
     context_tokens: int | None = None  # the longest sequence that it was started for
     manifest_digest: str = ""
     unit_digests: tuple[str, ...] = ()
+    worker_bytes: int = 0  # of device_bytes, what its process may take itself
+    kv_tokens: int = 0  # KV slots; 0: of a version that did not say
+    consolidation: Consolidation | None = None  # it is to become the whole endpoint
+
+    @property
+    def held_digests(self) -> tuple[str, ...]:
+        """Of units that its node's host cache keeps for it."""
+        target = self.consolidation
+        return self.unit_digests if target is None else self.unit_digests + target.unit_digests
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,10 @@ class Member:
     first_layer: int
     last_layer: int
     memory: MemberMemory
+
+    @property
+    def is_full(self) -> bool:
+        return self.memory is MemberMemory.FULL
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,7 @@ class Endpoint:
     workers: tuple[Worker, ...]
     ready_since_s: float | None = None  # None: it never was, or nobody remembers
     purpose: StartPurpose = StartPurpose.REQUEST
+    consolidation_tries: ConsolidationTries = NO_TRIES
 
     @property
     def num_stages(self) -> int:
@@ -140,6 +159,25 @@ class Endpoint:
         """The worker that owns its requests; None once it is gone."""
         entry_id = next((m.worker_id for m in self.members if m.role is MemberRole.ENTRY), None)
         return next((worker for worker in self.workers if worker.id == entry_id), None)
+
+    @property
+    def consolidation(self) -> Consolidation | None:
+        """The open one."""
+        return None if self.entry is None else self.entry.consolidation
+
+    @property
+    def is_consolidatable(self) -> bool:
+        """It is a pipeline whose entry has memory for the whole model."""
+        is_pipeline = self.state.is_serving and self.num_stages > 1
+        return is_pipeline and any(m.is_full and m.role is MemberRole.ENTRY for m in self.members)
+
+    @property
+    def leaving_workers(self) -> tuple[Worker, ...]:
+        """Those whose memory comes free with it, or before: of one that serves and is not asked to
+        go, all; of one that has become one worker, the others until they are gone."""
+        leaving = tuple(worker for worker in self.workers if not worker.is_desired)
+        is_left_behind = self.state.is_serving and leaving
+        return leaving if is_left_behind else self.workers
 
     @property
     def is_whole(self) -> bool:

@@ -3,14 +3,16 @@
 The rules stand in the order in which they matter, and each sees what those before it decided:
 
 1. requests that nobody will serve end,
-2. endpoints follow what their workers report, and move on,
+2. endpoints follow what their workers report, and move on; pipelines that have become one worker
+   are recorded as that before anything else is said of them,
 3. ends of endpoints are counted for the requests that these had; whoever had too many ends, and
    so do requests of models that fail to start,
 4. stages of pipelines are linked, workers that waited for their weights are launched,
 5. queued requests go to free slots,
 6. what operators ask for is carried out, and endpoints that are too many go,
 7. models with too few endpoints get them, or room is made for one,
-8. weights of models that may be asked soon are fetched into host caches.
+8. pipelines begin to become one worker,
+9. weights of models that may be asked soon are fetched into host caches.
 
 It costs what has changed; a sweep, each second, adds what time alone makes due (`scope`). The
 simulator runs the same function on a virtual clock.
@@ -26,6 +28,11 @@ from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
 from services.scheduler.policy.rules.assignment import assign_queued
 from services.scheduler.policy.rules.commands import carry_out_commands, hurry_starts
+from services.scheduler.policy.rules.consolidations import (
+    begin_consolidations,
+    follow_consolidation,
+    record_switch,
+)
 from services.scheduler.policy.rules.endpoints import reconcile_endpoint
 from services.scheduler.policy.rules.pipelines import connect_stages, launch_fetched
 from services.scheduler.policy.rules.prefetches import (
@@ -81,7 +88,9 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
         for model_id, ids in perhaps_abandoned(snapshot, view).items():
             builder.apply_rule(model_id, end_abandoned, ids, view)
     _for_each(builder, scope.waiting, end_of_gone_model)
+    _for_each_endpoint(builder, scope.endpoints, record_switch)
     _for_each_endpoint(builder, scope.endpoints, reconcile_endpoint)
+    _for_each_endpoint(builder, scope.endpoints, follow_consolidation)
     _for_each(builder, scope.models, count_losses)
     _for_each(builder, scope.models, end_of_crashed)
     _for_each(builder, scope.models, end_of_failing_model)
@@ -95,6 +104,7 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     has_unreached = _start(builder, changed, scope, memo)
     end_prefetches_of_started(builder)
     if changed.is_sweep:
+        begin_consolidations(builder, memo)
         follow_prefetches(builder, memo)
     swept = state_after(builder.snapshot, changed, scope, builder.decisions)
     written = builder.snapshot.changed(swept=swept)

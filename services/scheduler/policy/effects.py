@@ -19,7 +19,10 @@ from services.scheduler.policy.cluster import (
     Endpoint,
     EndpointFailure,
     OpenRequest,
+    Worker,
 )
+from services.scheduler.policy.consolidation import decisions as c
+from services.scheduler.policy.consolidation.effects import moved
 from services.scheduler.policy.failures.damaged_objects import damaged_object, reimport_words
 from services.scheduler.policy.failures.node_faults import after_fault
 from services.scheduler.policy.failures.request_losses import counted
@@ -130,6 +133,13 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=since_s))
         case d.RenewKeepAlive():
             return _with_endpoint(snapshot, replace(endpoint, idle_since_s=snapshot.now_s))
+        case c.CompleteConsolidation():
+            # What its other workers felt of each other's end is nothing any more.
+            echoes = drop(snapshot.echoes_since_s, endpoint.id)
+            alone = moved(endpoint, decision, snapshot.now_s)
+            return _with_endpoint(snapshot, alone).changed(echoes_since_s=echoes)
+        case c.ConsolidationDecision():
+            return _with_endpoint(snapshot, moved(endpoint, decision, snapshot.now_s))
         case d.AwaitRootCause():
             if endpoint.id in snapshot.echoes_since_s:
                 return snapshot
@@ -217,8 +227,13 @@ def _without_deadline(snapshot: Snapshot, endpoint_id: str) -> Snapshot:
 
 
 def _released(endpoint: Endpoint) -> Endpoint:
-    workers = tuple(replace(worker, is_desired=False) for worker in endpoint.workers)
+    workers = tuple(_ended(worker) for worker in endpoint.workers)
     return replace(endpoint, workers=workers)
+
+
+def _ended(worker: Worker) -> Worker:
+    """It is to end, and becomes nothing else."""
+    return replace(worker, is_desired=False, consolidation=None)
 
 
 def _with_worker(endpoint: Endpoint, worker_id: str, **changes: Any) -> Endpoint:

@@ -3,7 +3,7 @@
 from libs.common.states import EndpointState, MemberRole, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, Member, Worker
-from services.scheduler.policy.planning.memory import context_tokens
+from services.scheduler.policy.planning.memory import context_tokens, kv_tokens
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -35,6 +35,8 @@ def started(snapshot: Snapshot, decision: d.StartEndpoint) -> Endpoint:
             fetch_id=ids.fetch_id,
             manifest_digest=model.manifest_digest or "",
             unit_digests=stage.unit_digests,
+            worker_bytes=stage.worker_bytes,
+            kv_tokens=kv_tokens(model, summary),
         )
         for index, (stage, ids) in enumerate(zip(stages, planned, strict=True))
     )

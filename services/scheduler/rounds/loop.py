@@ -26,6 +26,7 @@ from services.scheduler.observation.queue_speed import QueueSpeed
 from services.scheduler.observation.queued_requests import QueuedRequests
 from services.scheduler.observation.timeline import Timeline
 from services.scheduler.policy.changes import Changed
+from services.scheduler.policy.consolidation.decisions import ConsolidationDecision
 from services.scheduler.policy.decide import decide_round
 from services.scheduler.policy.decisions import (
     AssignRequest,
@@ -62,7 +63,7 @@ from services.scheduler.store.fenced_transactions import FencedTransactions, pin
 
 logger = logging.getLogger(__name__)
 
-_MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker)
+_MOVES = (ServeEndpoint, FailEndpoint, StopWorkers, EndWorker, ConsolidationDecision)
 MAX_READ_NODES = 250  # of which is read in one round what they shall run; all, by a new leader
 
 

@@ -5,21 +5,38 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Row, Select, literal, select, union_all, update
+from sqlalchemy import CompoundSelect, Row, Select, and_, literal, select, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import FetchSpec, NodeDesired, Peer, WorkerSpec
-from libs.common.records.tables import EndpointRow, FetchRow, WorkerRow
+from libs.common.bus.messages import (
+    FetchSpec,
+    NodeDesired,
+    Peer,
+    TargetGeneration,
+    WorkerSpec,
+)
+from libs.common.records.tables import ConsolidationRow, EndpointRow, FetchRow, WorkerRow
 from libs.common.states import EndpointState, FetchClass, FetchPurpose
 from services.scheduler.store.columns.ages import age_s
 from services.scheduler.store.columns.arrays import is_among
 
 logger = logging.getLogger(__name__)
 
+_IS_ITS_TARGET = and_(
+    ConsolidationRow.worker_id == WorkerRow.id, ConsolidationRow.ended_at.is_(None)
+)
 _WORKERS = (
-    select(WorkerRow.node_id, WorkerRow.spec, EndpointRow.state)
+    select(
+        *(WorkerRow.node_id, WorkerRow.spec, EndpointRow.state),
+        ConsolidationRow.generation.label("target_generation"),
+        ConsolidationRow.kv_bytes.label("target_kv_bytes"),
+        ConsolidationRow.timeout_s.label("target_timeout_s"),
+        FetchRow.unit_digests.label("target_digests"),
+    )
     .join(EndpointRow, EndpointRow.id == WorkerRow.endpoint_id)
+    .join(ConsolidationRow, _IS_ITS_TARGET, isouter=True)
+    .join(FetchRow, FetchRow.id == ConsolidationRow.fetch_id, isouter=True)
     .where(WorkerRow.is_desired, WorkerRow.is_launch_due)
     .order_by(WorkerRow.created_at, WorkerRow.id)
 )
@@ -105,7 +122,20 @@ async def _by_node(
 
 def _worker(row: Row[Any]) -> WorkerSpec:
     is_draining = EndpointState(row.state) is EndpointState.DRAINING
-    return WorkerSpec.model_validate({**row.spec, "is_draining": is_draining})
+    spec = {**row.spec, "is_draining": is_draining, "target": _target(row)}
+    return WorkerSpec.model_validate(spec)
+
+
+def _target(row: Row[Any]) -> TargetGeneration | None:
+    """What it is to become, while its consolidation is open."""
+    if row.target_generation is None:
+        return None
+    return TargetGeneration(
+        generation=row.target_generation,
+        unit_digests=tuple(row.target_digests or ()),
+        kv_bytes=row.target_kv_bytes,
+        timeout_ms=max(1, int(1000 * row.target_timeout_s)),
+    )
 
 
 def _fetch(row: Row[Any]) -> FetchSpec:

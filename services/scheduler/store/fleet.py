@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import and_, func, select, union
@@ -9,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.tables import (
     ColdStartRow,
+    ConsolidationRow,
     EndpointMemberRow,
     EndpointRow,
     FetchRow,
@@ -16,6 +18,7 @@ from libs.common.records.tables import (
     WorkerRow,
 )
 from libs.common.states import (
+    ConsolidationState,
     EndpointState,
     FetchPurpose,
     MemberMemory,
@@ -24,6 +27,11 @@ from libs.common.states import (
     WorkerState,
 )
 from services.scheduler.policy.cluster import Endpoint, EndpointFailure, Member, Worker
+from services.scheduler.policy.consolidation.consolidation import (
+    NO_TRIES,
+    Consolidation,
+    ConsolidationTries,
+)
 from services.scheduler.store.columns.ages import age_s, seconds
 from services.scheduler.store.columns.cause_columns import fault_of
 
@@ -34,6 +42,17 @@ _FINISHED = (EndpointState.STOPPED.value, EndpointState.FAILED.value)
 _IN_FLEET = union(
     select(EndpointRow.id).where(EndpointRow.state.not_in(_FINISHED)),
     select(WorkerRow.endpoint_id).join(ReservationRow, ReservationRow.worker_id == WorkerRow.id),
+)
+# Consolidations that came to nothing, and are tried again.
+_TRIES = (
+    select(
+        ConsolidationRow.endpoint_id,
+        func.count().label("num_tries"),
+        func.min(age_s(ConsolidationRow.ended_at)).label("last_try_s"),
+    )
+    .where(ConsolidationRow.is_retried, ConsolidationRow.endpoint_id.in_(_IN_FLEET))
+    .group_by(ConsolidationRow.endpoint_id)
+    .subquery()
 )
 _ENDPOINTS = (
     select(
@@ -48,8 +67,11 @@ _ENDPOINTS = (
         EndpointRow.purpose,
         age_s(EndpointRow.ready_at).label("ready_s"),
         age_s(EndpointRow.idle_since).label("idle_s"),
+        _TRIES.c.num_tries,
+        _TRIES.c.last_try_s,
     )
     .join(ColdStartRow, ColdStartRow.endpoint_id == EndpointRow.id, isouter=True)
+    .join(_TRIES, _TRIES.c.endpoint_id == EndpointRow.id, isouter=True)
     .where(EndpointRow.id.in_(_IN_FLEET))
     .order_by(EndpointRow.created_at, EndpointRow.id)
 )
@@ -94,6 +116,8 @@ _WORKERS = (
         WorkerRow.spec["next"].as_string().is_not(None).label("is_connected"),
         WorkerRow.spec["manifest_digest"].as_string().label("manifest_digest"),
         WorkerRow.spec["unit_digests"].label("unit_digests"),
+        WorkerRow.spec["worker_bytes"].as_integer().label("worker_bytes"),
+        WorkerRow.spec["kv_tokens"].as_integer().label("kv_tokens"),
     )
     .join(ReservationRow, ReservationRow.worker_id == WorkerRow.id)
     .join(FetchRow, _IS_FOR_ITS_START, isouter=True)
@@ -101,20 +125,39 @@ _WORKERS = (
 )
 
 
+_CONSOLIDATIONS = (
+    select(
+        *(ConsolidationRow.id, ConsolidationRow.worker_id, ConsolidationRow.generation),
+        *(ConsolidationRow.fetch_id, ConsolidationRow.state, ConsolidationRow.timeout_s),
+        FetchRow.unit_digests,
+        age_s(ConsolidationRow.started_at).label("begun_s"),
+    )
+    .join(FetchRow, FetchRow.id == ConsolidationRow.fetch_id)
+    .where(ConsolidationRow.ended_at.is_(None))
+)
+
+
 async def load_fleet(session: AsyncSession, now_s: float) -> tuple[Endpoint, ...]:
     """Endpoints that live, and those that ended but still hold memory; oldest first."""
     members, workers = await _load_members(session), await _load_workers(session)
+    open_ = await _load_consolidations(session, now_s)
     found = []
     for row in await session.execute(_ENDPOINTS):
         try:
-            found.append(_endpoint(row, members[row.id], workers[row.id], now_s))
+            found.append(_endpoint(row, members[row.id], workers[row.id], open_, now_s))
         except ValueError as exc:  # of another version of this software: it costs its own endpoint
             logger.error("endpoint %s cannot be read from its rows: %s", row.id, exc)
     return tuple(found)
 
 
-def _endpoint(row: Any, members: list[Any], workers: list[Any], now_s: float) -> Endpoint:
-    """Raises ValueError for words that this version does not know."""
+def _endpoint(
+    row: Any,
+    members: list[Any],
+    workers: list[Any],
+    consolidations: Mapping[str, Consolidation],
+    now_s: float,
+) -> Endpoint:
+    """`consolidations`: by worker. Raises ValueError for words that this version does not know."""
     return Endpoint(
         id=row.id,
         tenant=row.tenant,
@@ -127,9 +170,12 @@ def _endpoint(row: Any, members: list[Any], workers: list[Any], now_s: float) ->
         idle_since_s=None if row.idle_s is None else now_s - row.idle_s,
         generation=row.generation,
         members=tuple(map(_member, members)),
-        workers=tuple(map(_worker, workers)),
+        workers=tuple(_worker(worker, consolidations.get(worker.id)) for worker in workers),
         ready_since_s=None if row.ready_s is None else now_s - row.ready_s,
         purpose=StartPurpose(row.purpose),
+        consolidation_tries=NO_TRIES
+        if row.num_tries is None
+        else ConsolidationTries(row.num_tries, now_s - row.last_try_s),
     )
 
 
@@ -168,6 +214,22 @@ async def load_failures(
     )
 
 
+async def _load_consolidations(session: AsyncSession, now_s: float) -> dict[str, Consolidation]:
+    """Those that are open, by the entry's id."""
+    return {
+        row.worker_id: Consolidation(
+            id=row.id,
+            generation=row.generation,
+            fetch_id=row.fetch_id,
+            unit_digests=tuple(row.unit_digests),
+            state=ConsolidationState(row.state),
+            began_at_s=now_s - row.begun_s,
+            timeout_s=row.timeout_s,
+        )
+        for row in await session.execute(_CONSOLIDATIONS)
+    }
+
+
 async def _load_members(session: AsyncSession) -> defaultdict[str, list[Any]]:
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in await session.execute(_MEMBERS):
@@ -194,6 +256,12 @@ def _member(row: Any) -> Member:
     )
 
 
-def _worker(row: Any) -> Worker:
-    values = {**row._mapping, "state": WorkerState(row.state)}
+def _worker(row: Any, consolidation: Consolidation | None) -> Worker:
+    values = {
+        **row._mapping,
+        "state": WorkerState(row.state),
+        "consolidation": consolidation,
+        "worker_bytes": row.worker_bytes or 0,
+        "kv_tokens": row.kv_tokens or 0,
+    }
     return Worker(**{**values, "unit_digests": tuple(row.unit_digests or ())})

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.records.database import is_conflict, is_unavailability
 from libs.common.startmode import StartMode
 from services.scheduler.metrics.metrics import SchedulerMetrics
+from services.scheduler.observation.measuring.consolidation_counts import consolidation_counts
 from services.scheduler.observation.measuring.device_shares import current_slowdown
 from services.scheduler.observation.measuring.first_tokens import FirstTokenLog
 from services.scheduler.observation.measuring.speed_figures import Circumstances, speed_figures
@@ -102,6 +103,7 @@ class MeasurementRecorder:
         for item in carried_out:
             if isinstance(item, EndPrefetch) and not item.state.is_open:
                 new.after_commit.append(partial(self.metrics.count_prefetch, item.state))
+        new.after_commit += consolidation_counts(self.metrics, snapshot, carried_out)
         if changed.is_sweep:
             for hop in self.starts.hops(snapshot):
                 new.add({MeasurementKey(Quantity.PROMPT_HOP_S): hop.hop_s})

@@ -41,10 +41,13 @@ def node_flows(
     left_bytes = {fetch.fetch_id: _left_bytes(fetch) for fetch in running}
     unreported = owners.keys() - heard.fetches.keys()
     left_bytes.update((id_, None) for id_ in sorted(unreported) if _waits(owners[id_]))
+    targets = _consolidating(snapshot, node_id)
+    unheard = targets.keys() - heard.fetches.keys()
     flows = [
         _flow(snapshot, node_id, fetch_id, left, owners.get(fetch_id), deadlines_s)
         for fetch_id, left in left_bytes.items()
     ]
+    flows += [_rest(snapshot, targets[id_], id_) for id_ in sorted(unheard)]
     nic_bytes_per_s = rates.nic_bytes_per_s(node_id, heard.heartbeat.nic_bytes_per_s)
     return NodeFlows(nic_bytes_per_s, tuple(flow for flow in flows if flow.remaining_bytes > 0))
 
@@ -66,6 +69,24 @@ def _workers(snapshot: Snapshot, node_id: str) -> Iterable[Worker]:
         for worker in endpoint.workers:
             if worker.node_id == node_id and worker.fetch_id is not None:
                 yield worker
+
+
+def _consolidating(snapshot: Snapshot, node_id: str) -> dict[str, Worker]:
+    """Entries there that fetch what they lack of their models, by fetch."""
+    return {
+        worker.consolidation.fetch_id: worker
+        for endpoint in snapshot.endpoints.by("node", node_id)
+        for worker in endpoint.workers
+        if worker.node_id == node_id and worker.consolidation is not None
+    }
+
+
+def _rest(snapshot: Snapshot, worker: Worker, fetch_id: str) -> Flow:
+    """Of a consolidation that its node has not spoken of yet."""
+    assert worker.consolidation is not None, "it has a target"
+    lacking = worker.consolidation.unit_digests
+    left_bytes = _missing_bytes(snapshot, worker, lacking)
+    return Flow(fetch_id, worker.node_id, FetchClass.BACKGROUND, left_bytes)
 
 
 def _waits(worker: Worker) -> bool:
@@ -90,7 +111,7 @@ def _flow(
     if worker is None:
         return Flow(fetch_id, node_id, FetchClass.BACKGROUND, left_bytes or 0)
     if left_bytes is None:
-        left_bytes = _missing_bytes(snapshot, worker)
+        left_bytes = _missing_bytes(snapshot, worker, worker.unit_digests)
     deadline_s = deadlines_s.get(worker.endpoint_id) if _waits(worker) else None
     endpoint = snapshot.endpoints.get(worker.endpoint_id)
     if endpoint is not None and endpoint.purpose is not StartPurpose.REQUEST:
@@ -104,11 +125,11 @@ def held_of(snapshot: Snapshot, manifest_digest: str, node_id: str) -> frozenset
     return None if held is None else held.get(node_id)
 
 
-def _missing_bytes(snapshot: Snapshot, worker: Worker) -> int:
-    """Of its weights, in the node's host cache, as far as is known; at most what it may hold."""
+def _missing_bytes(snapshot: Snapshot, worker: Worker, unit_digests: Iterable[str]) -> int:
+    """Of these weights, in the node's host cache, as far as is known; at most what it may hold."""
     summary = snapshot.summaries.get(worker.manifest_digest)
     if summary is None:
         return worker.device_bytes
     cached = held_of(snapshot, worker.manifest_digest, worker.node_id) or frozenset()
-    missing = frozenset(worker.unit_digests) - cached
+    missing = frozenset(unit_digests) - cached
     return sum(unit.size_bytes for unit in summary.units if unit.digest in missing)

@@ -184,8 +184,8 @@ def _known_pins(before: NodeValue | None) -> Mapping[str, CachePin]:
 
 def _cache_pin(snapshot: Snapshot, worker: Worker, known: Mapping[str, CachePin]) -> CachePin:
     pin = known.get(worker.id)
-    if pin is not None and pin.file_bytes.keys() == set(worker.unit_digests):
+    if pin is not None and pin.file_bytes.keys() == set(worker.held_digests):
         return pin  # what a manifest says of a unit never changes
     summary = snapshot.summaries.get(worker.manifest_digest)
     sizes = {unit.digest: file_bytes(unit) for unit in summary.units} if summary else {}
-    return CachePin(worker.id, {digest: sizes.get(digest, 0) for digest in worker.unit_digests})
+    return CachePin(worker.id, {digest: sizes.get(digest, 0) for digest in worker.held_digests})

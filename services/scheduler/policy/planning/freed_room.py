@@ -38,7 +38,7 @@ class FreedRoom:
         """Bytes by place, where a worker of the model could run."""
         places, freed = self._cluster.layout.place_of, defaultdict[int, int](int)
         for endpoint in leaving:
-            for worker in endpoint.workers:
+            for worker in endpoint.leaving_workers:
                 place = places.get((worker.node_id, worker.device_index))
                 if place is not None and self._is_able(place):
                     freed[place] += worker.device_bytes

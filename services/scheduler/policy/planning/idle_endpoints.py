@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from libs.common.states import EndpointState
 from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.scaling.giving_way import may_give_way
 from services.scheduler.policy.scaling.kept import num_spare
@@ -80,6 +79,6 @@ def in_reclaim_order(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> list[
 def may_be_reclaimed(snapshot: Snapshot, endpoint: Endpoint, waited_s: float = 0.0) -> bool:
     if is_started_for_nobody(snapshot, endpoint):
         return True
-    if endpoint.state not in (EndpointState.STANDALONE, EndpointState.PIPELINED):
-        return False
+    if not endpoint.state.is_serving or not all(w.is_desired for w in endpoint.workers):
+        return False  # of one that has just become one worker the others come free anyhow
     return may_give_way(occupant_of(snapshot, endpoint), waited_s)

@@ -128,7 +128,7 @@ def plan_stage(
         node_id=offer.node.id,
         device_index=device.index,
         layers=layers,
-        units=tuple(sorted(units, key=_reading_order)),
+        units=tuple(sorted(units, key=reading_order)),
         weight_bytes=weight_bytes,
         cached_bytes=sum(cached),
         kv_bytes=kv_bytes,
@@ -151,7 +151,7 @@ def _is_of(unit: UnitSummary, stage_index: int, layers: LayerRange) -> bool:
     return layers.first_layer <= unit.layer < layers.last_layer
 
 
-def _reading_order(unit: UnitSummary) -> tuple[int, int]:
+def reading_order(unit: UnitSummary) -> tuple[int, int]:
     """Embedding, layers, final norm, head: a forward pass reads them like this."""
     kinds = ("embedding", "layer", "final_norm", "lm_head")
     return (kinds.index(unit.kind), unit.layer or 0)

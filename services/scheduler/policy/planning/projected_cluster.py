@@ -45,7 +45,7 @@ def without(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Cluster:
     """Their device memory is free, and what they hold of the host caches can be evicted."""
     leaving: defaultdict[str, list[Worker]] = defaultdict(list)
     for endpoint in endpoints:
-        for worker in endpoint.workers:
+        for worker in endpoint.leaving_workers:
             leaving[worker.node_id].append(worker)
     return _changed_nodes(cluster, leaving, _without)
 

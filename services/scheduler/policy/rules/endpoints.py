@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.states import (
+    ConsolidationState,
     EndpointState,
     FetchState,
     ModelState,
@@ -67,7 +68,7 @@ def reconcile_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Dec
     """Every finding about its workers, and its next move."""
     diagnosed, model = diagnosis_of(snapshot, endpoint), snapshot.models[endpoint.model_id]
     root = diagnosed.root
-    if root is not None and not root.is_certain and _may_change(snapshot, endpoint):
+    if root is not None and _is_unsettled(diagnosed, root) and _may_change(snapshot, endpoint):
         yield d.AwaitRootCause(model.id, endpoint.id)
         return
     yield from _findings(diagnosed)
@@ -97,6 +98,17 @@ def diagnosis_of(snapshot: Snapshot, endpoint: Endpoint) -> Diagnosed:
 
 def progress_of(snapshot: Snapshot, endpoint: Endpoint) -> StartProgress:
     return start_progress([snapshot.observed.fetch(w) for w in endpoint.member_workers])
+
+
+def _is_unsettled(diagnosed: Diagnosed, root: RootCause) -> bool:
+    """Also while an entry copies, and nothing is wrong with itself: it may have switched already,
+    and then the end of another one is no loss."""
+    endpoint = diagnosed.endpoint
+    open_, entry = endpoint.consolidation, endpoint.entry
+    if open_ is None or open_.state is not ConsolidationState.COPYING or entry is None:
+        return not root.is_certain
+    is_sound = isinstance(diagnosed.findings[entry.id], Present)
+    return not root.is_certain or (is_sound and root.guilty_id != entry.id)
 
 
 def _may_change(snapshot: Snapshot, endpoint: Endpoint) -> bool:

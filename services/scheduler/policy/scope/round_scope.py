@@ -1,9 +1,9 @@
 """What a round looks at: what has changed, and in a sweep what time alone makes due. Pure.
 
-The first sweep looks at everything. Those after it look at endpoints that start or end; at those of
-nodes that are silent, or were a moment ago; at those whose workers have worked since; and at each
-when its keep-alive is over. Whatever changes with nothing of that is noticed when its endpoint's
-time comes, within `MAX_UNSEEN_S`.
+The first sweep looks at everything. Those after it look at endpoints that start, end, or become one
+worker; at those of nodes that are silent, or were a moment ago; at those whose workers have worked
+since; and at each when its keep-alive is over. Whatever changes with nothing of that is noticed
+when its endpoint's time comes, within `MAX_UNSEEN_S`.
 """
 
 from collections.abc import Iterable
@@ -101,6 +101,7 @@ def _due(snapshot: Snapshot, swept: SweepState) -> list[str]:
     """What time alone may have made due since the last sweep."""
     return [
         *snapshot.endpoints.ids("unsettled", ""),
+        *snapshot.endpoints.ids("consolidating", ""),
         *snapshot.echoes_since_s,
         *swept.due(snapshot.now_s),
         *_of_any(snapshot, "node", _silent_nodes(snapshot) | swept.silent_nodes),

@@ -14,6 +14,8 @@ _ENDPOINTS = Schema[Endpoint](
         "unsettled": lambda endpoint: () if endpoint.state.is_serving else ("",),
         "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
         "room": lambda e: _kind_of_room(e),
+        "pipeline": lambda e: ("",) if e.is_consolidatable else (),
+        "consolidating": lambda e: () if e.consolidation is None else ("",),
     },
     watched=("node",),
 )
@@ -35,12 +37,13 @@ _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,
 
 def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
     """Indexed by model, by the nodes of all workers, and by tenant while they live; under one key
-    those that start or end; by what becomes of their room: who is leaving, and who is idle."""
+    those that start or end; by what becomes of their room: who is leaving, and who is idle; under
+    one key each those that can become one worker, and those that are about to."""
     return Table(_ENDPOINTS).updated(rows or {})
 
 
 def _kind_of_room(endpoint: Endpoint) -> tuple[str, ...]:
-    if not endpoint.state.can_take_requests:
+    if not endpoint.state.can_take_requests or not all(w.is_desired for w in endpoint.workers):
         return ("leaving",)
     if endpoint.idle_since_s is not None or _starts_for_nobody(endpoint):
         return ("idle",)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.applied import Applied
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
+from services.scheduler.rounds.batches.consolidation_batch import change_consolidations
 from services.scheduler.rounds.batches.endpoint_batch import move_endpoints, serve_endpoints
 from services.scheduler.rounds.batches.prefetch_batch import change_prefetches
 from services.scheduler.rounds.batches.request_batch import (
@@ -21,6 +22,7 @@ async def carry_out(batch: BatchState, decisions: Sequence[d.Decision]) -> Appli
     """Of any kind, together. Whatever it raises leaves nothing behind."""
     await change_workers(batch, decisions)
     await serve_endpoints(batch, of_kind(d.ServeEndpoint, decisions))
+    await change_consolidations(batch, decisions)
     await move_endpoints(batch, decisions)
     await change_scaling(batch, decisions)
     await change_prefetches(batch, decisions)

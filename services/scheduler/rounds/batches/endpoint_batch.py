@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
-from libs.common.states import EndpointState
+from libs.common.states import ConsolidationState, EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState
 from services.scheduler.rounds.damage import import_again_if_damaged
-from services.scheduler.store import endpoints, models, workers
+from services.scheduler.store import consolidations, endpoints, models, workers
+from services.scheduler.store.consolidations import ConsolidationEnd
 from services.scheduler.store.endpoints import Serving
 from services.scheduler.store.starts import coldstarts
 
@@ -66,6 +67,7 @@ async def _fail(batch: BatchState, decision: d.FailEndpoint) -> None:
     _log(endpoint.id, decision.model_id, "failed", words(cause))
     await endpoints.set_failed(session, endpoint.id, cause, decision.guilty_worker_id)
     await workers.release_workers(session, [endpoint.id])
+    await _end_consolidation(batch, endpoint.id, ConsolidationState.FAILED, words(cause))
     batch.tell_nodes(endpoint.id)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, cause)
@@ -81,10 +83,19 @@ async def _stop(batch: BatchState, decision: d.StopWorkers) -> None:
     _log(endpoint.id, decision.model_id, "ends its workers")
     await endpoints.set_draining(session, endpoint.id)
     await workers.release_workers(session, [endpoint.id])
+    why = "the endpoint's workers are to end"
+    await _end_consolidation(batch, endpoint.id, ConsolidationState.ABANDONED, why)
     batch.tell_nodes(endpoint.id)
     if endpoint.cold_start_id is not None:
         begun = await coldstarts.end(session, endpoint.cold_start_id, cause)
         batch.trace_start(endpoint, begun)
+
+
+async def _end_consolidation(
+    batch: BatchState, endpoint_id: str, state: ConsolidationState, why: str
+) -> None:
+    """With its endpoint, where it has an open one."""
+    await consolidations.end(batch.session, {endpoint_id: ConsolidationEnd(state, why)})
 
 
 def _log(endpoint_id: str, model_id: str, what: str, why: str = "") -> None:

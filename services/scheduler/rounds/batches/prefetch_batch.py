@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
-from services.scheduler.store import prefetches
-from services.scheduler.store.prefetches import PrefetchEnd
+from services.scheduler.store.fetching import prefetches
+from services.scheduler.store.fetching.prefetches import PrefetchEnd
 
 logger = logging.getLogger(__name__)
 

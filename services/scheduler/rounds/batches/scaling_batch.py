@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
-from services.scheduler.store import endpoints, fetches, scaling
+from services.scheduler.store import endpoints, scaling
+from services.scheduler.store.fetching import fetches
 
 
 async def change_scaling(batch: BatchState, decisions: Sequence[d.Decision]) -> None:

@@ -6,7 +6,7 @@ from services.scheduler.policy.prefetching.prefetch import Prefetch, prefetch_ta
 from services.scheduler.policy.prefetching.prefetch_effects import without_old_looks
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.tables.table import Table
-from services.scheduler.store import prefetches
+from services.scheduler.store.fetching import prefetches
 
 
 async def load_prefetches(session: AsyncSession, now_s: float) -> Table[Prefetch]:
