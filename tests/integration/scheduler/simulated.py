@@ -10,6 +10,7 @@ from libs.common.bus.messages import (
     BucketDigests,
     CachedUnitsListed,
     CancelRequest,
+    ConsolidationObserved,
     DesiredReply,
     DeviceObserved,
     EngineObserved,
@@ -55,7 +56,7 @@ from libs.common.bus.subjects import (
 from libs.common.causes import Cause, CauseKind
 from libs.common.errors import BusError
 from libs.common.ids import new_id
-from libs.common.states import FetchState, WorkerState
+from libs.common.states import ConsolidationPhase, FetchPurpose, FetchState, WorkerState
 from services.fetcher.hostcache.complete_units import CompleteUnits
 
 HEARTBEAT_S = 0.1
@@ -75,6 +76,9 @@ class Behaviour:
     has_full_cache: bool = False  # no fetch can begin
     is_silent: bool = False  # cut off: neither hears nor speaks
     stops_undesired: bool = True
+    copies: bool = True  # an entry that has all layers begins to copy
+    switches: bool = True  # and becomes the whole endpoint
+    gives_up: str | None = None  # it does not, for this reason
 
 
 @dataclass
@@ -121,8 +125,42 @@ class SimulatedAgent:
                 state=WorkerState.LAUNCHING,
                 pid=4711,
             )
-        elif known is not None and spec.is_draining and known.state is WorkerState.READY:
-            self.change(spec.worker_id, state=WorkerState.DRAINING)
+        elif known is not None:
+            self._follow_target(known, spec)
+            if spec.is_draining and known.state is WorkerState.READY:
+                self.change(spec.worker_id, state=WorkerState.DRAINING)
+
+    def _follow_target(self, known: WorkerObserved, spec: WorkerSpec) -> None:
+        """An entry takes up a target once, and drops it when it is taken back before the switch."""
+        target, told = spec.target, known.consolidation
+        if target is None:
+            if told is not None:
+                self.change(spec.worker_id, consolidation=None)
+        elif target.generation > known.generation and told is None:
+            self._tell(spec.worker_id, target.generation, ConsolidationPhase.LOADING)
+
+    def _tell(
+        self, worker_id: str, generation: int, phase: ConsolidationPhase, why: str = ""
+    ) -> None:
+        told = ConsolidationObserved(generation=generation, phase=phase, why=why)
+        self.change(worker_id, consolidation=told)
+
+    def _consolidate(self, worker: WorkerObserved, cached_units: set[str]) -> None:
+        """One phase a heartbeat."""
+        spec, told = self._spec(worker.worker_id), worker.consolidation
+        if spec is None or spec.target is None or told is None:
+            return
+        generation, phases = told.generation, ConsolidationPhase
+        if told.phase in (phases.SWITCHED, phases.ABANDONED):
+            return
+        if self.behaviour.gives_up is not None:
+            self._tell(worker.worker_id, generation, phases.ABANDONED, self.behaviour.gives_up)
+        elif told.phase is phases.LOADING:
+            if self.behaviour.copies and cached_units.issuperset(spec.target.unit_digests):
+                self._tell(worker.worker_id, generation, phases.COPYING)
+        elif self.behaviour.switches:
+            self.change(worker.worker_id, generation=generation)
+            self._tell(worker.worker_id, generation, phases.SWITCHED)
 
     def change(self, worker_id: str, **changes: object) -> None:
         self.workers[worker_id] = self.workers[worker_id].model_copy(update=changes)
@@ -132,6 +170,7 @@ class SimulatedAgent:
             if time.monotonic() - since_s >= MISSING_S and self.behaviour.stops_undesired:
                 self.workers.pop(worker_id, None)
         for worker in list(self.workers.values()):
+            self._consolidate(worker, cached_units)
             if worker.state not in (WorkerState.LAUNCHING, WorkerState.REGISTERED):
                 continue
             if not self._is_linked(worker):
@@ -211,6 +250,7 @@ class SimulatedFetcher:
     cached: set[str] = field(default_factory=set)
     specs: dict[str, FetchSpec] = field(default_factory=dict)
     units: CompleteUnits = field(default_factory=CompleteUnits)  # `cached`, as a fetcher keeps it
+    held: set[FetchPurpose] = field(default_factory=set)  # of fetches that do not move on
 
     async def follow(self, desired: NodeDesired) -> DesiredReply | None:
         if self.behaviour.is_silent:
@@ -231,9 +271,14 @@ class SimulatedFetcher:
             if self.behaviour.has_full_cache:
                 full = Cause(CauseKind.HOST_CACHE_FULL)
                 self.change(fetch.fetch_id, state=FetchState.FAILED, cause=full)
-            elif self.behaviour.completes_fetches and fetch.state is FetchState.FETCHING:
+            elif self._moves_on(fetch):
                 self.change(fetch.fetch_id, state=FetchState.COMPLETE, bytes_done=100)
                 self.cached.update(self.specs[fetch.fetch_id].unit_digests)
+
+    def _moves_on(self, fetch: FetchObserved) -> bool:
+        is_held = self.specs[fetch.fetch_id].purpose in self.held
+        is_running = fetch.state is FetchState.FETCHING
+        return self.behaviour.completes_fetches and is_running and not is_held
 
     def change(self, fetch_id: str, **changes: object) -> None:
         self.fetches[fetch_id] = self.fetches[fetch_id].model_copy(update=changes)
