@@ -15,6 +15,7 @@ from services.worker.engine.execution.microbatch import MicroBatch, Piece
 from services.worker.frames.dataplane import Neighbour, Security
 from services.worker.runtime.dataplane.plane import DataPlane
 from services.worker.runtime.dataplane.watch import Neighbours
+from services.worker.runtime.dataplane.wire import Hop
 
 ROW_BYTES = 576 * 2
 NUM_WARM_UP, NUM_HOPS = 100, 1_000
@@ -73,7 +74,7 @@ def _echo(pipe: Connection, security: Security) -> None:
     plane = DataPlane(stage=1, host="127.0.0.1", security=security)
     _link(plane, 0, pipe)
     while True:
-        if (hop := plane.receive(TIMEOUT_S)) is not None:
+        if isinstance(hop := plane.receive(TIMEOUT_S), Hop):
             plane.send(hop.batch, hop.hidden, hop.row_bytes)
 
 

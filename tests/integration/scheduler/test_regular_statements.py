@@ -9,21 +9,24 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from libs.common.records.database import Database
+from libs.common.states import ConsolidationState
 from services.scheduler.intake import import_ends
 from services.scheduler.settings import DAY_S
 from services.scheduler.store import (
+    consolidations,
     damaged_objects,
     desired,
     endpoints,
     fleet,
     measurements,
     models,
-    prefetches,
     queue,
     requests,
     retention,
 )
 from services.scheduler.store.accounting import accounts, memory_accounts
+from services.scheduler.store.consolidations import ConsolidationEnd
+from services.scheduler.store.fetching import prefetches
 from services.scheduler.store.starts import coldstarts
 from tests.integration.servers import TestDatabase
 
@@ -83,6 +86,12 @@ SELECT 'prefetch-' || i, 't', 'model-' || (10 + i % 900), 'node-' || (1 + i % 50
     CASE WHEN i <= {NUM_LIVE} THEN 'RUNNING' ELSE 'UNUSED' END, now(),
     CASE WHEN i > {NUM_LIVE} THEN now() - i * interval '7 minutes' END
 FROM generate_series(1, {NUM_ENDED}) i;
+INSERT INTO consolidations (id, tenant, model_id, endpoint_id, generation, worker_id, fetch_id,
+    state, why, load_bytes, freed_bytes, kv_bytes, timeout_s, is_retried, started_at, ended_at)
+SELECT 'consolidation-' || i, 't', 'model-' || (10 + i % 900), 'endpoint-' || i, 2, 'worker-' || i,
+    'fetch-' || i, CASE WHEN i <= {NUM_LIVE} THEN 'LOADING' ELSE 'ABANDONED' END, '', 1, 1, 1, 1,
+    i > {NUM_LIVE}, now() - i * interval '7 minutes', CASE WHEN i > {NUM_LIVE} THEN now() END
+FROM generate_series(1, {NUM_ENDED}) i;
 INSERT INTO model_activity (model_id, gaps, prefetch_at, prefetch_until)
 SELECT 'model-' || i, '', now() + (i - {NUM_LIVE}) * interval '7 minutes',
     now() + i * interval '7 minutes'
@@ -113,9 +122,17 @@ FROM generate_series(1, {NUM_ENDED}) i
 """
 # Of tables that grow with models or with time.
 TABLES = (
-    *("cold_start_steps", "cold_starts", "endpoint_members", "endpoints", "fetches", "manifests"),
-    *("measurements", "memory_hours", "model_activity", "models", "prefetches", "request_losses"),
-    *("requests", "reservations", "slo_hours", "workers"),
+    *("cold_start_steps", "cold_starts", "consolidations", "endpoint_members", "endpoints"),
+    *(
+        "fetches",
+        "manifests",
+        "measurements",
+        "memory_hours",
+        "model_activity",
+        "models",
+        "prefetches",
+    ),
+    *("request_losses", "requests", "reservations", "slo_hours", "workers"),
 )
 LOOKED_AT = """
 SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_xact_user_tables
@@ -123,6 +140,7 @@ WHERE relname = ANY(:tables)
 """
 IDS = [f"request-{i}" for i in range(1, 11)]
 NODES = {f"node-{i}": 1 for i in range(1, 5)}
+NO_MORE = {"endpoint-7": ConsolidationEnd(ConsolidationState.ABANDONED, "too slow")}
 
 
 async def spoiled(session: AsyncSession) -> object:
@@ -166,6 +184,7 @@ STATEMENTS: dict[str, Ask] = {
     "what nodes shall run": lambda s: desired.load(s, NODES, 1, {}),
     "what was measured of nodes": measurements.load_shared,
     "what was measured of models": lambda s: measurements.load_of_models(s, ["model-7"]),
+    "an endpoint's consolidation": lambda s: consolidations.end(s, NO_MORE),
     "open prefetches": lambda s: prefetches.load_open(s, 0.0),
     "who may be asked soon": prefetches.load_expected,
     "old prefetches": lambda s: retention.delete_prefetches(s, 28 * DAY_S, 10),

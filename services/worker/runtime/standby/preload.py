@@ -12,6 +12,9 @@ MODULES = (
     "services.worker.runtime.cuda.kernels",
     "services.worker.runtime.neighbours",
     "services.worker.runtime.dataplane.ring",
+    "services.worker.runtime.dataplane.kv_inlet",
+    "services.worker.runtime.dataplane.kv_outlet",
+    "services.worker.runtime.consolidation.driver",
     "services.worker.runtime.compute.readings",
     "encodings.idna",  # by the first address that is given to a socket
 )
