@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.usefixtures("agents_are_known"),
 ]
 
-NUM_TOKENS = 3_000
+NUM_TOKENS = 1_500
 SERVING_S = 30
 
 Kill = Callable[[Stream, LocalStack], Awaitable[None]]
