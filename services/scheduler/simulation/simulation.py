@@ -8,13 +8,13 @@ from libs.common.process.garbage_collection import no_full_collections
 from libs.common.startmode import StartMode
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.consolidation import decisions as c
 from services.scheduler.policy.decide import Decided
 from services.scheduler.simulation.catalogue import ModelCatalogue
 from services.scheduler.simulation.cluster.assembly import modelled_nodes
 from services.scheduler.simulation.cluster.cluster_model import ClusterModel
 from services.scheduler.simulation.cluster.device_ledger import DeviceLedger
 from services.scheduler.simulation.cluster.memory_gauge import MemoryGauge
-from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
 from services.scheduler.simulation.cluster.prefetcher import Prefetcher
 from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
@@ -72,7 +72,6 @@ class Simulation:
             *(scenario, self.events, catalogue, nodes),
             on_end=self._ended,
             on_lost=self._lost,
-            on_switched=self._switched,
         )
         self.prefetcher = Prefetcher(catalogue, nodes)
         self.ledger = DeviceLedger(
@@ -162,17 +161,6 @@ class Simulation:
 
     # ------------------------------------------------------------------ decisions
 
-    def _switched(self, endpoint: ModelledEndpoint) -> None:
-        """Its agent tells so, a round writes it, and the nodes of the other workers are told."""
-        timing = self.scenario.leader
-        endpoint.become_one()
-        self.events.after(
-            timing.message_s + timing.round_s, partial(self.leader.consolidate, endpoint.id)
-        )
-        self.events.after(
-            timing.round_s + 2 * timing.message_s, partial(self.cluster.stop_leaving, endpoint)
-        )
-
     def _before_sweep(self) -> None:
         self.leader.changes.endpoints.update(self.cluster.say_work())
         self.cluster.say_progress()
@@ -214,6 +202,13 @@ class Simulation:
                 return partial(cluster.stop, endpoint_id)
             case d.EndWorker(worker_id=worker_id):
                 self.ledger.release(worker_id, self.events.now_s)
+            case c.BeginConsolidation():
+                return partial(cluster.begin_consolidation, decision)
+            case (
+                c.AbandonConsolidation(endpoint_id=endpoint_id)
+                | c.CompleteConsolidation(endpoint_id=endpoint_id)
+            ):
+                return partial(cluster.end_consolidation, endpoint_id)
             case d.StartPrefetch(prefetch=prefetch):
                 return partial(self.prefetcher.start, prefetch)
             case d.EndPrefetch():

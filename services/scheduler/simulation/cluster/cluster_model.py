@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from libs.common.states import FetchClass, MemberMemory, StartPurpose, WorkerState
+from libs.common.states import FetchClass, StartPurpose, WorkerState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.consolidation import decisions as c
 from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalogue
 from services.scheduler.simulation.cluster.batch_engine import BatchEngine
 from services.scheduler.simulation.cluster.compute import StageCompute
@@ -31,7 +32,6 @@ class ClusterModel:
     nodes: dict[str, ModelledNode]
     on_end: Callable[[SimulatedRequest], None]  # it has its last token
     on_lost: Callable[[SimulatedRequest], None]  # its endpoint failed
-    on_switched: Callable[[ModelledEndpoint], None]  # a pipeline goes on as one worker
     routes: Routes = field(default_factory=Routes)
     endpoints: dict[str, ModelledEndpoint] = field(default_factory=dict)
     _worked: dict[str, ModelledEndpoint] = field(default_factory=dict)  # since the last look
@@ -39,9 +39,7 @@ class ClusterModel:
 
     def __post_init__(self) -> None:
         pause_s = self.scenario.consolidation.switch_pause_s
-        self._consolidator = Consolidator(
-            self.events, pause_s, self._stage_of_all, self.on_switched
-        )
+        self._consolidator = Consolidator(self.events, pause_s, self._stage_of_all)
 
     # ------------------------------------------------------------------- decisions
 
@@ -59,8 +57,7 @@ class ClusterModel:
             prompt_hop_s=self.scenario.prompt_hop_s,
         )
         self.endpoints[row.id] = ModelledEndpoint(
-            *(row.id, row.model_id, row.max_slots, workers, nodes, engine),
-            can_consolidate=_can_consolidate(row) and self.scenario.consolidation.is_possible,
+            row.id, row.model_id, row.max_slots, workers, nodes, engine
         )
         for worker, node in zip(workers, nodes, strict=True):
             node.start(worker, self._fetch(worker, node, known, row.purpose))
@@ -86,15 +83,25 @@ class ClusterModel:
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None and not endpoint.is_draining:
             self.routes.add(endpoint)
-            if endpoint.can_consolidate:
-                self._consolidator.begin(endpoint, self.catalogue.model(endpoint.model_id))
+
+    def begin_consolidation(self, decision: c.BeginConsolidation) -> None:
+        endpoint = self.endpoints.get(decision.endpoint_id)
+        if endpoint is not None:
+            known = self.catalogue.model(endpoint.model_id)
+            self._consolidator.begin(endpoint, decision, known)
+
+    def end_consolidation(self, endpoint_id: str) -> None:
+        """Its entry has no target any more. Whoever it has left behind ends."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is not None:
+            self._consolidator.end(endpoint)
+            self.stop_leaving(endpoint)
 
     def withdraw(self, endpoint_id: str) -> None:
         """Gateways send nobody there any more; what is on its way arrives."""
         endpoint = self.endpoints.get(endpoint_id)
         if endpoint is not None:
             self.routes.remove(endpoint)
-            self._consolidator.cancel(endpoint)
 
     def drain(self, endpoint_id: str) -> None:
         endpoint = self.endpoints.get(endpoint_id)
@@ -109,6 +116,7 @@ class ClusterModel:
         if endpoint is None:
             return
         self._worked.pop(endpoint_id, None)
+        self._consolidator.forget(endpoint)
         for request in endpoint.engine.abort():
             self.on_lost(request)
         self.stop_leaving(endpoint)
@@ -232,7 +240,3 @@ class ClusterModel:
             if endpoint.is_draining and not endpoint.engine.num_requests:
                 endpoint.say(endpoint.workers[0])
         self.on_end(request)
-
-
-def _can_consolidate(row: Endpoint) -> bool:
-    return row.num_stages > 1 and row.members[0].memory is MemberMemory.FULL

@@ -1,8 +1,8 @@
-"""Makes one worker of a pipeline that serves: its entry gets the layers that it lacks, and goes on
-alone. Modelled: the scheduler's decisions and the nodes' part of it are yet to come.
+"""How nodes make one worker of a pipeline that serves, once they are told to: its entry gets the
+layers that it lacks, and goes on alone.
 
 What is missing is fetched with what others leave of the network, then copied to the device beside
-the work that goes on there (measured: no step takes longer for it). At the boundary of a step all
+the work that goes on there (modelled: no step takes longer for it). At the boundary of a step all
 requests move to the entry, after a pause.
 """
 
@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from libs.common.states import FetchClass
+from libs.common.bus.messages import ConsolidationObserved
+from libs.common.states import ConsolidationPhase, FetchClass
+from services.scheduler.policy.consolidation.decisions import BeginConsolidation
 from services.scheduler.simulation.catalogue import CatalogueModel
 from services.scheduler.simulation.cluster.compute import StageCompute
 from services.scheduler.simulation.cluster.fetch import Fetch
@@ -21,48 +23,66 @@ from services.scheduler.simulation.event_queue import EventQueue
 
 @dataclass(eq=False)
 class Consolidator:
-    """`stage_of_all`: the entry as the only stage. `on_switched`: the other workers are needed no
-    more."""
+    """`stage_of_all`: the entry as the only stage."""
 
     events: EventQueue
     switch_pause_s: float
     stage_of_all: Callable[[ModelledEndpoint, CatalogueModel], StageCompute]
-    on_switched: Callable[[ModelledEndpoint], None]
-    _fetch_ids: dict[str, str] = field(default_factory=dict)  # by endpoint, until it is one worker
+    _targets: dict[str, BeginConsolidation] = field(default_factory=dict)  # by endpoint
 
-    def begin(self, endpoint: ModelledEndpoint, known: CatalogueModel) -> None:
-        entry, node = endpoint.workers[0], endpoint.nodes[0]
-        own = bits([known.index_by_digest[digest] for digest in entry.row.unit_digests])
+    def begin(
+        self, endpoint: ModelledEndpoint, target: BeginConsolidation, known: CatalogueModel
+    ) -> None:
+        self._targets[endpoint.id] = target
+        self._say(endpoint, ConsolidationPhase.LOADING)
         fetch = Fetch(
-            f"{endpoint.id}/rest",
-            entry.row.manifest_digest,
-            known.all_units & ~own,
+            target.fetch_id,
+            endpoint.workers[0].row.manifest_digest,
+            bits([known.index_by_digest[digest] for digest in target.unit_digests]),
             known.unit_sizes,
-            partial(self._fetched, endpoint, known),
+            partial(self._fetched, endpoint, target, known),
             FetchClass.BACKGROUND,
         )
-        self._fetch_ids[endpoint.id] = fetch.id
-        node.fetch(fetch)
+        endpoint.nodes[0].fetch(fetch)
 
-    def cancel(self, endpoint: ModelledEndpoint) -> None:
-        """It is to go, or is gone."""
-        fetch_id = self._fetch_ids.pop(endpoint.id, None)
-        if fetch_id is not None:
-            endpoint.nodes[0].forget(fetch_id)
+    def end(self, endpoint: ModelledEndpoint) -> None:
+        """Its entry has no target any more."""
+        if self.forget(endpoint):
+            endpoint.workers[0].consolidation = None
+            endpoint.say(endpoint.workers[0])
 
-    def _fetched(self, endpoint: ModelledEndpoint, known: CatalogueModel) -> None:
-        entry = endpoint.workers[0]
-        missing_bytes = known.group.weight_bytes - entry.weight_bytes
-        load_s = missing_bytes / entry.figures.load_bytes_per_s
-        self.events.after(load_s, partial(self._loaded, endpoint, known))
+    def forget(self, endpoint: ModelledEndpoint) -> bool:
+        """The target and its fetch; whether there was one."""
+        target = self._targets.pop(endpoint.id, None)
+        if target is not None:
+            endpoint.nodes[0].forget(target.fetch_id)
+        return target is not None
 
-    def _loaded(self, endpoint: ModelledEndpoint, known: CatalogueModel) -> None:
-        if endpoint.id in self._fetch_ids:
-            stage = self.stage_of_all(endpoint, known)
-            switched = partial(self._switched, endpoint)
-            endpoint.engine.replace_stages((stage,), self.switch_pause_s, switched)
+    def _fetched(
+        self, endpoint: ModelledEndpoint, target: BeginConsolidation, known: CatalogueModel
+    ) -> None:
+        endpoint.nodes[0].say_fetch(target.fetch_id)
+        load_s = target.load_bytes / endpoint.workers[0].figures.load_bytes_per_s
+        self.events.after(load_s, partial(self._loaded, endpoint, target, known))
 
-    def _switched(self, endpoint: ModelledEndpoint) -> None:
-        if endpoint.id in self._fetch_ids:
-            self.cancel(endpoint)
-            self.on_switched(endpoint)
+    def _loaded(
+        self, endpoint: ModelledEndpoint, target: BeginConsolidation, known: CatalogueModel
+    ) -> None:
+        if self._targets.get(endpoint.id) is target:
+            self._say(endpoint, ConsolidationPhase.COPYING)
+            stage, switched = self.stage_of_all(endpoint, known), partial(self._switched, endpoint)
+            endpoint.engine.replace_stages((stage,), self.switch_pause_s, partial(switched, target))
+
+    def _switched(self, endpoint: ModelledEndpoint, target: BeginConsolidation) -> None:
+        """Whatever the scheduler wants by now: the entry has decided."""
+        endpoint.become_one(target.generation)
+        if self._targets.get(endpoint.id) is target:
+            self._say(endpoint, ConsolidationPhase.SWITCHED)
+        else:
+            endpoint.say(endpoint.workers[0])
+
+    def _say(self, endpoint: ModelledEndpoint, phase: ConsolidationPhase) -> None:
+        generation = self._targets[endpoint.id].generation
+        told = ConsolidationObserved(generation=generation, phase=phase)
+        endpoint.workers[0].consolidation = told
+        endpoint.say(endpoint.workers[0])

@@ -20,7 +20,6 @@ class ModelledEndpoint:
     workers: tuple[ModelledWorker, ...]  # in the order of the stages, the entry first
     nodes: tuple[ModelledNode, ...]  # of the workers
     engine: BatchEngine
-    can_consolidate: bool = False  # its entry has memory for the whole model, and is not alone
     leaving: tuple[ModelledWorker, ...] = ()  # of an earlier generation
     leaving_nodes: tuple[ModelledNode, ...] = ()  # of these
     is_routed: bool = False  # gateways know it
@@ -31,8 +30,9 @@ class ModelledEndpoint:
     def are_all_ready(self) -> bool:
         return all(worker.state is WorkerState.READY for worker in self.workers)
 
-    def become_one(self) -> None:
+    def become_one(self, generation: int) -> None:
         """The entry goes on alone."""
+        self.workers[0].generation = generation
         self.leaving, self.leaving_nodes = self.workers[1:], self.nodes[1:]
         self.workers, self.nodes = self.workers[:1], self.nodes[:1]
 

@@ -8,7 +8,7 @@ weights are there, it does one thing after the other.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from libs.common.bus.messages import WorkerObserved
+from libs.common.bus.messages import ConsolidationObserved, WorkerObserved
 from libs.common.states import WorkerState
 from services.scheduler.policy.cluster import Worker
 from services.scheduler.simulation.event_queue import EventQueue
@@ -30,6 +30,8 @@ class ModelledWorker:
     is_connected: bool = False
     is_stopped: bool = False
     connected_at_s: float = 0.0
+    generation: int = 1  # of its endpoint, that it has reached
+    consolidation: ConsolidationObserved | None = None  # on the way to its target
     _has_weights_at_s: float | None = None
     _launched_at_s: float | None = None
     _launch_s: float = 0.0
@@ -86,6 +88,8 @@ class ModelledWorker:
             idle_ms=facts.get("idle_ms", _RESTING_MS),
             progress=0,
             steps=(),
+            generation=self.generation,
+            consolidation=self.consolidation,
         )
 
     def _register(self) -> None:

@@ -10,7 +10,6 @@ from time import perf_counter
 
 from services.scheduler.observation.news import news_of_agent, news_of_fetcher
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.decide import Decided, decide_round
 from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.usable_cluster import NodeMemo
@@ -25,7 +24,6 @@ from services.scheduler.simulation.cluster.request import SimulatedRequest
 from services.scheduler.simulation.errors import SimulationError
 from services.scheduler.simulation.event_queue import Event, EventQueue
 from services.scheduler.simulation.leader.cached_models import CachedModels
-from services.scheduler.simulation.leader.consolidated import consolidated
 from services.scheduler.simulation.leader.expected_models import ExpectedModels
 from services.scheduler.simulation.leader.heard import HeardNodes
 from services.scheduler.simulation.leader.held_requests import HeldRequests
@@ -117,21 +115,6 @@ class Leader:
         if news is not None:
             self.changes.hear(node.id, news)
             self._wake()
-
-    def consolidate(self, endpoint_id: str) -> None:
-        """A pipeline goes on as one worker; its rows say so now."""
-        endpoint = self.snapshot.endpoints.get(endpoint_id)
-        if endpoint is None or endpoint.num_stages == 1:
-            return
-        known = self.catalogue.model(endpoint.model_id)
-        alone = consolidated(endpoint, tuple(known.index_by_digest), known.group.num_layers)
-        self._write(alone)
-
-    def _write(self, endpoint: Endpoint) -> None:
-        endpoints = self.snapshot.endpoints.updated({endpoint.id: endpoint})
-        self.snapshot = self.snapshot.changed(endpoints=endpoints)
-        self.changes.endpoints.add(endpoint.id)
-        self._wake()
 
     # ----------------------------------------------------------------------- rounds
 

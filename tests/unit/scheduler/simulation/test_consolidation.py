@@ -1,6 +1,6 @@
 """A pipeline becomes one worker: the small scenario with a second node, end to end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from libs.common.startmode import StartMode
 from libs.common.states import EndpointState, MemberMemory
 from services.scheduler.policy.cluster import Endpoint
-from services.scheduler.simulation.leader.consolidated import consolidated
+from services.scheduler.policy.decide import Decided
 from services.scheduler.simulation.scenario import scenario as scenarios
 from services.scheduler.simulation.scenario.overrides import Override
 from services.scheduler.simulation.simulation import Simulation
@@ -41,8 +41,8 @@ def only_endpoint(simulation: Simulation) -> Endpoint:
 def test_a_pipeline_that_serves_becomes_one_worker_with_all_layers() -> None:
     """10 GB in two parts: the entry has the ends of 2 GB and layers of 0.8 GB. The split in which
     both are done at once is 5.2 to 4.8 GB, 2.6 s at 2 GB/s; 0.5 s of tail. So it serves 3.1 s after
-    the request at 1 s. The other 4.8 GB take 2.4 s more, and 0.48 s to the device: the switch is at
-    6.98 s, and 0.5 s later it goes on. 0.5 s for the prefill and its steps are long over."""
+    the request at 1 s, and the sweep at 5 s decides. The other 4.8 GB take 2.4 s, and 0.48 s to the
+    device: the switch is at 7.88 s, and 0.5 s later it goes on. The answer is long over."""
     simulation = simulation_of([1.0], 3)
     simulation.leader.begin()
     (request,) = simulation.workload.requests()
@@ -53,14 +53,14 @@ def test_a_pipeline_that_serves_becomes_one_worker_with_all_layers() -> None:
     assert (before.state, before.num_stages) == (EndpointState.PIPELINED, 2)
     assert before.members[0].memory is MemberMemory.FULL
     assert sum(simulation.ledger.reserved_bytes.values()) == 12e9 + 4.8e9 + 2e9 * 0.6
-    simulation.events.run_until(7.47)
-    assert only_endpoint(simulation).state is EndpointState.PIPELINED
-    simulation.events.run_until(7.49)
+    simulation.events.run_until(8.37)
+    assert only_endpoint(simulation).state is EndpointState.CONSOLIDATING
+    simulation.events.run_until(8.39)
     after = only_endpoint(simulation)
     assert (after.state, after.num_stages, after.generation) == (EndpointState.STANDALONE, 1, 2)
     assert (after.members[0].first_layer, after.members[0].last_layer) == (0, 10)
     assert len(after.workers) == 2  # until the other one has stopped, a second later
-    simulation.events.run_until(8.6)
+    simulation.events.run_until(9.5)
     assert [worker.id for worker in only_endpoint(simulation).workers] == [
         after.members[0].worker_id
     ]
@@ -69,41 +69,43 @@ def test_a_pipeline_that_serves_becomes_one_worker_with_all_layers() -> None:
 
 def test_requests_that_run_wait_for_the_switch_and_go_on() -> None:
     """Ready at 4.1 s; the prefill of 0.1 s ends at 4.201 s with a hop. A step takes 50 ms and a hop
-    of 1 ms: the 55th ends at 7.006 s, after the copy is done at 6.98 s. Then half a second nothing;
-    the other 44 of 99 steps take 50 ms each: 9.706 s."""
+    of 1 ms: the 73rd ends at 7.924 s, after the copy is done at 7.88 s. Then half a second nothing;
+    the other 26 of 99 steps take 50 ms each: 9.724 s."""
     simulation = simulation_of([1.0], 100)
     simulation.run()
     recorder = simulation.recorder
     assert recorder.ttft_s[0] == pytest.approx(3.201)
     ended_at_s = 1.0 + recorder.ttft_s[0] + 99 * recorder.tpot_s[0]
-    assert ended_at_s == pytest.approx(4.201 + 55 * 0.051 + 0.5 + 44 * 0.05)
+    assert ended_at_s == pytest.approx(4.201 + 73 * 0.051 + 0.5 + 26 * 0.05)
 
 
-def test_an_endpoint_that_is_stopped_meanwhile_fetches_no_more() -> None:
-    """With a keep-alive of a second its drain comes before the rest is there; nothing is left."""
-    simulation = simulation_of([1.0], 1, "keep_alive_s=0.5")
+def test_an_endpoint_that_is_idle_first_fetches_no_more() -> None:
+    """Its answer ends at 5.2 s, and half a second later it is kept no more: two seconds before the
+    rest would be there. Nothing is left."""
+    simulation = simulation_of([1.0], 21, "keep_alive_s=0.5")
+    decided: list[str] = []
+    simulation.leader.on_decided = _also_noting(simulation.leader.on_decided, decided)
     simulation.run()
+    assert [name for name in decided if "Consolidation" in name] == [
+        "BeginConsolidation",
+        "AbandonConsolidation",
+    ]
     assert not any(simulation.ledger.reserved_bytes.values())
     assert not any(node.fetcher.fetches for node in simulation.cluster.nodes.values())
     assert len(simulation.leader.snapshot.endpoints) == 0
+
+
+def _also_noting(
+    decided_next: Callable[[Decided], None], names: list[str]
+) -> Callable[[Decided], None]:
+    def note(decided: Decided) -> None:
+        names.extend(type(decision).__name__ for decision in decided.decisions)
+        decided_next(decided)
+
+    return note
 
 
 def test_without_consolidation_the_pipeline_stays_one() -> None:
     simulation = simulation_of([1.0], 100, "is_possible=false")
     simulation.run()
     assert simulation.recorder.tpot_s[0] == pytest.approx(0.051)
-
-
-def test_rows_of_a_draining_pipeline_say_that_it_drains() -> None:
-    simulation = simulation_of([1.0], 3)
-    simulation.leader.begin()
-    (request,) = simulation.workload.requests()
-    simulation._arrive(request)
-    simulation.events.run_until(6.0)
-    from dataclasses import replace
-
-    draining = replace(only_endpoint(simulation), state=EndpointState.DRAINING)
-    after = consolidated(draining, ("a", "b"), 10)
-    assert after.state is EndpointState.DRAINING
-    assert [worker.is_desired for worker in after.workers] == [True, False]
-    assert after.workers[0].unit_digests == ("a", "b")
