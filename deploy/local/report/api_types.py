@@ -58,10 +58,11 @@ class ColdStartInfo:
 
     @property
     def is_complete(self) -> bool:
-        """The first token is out, and every stage's steps have been reported to their ends."""
+        """The first token is out, and every stage's steps have been reported to their ends. What
+        follows the start may still go on, or have come to nothing."""
         wanted = {("first_token", 0), *(("ready", index) for index in self.stage_indexes)}
         return wanted <= {(step.name, step.stage_index) for step in self.steps} and all(
-            step.end_s is not None for step in self.steps
+            step.end_s is not None for step in self.steps if step.is_of_start
         )
 
 

@@ -1,5 +1,7 @@
 """What `up` and `demo` read from the gateway."""
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.local.errors import ApiError
@@ -76,6 +78,19 @@ def test_a_cold_starts_steps_count_from_its_beginning() -> None:
     assert info.stage_indexes == (0,)
     assert info.node_ids == {"node-0"}
     assert not info.is_complete
+
+
+def test_a_start_is_complete_whatever_becomes_of_the_consolidation_after_it() -> None:
+    start = (
+        TimedStep("worker-a", "ready", "node-0", 0, 0.0, 1.0),
+        TimedStep("worker-a", "first_token", "node-0", 0, 1.0, 2.0),
+    )
+    open_step = TimedStep("fetch/rest", "consolidation.fetch", "node-0", 0, 2.0, None)
+
+    info = ColdStartInfo("start-1", 10, 0, (*start, open_step))
+
+    assert info.is_complete
+    assert not replace(info, steps=(*start, replace(open_step, name="fetch"))).is_complete
 
 
 def test_a_nodes_devices_are_added_up() -> None:
