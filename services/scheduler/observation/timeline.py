@@ -1,7 +1,7 @@
 """Collects the steps of cold starts from whoever reports them, and writes what is new."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -12,18 +12,23 @@ from libs.common.bus.messages import FetchObserved, Step
 from libs.common.observability import telemetry
 from libs.common.observability.timeline import CONSOLIDATION, HOP
 from libs.common.records.database import is_conflict, is_unavailability
-from libs.common.states import EndpointState
+from libs.common.states import EndpointState, FetchState
 from services.scheduler.observation.hops import hops
 from services.scheduler.policy.cluster import Endpoint, Worker
 from services.scheduler.policy.consolidation.facts import fetch_of
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.tables.table import Table
-from services.scheduler.store.starts import coldstarts
-from services.scheduler.store.starts.coldstarts import SCHEDULER_ACTOR, ActorStep
+from services.scheduler.store.starts.steps import (
+    SCHEDULER_ACTOR,
+    ActorStep,
+    raise_cached_bytes,
+    record_steps,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_STEP_NAME = 64
+_ENDED = (FetchState.COMPLETE, FetchState.FAILED)
 TIDY_INTERVAL_S = 60.0
 LATE_STEPS_INTERVAL_S = 5.0  # between two looks at endpoints of whose starts all is written
 
@@ -76,8 +81,10 @@ class Timeline:
         try:
             steps = [s for e in endpoints for s in self._unwritten(observed, e, after_commit)]
             if steps:
+                cached = _late_cached_bytes(observed, endpoints, {s.cold_start_id for s in steps})
                 async with session.begin_nested():
-                    await coldstarts.record_steps(session, steps)
+                    await record_steps(session, steps)
+                    await raise_cached_bytes(session, cached)
         except Exception as exc:
             if is_unavailability(exc) and not is_conflict(exc):
                 raise
@@ -120,7 +127,8 @@ class Timeline:
                         yield ActorStep(
                             endpoint.cold_start_id, actor, worker.node_id, worker.stage_index, step
                         )
-        if num_told == 0 and endpoint.state is not EndpointState.STARTING:
+        is_started = endpoint.state is not EndpointState.STARTING
+        if num_told == 0 and is_started and _has_fetched(observed, endpoint):
             self._finished.add(endpoint.id)
         else:
             self._finished.discard(endpoint.id)
@@ -168,6 +176,31 @@ class Timeline:
 def of_consolidation(step: Step) -> Step:
     """A step of what follows the start, under a name that says so."""
     return step.model_copy(update={"name": f"{CONSOLIDATION}{step.name}"[:MAX_STEP_NAME]})
+
+
+def _has_fetched(observed: Observed, endpoint: Endpoint) -> bool:
+    """Whether the ends of all its start's fetches were heard: a worker that finds its weights in
+    the host cache can be ready before its fetcher has spoken of them."""
+    fetches = [observed.fetch(worker) for worker in endpoint.member_workers]
+    return all(fetch is not None and fetch.state in _ENDED for fetch in fetches)
+
+
+def _late_cached_bytes(
+    observed: Observed, endpoints: Iterable[Endpoint], told: Collection[str]
+) -> dict[str, int]:
+    """By cold start of those of which something new was told since they serve: how much of the
+    weights the host caches had, as far as that was heard."""
+    return {
+        endpoint.cold_start_id: sum(
+            fetch.bytes_from_cache
+            for worker in endpoint.member_workers
+            if (fetch := observed.fetch(worker)) is not None
+        )
+        for endpoint in endpoints
+        if endpoint.cold_start_id is not None
+        and endpoint.cold_start_id in told
+        and endpoint.state is not EndpointState.STARTING
+    }
 
 
 def _told(observed: Observed, worker: Worker) -> tuple[Step, ...]:

@@ -23,11 +23,10 @@ from services.scheduler.policy.started_endpoint import (
 )
 from services.scheduler.store.starts import coldstarts
 from services.scheduler.store.starts.coldstarts import (
-    SCHEDULER_ACTOR,
-    ActorStep,
     ColdStart,
     PlannedWorker,
 )
+from services.scheduler.store.starts.steps import SCHEDULER_ACTOR, ActorStep, record_steps
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ async def begin_starts(
         promised = telemetry.promised_traceparent(trigger.traceparent, start.id)
         traces.append(partial(_trace, own, promised))
         _log(start, decision)
-    await coldstarts.record_steps(session, steps)
+    await record_steps(session, steps)
     return traces
 
 

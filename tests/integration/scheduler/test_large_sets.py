@@ -9,8 +9,7 @@ from libs.common.records.database import Database
 from libs.common.states import RequestOutcome
 from services.scheduler.store import nodes, requests
 from services.scheduler.store.requests import Assignment
-from services.scheduler.store.starts import coldstarts
-from services.scheduler.store.starts.coldstarts import ActorStep
+from services.scheduler.store.starts.steps import ActorStep, record_steps
 from tests.integration.scheduler.world import World, digest
 from tests.integration.servers import TestDatabase
 
@@ -77,6 +76,6 @@ async def test_any_number_of_steps_may_be_heard_at_once(database: TestDatabase) 
     async with store.transaction() as session:
         await session.execute(text(COLD_START))
         for _ in range(2):
-            await coldstarts.record_steps(session, [*steps, *steps[:1]])
+            await record_steps(session, [*steps, *steps[:1]])
         assert await session.scalar(text("SELECT count(*) FROM cold_start_steps")) == num_steps
     await store.close()

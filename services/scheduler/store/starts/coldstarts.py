@@ -1,18 +1,16 @@
-"""Rows of `cold_starts` and `cold_start_steps`, and the plan that begins one."""
+"""Rows of `cold_starts`, and the plan that begins one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, insert, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from libs.common.bus.messages import Step, WorkerSpec
+from libs.common.bus.messages import WorkerSpec
 from libs.common.causes import Cause
 from libs.common.records.tables import (
     ColdStartRow,
-    ColdStartStepRow,
     EndpointMemberRow,
     EndpointRow,
     FetchRow,
@@ -31,10 +29,7 @@ from services.scheduler.policy.planning.plans import ConsideredPlan
 from services.scheduler.policy.prediction.predictor import Prediction
 from services.scheduler.store.columns.arrays import is_among
 from services.scheduler.store.columns.cause_columns import columns_of
-from services.scheduler.store.columns.text import storable
 from services.scheduler.store.starts import predictions
-
-SCHEDULER_ACTOR = "scheduler"
 
 _ADD_ENDPOINT, _ADD_WORKER, _ADD_FETCH = insert(EndpointRow), insert(WorkerRow), insert(FetchRow)
 _ADD_MEMBER, _ADD_RESERVATION = insert(EndpointMemberRow), insert(ReservationRow)
@@ -43,15 +38,6 @@ _TRACEPARENTS = (
     select(ColdStartRow.request_id, ColdStartRow.traceparent)
     .where(is_among(ColdStartRow.request_id, "request_ids"), ColdStartRow.traceparent.is_not(None))
     .order_by(ColdStartRow.started_at)
-)
-_NEW_STEP = upsert(ColdStartStepRow)
-_RECORD_STEP = _NEW_STEP.on_conflict_do_update(
-    index_elements=["cold_start_id", "actor", "name"],
-    set_={
-        "started_at": _NEW_STEP.excluded.started_at,
-        "ended_at": _NEW_STEP.excluded.ended_at,
-        "detail": _NEW_STEP.excluded.detail,
-    },
 )
 
 
@@ -96,18 +82,6 @@ class ColdStart:
         """What nobody waits for gets what others leave of the network."""
         is_asked = self.purpose is StartPurpose.REQUEST
         return FetchClass.INTERACTIVE if is_asked else FetchClass.BACKGROUND
-
-
-@dataclass(frozen=True)
-class ActorStep:
-    """A step and who did it: `scheduler`, `scheduler/<id>` (telling a node of the worker or fetch
-    of that id), a worker's id, or `fetch/<fetch id>`. The stage says what belongs together."""
-
-    cold_start_id: str
-    actor: str
-    node_id: str | None
-    stage_index: int | None
-    step: Step
 
 
 async def begin(session: AsyncSession, starts: Sequence[ColdStart]) -> None:
@@ -244,24 +218,3 @@ async def traceparents_of(
         return {}
     rows = await session.execute(_TRACEPARENTS, {"request_ids": list(request_ids)})
     return {row.request_id: row.traceparent for row in rows if row.request_id is not None}
-
-
-async def record_steps(session: AsyncSession, steps: Sequence[ActorStep]) -> None:
-    """In one round trip, however many: a new leader hears those of the whole cluster at once."""
-    # Of steps with one name the last counts.
-    latest = {(s.cold_start_id, s.actor, s.step.name): _step_values(s) for s in steps}
-    if latest:
-        await (await session.connection()).execute(_RECORD_STEP, list(latest.values()))
-
-
-def _step_values(item: ActorStep) -> dict[str, object]:
-    return {
-        "cold_start_id": item.cold_start_id,
-        "actor": item.actor,
-        "name": item.step.name,
-        "node_id": item.node_id,
-        "stage_index": item.stage_index,
-        "started_at": item.step.started_at,
-        "ended_at": item.step.ended_at,
-        "detail": storable(item.step.detail),
-    }

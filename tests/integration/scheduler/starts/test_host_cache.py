@@ -1,13 +1,17 @@
 """Host caches are a resource like device memory: planned with, made room in, named when small."""
 
-from libs.common.bus.messages import SubmitAccepted, SubmitRefused
+from datetime import UTC, datetime
+
+from libs.common.bus.messages import Step, SubmitAccepted, SubmitRefused
 from libs.common.reasons import Reason
+from libs.common.states import FetchPurpose, FetchState
 from services.scheduler.policy.planning.memory import files_bytes
 from tests.integration.scheduler.starts.test_pipeline import NUM_STAGES
 from tests.integration.scheduler.world import World, summary_of
 from tests.support.waiting import eventually
 
 FILES_BYTES = files_bytes(summary_of("tiny"))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KNOWN = "SELECT count(*) FROM gpus JOIN nodes ON id = node_id WHERE cache_capacity_bytes > 0"
 
 
@@ -101,3 +105,23 @@ async def test_a_node_whose_shared_memory_is_full_is_avoided_where_another_has_r
     await world.start_endpoint(await world.add_model())
 
     assert await world.value("SELECT node_id FROM workers") == "node-2"
+
+
+async def test_what_a_host_cache_had_is_recorded_also_when_its_fetcher_speaks_late(
+    world: World,
+) -> None:
+    """A worker that finds its weights there can be ready first."""
+    node = await world.add_node("node-1")
+    node.fetcher.held = {FetchPurpose.START}
+    await world.until("SELECT count(*) FROM gpus", 1)
+    node.fetcher.cached |= {unit.digest for unit in summary_of("tiny").units}
+    await world.start_endpoint(await world.add_model())
+    assert await world.value("SELECT bytes_from_cache FROM cold_starts") == 0
+
+    (fetch_id,) = node.fetcher.fetches
+    step = Step(name="fetch", started_at=NOW, ended_at=NOW)
+    node.fetcher.change(
+        fetch_id, state=FetchState.COMPLETE, bytes_done=100, bytes_from_cache=77, steps=(step,)
+    )
+
+    await world.until("SELECT bytes_from_cache FROM cold_starts", 77)
