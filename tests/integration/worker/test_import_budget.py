@@ -27,6 +27,9 @@ from tests.support.waiting import eventually
 
 NUM_STAGES = 2
 OURS = {"services", "libs"}
+# With which K and V are checked that come from other workers. A zygote loads it for its workers,
+# of which many consolidate; a worker that is launched loads it when it does.
+OF_MOVES = {"blake3"}
 WITNESS = """
 import json, os, pathlib, signal, sys
 
@@ -41,7 +44,7 @@ signal.signal(signal.SIGUSR1, tell)
 NEVER = (
     *("transformers", "tokenizers", "safetensors", "fastapi", "starlette", "uvicorn", "httpx"),
     *("sqlalchemy", "asyncpg", "alembic", "opentelemetry", "pydantic", "nats", "minio", "uvloop"),
-    *("blake3", "torch._dynamo", "torch._inductor"),
+    *("torch._dynamo", "torch._inductor"),
 )
 
 
@@ -103,6 +106,7 @@ async def test_a_ready_worker_has_imported_torch_zeromq_and_its_engine_alone(
         HYDRA_STANDBY_RUNTIMES=str(num_standbys),
         HYDRA_STANDBY_BIND_TIMEOUT_S="10",
     )
+    permitted = OURS | (OF_MOVES if num_standbys else set())
     try:
         await cluster.until(lambda h: h.num_standbys == num_standbys)
         zygotes = of(agent, ZYGOTE)
@@ -116,7 +120,7 @@ async def test_a_ready_worker_has_imported_torch_zeromq_and_its_engine_alone(
 
             assert "torch" in loaded and "zmq" in loaded
             assert {name for name in NEVER if name in loaded} == set()
-            assert packages(loaded) - packages(expected) <= OURS
+            assert packages(loaded) - packages(expected) <= permitted
             for zygote in zygotes:
                 late = loaded - await witnesses.modules_of(zygote)
                 assert late == set(), "the zygote imports all that its workers will"
