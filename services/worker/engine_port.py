@@ -138,11 +138,8 @@ class GrowthEvents(Protocol):
     def loaded(self) -> None:
         """All weights are there; it stays a stage until its ring is closed."""
 
-    def left(self, generation: int) -> None:
-        """The ring was closed: nothing is computed for neighbours any more."""
-
     def abandoned(self, why: str) -> None:
-        """It stays a stage."""
+        """It stays a stage; it may be begun again."""
 
 
 class Engine(Protocol):

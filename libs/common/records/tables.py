@@ -421,10 +421,11 @@ class FetchRow(Base):
 
 
 class ConsolidationRow(Base):
-    """An endpoint's way from a pipeline to its entry alone, which ends once.
+    """An endpoint's way from a pipeline to its entry alone, which ends once; or, where it is a
+    scale-up, that of another of its workers to an endpoint of its own.
 
-    While it is open the node of the entry is told its target. Its members are those of its
-    generation, written with it; which units are fetched is in the row of the fetch.
+    While it is open the worker's node is told the target. The members of its generation are written
+    with it; which units are fetched is in the row of the fetch.
     """
 
     __tablename__ = "consolidations"
@@ -433,6 +434,8 @@ class ConsolidationRow(Base):
     model_id: Mapped[str]  # no foreign key: the endpoint has it
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
     generation: Mapped[int]  # of the endpoint, that it leads to
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))  # of the worker, at that one
+    is_scale_up: Mapped[bool] = mapped_column(server_default=text("false"))
     worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id", ondelete="CASCADE"))
     # None: the entry had switched before anybody recorded that it should.
     fetch_id: Mapped[str | None] = mapped_column(ForeignKey("fetches.id", ondelete="CASCADE"))
@@ -452,7 +455,7 @@ class ConsolidationRow(Base):
     __table_args__ = (
         Index(
             "uq_consolidations_open",
-            "endpoint_id",
+            "worker_id",
             unique=True,
             postgresql_where=text("ended_at IS NULL"),
         ),

@@ -73,6 +73,7 @@ def _changed_endpoints(
 def _is_as_before(worker: WorkerObserved, before: WorkerObserved) -> bool:
     return (
         worker.worker_id == before.worker_id
+        and worker.endpoint_id == before.endpoint_id
         and worker.state is before.state
         and worker.generation == before.generation
         and worker.consolidation == before.consolidation

@@ -30,6 +30,8 @@ from services.scheduler.policy.nodes.lazy import cached_property
 from services.scheduler.policy.prediction.device_shares import NO_NEIGHBOURS, DeviceNeighbours
 from services.scheduler.policy.prediction.objective import SOONEST, Objective
 
+FIRST_EPOCH = 1  # of an endpoint; grows when its entry worker changes
+
 
 @dataclass(frozen=True)
 class Model:
@@ -95,7 +97,7 @@ class Worker:
     unit_digests: tuple[str, ...] = ()
     worker_bytes: int = 0  # of device_bytes, what its process may take itself
     kv_tokens: int = 0  # KV slots; 0: of a version that did not say
-    consolidation: Consolidation | None = None  # it is to become the whole endpoint
+    consolidation: Consolidation | None = None  # it is to become a whole endpoint
 
     @property
     def held_digests(self) -> tuple[str, ...]:
@@ -164,6 +166,14 @@ class Endpoint:
     def consolidation(self) -> Consolidation | None:
         """The open one."""
         return None if self.entry is None else self.entry.consolidation
+
+    @property
+    def growing_workers(self) -> tuple[Worker, ...]:
+        """Those that are to become endpoints of their own beside the entry: members of a pipeline,
+        or left of one."""
+        entry = self.entry
+        others = (worker for worker in self.workers if entry is None or worker.id != entry.id)
+        return tuple(w for w in others if w.is_desired and w.consolidation is not None)
 
     @property
     def is_consolidatable(self) -> bool:

@@ -11,7 +11,7 @@ The rules stand in the order in which they matter, and each sees what those befo
 5. queued requests go to free slots,
 6. what operators ask for is carried out, and endpoints that are too many go,
 7. models with too few endpoints get them, or room is made for one,
-8. pipelines begin to become one worker,
+8. pipelines begin to become one worker, or several that serve alone,
 9. weights of models that may be asked soon are fetched into host caches.
 
 It costs what has changed; a sweep, each second, adds what time alone makes due (`scope`). The
@@ -49,6 +49,7 @@ from services.scheduler.policy.rules.request_ends import (
 )
 from services.scheduler.policy.rules.request_losses import count_losses
 from services.scheduler.policy.rules.scale_down import scale_down
+from services.scheduler.policy.rules.scale_ups import follow_scale_ups
 from services.scheduler.policy.rules.starts import start_missing
 from services.scheduler.policy.scope.round_scope import (
     Scope,
@@ -91,6 +92,7 @@ def decide_round(snapshot: Snapshot, changed: Changed, memo: NodeMemo) -> Decide
     _for_each_endpoint(builder, scope.endpoints, record_switch)
     _for_each_endpoint(builder, scope.endpoints, reconcile_endpoint)
     _for_each_endpoint(builder, scope.endpoints, follow_consolidation)
+    _for_each_endpoint(builder, scope.endpoints, follow_scale_ups)
     _for_each(builder, scope.models, count_losses)
     _for_each(builder, scope.models, end_of_crashed)
     _for_each(builder, scope.models, end_of_failing_model)

@@ -22,7 +22,7 @@ from services.scheduler.policy.cluster import (
     Worker,
 )
 from services.scheduler.policy.consolidation import decisions as c
-from services.scheduler.policy.consolidation.effects import moved
+from services.scheduler.policy.consolidation.effects import moved, separated
 from services.scheduler.policy.failures.damaged_objects import damaged_object, reimport_words
 from services.scheduler.policy.failures.node_faults import after_fault
 from services.scheduler.policy.failures.request_losses import counted
@@ -138,6 +138,8 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             echoes = drop(snapshot.echoes_since_s, endpoint.id)
             alone = moved(endpoint, decision, snapshot.now_s)
             return _with_endpoint(snapshot, alone).changed(echoes_since_s=echoes)
+        case c.SeparateWorker():
+            return _separated(snapshot, endpoint, decision)
         case c.ConsolidationDecision():
             return _with_endpoint(snapshot, moved(endpoint, decision, snapshot.now_s))
         case d.AwaitRootCause():
@@ -149,6 +151,13 @@ def _after_move(snapshot: Snapshot, endpoint: Endpoint, decision: d.Decision) ->
             activities = put(snapshot.start_activities, endpoint.id, activity)
             return snapshot.changed(start_activities=activities)
     raise AssertionError(f"no effect is known of {decision}")
+
+
+def _separated(snapshot: Snapshot, endpoint: Endpoint, decision: c.SeparateWorker) -> Snapshot:
+    worker = next(worker for worker in endpoint.workers if worker.id == decision.worker_id)
+    child = separated(endpoint, worker, decision)
+    left = _with_endpoint(snapshot, moved(endpoint, decision, snapshot.now_s))
+    return _with_endpoint(left, child)
 
 
 def _serving(snapshot: Snapshot, decision: d.ServeEndpoint) -> Snapshot:

@@ -2,12 +2,11 @@
 
 from libs.common.states import EndpointState, MemberRole, WorkerState
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import Endpoint, Member, Worker
+from services.scheduler.policy.cluster import FIRST_EPOCH, Endpoint, Member, Worker
 from services.scheduler.policy.planning.memory import context_tokens, kv_tokens
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
 
-FIRST_EPOCH = 1  # of an endpoint; grows when its entry worker changes
 FIRST_GENERATION = 1
 
 

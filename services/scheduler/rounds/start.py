@@ -12,12 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from libs.common.bus.messages import Step, WorkerSpec
 from libs.common.observability import telemetry
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import Deployable
+from services.scheduler.policy.cluster import FIRST_EPOCH, Deployable
 from services.scheduler.policy.planning import memory
 from services.scheduler.policy.planning.plans import StagePlan
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.policy.started_endpoint import (
-    FIRST_EPOCH,
     FIRST_GENERATION,
     members_of,
 )

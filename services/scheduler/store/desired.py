@@ -30,6 +30,7 @@ _WORKERS = (
     select(
         *(WorkerRow.node_id, WorkerRow.spec, EndpointRow.state),
         ConsolidationRow.generation.label("target_generation"),
+        ConsolidationRow.attempt.label("target_attempt"),
         ConsolidationRow.kv_bytes.label("target_kv_bytes"),
         ConsolidationRow.timeout_s.label("target_timeout_s"),
         FetchRow.unit_digests.label("target_digests"),
@@ -132,6 +133,7 @@ def _target(row: Row[Any]) -> TargetGeneration | None:
         return None
     return TargetGeneration(
         generation=row.target_generation,
+        attempt=row.target_attempt,
         unit_digests=tuple(row.target_digests or ()),
         kv_bytes=row.target_kv_bytes,
         timeout_ms=max(1, int(1000 * row.target_timeout_s)),

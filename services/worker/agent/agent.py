@@ -123,7 +123,7 @@ class Agent:
             self._remove(worker_id)
         self._missing.note(due.missing, self._clock.monotonic_s())
         for spec in due.update:
-            self._update(spec)
+            await self._update(spec)
         for spec in due.launch:
             await self._launch(spec, fetch_class_of(spec, desired))
         self.heartbeat_trigger.note()
@@ -166,13 +166,17 @@ class Agent:
             prompt_memory=self._prompt_memory,
         )
         await bridge.open()
-        worker.bridge = bridge
+        await worker.attach(bridge)
         self._bridges.add(bridge)
 
-    def _update(self, spec: WorkerSpec) -> None:
+    async def _update(self, spec: WorkerSpec) -> None:
         worker = self._workers.get(spec.worker_id)
-        if worker is not None:
-            worker.update(spec)
+        if worker is None:
+            return
+        worker.update(spec)
+        has_become_entry = spec.role is MemberRole.ENTRY and worker.bridge is None
+        if has_become_entry and not worker.is_finished:
+            await self._open_bridge(worker)
 
     def _remove(self, worker_id: str) -> None:
         self._retired.add(worker_id)

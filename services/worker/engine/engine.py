@@ -51,13 +51,15 @@ class StageEngine:
         options: EngineOptions,
         place: Place | None = None,
         ring: Ring | None = None,
+        executor: Executor | None = None,
     ) -> None:
-        """Without a place and a ring it runs the whole model.
+        """Without a place and a ring it runs the whole model, by `executor` where that is there
+        already.
 
         Raises EngineError when the budget holds less than two tokens.
         """
         place = place or Place.whole(config.num_layers)
-        self._executor = Executor.build(config, source, options, place)
+        self._executor = executor or Executor.build(config, source, options, place)
         self._pipeline = Pipeline(self._executor, ring or Loopback(), options.events)
         capacity = self._executor.capacity
         self.max_context_tokens = capacity.max_context_tokens

@@ -2,8 +2,9 @@
 
 from libs.common.states import EngineKind
 from services.worker.errors import WorkerError
+from services.worker.runtime.main_loop import MainLoop
 from services.worker.runtime.stage_assembly import stage_loop
-from services.worker.runtime.worker_parts import MainLoop, WorkerParts
+from services.worker.runtime.worker_parts import WorkerParts
 
 
 def build_loop(parts: WorkerParts) -> MainLoop:

@@ -33,7 +33,8 @@ LEAST_LOGPROB = -9999.0  # stands for minus infinity, which JSON cannot say
 class ServingLoop:
     """Of an entry stage or a whole model; runs in the thread that owns the engine.
 
-    `wait_linked` returns when the neighbours are there, at once where there are none.
+    `wait_linked` returns when the neighbours are there, at once where there are none. `is_loaded`:
+    it serves at once, and says so to nobody.
     """
 
     def __init__(
@@ -44,18 +45,21 @@ class ServingLoop:
         answer: FirstAnswer,
         wait_linked: Callable[[], None] = lambda: None,
         consolidations: Consolidations | None = None,
+        *,
+        is_loaded: bool = False,
     ) -> None:
         self._consolidations: Consolidations = consolidations or NoConsolidations()
         self._engine, self._channel, self._steps = engine, channel, steps
         self._first_answer = answer
-        self._wait_linked = wait_linked
+        self._wait_linked, self._is_loaded = wait_linked, is_loaded
         self._reported = StatsChanged(0, 0, 0)
         self._reported_at_s = 0.0
 
     def run(self) -> NoReturn:
         """Never returns; what it raises ends the process."""
         self._channel.notify(self._engine.wake)
-        self._load()
+        if not self._is_loaded:
+            self._load()
         while True:
             self._channel.progress.note()
             self._channel.compute.between_steps()

@@ -21,8 +21,9 @@ from services.worker.engine.options import EngineOptions
 from services.worker.engine_port import NoEvents, StageEvents
 from services.worker.errors import WorkerError
 from services.worker.frames.frames import StartWorker
-from services.worker.runtime.consolidation.port import Consolidations, NoConsolidations
+from services.worker.runtime.consolidation.port import Consolidations, Growths, NoConsolidations
 from services.worker.runtime.follower_loop import FollowerLoop
+from services.worker.runtime.main_loop import MainLoop
 from services.worker.runtime.parameters import DTYPES, ParameterManager
 from services.worker.runtime.placement import (
     DevicePlacement,
@@ -34,7 +35,7 @@ from services.worker.runtime.placement import (
 from services.worker.runtime.prefill_steps import EntryEvents, FirstAnswer, FollowerEvents
 from services.worker.runtime.serving_loop import ServingLoop
 from services.worker.runtime.unit_mapper import UnitMapper
-from services.worker.runtime.worker_parts import MainLoop, WorkerParts
+from services.worker.runtime.worker_parts import WorkerParts
 
 if TYPE_CHECKING:  # a whole model does not load ZeroMQ, a CPU no driver
     from services.worker.runtime.cuda.kernels import Kernels
@@ -62,7 +63,8 @@ def stage_loop(parts: WorkerParts) -> MainLoop:
             unfilled = ParameterManager(mapper, UnfilledPlacement(placement))
             warm_up_if_possible(config, unfilled, options, place, engine.cache)
     if isinstance(engine, Follower):
-        return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked)
+        growths = _growths(engine, parts, config, options)
+        return FollowerLoop(engine, parts.channel, parts.steps, parts.wait_linked, growths)
     return ServingLoop(
         engine,
         parts.channel,
@@ -102,6 +104,15 @@ def _consolidations(
     from services.worker.runtime.consolidation.driver import ConsolidationDriver
 
     return ConsolidationDriver(engine, parts.start, parts.channel, config, options.dtype)
+
+
+def _growths(
+    follower: Follower, parts: WorkerParts, config: ModelConfig, options: EngineOptions
+) -> Growths:
+    # A whole model does not load it.
+    from services.worker.runtime.consolidation.growth_driver import GrowthDriver, engine_of_whole
+
+    return GrowthDriver(follower, parts.start, parts.channel, engine_of_whole(config, options))
 
 
 def _kv_outlet(parts: WorkerParts, place: Place) -> KvSender:

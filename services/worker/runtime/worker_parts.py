@@ -1,7 +1,7 @@
-"""What a worker process has made ready by the time it builds its engine, and what it runs then."""
+"""What a worker process has made ready by the time it builds its engine."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING
 
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.channel import Channel
@@ -34,10 +34,3 @@ class WorkerParts:
         """
         if self.neighbours is not None:
             self.neighbours.wait()
-
-
-class MainLoop(Protocol):
-    """A worker's life once its engine is built."""
-
-    def run(self) -> NoReturn:
-        """In the thread that owns the engine; what it raises ends the process."""

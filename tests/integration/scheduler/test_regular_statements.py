@@ -13,7 +13,6 @@ from libs.common.states import ConsolidationState
 from services.scheduler.intake import import_ends
 from services.scheduler.settings import DAY_S
 from services.scheduler.store import (
-    consolidations,
     damaged_objects,
     desired,
     endpoints,
@@ -25,7 +24,7 @@ from services.scheduler.store import (
     retention,
 )
 from services.scheduler.store.accounting import accounts, memory_accounts
-from services.scheduler.store.consolidations import ConsolidationEnd
+from services.scheduler.store.consolidations.ends import ConsolidationEnd, end_of_endpoints
 from services.scheduler.store.fetching import prefetches
 from services.scheduler.store.starts import coldstarts
 from tests.integration.servers import TestDatabase
@@ -184,7 +183,7 @@ STATEMENTS: dict[str, Ask] = {
     "what nodes shall run": lambda s: desired.load(s, NODES, 1, {}),
     "what was measured of nodes": measurements.load_shared,
     "what was measured of models": lambda s: measurements.load_of_models(s, ["model-7"]),
-    "an endpoint's consolidation": lambda s: consolidations.end(s, NO_MORE),
+    "an endpoint's consolidation": lambda s: end_of_endpoints(s, NO_MORE),
     "open prefetches": lambda s: prefetches.load_open(s, 0.0),
     "who may be asked soon": prefetches.load_expected,
     "old prefetches": lambda s: retention.delete_prefetches(s, 28 * DAY_S, 10),

@@ -9,6 +9,7 @@ from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.consolidation.decisions import (
     AbandonConsolidation,
     CompleteConsolidation,
+    SeparateWorker,
 )
 from services.scheduler.policy.consolidation.target import target_of
 from services.scheduler.policy.decisions import Decision, FailEndpoint, StopWorkers
@@ -31,7 +32,7 @@ def consolidation_counts(
 
 def _end_of(item: Decision, endpoint: Endpoint) -> ConsolidationState | None:
     """None: it ends none."""
-    if isinstance(item, CompleteConsolidation):
+    if isinstance(item, CompleteConsolidation | SeparateWorker):
         return ConsolidationState.COMPLETE
     if isinstance(item, AbandonConsolidation):
         return ConsolidationState.ABANDONED

@@ -5,7 +5,7 @@ from math import isfinite
 from libs.common.bus.messages import WorkerObserved
 from libs.common.decode_batches import decode_batch
 from libs.common.states import EndpointState, ModelState, WorkerState
-from services.scheduler.policy.cluster import Endpoint, Model
+from services.scheduler.policy.cluster import Endpoint, Model, Worker
 from services.scheduler.policy.consolidation.benefit import Benefit, TokenTimes, reason_for
 from services.scheduler.policy.consolidation.remaining import remaining_s
 from services.scheduler.policy.consolidation.target import ConsolidationTarget, has_room
@@ -41,14 +41,12 @@ def _are_ready(snapshot: Snapshot, endpoint: Endpoint) -> bool:
 
 
 def is_possible(
-    snapshot: Snapshot, endpoint: Endpoint, target: ConsolidationTarget, node: Node | None
+    snapshot: Snapshot, worker: Worker, target: ConsolidationTarget, node: Node | None
 ) -> bool:
-    """Whether there is room for the whole model: in the entry's reservation, and in its node's host
-    cache. `node`: the entry's, as it can be used now; None: it cannot be."""
-    entry = endpoint.entry
-    assert entry is not None, "it has a target"
-    summary = snapshot.summaries[entry.manifest_digest]
-    if node is None or not has_room(entry, summary):
+    """Whether there is room for the whole model: in the worker's reservation, and in its node's
+    host cache. `node`: the worker's, as it can be used now; None: it cannot be."""
+    summary = snapshot.summaries[worker.manifest_digest]
+    if node is None or not has_room(worker, summary):
         return False
     new = (unit for unit in target.lacking if unit.digest not in node.held_units)
     return sum(file_bytes(unit) for unit in new) <= node.cache_free_bytes

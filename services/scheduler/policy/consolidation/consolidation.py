@@ -12,12 +12,13 @@ MAX_TRIES = 8  # then it stays a pipeline
 
 @dataclass(frozen=True)
 class Consolidation:
-    """An open one; its endpoint's entry has it."""
+    """An open one, of an endpoint's entry; or of another worker, which then becomes an endpoint of
+    its own."""
 
     id: str
     generation: int  # of the endpoint, that it leads to
     fetch_id: str
-    unit_digests: tuple[str, ...]  # that the entry lacks, in the order in which it needs them
+    unit_digests: tuple[str, ...]  # that the worker lacks, in the order in which it needs them
     state: ConsolidationState
     began_at_s: float
     timeout_s: float  # for the weights to come

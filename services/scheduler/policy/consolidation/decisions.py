@@ -7,7 +7,7 @@ from services.scheduler.policy.decisions import Decision
 
 @dataclass(frozen=True)
 class ConsolidationDecision(Decision):
-    """Base of these. `node_id`: the entry's."""
+    """Base of these. `node_id`: the worker's."""
 
     endpoint_id: str
     consolidation_id: str
@@ -16,7 +16,8 @@ class ConsolidationDecision(Decision):
 
 @dataclass(frozen=True)
 class BeginConsolidation(ConsolidationDecision):
-    """The endpoint's entry shall fetch what it lacks, and become the whole endpoint."""
+    """A worker shall fetch what it lacks: the entry, to become the whole endpoint; or, where
+    `is_scale_up`, another one, to become an endpoint of its own."""
 
     worker_id: str
     generation: int
@@ -29,6 +30,7 @@ class BeginConsolidation(ConsolidationDecision):
     expected_s: float  # predicted
     timeout_s: float  # for the weights to come
     why: str
+    is_scale_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class RecordConsolidation(ConsolidationDecision):
 
 @dataclass(frozen=True)
 class AbandonConsolidation(ConsolidationDecision):
-    """The endpoint stays a pipeline; its entry has no target any more."""
+    """The worker has no target any more. If it is the entry, the endpoint stays a pipeline; if it
+    was left of a pipeline, it ends."""
 
     why: str
     counts: bool  # as a try: the next one may begin after a back-off only
@@ -54,5 +57,18 @@ class CompleteConsolidation(ConsolidationDecision):
     unit_digests: tuple[str, ...]  # of the whole model, in the order in which a worker needs them
     num_layers: int
     freed_bytes: int
+    kv_bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class SeparateWorker(ConsolidationDecision):
+    """A worker that is left of a pipeline has the whole model: it is an endpoint of its own."""
+
+    worker_id: str
+    child_id: str  # of that endpoint
+    generation: int  # of both, which the worker has reached
+    unit_digests: tuple[str, ...]  # of the whole model, in the order in which a worker needs them
+    num_layers: int
     kv_bytes: int
     why: str

@@ -9,7 +9,7 @@ from libs.common.states import (
     MemberMemory,
     MemberRole,
 )
-from services.scheduler.policy.cluster import Endpoint, Member
+from services.scheduler.policy.cluster import FIRST_EPOCH, Endpoint, Member, Worker
 from services.scheduler.policy.consolidation.consolidation import Consolidation
 from services.scheduler.policy.consolidation.decisions import (
     AbandonConsolidation,
@@ -17,6 +17,7 @@ from services.scheduler.policy.consolidation.decisions import (
     CompleteConsolidation,
     ConsolidationDecision,
     RecordConsolidation,
+    SeparateWorker,
 )
 
 
@@ -29,16 +30,13 @@ def moved(endpoint: Endpoint, decision: ConsolidationDecision, now_s: float) -> 
             open_ = endpoint.consolidation
             copying = open_ and replace(open_, state=ConsolidationState.COPYING)
             return _with_entry(endpoint, consolidation=copying)
-        case AbandonConsolidation(counts=counts):
-            tries = endpoint.consolidation_tries
-            left = _with_entry(endpoint, consolidation=None)
-            return replace(
-                left,
-                state=_state(endpoint, EndpointState.CONSOLIDATING, EndpointState.PIPELINED),
-                consolidation_tries=tries.one_more(now_s) if counts else tries,
-            )
+        case AbandonConsolidation():
+            return _abandoned(endpoint, decision, now_s)
         case CompleteConsolidation():
             return _completed(endpoint, decision)
+        case SeparateWorker(worker_id=worker_id):
+            staying = tuple(worker for worker in endpoint.workers if worker.id != worker_id)
+            return replace(endpoint, workers=staying)
     raise AssertionError(f"no effect is known of {decision}")
 
 
@@ -52,13 +50,35 @@ def _begun(endpoint: Endpoint, decision: BeginConsolidation, now_s: float) -> En
         now_s,
         decision.timeout_s,
     )
-    state = _state(endpoint, EndpointState.PIPELINED, EndpointState.CONSOLIDATING)
-    return replace(_with_entry(endpoint, consolidation=begun), state=state)
+    changed = _with_worker(endpoint, decision.worker_id, consolidation=begun)
+    if decision.is_scale_up:
+        return changed
+    return replace(
+        changed, state=_state(endpoint, EndpointState.PIPELINED, EndpointState.CONSOLIDATING)
+    )
+
+
+def _abandoned(endpoint: Endpoint, decision: AbandonConsolidation, now_s: float) -> Endpoint:
+    tries, open_ = endpoint.consolidation_tries, endpoint.consolidation
+    if decision.counts:
+        endpoint = replace(endpoint, consolidation_tries=tries.one_more(now_s))
+    if open_ is not None and open_.id == decision.consolidation_id:
+        state = _state(endpoint, EndpointState.CONSOLIDATING, EndpointState.PIPELINED)
+        return replace(_with_entry(endpoint, consolidation=None), state=state)
+    members = {member.worker_id for member in endpoint.members}
+    workers = tuple(
+        replace(worker, consolidation=None, is_desired=worker.is_desired and worker.id in members)
+        if worker.consolidation is not None and worker.consolidation.id == decision.consolidation_id
+        else worker
+        for worker in endpoint.workers
+    )
+    return replace(endpoint, workers=workers)
 
 
 def _completed(endpoint: Endpoint, decision: CompleteConsolidation) -> Endpoint:
-    """A generation of its entry alone. The other workers are to end; their memory is reserved until
-    they are gone."""
+    """A generation of its entry alone. The other workers are to end, but for those that are to be
+    endpoints of their own; their memory is reserved until they are gone."""
+    staying = {decision.worker_id, *(worker.id for worker in endpoint.growing_workers)}
     alone = sole_member(decision.worker_id, decision.num_layers)
     changed = _with_entry(
         endpoint,
@@ -68,7 +88,7 @@ def _completed(endpoint: Endpoint, decision: CompleteConsolidation) -> Endpoint:
         is_connected=False,
     )
     workers = tuple(
-        worker if worker.id == decision.worker_id else replace(worker, is_desired=False)
+        worker if worker.id in staying else replace(worker, is_desired=False)
         for worker in changed.workers
     )
     state = EndpointState.STANDALONE if endpoint.state.is_serving else endpoint.state
@@ -86,10 +106,41 @@ def sole_member(worker_id: str, num_layers: int) -> Member:
     return Member(worker_id, MemberRole.ENTRY, 0, 0, num_layers, MemberMemory.FULL)
 
 
+def separated(endpoint: Endpoint, worker: Worker, decision: SeparateWorker) -> Endpoint:
+    """The endpoint that one of its workers has become, before anybody knows that it serves."""
+    own = replace(
+        worker,
+        endpoint_id=decision.child_id,
+        stage_index=0,
+        unit_digests=decision.unit_digests,
+        consolidation=None,
+        is_connected=False,
+    )
+    return Endpoint(
+        id=decision.child_id,
+        tenant=endpoint.tenant,
+        model_id=endpoint.model_id,
+        epoch=FIRST_EPOCH,
+        state=EndpointState.STARTING,
+        max_slots=endpoint.max_slots,
+        cold_start_id=None,
+        has_been_ready=False,
+        idle_since_s=None,
+        generation=decision.generation,
+        members=(sole_member(worker.id, decision.num_layers),),
+        workers=(own,),
+    )
+
+
 def _with_entry(endpoint: Endpoint, **changes: Any) -> Endpoint:
-    entry = endpoint.entry
+    return (
+        endpoint if endpoint.entry is None else _with_worker(endpoint, endpoint.entry.id, **changes)
+    )
+
+
+def _with_worker(endpoint: Endpoint, worker_id: str, **changes: Any) -> Endpoint:
     workers = tuple(
-        replace(worker, **changes) if entry is not None and worker.id == entry.id else worker
+        replace(worker, **changes) if worker.id == worker_id else worker
         for worker in endpoint.workers
     )
     return replace(endpoint, workers=workers)

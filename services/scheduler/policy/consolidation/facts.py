@@ -1,4 +1,4 @@
-"""What is known of a consolidation at one moment: by its entry, its fetch, and time. Pure."""
+"""What is known of a consolidation at one moment: by its worker, its fetch, and time. Pure."""
 
 from libs.common.bus.messages import FetchObserved, WorkerObserved
 from libs.common.cause_words import words
@@ -8,6 +8,7 @@ from services.scheduler.policy.consolidation.consolidation import Consolidation
 from services.scheduler.policy.consolidation.duration import left_s
 from services.scheduler.policy.consolidation.lifecycle import Situation
 from services.scheduler.policy.consolidation.remaining import is_idle, kept_s
+from services.scheduler.policy.consolidation.scale_up_lifecycle import Situation as ScaleUp
 from services.scheduler.policy.observed import Observed
 from services.scheduler.policy.snapshot import Snapshot
 
@@ -40,8 +41,26 @@ def situation_of(snapshot: Snapshot, endpoint: Endpoint) -> Situation:
     )
 
 
+def scale_up_situation_of(snapshot: Snapshot, endpoint: Endpoint, worker: Worker) -> ScaleUp:
+    """Of one of its `growing_workers`."""
+    open_ = worker.consolidation
+    assert open_ is not None, "it has a target"
+    seen, has_ended = snapshot.observed.worker(worker), endpoint.generation >= open_.generation
+    phase = _phase(seen, open_)
+    patience_s = open_.timeout_s + SWITCH_PATIENCE_S
+    return ScaleUp(
+        has_switched=has_ended and seen is not None and seen.generation >= open_.generation,
+        is_serving=endpoint.state.is_serving,
+        is_allowed=snapshot.limits.can_consolidate,
+        is_for_nothing=not has_ended and endpoint.consolidation is None,
+        given_up=_given_up(seen) if phase is ConsolidationPhase.ABANDONED else None,
+        failed_fetch=_failed_fetch(snapshot, worker, open_),
+        is_overdue=snapshot.now_s - open_.began_at_s > patience_s,
+    )
+
+
 def _phase(seen: WorkerObserved | None, open_: Consolidation) -> ConsolidationPhase | None:
-    """Of this target, as the entry tells it."""
+    """Of this target, as the worker tells it."""
     told = None if seen is None else seen.consolidation
     return None if told is None or told.generation != open_.generation else told.phase
 
@@ -51,16 +70,16 @@ def _given_up(seen: WorkerObserved | None) -> str:
     return told.why if told is not None and told.why else "it did not say why"
 
 
-def _failed_fetch(snapshot: Snapshot, entry: Worker, open_: Consolidation) -> str | None:
-    fetch = fetch_of(snapshot.observed, entry, open_)
+def _failed_fetch(snapshot: Snapshot, worker: Worker, open_: Consolidation) -> str | None:
+    fetch = fetch_of(snapshot.observed, worker, open_)
     if fetch is None or fetch.state is not FetchState.FAILED:
         return None
     return "its fetcher did not say why" if fetch.cause is None else words(fetch.cause)
 
 
-def fetch_of(observed: Observed, entry: Worker, open_: Consolidation) -> FetchObserved | None:
-    """The fetch of what the entry lacks."""
-    heard = observed.fetchers.get(entry.node_id)
+def fetch_of(observed: Observed, worker: Worker, open_: Consolidation) -> FetchObserved | None:
+    """The fetch of what the worker lacks."""
+    heard = observed.fetchers.get(worker.node_id)
     return None if heard is None else heard.fetches.get(open_.fetch_id)
 
 

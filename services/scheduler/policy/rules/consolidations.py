@@ -20,16 +20,15 @@ from services.scheduler.policy.consolidation.lifecycle import (
     Transition,
     next_transition,
 )
+from services.scheduler.policy.consolidation.patience import timeout_s
 from services.scheduler.policy.consolidation.target import target_of
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.network.known_rates import KnownRates
 from services.scheduler.policy.network.network import Network
 from services.scheduler.policy.nodes.cluster import Cluster
 from services.scheduler.policy.planning.usable_cluster import NodeMemo, usable_cluster
+from services.scheduler.policy.rules.scale_ups import begin_scale_ups, may_scale_up
 from services.scheduler.policy.snapshot import Snapshot
-
-PATIENCE = 10.0  # times the predicted duration, for the weights to come
-MIN_PATIENCE_S = 60.0
 
 
 def record_switch(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[c.ConsolidationDecision]:
@@ -50,7 +49,7 @@ def begin_consolidations(builder: DecisionBuilder, memo: NodeMemo) -> None:
     """In a sweep, after all starts: what is left of networks and host caches is for these."""
     snapshot = builder.snapshot
     pipelines = snapshot.endpoints.by("pipeline", "")
-    found = [endpoint for endpoint in pipelines if may_try(snapshot, endpoint)]
+    found = [e for e in pipelines if may_try(snapshot, e) or may_scale_up(snapshot, e)]
     if not found or not snapshot.knows_all_nodes:
         return
     rates = KnownRates(snapshot.measured, snapshot.limits.store_egress_bytes_per_s or None)
@@ -58,6 +57,7 @@ def begin_consolidations(builder: DecisionBuilder, memo: NodeMemo) -> None:
     usable = usable_cluster(snapshot, memo)
     for endpoint in found:
         builder.apply_rule(endpoint.model_id, _begin, endpoint.id, network, usable)
+        builder.apply_rule(endpoint.model_id, begin_scale_ups, endpoint.id, network, usable)
 
 
 def _begin(
@@ -67,12 +67,14 @@ def _begin(
     target = None if endpoint is None else target_of(snapshot, endpoint)
     if endpoint is None or endpoint.entry is None or target is None:
         return
+    if not may_try(snapshot, endpoint):
+        return
     entry, model = endpoint.entry, snapshot.models[endpoint.model_id]
-    if not is_possible(snapshot, endpoint, target, usable.get(entry.node_id)):
+    if not is_possible(snapshot, entry, target, usable.get(entry.node_id)):
         return
     if not has_slack(network, entry.node_id, snapshot.now_s):
         return
-    expected_s = duration_s(snapshot, endpoint, target, network)
+    expected_s = duration_s(snapshot, entry, target, network)
     why = reason_to_begin(snapshot, endpoint, model, target, expected_s)
     due = next_transition(None, Situation(reason=why))
     if due is None or why is None:
@@ -91,7 +93,7 @@ def _begin(
         freed_bytes=target.freed_bytes,
         kv_bytes=target.kv_bytes,
         expected_s=expected_s,
-        timeout_s=max(MIN_PATIENCE_S, PATIENCE * expected_s),
+        timeout_s=timeout_s(expected_s),
         why=why,
     )
 

@@ -59,9 +59,12 @@ class Diagnosed:
         return find_root(members, findings, self.quiet_nodes)
 
     def are_all(self, state: WorkerState) -> bool:
-        present = self.present
+        """One that was part of another endpoint may not have heard yet that it is of this one."""
+        present, endpoint_id = self.present, self.endpoint.id
         is_whole = len(present) == self.endpoint.num_stages
-        return is_whole and all(seen.state is state for seen in present)
+        return is_whole and all(
+            seen.state is state and seen.endpoint_id == endpoint_id for seen in present
+        )
 
 
 def reconcile_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Iterator[d.Decision]:

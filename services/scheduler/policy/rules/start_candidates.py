@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import inf
 
 from libs.common.states import ModelState, StartPurpose
-from services.scheduler.policy.cluster import Demand, Endpoint, Model
+from services.scheduler.policy.cluster import Endpoint, Model
 from services.scheduler.policy.decision_builder import DecisionBuilder
 from services.scheduler.policy.persistent import as_map
 from services.scheduler.policy.planning.start_order import (
@@ -21,12 +21,11 @@ from services.scheduler.policy.planning.start_order import (
 from services.scheduler.policy.scaling.activity import ModelActivity
 from services.scheduler.policy.scaling.autoscaler import (
     EndpointBounds,
-    Load,
     future_endpoints,
     missing_endpoints,
-    needed_endpoints,
 )
 from services.scheduler.policy.scaling.expected import expected_endpoints
+from services.scheduler.policy.scaling.needed import needed_now
 from services.scheduler.policy.scaling.unasked import next_ahead_s, unasked_start
 from services.scheduler.policy.snapshot import ORPHAN_S, Snapshot
 
@@ -129,7 +128,7 @@ def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
         return None
     live = _live(snapshot, model_id)
     demand = snapshot.demand(model_id)
-    if _missing(snapshot, model, demand, live):
+    if _missing(snapshot, model, live):
         return WaitingModel(model_id, model.tenant, len(live), demand.arrived_at_s)
     if _unasked_purpose(snapshot, model, live) is None:
         return None
@@ -139,7 +138,7 @@ def _waiting(snapshot: Snapshot, model_id: str) -> WaitingModel | None:
 def purpose_of_next(snapshot: Snapshot, model: Model) -> StartPurpose | None:
     """Why the model gets another endpoint; None: it needs none."""
     live = _live(snapshot, model.id)
-    if _missing(snapshot, model, snapshot.demand(model.id), live):
+    if _missing(snapshot, model, live):
         return StartPurpose.REQUEST
     return _unasked_purpose(snapshot, model, live)
 
@@ -160,12 +159,9 @@ def _is_outgrown(snapshot: Snapshot, model: Model, live: Collection[Endpoint]) -
     return bool(live) and expected_endpoints(snapshot, model) > _num_future(snapshot, live)
 
 
-def _missing(snapshot: Snapshot, model: Model, demand: Demand, live: Collection[Endpoint]) -> int:
-    """Whoever runs has a slot: where nobody waits, running requests need no other endpoint."""
-    num_running = sum(snapshot.num_assigned(endpoint.id) for endpoint in live)
-    load = Load(demand.num_waiting, num_running if demand.num_waiting else 0)
-    needed = needed_endpoints(load, model.max_slots)
+def _missing(snapshot: Snapshot, model: Model, live: Collection[Endpoint]) -> int:
     bounds = EndpointBounds(at_most=model.max_endpoints)
+    needed = needed_now(snapshot, model, live)
     return missing_endpoints(needed, _num_future(snapshot, live), bounds)
 
 

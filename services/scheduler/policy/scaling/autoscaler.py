@@ -77,7 +77,14 @@ def surplus_endpoints(needed: int, num_serving: int, bounds: EndpointBounds) -> 
 def future_endpoints(endpoints: Iterable[Endpoint], *, can_consolidate: bool) -> int:
     """What these are, or become: endpoints that can take requests, or start. Where pipelines are
     not consolidated each stays one, whatever memory its members have."""
-    return sum(max(1, _num_full(endpoint)) if can_consolidate else 1 for endpoint in endpoints)
+    return sum(map(_num_becoming, endpoints)) if can_consolidate else sum(1 for _ in endpoints)
+
+
+def _num_becoming(endpoint: Endpoint) -> int:
+    """It, and what becomes of workers that are left of the pipeline that it was."""
+    members = {member.worker_id for member in endpoint.members}
+    left = sum(worker.id not in members for worker in endpoint.growing_workers)
+    return max(1, _num_full(endpoint)) + left
 
 
 def _num_full(endpoint: Endpoint) -> int:

@@ -15,7 +15,7 @@ _ENDPOINTS = Schema[Endpoint](
         "live of tenant": lambda e: (e.tenant,) if e.state.can_take_requests else (),
         "room": lambda e: _kind_of_room(e),
         "pipeline": lambda e: ("",) if e.is_consolidatable else (),
-        "consolidating": lambda e: () if e.consolidation is None else ("",),
+        "consolidating": lambda e: ("",) if e.consolidation or e.growing_workers else (),
     },
     watched=("node",),
 )
@@ -38,7 +38,7 @@ _FAILURES = Schema[EndpointFailure]({"model": lambda failure: (failure.model_id,
 def endpoint_table(rows: Mapping[str, Endpoint] | None = None) -> Table[Endpoint]:
     """Indexed by model, by the nodes of all workers, and by tenant while they live; under one key
     those that start or end; by what becomes of their room: who is leaving, and who is idle; under
-    one key each those that can become one worker, and those that are about to."""
+    one key each those that can become one worker, and those of which some worker is about to."""
     return Table(_ENDPOINTS).updated(rows or {})
 
 

@@ -7,8 +7,8 @@ from libs.common.states import ConsolidationState
 from services.scheduler.policy import decisions as d
 from services.scheduler.policy.consolidation import decisions as c
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
-from services.scheduler.store import consolidations
-from services.scheduler.store.consolidations import ConsolidationEnd
+from services.scheduler.store.consolidations import changes, ends
+from services.scheduler.store.consolidations.ends import ConsolidationEnd
 
 logger = logging.getLogger(__name__)
 
@@ -17,19 +17,23 @@ async def change_consolidations(batch: BatchState, decisions: Sequence[d.Decisio
     """Their nodes are told by their desired state: an entry of its target, the others of a pipeline
     that has become one worker of their end."""
     given_up = of_kind(c.AbandonConsolidation, decisions)
-    ends = {
-        x.endpoint_id: ConsolidationEnd(ConsolidationState.ABANDONED, x.why, x.counts)
+    ended = {
+        x.consolidation_id: ConsolidationEnd(ConsolidationState.ABANDONED, x.why, x.counts)
         for x in given_up
     }
-    await consolidations.end(batch.session, ends)
+    await ends.end(batch.session, ended)
     copying = of_kind(c.RecordConsolidation, decisions)
-    await consolidations.set_copying(batch.session, [x.consolidation_id for x in copying])
+    await changes.set_copying(batch.session, [x.consolidation_id for x in copying])
     for done in of_kind(c.CompleteConsolidation, decisions):
-        await consolidations.complete(batch.session, done)
+        await changes.complete(batch.session, done)
         batch.tell_nodes(done.endpoint_id)
         _log(done, "is complete", done.why)
+    for own in of_kind(c.SeparateWorker, decisions):
+        await changes.separate(batch.session, own)
+        batch.applied.changed_nodes.add(own.node_id)
+        _log(own, f"is complete, as endpoint {own.child_id}", own.why)
     for begun in of_kind(c.BeginConsolidation, decisions):
-        await consolidations.begin(batch.session, begun)
+        await changes.begin(batch.session, begun)
         _log(begun, "begins", begun.why)
     changed = (*given_up, *of_kind(c.BeginConsolidation, decisions))
     batch.applied.changed_nodes.update(x.node_id for x in changed)

@@ -10,8 +10,8 @@ from libs.common.states import ConsolidationState, EndpointState
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState
 from services.scheduler.rounds.damage import import_again_if_damaged
-from services.scheduler.store import consolidations, endpoints, models, workers
-from services.scheduler.store.consolidations import ConsolidationEnd
+from services.scheduler.store import endpoints, models, workers
+from services.scheduler.store.consolidations.ends import ConsolidationEnd, end_of_endpoints
 from services.scheduler.store.endpoints import Serving
 from services.scheduler.store.starts import coldstarts
 
@@ -94,8 +94,8 @@ async def _stop(batch: BatchState, decision: d.StopWorkers) -> None:
 async def _end_consolidation(
     batch: BatchState, endpoint_id: str, state: ConsolidationState, why: str
 ) -> None:
-    """With its endpoint, where it has an open one."""
-    await consolidations.end(batch.session, {endpoint_id: ConsolidationEnd(state, why)})
+    """With its endpoint, where it has open ones."""
+    await end_of_endpoints(batch.session, {endpoint_id: ConsolidationEnd(state, why)})
 
 
 def _log(endpoint_id: str, model_id: str, what: str, why: str = "") -> None:

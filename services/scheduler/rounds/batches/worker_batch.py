@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.scheduler.policy import decisions as d
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
 from services.scheduler.store import desired, endpoints, workers
+from services.scheduler.store.consolidations.ends import end_scale_ups_of_workers
 
 
 async def change_workers(batch: BatchState, decisions: Sequence[d.Decision]) -> None:
@@ -14,6 +15,7 @@ async def change_workers(batch: BatchState, decisions: Sequence[d.Decision]) -> 
     seen = [decision.observed for decision in of_kind(d.RecordWorker, decisions)]
     await workers.record_workers(session, seen)
     await workers.end_workers(session, {x.worker_id: x.cause for x in ended})
+    await end_scale_ups_of_workers(session, [x.worker_id for x in ended])
     for link in linked:
         await desired.set_neighbours(session, link.worker_id, link.previous, link.following)
     await workers.launch_workers(session, [x.worker_id for x in launched])

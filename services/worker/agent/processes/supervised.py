@@ -8,7 +8,7 @@ from libs.common.bus.messages import WorkerObserved, WorkerSpec
 from libs.common.cause_words import words
 from libs.common.causes import Cause, CauseKind
 from libs.common.clock import Clock
-from libs.common.states import WorkerState
+from libs.common.states import MemberRole, WorkerState
 from services.worker.agent.devices.device import Device
 from services.worker.agent.engine_meter import EngineMeter
 from services.worker.agent.processes.device_peak import DevicePeak
@@ -56,7 +56,8 @@ class SupervisedWorker:
         meter: EngineMeter,
     ) -> None:
         self.spec = spec
-        self.bridge: Bridge | None = None  # of an entry worker only; set before `run`
+        self.bridge: Bridge | None = None  # of an entry worker only
+        self._is_unreachable = False  # it is to serve by now, and has none yet
         self._clock, self._meter = clock, meter
         self._changed, self._progressed = changed, progressed
         self._device_peak = DevicePeak(meter)
@@ -117,6 +118,15 @@ class SupervisedWorker:
             await self._handle.stop()
         await self._follow(self._handle, connection)
 
+    async def attach(self, bridge: Bridge) -> None:
+        """Of an entry worker, before `run`; of one that was another stage once it is to serve."""
+        self.bridge, self._is_unreachable = bridge, False
+        if self.is_finished:
+            await bridge.worker_gone()
+        elif self._state is WorkerState.READY:
+            bridge.mark_serving()
+            self._changed()
+
     async def stop(self) -> None:
         """End it; returns when its end is recorded: STOPPED, unless it had failed before."""
         self._is_stop_wanted = True
@@ -131,6 +141,8 @@ class SupervisedWorker:
         """A newer desired state: neighbours, draining, a target, the generation it has reached."""
         if spec == self.spec:
             return
+        has_become_entry = (spec.role, self.spec.role) == (MemberRole.ENTRY, MemberRole.FOLLOWER)
+        self._is_unreachable = self._is_unreachable or has_become_entry
         self.spec = spec
         self._outbox.connect_neighbours(spec)
         if self.bridge is not None:
@@ -299,6 +311,9 @@ class SupervisedWorker:
         )
 
     def _visible_state(self) -> WorkerState:
+        """Who is to serve, and was another stage, is not ready before requests reach it."""
         if self.spec.is_draining and not self._state.is_finished:
             return WorkerState.DRAINING
+        if self._is_unreachable and self._state is WorkerState.READY:
+            return WorkerState.REGISTERED
         return self._state

@@ -3,21 +3,28 @@
 One thread owns it and calls `step`. What a step raises ends the stage, and with it the endpoint.
 """
 
+import time
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from services.worker.engine.attention.kv_cache import KvCache
+from services.worker.engine.consolidation.growth import Growth
 from services.worker.engine.consolidation.kv_ports import KvBlock, KvSender
+from services.worker.engine.consolidation.options import BUSY_SHARE
 from services.worker.engine.errors import EngineError
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.microbatch import KvExport, MicroBatch, check_micro_batch
 from services.worker.engine.execution.notices import KvInletOpened, RingClosed
 from services.worker.engine.execution.ring import Arrival, Ring
 from services.worker.engine.model.place import Place
-from services.worker.engine.model.weights import WeightSource
+from services.worker.engine.model.weights import ArrivingWeights, WeightSource
 from services.worker.engine.options import EngineOptions
+from services.worker.engine_port import GrowthEvents
+
+BUSY_FOR_S: Final = 0.5  # after a micro-batch: more of them are likely to come
 
 
 class Follower:
@@ -38,6 +45,8 @@ class Follower:
         self._executor = Executor.build(config, source, options, place)
         self._ring, self._events, self._kv_sender = ring, options.events, kv_sender
         self._is_warm = False  # the first tokens are out
+        self._growth: Growth | None = None
+        self._computed_at_s = float("-inf")
         self.has_left = False  # the ring was closed: nothing more is to be done
 
     @property
@@ -84,6 +93,7 @@ class Follower:
         for export in batch.exports:  # after what somebody waits for has left
             self._export(export)
         self._is_warm = self._is_warm or any(piece.is_decode for piece in batch.pieces)
+        self._computed_at_s = time.monotonic()
 
     def _export(self, export: KvExport) -> None:
         sender, place = self._sender(f"{export}"), self._executor.place
@@ -99,6 +109,42 @@ class Follower:
     def optimize_step(self) -> bool:
         """Spend some milliseconds between two steps on making later ones faster.
 
-        False when nothing is left, and until a sequence decodes.
+        False when nothing is left to do now, and until a sequence decodes.
         """
-        return self._is_warm and self._executor.optimize_step()
+        if self._is_warm and not self.has_left and self._executor.optimize_step():
+            return True
+        return self._growth is not None and self._growth.load_next(is_busy=self._is_busy)
+
+    @property
+    def _is_busy(self) -> bool:
+        is_recent = time.monotonic() < self._computed_at_s + BUSY_FOR_S
+        return is_recent and not self.has_left
+
+    # ------------------------------------------------------------------- consolidation
+
+    def begin_growth(
+        self, source: ArrivingWeights, events: GrowthEvents, *, packed_bytes: int
+    ) -> None:
+        """Load the layers that the other stages have, in the background, to be a whole model once
+        the ring is closed. `packed_bytes` are for packed copies of all weights.
+
+        What fails is told to `events`, and leaves the stage as it is.
+        """
+        self.abandon_growth("another one begins")
+        self._growth = Growth(
+            self._executor, source, events, packed_bytes=packed_bytes, busy_share=BUSY_SHARE
+        )
+
+    def abandon_growth(self, why: str) -> None:
+        """Stay a stage; nothing if it becomes nothing else."""
+        if self._growth is not None:
+            self._growth.abandon(why)
+            self._growth = None
+
+    @property
+    def whole(self) -> Executor | None:
+        """Of the whole model, with an empty cache; None until all is loaded and the ring closed.
+
+        It shares weights and cache with this stage, which must not be used any more.
+        """
+        return None if self._growth is None or not self.has_left else self._growth.whole

@@ -1,25 +1,22 @@
 """Gives an entry stage what it needs to become the whole model: the weights of the other layers as
 they arrive, and an inlet for keys and values."""
 
-import time
 from pathlib import Path
 
 import torch
 
 from libs.common.modelconfig.config import ModelConfig
 from libs.common.network.nic_rate_limiter import NicRateLimiter
-from libs.common.weights.unitclient import WantedUnits
 from services.worker.engine.consolidation.kv_ports import KvReceiver
 from services.worker.engine.consolidation.options import ConsolidationOptions
 from services.worker.engine.engine import StageEngine
-from services.worker.errors import WeightsUnavailable
 from services.worker.frames.consolidation import AbandonConsolidation, Consolidate
 from services.worker.frames.frames import StartWorker
 from services.worker.runtime.channel import Channel
 from services.worker.runtime.consolidation.arriving_weights import ArrivingParameters
-from services.worker.runtime.consolidation.report import STEP_PREFIX, ConsolidationReport
+from services.worker.runtime.consolidation.loading import lacking_units, whole_packed_bytes
+from services.worker.runtime.consolidation.report import ConsolidationReport
 from services.worker.runtime.neighbours import kv_limit
-from services.worker.runtime.start_steps import StartSteps
 from services.worker.runtime.unit_mapper import UnitMapper
 
 Attempt = tuple[int, int]  # generation and number
@@ -55,7 +52,7 @@ class ConsolidationDriver:
         self._engine.abandon_consolidation("another attempt begins")
         self._attempt = attempt
         report = ConsolidationReport(frame, self._channel.send, self._note_end)
-        mapper = self._mapper = self._mapping(frame)
+        mapper = self._mapper = lacking_units(self._start, frame, self._channel.send)
         mapper.start()
         self._engine.begin_consolidation(
             ArrivingParameters(mapper, self._start.device),
@@ -77,16 +74,6 @@ class ConsolidationDriver:
         elif mapper is not None:
             mapper.close()
 
-    def _mapping(self, frame: Consolidate) -> UnitMapper:
-        start = self._start
-        return UnitMapper(
-            Path(start.fetcher_socket),
-            WantedUnits(start.manifest_digest, frame.unit_digests),
-            deadline_s=time.monotonic() + frame.timeout_ms / 1000,
-            steps=StartSteps(self._channel.send, STEP_PREFIX),
-            failed=_left_to_the_engine,
-        )
-
     def _inlet(self) -> KvReceiver:
         # Here, so that a start loads nothing for it.
         from services.worker.runtime.dataplane.kv_inlet import KvInlet
@@ -98,16 +85,11 @@ class ConsolidationDriver:
         return KvInlet(options.host, options.security, shape, after_receipt=limit)
 
     def _options(self, frame: Consolidate) -> ConsolidationOptions:
-        is_cpu = self._start.device == "cpu"
         return ConsolidationOptions(
             generation=frame.generation,
-            packed_bytes=max(0, self._start.device_bytes - frame.kv_bytes) if is_cpu else 0,
+            packed_bytes=whole_packed_bytes(self._start, frame),
             link_bytes_per_s=_link_bytes_per_s(self._start.data_plane.nic_ledger),
         )
-
-
-def _left_to_the_engine(error: WeightsUnavailable) -> None:
-    """It asks for the units again and again, and hears of it then."""
 
 
 def _link_bytes_per_s(nic_ledger: str | None) -> int:

@@ -1,9 +1,10 @@
-"""What a serving loop does with what its agent says of consolidations."""
+"""What the main loops do with what their agent says of consolidations."""
 
 from typing import Protocol
 
 from services.worker.errors import FrameError
 from services.worker.frames.consolidation import AbandonConsolidation, Consolidate
+from services.worker.runtime.main_loop import MainLoop
 
 
 class Consolidations(Protocol):
@@ -18,6 +19,16 @@ class Consolidations(Protocol):
 
     def abandon(self, frame: AbandonConsolidation) -> None:
         """Stay a stage; nothing once it has switched, or if that attempt has ended."""
+
+
+class Growths(Consolidations, Protocol):
+    """Of a stage behind the entry."""
+
+    def serving(self) -> MainLoop | None:
+        """Of the whole model, once all is loaded and the ring closed; None until then.
+
+        From then on the stage must not be used any more.
+        """
 
 
 class NoConsolidations:

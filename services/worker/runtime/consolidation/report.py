@@ -71,7 +71,36 @@ class ConsolidationReport:
         self._since_s = time.time()
 
     def _say(self, phase: ConsolidationPhase, why: str = "") -> None:
-        self._send(ConsolidationChanged(self._frame.generation, self._frame.attempt, phase, why))
+        self._send(_changed(self._frame, phase, why))
+
+
+class GrowthReport:
+    """The engine's GrowthEvents of one attempt, and the end of it."""
+
+    def __init__(self, frame: Consolidate, send: Callable[[ToAgent], None], ended: Ended) -> None:
+        """`ended` is called once."""
+        self._frame, self._send, self._ended = frame, send, ended
+        self._steps = StartSteps(send, STEP_PREFIX)
+        self._since_s = self._steps.begin("load")
+        self._send(_changed(frame, ConsolidationPhase.LOADING))
+
+    def loaded(self) -> None:
+        """See GrowthEvents."""
+        self._steps.ended("load", self._since_s, f"{len(self._frame.unit_digests)} units")
+
+    def abandoned(self, why: str) -> None:
+        """See GrowthEvents."""
+        self._send(_changed(self._frame, ConsolidationPhase.ABANDONED, why))
+        self._ended(has_switched=False)
+
+    def serving(self) -> None:
+        """It is an endpoint of its own from now on."""
+        self._send(_changed(self._frame, ConsolidationPhase.SWITCHED))
+        self._ended(has_switched=True)
+
+
+def _changed(frame: Consolidate, phase: ConsolidationPhase, why: str = "") -> ConsolidationChanged:
+    return ConsolidationChanged(frame.generation, frame.attempt, phase, why)
 
 
 def _plan_words(plan: CopyPlan) -> str:

@@ -15,6 +15,7 @@ MODULES = (
     "services.worker.runtime.dataplane.kv_inlet",
     "services.worker.runtime.dataplane.kv_outlet",
     "services.worker.runtime.consolidation.driver",
+    "services.worker.runtime.consolidation.growth_driver",
     "services.worker.runtime.compute.readings",
     "encodings.idna",  # by the first address that is given to a socket
 )

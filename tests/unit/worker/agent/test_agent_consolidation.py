@@ -5,18 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.bus.messages import LayerRange, Peer, TargetGeneration, WorkerObserved, WorkerSpec
+from libs.common.bus.messages import (
+    GenerateReply,
+    LayerRange,
+    Peer,
+    TargetGeneration,
+    WorkerObserved,
+    WorkerSpec,
+)
+from libs.common.bus.subjects import ENDPOINT_GENERATE
+from libs.common.errors import BusError
 from libs.common.states import ConsolidationPhase, MemberRole, WorkerState
 from services.worker.agent.processes.watchdog import WatchdogLimits
+from services.worker.agent.requests.endpoint_subscriptions import EndpointSubscriptions
 from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
 )
-from services.worker.frames.frames import ConnectPeers, Ready, Registered, StartWorker, StepTaken
+from services.worker.frames.frames import (
+    ConnectPeers,
+    GenerateTokens,
+    Ready,
+    Registered,
+    StartWorker,
+    StepTaken,
+)
 from tests.unit.worker.agent.nodes import Node
 from tests.unit.worker.fakes import FakeProcess
-from tests.unit.worker.values import worker_spec
+from tests.unit.worker.values import generate, worker_spec
 
 PEER = Peer(worker_id="w1", address="tcp://10.0.0.2:1", public_key="p" * 40)
 ENTRY = worker_spec(
@@ -138,3 +155,59 @@ async def test_a_follower_that_is_named_as_stopped_has_not_failed(node: Node) ->
     await node.desire()
     observed = await node.until_worker(WorkerState.STOPPED)
     assert observed.cause is None
+
+
+FOLLOWER = worker_spec(
+    stage_index=1,
+    num_stages=2,
+    role=MemberRole.FOLLOWER,
+    layers=LayerRange(first_layer=1, last_layer=2),
+    previous=PEER,
+    next=PEER,
+)
+
+
+def separate(spec: WorkerSpec) -> WorkerSpec:
+    """As the scheduler writes it once the worker has the whole model, and its pipeline ended."""
+    own = {"endpoint_id": "child", "role": MemberRole.ENTRY, "stage_index": 0}
+    return alone(spec).model_copy(update=own)
+
+
+async def test_a_follower_becomes_an_endpoint_of_its_own_in_the_same_process(node: Node) -> None:
+    process = await entry_process(node, FOLLOWER)
+    await node.desire(with_target(FOLLOWER))
+    assert isinstance(await process.hear(), Consolidate)
+    await process.say(ConsolidationChanged(2, 1, ConsolidationPhase.SWITCHED))
+    await worker_that(node, generation=2, endpoint_id=FOLLOWER.endpoint_id)
+
+    await node.desire(separate(FOLLOWER))
+
+    observed = await worker_that(node, endpoint_id="child", state=WorkerState.READY)
+    assert (observed.generation, observed.consolidation) == (2, None)
+    asked = generate("request-1", endpoint_id="child")
+    reply = await node.scheduler.request(ENDPOINT_GENERATE, "child", asked, timeout_s=2)
+    assert isinstance(reply, GenerateReply) and reply.result == "accepted"
+    assert isinstance(await process.hear(), GenerateTokens)
+    assert (node.launcher.num_launches, process.num_stops) == (1, 0)
+
+
+async def test_a_worker_that_is_to_serve_is_not_ready_before_requests_reach_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise BusError("endpoint", "no connection")
+
+    process = await entry_process(node, FOLLOWER)
+    await node.desire(with_target(FOLLOWER))
+    await process.hear()
+    await process.say(ConsolidationChanged(2, 1, ConsolidationPhase.SWITCHED))
+    await worker_that(node, generation=2)
+    monkeypatch.setattr(EndpointSubscriptions, "add", refuse)
+    with pytest.raises(BusError):
+        await node.desire(separate(FOLLOWER))
+    await worker_that(node, endpoint_id="child", state=WorkerState.REGISTERED)
+
+    monkeypatch.undo()
+    await node.desire(separate(FOLLOWER))
+
+    await worker_that(node, endpoint_id="child", state=WorkerState.READY)

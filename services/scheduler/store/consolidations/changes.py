@@ -1,7 +1,6 @@
-"""Rows of `consolidations`, with those of their members, their fetches and their endpoints."""
+"""Consolidations that begin, go on and are complete."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from sqlalchemy import ScalarSelect, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
@@ -22,51 +21,34 @@ from libs.common.states import (
     FetchPurpose,
     MemberRole,
 )
+from services.scheduler.policy.cluster import FIRST_EPOCH
 from services.scheduler.policy.consolidation.decisions import (
     BeginConsolidation,
     CompleteConsolidation,
+    SeparateWorker,
 )
 from services.scheduler.policy.consolidation.effects import sole_member
+from services.scheduler.store.accounting import memory_accounts
 from services.scheduler.store.columns.arrays import is_one_of
 from services.scheduler.store.columns.text import storable
 
 _PIPELINES = (EndpointState.PIPELINED.value, EndpointState.CONSOLIDATING.value)
-# Of one that has ended nothing is changed.
-_END = text(
+_ADD_CHILD = text(
     """
-    WITH told AS (
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:states AS text[]), CAST(:whys AS text[]),
-            CAST(:counts AS bool[])) AS told (endpoint_id, state, why, is_retried)
-    ), ended AS (
-        UPDATE consolidations SET state = told.state, detail = told.why,
-            is_retried = told.is_retried, ended_at = now()
-        FROM told
-        WHERE told.endpoint_id = consolidations.endpoint_id AND consolidations.ended_at IS NULL
-        RETURNING consolidations.endpoint_id, consolidations.generation, consolidations.fetch_id
-    ), fetched AS (
-        UPDATE fetches SET is_desired = false FROM ended WHERE fetches.id = ended.fetch_id
-    ), pipelined AS (
-        UPDATE endpoints SET state = 'PIPELINED' FROM ended
-        WHERE endpoints.id = ended.endpoint_id AND endpoints.state = 'CONSOLIDATING'
-    )
-    DELETE FROM endpoint_members AS members USING ended
-    WHERE members.endpoint_id = ended.endpoint_id AND members.generation = ended.generation
+    INSERT INTO endpoints (id, tenant, model_id, parent_id, epoch, generation, state, max_slots,
+        num_stages)
+    SELECT :child_id, tenant, model_id, id, :epoch, :generation, 'STARTING', max_slots, 1
+    FROM endpoints WHERE id = :parent_id
     """
 )
-
-
-@dataclass(frozen=True)
-class ConsolidationEnd:
-    """Of one that came to nothing."""
-
-    state: ConsolidationState
-    why: str
-    is_retried: bool = False  # after a back-off
+_MOVE_WORKER = text("UPDATE workers SET endpoint_id = :child_id WHERE id = :worker_id")
+_MOVE_FETCHES = text("UPDATE fetches SET endpoint_id = :child_id WHERE worker_id = :worker_id")
 
 
 async def begin(session: AsyncSession, begun: BeginConsolidation) -> None:
     """The members of the generation that it leads to first."""
-    await _write_member(session, begun)
+    if not begun.is_scale_up:
+        await _write_member(session, begun)
     await session.execute(
         insert(FetchRow).values(
             id=begun.fetch_id,
@@ -86,8 +68,11 @@ async def begin(session: AsyncSession, begun: BeginConsolidation) -> None:
         "load_bytes": begun.load_bytes,
         "expected_s": begun.expected_s,
         "timeout_s": begun.timeout_s,
+        "is_scale_up": begun.is_scale_up,
     }
     await _add(session, begun.endpoint_id, values)
+    if begun.is_scale_up:
+        return
     await session.execute(
         update(EndpointRow)
         .where(EndpointRow.id == begun.endpoint_id)
@@ -106,29 +91,12 @@ async def set_copying(session: AsyncSession, consolidation_ids: Sequence[str]) -
         )
 
 
-async def end(session: AsyncSession, ends: Mapping[str, ConsolidationEnd]) -> None:
-    """By endpoint, of those that have an open one. Nothing is left of the generation that it would
-    have led to; an endpoint that still serves is a pipeline."""
-    if not ends:
-        return
-    known = list(ends.values())
-    await session.execute(
-        _END,
-        {
-            "ids": list(ends),
-            "states": [one.state.value for one in known],
-            "whys": [storable(one.why) for one in known],
-            "counts": [one.is_retried for one in known],
-        },
-    )
-
-
 async def complete(session: AsyncSession, done: CompleteConsolidation) -> None:
     """The entry is the endpoint, and has a row that says so, whoever had begun it."""
     await _write_member(session, done)
     found = await session.scalar(
         update(ConsolidationRow)
-        .where(ConsolidationRow.endpoint_id == done.endpoint_id)
+        .where(ConsolidationRow.worker_id == done.worker_id)
         .where(ConsolidationRow.ended_at.is_(None))
         .values(
             state=ConsolidationState.COMPLETE.value, detail=storable(done.why), ended_at=func.now()
@@ -157,9 +125,38 @@ async def complete(session: AsyncSession, done: CompleteConsolidation) -> None:
     await _release_others(session, done)
 
 
-async def _make_whole(session: AsyncSession, done: CompleteConsolidation) -> None:
+async def separate(session: AsyncSession, done: SeparateWorker) -> None:
+    """The worker, its reservation and its fetches are of the new endpoint from now on."""
+    await memory_accounts.count_held(session, [done.worker_id])
+    child = {
+        "child_id": done.child_id,
+        "parent_id": done.endpoint_id,
+        "epoch": FIRST_EPOCH,
+        "generation": done.generation,
+    }
+    await session.execute(_ADD_CHILD, child)
+    await _write_member(session, done, done.child_id)
+    await _make_whole(session, done, endpoint_id=done.child_id, endpoint_epoch=FIRST_EPOCH)
+    moved = {"worker_id": done.worker_id, "child_id": done.child_id}
+    for statement in (_MOVE_WORKER, _MOVE_FETCHES):
+        await session.execute(statement, moved)
+    # From now on idle time of the new endpoint counts.
+    await memory_accounts.count_held(session, [done.worker_id])
+    await session.execute(
+        update(ConsolidationRow)
+        .where(ConsolidationRow.id == done.consolidation_id, ConsolidationRow.ended_at.is_(None))
+        .values(
+            state=ConsolidationState.COMPLETE.value, detail=storable(done.why), ended_at=func.now()
+        )
+    )
+
+
+async def _make_whole(
+    session: AsyncSession, done: CompleteConsolidation | SeparateWorker, **own: object
+) -> None:
     """What is reserved for it stays the same: room for other layers is used by them now."""
     spec = {
+        **own,
         "generation": done.generation,
         "role": MemberRole.ENTRY.value,
         "stage_index": 0,
@@ -181,12 +178,17 @@ async def _make_whole(session: AsyncSession, done: CompleteConsolidation) -> Non
 
 async def _release_others(session: AsyncSession, done: CompleteConsolidation) -> None:
     """No longer desired, nor what is fetched for them; their memory stays reserved until they are
-    seen to be gone."""
+    seen to be gone. Those that are to be endpoints of their own stay."""
+    growing = select(ConsolidationRow.worker_id).where(
+        ConsolidationRow.endpoint_id == done.endpoint_id,
+        ConsolidationRow.is_scale_up,
+        ConsolidationRow.ended_at.is_(None),
+    )
     for table, worker_id in ((WorkerRow, WorkerRow.id), (FetchRow, FetchRow.worker_id)):
         await session.execute(
             update(table)
             .where(table.endpoint_id == done.endpoint_id, table.is_desired)
-            .where(worker_id != done.worker_id)
+            .where(worker_id != done.worker_id, worker_id.not_in(growing))
             .values(is_desired=False)
             .execution_options(synchronize_session=False)
         )
@@ -195,7 +197,16 @@ async def _release_others(session: AsyncSession, done: CompleteConsolidation) ->
 async def _add(session: AsyncSession, endpoint_id: str, values: dict[str, object]) -> None:
     endpoint = select(EndpointRow.tenant, EndpointRow.model_id)
     row = (await session.execute(endpoint.where(EndpointRow.id == endpoint_id))).one()
-    own = {"tenant": row.tenant, "model_id": row.model_id, "endpoint_id": endpoint_id}
+    before = select(func.count()).where(
+        ConsolidationRow.worker_id == values["worker_id"],
+        ConsolidationRow.generation == values["generation"],
+    )
+    own = {
+        "tenant": row.tenant,
+        "model_id": row.model_id,
+        "endpoint_id": endpoint_id,
+        "attempt": 1 + (await session.scalar(before) or 0),
+    }
     await session.execute(insert(ConsolidationRow).values(**own, **values))
 
 
@@ -211,14 +222,16 @@ def _values(decision: BeginConsolidation | CompleteConsolidation) -> dict[str, o
 
 
 async def _write_member(
-    session: AsyncSession, decision: BeginConsolidation | CompleteConsolidation
+    session: AsyncSession,
+    decision: BeginConsolidation | CompleteConsolidation | SeparateWorker,
+    endpoint_id: str | None = None,
 ) -> None:
-    """Of the entry alone; it may be there."""
+    """Of that worker alone; it may be there. `endpoint_id`: where it is another one's."""
     member = sole_member(decision.worker_id, decision.num_layers)
     await session.execute(
         upsert(EndpointMemberRow)
         .values(
-            endpoint_id=decision.endpoint_id,
+            endpoint_id=endpoint_id or decision.endpoint_id,
             generation=decision.generation,
             worker_id=member.worker_id,
             role=member.role.value,

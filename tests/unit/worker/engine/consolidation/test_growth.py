@@ -1,0 +1,178 @@
+"""Stages behind the entry that become whole models of their own, starting empty."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import pytest
+
+from services.worker.engine.engine import StageEngine
+from services.worker.engine.execution.executor import Executor
+from services.worker.engine.execution.follower import Follower
+from services.worker.engine.model.place import Place
+from services.worker.engine.model.weights import UnitKey
+from services.worker.errors import WeightsUnavailable
+from tests.support.equality import TokenEquality
+from tests.unit.worker.engine.consolidation.consolidating import (
+    ArrivingWeights,
+    Results,
+    Subjects,
+    make_subjects,
+    run_all,
+)
+from tests.unit.worker.engine.consolidation.test_exactness import (
+    Expected,
+    Make,
+    check_same,
+    expected,
+    make,
+    requests_of,
+    spread,
+)
+from tests.unit.worker.engine.families import FAMILIES, Family
+from tests.unit.worker.engine.pipelines import layers_of
+from tests.unit.worker.engine.tiny import Subject, Tiny
+
+__all__ = ["expected", "make"]  # fixtures
+
+KV_TOKENS = 512
+CASES = list(product(FAMILIES, (2, 3, 4)))
+
+
+@dataclass
+class Told:
+    """What a growth told, in order."""
+
+    names: list[str] = field(default_factory=list)
+    why: str = ""
+
+    def loaded(self) -> None:
+        self.names.append("loaded")
+
+    def abandoned(self, why: str) -> None:
+        self.names.append("abandoned")
+        self.why = why
+
+
+def begin(follower: Follower, model: Subject, chance: random.Random) -> Told:
+    told = Told()
+    follower.begin_growth(ArrivingWeights(model.weights, chance), told, packed_bytes=2**30)
+    return told
+
+
+def grown(follower: Follower, max_pieces: int = 20_000) -> Executor:
+    """After the ring was closed."""
+    for _ in range(max_pieces):
+        if follower.whole is not None:
+            return follower.whole
+        follower.optimize_step()
+    raise AssertionError("it did not become whole")
+
+
+def engine_of(model: Subject, whole: Executor) -> StageEngine:
+    options = model.engine_options(kv_tokens=KV_TOKENS)
+    place = Place.whole(model.config.num_layers)
+    return StageEngine(model.config, model.weights, options, place, executor=whole)
+
+
+def run_growing(subjects: Subjects, followers: Sequence[Follower], model: Subject) -> Results:
+    """Consolidates the entry once the first request has four tokens, with all that come later."""
+
+    def between(results: Results) -> None:
+        if len(results["greedy"].token_ids) >= 4 and not subjects.told.names and not begun:
+            begun.append(True)
+            subjects.begin()
+        for follower in followers:
+            follower.optimize_step()
+
+    begun: list[bool] = []
+    return run_all(subjects.engine, requests_of(model), between=between)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].name}, {case[1]} stages")
+def test_every_stage_can_become_a_whole_model_of_its_own(
+    make: Make, expected: Expected, equality: TokenEquality, case: tuple[Family, int]
+) -> None:
+    family, num_stages = case
+    model, chance = make(family), random.Random(f"{family.name} {num_stages}")
+    layers = list(spread(num_stages, model.config.num_layers, chance))
+    subjects = make_subjects(model, layers, chance, max_step_tokens=24, kv_tokens=KV_TOKENS)
+    followers = subjects.pipeline.followers
+    told = [begin(follower, model, chance) for follower in followers]
+
+    results = run_growing(subjects, followers, model)
+    check_same(f"{family.name} of the pipeline", results, expected(family), equality)
+    assert all(follower.whole is None for follower in followers), "the ring is still open"
+    subjects.close_ring()
+
+    for index, follower in enumerate(followers):
+        engine = engine_of(model, grown(follower))
+        assert engine.stats.kv_used_bytes == 0
+        alone = run_all(engine, requests_of(model))
+        check_same(f"{family.name} of stage {index + 1}", alone, expected(family), equality)
+    assert [one.names for one in told] == [["loaded"]] * len(followers)
+
+
+@pytest.fixture
+def subjects(tiny: Tiny) -> Subjects:
+    return make_subjects(tiny, layers_of((1, 2), 3), random.Random(3), kv_tokens=KV_TOKENS)
+
+
+def test_a_stage_that_grows_shares_the_weights_that_it_has(tiny: Tiny, subjects: Subjects) -> None:
+    follower = subjects.pipeline.followers[0]
+    keys = follower.cache.keys[0]
+    asked: list[UnitKey] = []
+
+    class Counting(ArrivingWeights):
+        def wait_unit(self, unit: UnitKey, timeout_s: float) -> None:
+            asked.append(unit)
+            super().wait_unit(unit, timeout_s)
+
+    follower.begin_growth(Counting(tiny.weights, subjects.chance), Told(), packed_bytes=0)
+    run_growing(subjects, [follower], tiny)
+    subjects.close_ring()
+    whole = grown(follower)
+
+    assert {unit.layer_index for unit in asked} == {None, 0, 2}, "layer 1 is its own"
+    assert any(keys.data_ptr() == own.data_ptr() for own in whole.cache.keys)
+
+
+class Failing(ArrivingWeights):
+    def is_ready(self, unit: UnitKey) -> bool:
+        raise WeightsUnavailable("the fetcher has not the layers")
+
+
+def test_what_cannot_be_loaded_leaves_the_stage_as_it_is(tiny: Tiny, subjects: Subjects) -> None:
+    first, second = subjects.pipeline.followers
+    told = Told()
+    first.begin_growth(Failing(tiny.weights, subjects.chance), told, packed_bytes=0)
+
+    results = run_growing(subjects, [first, second], tiny)
+
+    assert (told.names, told.why) == (["abandoned"], "the fetcher has not the layers")
+    assert all(result.finish is not None for result in results.values())
+    subjects.close_ring()
+    assert first.whole is None and not first.optimize_step()
+
+
+def test_one_that_was_given_up_can_be_begun_again(tiny: Tiny, subjects: Subjects) -> None:
+    follower = subjects.pipeline.followers[1]
+    told = begin(follower, tiny, subjects.chance)
+    follower.abandon_growth("the queue is empty")
+    assert (told.names, told.why) == (["abandoned"], "the queue is empty")
+
+    again = begin(follower, tiny, subjects.chance)
+    run_growing(subjects, [follower], tiny)
+    subjects.close_ring()
+
+    alone = run_all(engine_of(tiny, grown(follower)), requests_of(tiny))
+    assert all(result.finish is not None for result in alone.values())
+    assert again.names == ["loaded"]
+
+
+def test_a_stage_that_does_not_grow_becomes_nothing(subjects: Subjects, tiny: Tiny) -> None:
+    run_growing(subjects, [], tiny)
+    subjects.close_ring()
+    for follower in subjects.pipeline.followers:
+        assert follower.whole is None and not follower.optimize_step()
