@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -174,8 +173,8 @@ async def test_units_that_nobody_wants_any_more_are_refused_at_once(
     model = await stored_model(store)
     async with running_node(tmp_path, store) as node:
         await node.want(workers=(model.worker(),))  # no fetch: the files do not come
-        ask = partial(UnitSession, node.socket_path, model.wanted)
-        session = await asyncio.to_thread(ask, deadline_s=time.monotonic() + 600)
+        session = UnitSession(node.socket_path, model.wanted, deadline_s=time.monotonic() + 60)
+        await asyncio.to_thread(lambda: session.manifest)  # they were desired when it asked
 
         await node.want()
 
