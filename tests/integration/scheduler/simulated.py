@@ -56,12 +56,16 @@ from libs.common.bus.subjects import (
 from libs.common.causes import Cause, CauseKind
 from libs.common.errors import BusError
 from libs.common.ids import new_id
-from libs.common.states import ConsolidationPhase, FetchPurpose, FetchState, WorkerState
+from libs.common.states import (
+    ConsolidationPhase,
+    FetchPurpose,
+    FetchState,
+    MemberRole,
+    WorkerState,
+)
 from services.fetcher.hostcache.complete_units import CompleteUnits
 
 HEARTBEAT_S = 0.1
-
-
 MISSING_S = 5.0  # a worker that nothing is said of goes on so long
 
 
@@ -87,6 +91,7 @@ class SimulatedAgent:
     bus: Bus
     devices: tuple[DeviceObserved, ...]
     behaviour: Behaviour
+    closed_rings: set[tuple[str, int]]  # endpoints, and the generation of their entry alone
     boot_id: str = field(default_factory=lambda: new_id("boot"))
     sequence: int = 0
     accepted: NodeDesired | None = None
@@ -127,6 +132,9 @@ class SimulatedAgent:
             )
         elif known is not None:
             self._follow_target(known, spec)
+            if known.endpoint_id != spec.endpoint_id:  # it is one of its own
+                self.change(spec.worker_id, endpoint_id=spec.endpoint_id)
+                self.touch(spec.worker_id)
             if spec.is_draining and known.state is WorkerState.READY:
                 self.change(spec.worker_id, state=WorkerState.DRAINING)
 
@@ -155,12 +163,21 @@ class SimulatedAgent:
             return
         if self.behaviour.gives_up is not None:
             self._tell(worker.worker_id, generation, phases.ABANDONED, self.behaviour.gives_up)
+        elif not cached_units.issuperset(spec.target.unit_digests):
+            return
+        elif spec.role is not MemberRole.ENTRY:
+            if (spec.endpoint_id, generation) in self.closed_rings:
+                self._switch(worker, generation)
         elif told.phase is phases.LOADING:
-            if self.behaviour.copies and cached_units.issuperset(spec.target.unit_digests):
+            if self.behaviour.copies:
                 self._tell(worker.worker_id, generation, phases.COPYING)
         elif self.behaviour.switches:
-            self.change(worker.worker_id, generation=generation)
-            self._tell(worker.worker_id, generation, phases.SWITCHED)
+            self.closed_rings.add((spec.endpoint_id, generation))
+            self._switch(worker, generation)
+
+    def _switch(self, worker: WorkerObserved, generation: int) -> None:
+        self.change(worker.worker_id, generation=generation)
+        self._tell(worker.worker_id, generation, ConsolidationPhase.SWITCHED)
 
     def change(self, worker_id: str, **changes: object) -> None:
         self.workers[worker_id] = self.workers[worker_id].model_copy(update=changes)
@@ -335,11 +352,14 @@ class SimulatedNode:
         memory_bytes: int,
         nic_bytes_per_s: int = 50_000_000,
         cache_bytes: int = 10**9,
+        closed_rings: set[tuple[str, int]] | None = None,
     ) -> None:
+        """`closed_rings`: shared by nodes whose workers are stages of one pipeline."""
         self.node_id = node_id
         self.behaviour = Behaviour()
         device = DeviceObserved(index=0, kind="cpu", memory_bytes=memory_bytes, cores=2)
-        self.agent = SimulatedAgent(node_id, bus, (device,), self.behaviour)
+        rings = set() if closed_rings is None else closed_rings
+        self.agent = SimulatedAgent(node_id, bus, (device,), self.behaviour, rings)
         self.fetcher = SimulatedFetcher(node_id, self.behaviour, nic_bytes_per_s, cache_bytes)
         self._bus = bus
         self._task: asyncio.Task[None] | None = None

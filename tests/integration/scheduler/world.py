@@ -105,6 +105,7 @@ class World:
     workqueue: MemoryWorkQueue = field(default_factory=MemoryWorkQueue)
     nodes: dict[str, SimulatedNode] = field(default_factory=dict)
     leaders: list[Leader] = field(default_factory=list)
+    closed_rings: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.database = Database.open(self.settings, pool_size=3)
@@ -146,7 +147,12 @@ class World:
         self, node_id: str, *, memory_bytes: int = 4 * MODEL_BYTES, **values: int
     ) -> SimulatedNode:
         """`values` as SimulatedNode takes them."""
-        node = SimulatedNode(node_id, self.broker.bus(), memory_bytes=memory_bytes, **values)
+        node = SimulatedNode(
+            *(node_id, self.broker.bus()),
+            memory_bytes=memory_bytes,
+            closed_rings=self.closed_rings,
+            **values,
+        )
         self.nodes[node_id] = node
         await node.start()
         return node

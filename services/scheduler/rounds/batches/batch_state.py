@@ -30,9 +30,11 @@ class BatchState:
     traces: TraceContexts
     applied: Applied = field(default_factory=Applied)
     dropped: set[int] = field(default_factory=set)  # identities of decisions
+    separated: dict[str, Endpoint] = field(default_factory=dict)  # new ones; they take requests
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
-        endpoint = self.context.before.endpoints.get(endpoint_id)
+        before = self.context.before.endpoints
+        endpoint = before.get(endpoint_id) or self.separated.get(endpoint_id)
         assert endpoint is not None, f"{endpoint_id} was decided about, so it was there"
         return endpoint
 

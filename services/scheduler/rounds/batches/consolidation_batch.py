@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from libs.common.states import ConsolidationState
 from services.scheduler.policy import decisions as d
+from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.consolidation import decisions as c
+from services.scheduler.policy.consolidation.effects import separated
 from services.scheduler.rounds.batches.batch_state import BatchState, of_kind
 from services.scheduler.store.consolidations import changes, ends
 from services.scheduler.store.consolidations.ends import ConsolidationEnd
@@ -30,6 +32,7 @@ async def change_consolidations(batch: BatchState, decisions: Sequence[d.Decisio
         _log(done, "is complete", done.why)
     for own in of_kind(c.SeparateWorker, decisions):
         await changes.separate(batch.session, own)
+        batch.separated[own.child_id] = _separated(batch, own)
         batch.applied.changed_nodes.add(own.node_id)
         _log(own, f"is complete, as endpoint {own.child_id}", own.why)
     for begun in of_kind(c.BeginConsolidation, decisions):
@@ -39,6 +42,13 @@ async def change_consolidations(batch: BatchState, decisions: Sequence[d.Decisio
     batch.applied.changed_nodes.update(x.node_id for x in changed)
     for end in given_up:
         _log(end, "is abandoned", end.why)
+
+
+def _separated(batch: BatchState, decision: c.SeparateWorker) -> Endpoint:
+    """As the decisions that follow in this batch may speak of it."""
+    parent = batch.endpoint(decision.endpoint_id)
+    worker = next(worker for worker in parent.workers if worker.id == decision.worker_id)
+    return separated(parent, worker, decision)
 
 
 def _log(decision: c.ConsolidationDecision, what: str, why: str) -> None:
