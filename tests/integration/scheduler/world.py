@@ -148,7 +148,8 @@ class World:
     ) -> SimulatedNode:
         """`values` as SimulatedNode takes them."""
         node = SimulatedNode(
-            *(node_id, self.broker.bus()),
+            node_id,
+            self.broker.bus(),
             memory_bytes=memory_bytes,
             closed_rings=self.closed_rings,
             **values,
