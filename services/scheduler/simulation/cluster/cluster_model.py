@@ -1,20 +1,16 @@
 """All nodes and endpoints, doing what the scheduler has decided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 
-from libs.common.states import FetchClass, StartPurpose, WorkerState
+from libs.common.states import WorkerState
 from services.scheduler.policy import decisions as d
-from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.cluster import Endpoint
 from services.scheduler.policy.consolidation import decisions as c
-from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalogue
-from services.scheduler.simulation.cluster.batch_engine import BatchEngine
-from services.scheduler.simulation.cluster.compute import StageCompute
+from services.scheduler.simulation.catalogue import ModelCatalogue
 from services.scheduler.simulation.cluster.consolidator import Consolidator
 from services.scheduler.simulation.cluster.early_prefill import EarlyPrefill
-from services.scheduler.simulation.cluster.fetch import Fetch
-from services.scheduler.simulation.cluster.host_cache import bits
+from services.scheduler.simulation.cluster.endpoint_factory import EndpointFactory
 from services.scheduler.simulation.cluster.modelled_endpoint import ModelledEndpoint
 from services.scheduler.simulation.cluster.modelled_node import ModelledNode
 from services.scheduler.simulation.cluster.modelled_worker import ModelledWorker
@@ -35,32 +31,26 @@ class ClusterModel:
     routes: Routes = field(default_factory=Routes)
     endpoints: dict[str, ModelledEndpoint] = field(default_factory=dict)
     _worked: dict[str, ModelledEndpoint] = field(default_factory=dict)  # since the last look
+    _factory: EndpointFactory = field(init=False)
     _consolidator: Consolidator = field(init=False)
 
     def __post_init__(self) -> None:
+        self._factory = EndpointFactory(
+            *(self.scenario, self.events, self.catalogue, self.nodes),
+            on_end=self._ended,
+            on_change=self._worker_changed,
+        )
         pause_s = self.scenario.consolidation.switch_pause_s
-        self._consolidator = Consolidator(self.events, pause_s, self._stage_of_all)
+        self._consolidator = Consolidator(self.events, pause_s, self._factory.stage_of_all)
 
     # ------------------------------------------------------------------- decisions
 
     def start(self, row: Endpoint) -> None:
         """Everything of it begins: fetches, and processes that need not wait for them."""
-        known = self.catalogue.model(row.model_id)
-        nodes = tuple(self.nodes[worker.node_id] for worker in row.member_workers)
-        workers = tuple(
-            self._worker(worker, node, known, is_alone=row.num_stages == 1)
-            for worker, node in zip(row.member_workers, nodes, strict=True)
-        )
-        stages = [self._stage(w.row, node, known) for w, node in zip(workers, nodes, strict=True)]
-        engine = BatchEngine(
-            *(self.events, stages, self.scenario.hop_s, partial(self._ended, row.id)),
-            prompt_hop_s=self.scenario.prompt_hop_s,
-        )
-        self.endpoints[row.id] = ModelledEndpoint(
-            row.id, row.model_id, row.max_slots, workers, nodes, engine
-        )
-        for worker, node in zip(workers, nodes, strict=True):
-            node.start(worker, self._fetch(worker, node, known, row.purpose))
+        endpoint = self._factory.endpoint(row)
+        self.endpoints[row.id] = endpoint
+        for worker, node in zip(endpoint.workers, endpoint.nodes, strict=True):
+            node.start(worker, self._factory.fetch(worker, node, row))
 
     def hurry(self, endpoint_id: str) -> None:
         """Somebody waits for what was started for nobody."""
@@ -171,49 +161,6 @@ class ClusterModel:
         if endpoint is None:
             return None
         return next((worker for worker in endpoint.workers if worker.row.id == worker_id), None)
-
-    def _worker(
-        self, row: Worker, node: ModelledNode, known: CatalogueModel, *, is_alone: bool
-    ) -> ModelledWorker:
-        sizes = known.size_by_digest
-        return ModelledWorker(
-            self.events,
-            row,
-            weight_bytes=sum(sizes[digest] for digest in row.unit_digests),
-            figures=node.group.device.start,
-            is_alone=is_alone,
-            on_change=self._worker_changed,
-        )
-
-    def _stage(self, row: Worker, node: ModelledNode, known: CatalogueModel) -> StageCompute:
-        group, kind = known.group, node.group.device
-        return StageCompute(
-            node.devices[row.device_index],
-            self.scenario.speeds.of(kind.name, group.architecture),
-            of_model=known.num_layers_of(row.unit_digests) / group.num_layers,
-            memory_bytes=row.device_bytes,
-            whole_model_bytes=group.full_bytes + kind.process_bytes,
-        )
-
-    def _stage_of_all(self, endpoint: ModelledEndpoint, known: CatalogueModel) -> StageCompute:
-        digests = tuple(known.index_by_digest)
-        row = replace(endpoint.workers[0].row, unit_digests=digests)
-        return self._stage(row, endpoint.nodes[0], known)
-
-    def _fetch(
-        self, worker: ModelledWorker, node: ModelledNode, known: CatalogueModel, why: StartPurpose
-    ) -> Fetch:
-        row, is_asked = worker.row, why is StartPurpose.REQUEST
-        fetch_class = FetchClass.INTERACTIVE if is_asked else FetchClass.BACKGROUND
-        assert row.fetch_id is not None, "a start waits for a fetch"
-        units = bits([known.index_by_digest[digest] for digest in row.unit_digests])
-        done = partial(self._fetched, worker, node)
-        return Fetch(row.fetch_id, row.manifest_digest, units, known.unit_sizes, done, fetch_class)
-
-    def _fetched(self, worker: ModelledWorker, node: ModelledNode) -> None:
-        assert worker.row.fetch_id is not None
-        node.say_fetch(worker.row.fetch_id)
-        worker.has_weights()
 
     def _worker_changed(self, worker: ModelledWorker) -> None:
         endpoint = self.endpoints.get(worker.row.endpoint_id)

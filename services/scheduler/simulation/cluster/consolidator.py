@@ -27,7 +27,7 @@ class Consolidator:
 
     events: EventQueue
     switch_pause_s: float
-    stage_of_all: Callable[[ModelledEndpoint, CatalogueModel], StageCompute]
+    stage_of_all: Callable[[ModelledEndpoint], StageCompute]
     _targets: dict[str, BeginConsolidation] = field(default_factory=dict)  # by endpoint
 
     def begin(
@@ -40,7 +40,7 @@ class Consolidator:
             endpoint.workers[0].row.manifest_digest,
             bits([known.index_by_digest[digest] for digest in target.unit_digests]),
             known.unit_sizes,
-            partial(self._fetched, endpoint, target, known),
+            partial(self._fetched, endpoint, target),
             FetchClass.BACKGROUND,
         )
         endpoint.nodes[0].fetch(fetch)
@@ -58,19 +58,15 @@ class Consolidator:
             endpoint.nodes[0].forget(target.fetch_id)
         return target is not None
 
-    def _fetched(
-        self, endpoint: ModelledEndpoint, target: BeginConsolidation, known: CatalogueModel
-    ) -> None:
+    def _fetched(self, endpoint: ModelledEndpoint, target: BeginConsolidation) -> None:
         endpoint.nodes[0].say_fetch(target.fetch_id)
         load_s = target.load_bytes / endpoint.workers[0].figures.load_bytes_per_s
-        self.events.after(load_s, partial(self._loaded, endpoint, target, known))
+        self.events.after(load_s, partial(self._loaded, endpoint, target))
 
-    def _loaded(
-        self, endpoint: ModelledEndpoint, target: BeginConsolidation, known: CatalogueModel
-    ) -> None:
+    def _loaded(self, endpoint: ModelledEndpoint, target: BeginConsolidation) -> None:
         if self._targets.get(endpoint.id) is target:
             self._say(endpoint, ConsolidationPhase.COPYING)
-            stage, switched = self.stage_of_all(endpoint, known), partial(self._switched, endpoint)
+            stage, switched = self.stage_of_all(endpoint), partial(self._switched, endpoint)
             endpoint.engine.replace_stages((stage,), self.switch_pause_s, partial(switched, target))
 
     def _switched(self, endpoint: ModelledEndpoint, target: BeginConsolidation) -> None:
