@@ -13,7 +13,7 @@ class ConsolidationOptions:
     generation: int  # of the endpoint, that it becomes
     packed_bytes: int = 0  # for packed copies of all weights, as EngineOptions has them
     link_bytes_per_s: int = 0  # at which keys and values come at most; 0: not known
-    transfer: KvTransfer | None = None  # None: whichever is predicted to take less time
+    transfer: KvTransfer | None = None  # None: whichever is predicted to cost less
     busy_share: float = BUSY_SHARE
     freeze_timeout_s: float = 0.5  # for the switch; then the pipeline goes on
     retry_s: float = 1.0  # until a switch that took too long is tried again; doubles each time

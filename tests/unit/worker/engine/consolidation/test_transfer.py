@@ -48,7 +48,21 @@ def test_over_a_slow_link_long_sequences_are_computed_again() -> None:
         prefill_s_per_token=0.001,
     )
 
-    assert plan.move_s > 30 and plan.transfer is KvTransfer.RECOMPUTE
+    assert plan.move_s > 30 and plan.recompute_s == pytest.approx(2.0)
+    assert plan.transfer is KvTransfer.RECOMPUTE
+
+
+def test_what_would_make_requests_wait_longer_is_moved_though_it_takes_longer() -> None:
+    """The pipeline goes on for 1.42 of the 1.52 s of the move, but not while it computes again."""
+    plan = plan_transfer(
+        [running(512, arrival=n) for n in range(8)],
+        bytes_per_token=DEMO_BYTES,
+        link_bytes_per_s=50_000_000,
+        prefill_s_per_token=0.0002,
+    )
+
+    assert plan.recompute_s == pytest.approx(0.8192) and plan.move_s > plan.recompute_s
+    assert plan.transfer is KvTransfer.MOVE
 
 
 def test_without_a_measured_prefill_they_are_moved() -> None:
