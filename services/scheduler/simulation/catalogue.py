@@ -88,6 +88,7 @@ def _row(model_id: str, group: ModelGroup) -> Model:
         min_endpoints=group.min_endpoints,
         min_pipeline_size=group.min_pipeline_size,
         max_pipeline_size=group.max_pipeline_size,
+        full_memory_workers=group.full_memory_workers,
         slo_ttft_s=group.ttft_slo_s,
         slo_tpot_s=group.tpot_slo_s,
         max_queue=group.max_queue,

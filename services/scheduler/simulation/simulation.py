@@ -204,11 +204,12 @@ class Simulation:
                 self.ledger.release(worker_id, self.events.now_s)
             case c.BeginConsolidation():
                 return partial(cluster.begin_consolidation, decision)
-            case (
-                c.AbandonConsolidation(endpoint_id=endpoint_id)
-                | c.CompleteConsolidation(endpoint_id=endpoint_id)
-            ):
-                return partial(cluster.end_consolidation, endpoint_id)
+            case c.AbandonConsolidation():
+                return partial(cluster.abandon_consolidation, decision)
+            case c.CompleteConsolidation():
+                return partial(cluster.complete_consolidation, decision)
+            case c.SeparateWorker():
+                return partial(cluster.separate, decision)
             case d.StartPrefetch(prefetch=prefetch):
                 return partial(self.prefetcher.start, prefetch)
             case d.EndPrefetch():

@@ -80,12 +80,39 @@ class ClusterModel:
             known = self.catalogue.model(endpoint.model_id)
             self._consolidator.begin(endpoint, decision, known)
 
-    def end_consolidation(self, endpoint_id: str) -> None:
-        """Its entry has no target any more. Whoever it has left behind ends."""
-        endpoint = self.endpoints.get(endpoint_id)
+    def abandon_consolidation(self, decision: c.AbandonConsolidation) -> None:
+        """Its worker has no target any more. One that was left of a pipeline ends."""
+        endpoint = self.endpoints.get(decision.endpoint_id)
+        if endpoint is None:
+            return
+        worker = endpoint.worker_to_become_whole(decision.consolidation_id)
+        if worker is not None:
+            self._consolidator.end(endpoint, worker)
+            if worker in endpoint.leaving:
+                endpoint.node_of(worker).stop(worker)
+
+    def complete_consolidation(self, decision: c.CompleteConsolidation) -> None:
+        """Whoever the entry has left behind ends, but for those that get the whole model."""
+        endpoint = self.endpoints.get(decision.endpoint_id)
         if endpoint is not None:
-            self._consolidator.end(endpoint)
-            self.stop_leaving(endpoint)
+            self._consolidator.end(endpoint, endpoint.workers[0])
+            for worker, node in endpoint.placed[1:]:
+                if worker.target is None:
+                    node.stop(worker)
+
+    def separate(self, decision: c.SeparateWorker) -> None:
+        """One that the entry has left behind serves alone, as an endpoint that is empty."""
+        parent = self.endpoints.get(decision.endpoint_id)
+        if parent is None:
+            return
+        worker = parent.worker(decision.worker_id)
+        if worker is not None:
+            self._consolidator.forget(parent, worker)
+            worker.consolidation = None
+            child = self._factory.child(parent, worker, decision)
+            parent.let_go(worker)
+            self.endpoints[child.id] = child
+            child.say(worker)
 
     def withdraw(self, endpoint_id: str) -> None:
         """Gateways send nobody there any more; what is on its way arrives."""
@@ -106,15 +133,10 @@ class ClusterModel:
         if endpoint is None:
             return
         self._worked.pop(endpoint_id, None)
-        self._consolidator.forget(endpoint)
         for request in endpoint.engine.abort():
             self.on_lost(request)
-        self.stop_leaving(endpoint)
-        for worker, node in zip(endpoint.workers, endpoint.nodes, strict=True):
-            node.stop(worker)
-
-    def stop_leaving(self, endpoint: ModelledEndpoint) -> None:
-        for worker, node in zip(endpoint.leaving, endpoint.leaving_nodes, strict=True):
+        for worker, node in endpoint.placed:
+            self._consolidator.forget(endpoint, worker)
             node.stop(worker)
 
     def give(self, request: SimulatedRequest, endpoint: ModelledEndpoint) -> None:

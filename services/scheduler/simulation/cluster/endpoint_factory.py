@@ -6,6 +6,7 @@ from functools import partial
 
 from libs.common.states import FetchClass, StartPurpose
 from services.scheduler.policy.cluster import Endpoint, Worker
+from services.scheduler.policy.consolidation.decisions import SeparateWorker
 from services.scheduler.simulation.catalogue import CatalogueModel, ModelCatalogue
 from services.scheduler.simulation.cluster.batch_engine import BatchEngine
 from services.scheduler.simulation.cluster.compute import StageCompute
@@ -40,6 +41,19 @@ class EndpointFactory:
         return ModelledEndpoint(
             row.id, row.model_id, row.max_slots, workers, nodes, self._engine(row.id, stages)
         )
+
+    def child(
+        self, parent: ModelledEndpoint, worker: ModelledWorker, separated: SeparateWorker
+    ) -> ModelledEndpoint:
+        """Of a worker that was left of the parent and has the whole model: it serves from now."""
+        own, node = separated.child_id, parent.node_of(worker)
+        worker.row = replace(
+            worker.row, endpoint_id=own, stage_index=0, unit_digests=separated.unit_digests
+        )
+        stage = self._stage(worker.row, node, self.catalogue.model(parent.model_id))
+        engine = self._engine(own, (stage,))
+        engine.start()
+        return ModelledEndpoint(own, parent.model_id, parent.max_slots, (worker,), (node,), engine)
 
     def fetch(self, worker: ModelledWorker, node: ModelledNode, row: Endpoint) -> Fetch:
         """What the worker's start waits for."""

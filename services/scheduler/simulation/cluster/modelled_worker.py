@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from libs.common.bus.messages import ConsolidationObserved, WorkerObserved
 from libs.common.states import WorkerState
 from services.scheduler.policy.cluster import Worker
+from services.scheduler.policy.consolidation.decisions import BeginConsolidation
 from services.scheduler.simulation.event_queue import EventQueue
 from services.scheduler.simulation.scenario.machines import StartFigures
 
@@ -31,7 +32,9 @@ class ModelledWorker:
     is_stopped: bool = False
     connected_at_s: float = 0.0
     generation: int = 1  # of its endpoint, that it has reached
+    target: BeginConsolidation | None = None  # to have the whole model
     consolidation: ConsolidationObserved | None = None  # on the way to its target
+    has_all_layers: bool = False  # that its target asks for
     _has_weights_at_s: float | None = None
     _launched_at_s: float | None = None
     _launch_s: float = 0.0

@@ -27,6 +27,7 @@ class ModelGroup:
     max_slots: int
     min_pipeline_size: int
     max_pipeline_size: int
+    full_memory_workers: int | None  # of a pipeline; None: as planned
     max_endpoints: int
     max_queue: int
     keep_alive_s: float
@@ -59,6 +60,7 @@ def read_models(section: Section) -> tuple[ModelGroup, ...]:
                 max_slots=own.integer("max_slots", 8, least=1),
                 min_pipeline_size=own.integer("min_pipeline_size", 1, least=1),
                 max_pipeline_size=own.integer("max_pipeline_size", 4, least=1),
+                full_memory_workers=own.integer("full_memory_workers", 0) or None,
                 max_endpoints=own.integer("max_endpoints", 8, least=1),
                 max_queue=own.integer("max_queue", 1_000, least=1),
                 keep_alive_s=own.number("keep_alive_s"),

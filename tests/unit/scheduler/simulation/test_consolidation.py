@@ -1,4 +1,4 @@
-"""A pipeline becomes one worker: the small scenario with a second node, end to end."""
+"""A pipeline becomes one worker, or several: the small scenario with a second node."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ import pytest
 from libs.common.startmode import StartMode
 from libs.common.states import EndpointState, MemberMemory
 from services.scheduler.policy.cluster import Endpoint
+from services.scheduler.policy.consolidation.decisions import AbandonConsolidation
 from services.scheduler.policy.decide import Decided
 from services.scheduler.simulation.scenario import scenario as scenarios
 from services.scheduler.simulation.scenario.overrides import Override
@@ -17,7 +18,8 @@ from services.scheduler.simulation.workload.workload import Workload
 from tests.unit.scheduler.simulation.scenarios import SMALL
 
 # Two nodes, a model of 10.4 GB in 13 units of 0.8 GB, ends included: half of it on each.
-TWO = SMALL.replace("min_pipeline_size = 1", "min_pipeline_size = 2\nends_gb = 2") + (
+OWN = "min_pipeline_size = 2\nends_gb = 2\nfull_memory_workers = 1\nmax_endpoints = 8"
+TWO = SMALL.replace("min_pipeline_size = 1", OWN) + (
     "\n[consolidation]\nis_possible = true\nswitch_pause_s = 0.5\n"
 )
 
@@ -109,3 +111,99 @@ def test_without_consolidation_the_pipeline_stays_one() -> None:
     simulation = simulation_of([1.0], 100, "is_possible=false")
     simulation.run()
     assert simulation.recorder.tpot_s[0] == pytest.approx(0.051)
+
+
+def growing_simulation(*more: str, output_tokens: int = 400) -> Simulation:
+    """Twelve requests at 1 s, of which an endpoint has eight: both workers have memory for the
+    whole model, and both are needed."""
+    own = ("full_memory_workers=2", *more)
+    return simulation_of([1.0] * 12, output_tokens, *own)
+
+
+def run_until(simulation: Simulation, until_s: float) -> None:
+    simulation.leader.begin()
+    for request in simulation.workload.requests():
+        simulation.events.run_until(request.arrived_at_s)
+        simulation._arrive(request)
+    simulation.events.run_until(until_s)
+
+
+def test_both_workers_become_endpoints_where_the_model_needs_two() -> None:
+    """The entry goes on at 8.38 s or half a step of 0.051 to 0.086 s later. The other worker lacks
+    5.2 GB, which take 2.6 s from 5 s on and 0.52 s to its device. It serves the four that wait."""
+    simulation = growing_simulation()
+    run_until(simulation, 8.37)
+    (pipeline,) = simulation.leader.snapshot.endpoints
+    (growing,) = pipeline.growing_workers
+    run = simulation.cluster.endpoints[pipeline.id].engine.num_requests
+    assert (pipeline.num_stages, run) == (2, 8)
+
+    simulation.events.run_until(8.6)
+
+    parent, child = sorted(simulation.leader.snapshot.endpoints, key=lambda e: e.id != pipeline.id)
+    assert [e.state for e in (parent, child)] == [EndpointState.STANDALONE] * 2
+    assert [w.id for w in child.workers] == [growing.id]
+    assert (parent.generation, child.generation) == (2, 2)
+    assert set(simulation.ledger.reserved_bytes.values()) == {12e9}
+    modelled = simulation.cluster.endpoints[child.id]
+    assert (modelled.engine.num_requests, modelled.workers[0].row.endpoint_id) == (4, child.id)
+
+
+def test_two_endpoints_of_one_start_end_without_a_rest() -> None:
+    simulation = growing_simulation()
+    simulation.run()
+    assert len(simulation.recorder.starts) == 1
+    assert len(simulation.recorder.ttft_s) == 12
+    assert not any(simulation.ledger.reserved_bytes.values())
+    assert not simulation.cluster.endpoints
+    for node in simulation.cluster.nodes.values():
+        assert not node.workers and not node.fetcher.fetches
+
+
+def test_a_worker_that_lacks_layers_at_the_switch_goes_on_and_serves_then() -> None:
+    """With no pause to speak of the entry switches before the other one has all, at 8.12 s."""
+    simulation = growing_simulation("switch_pause_s=0.01")
+    run_until(simulation, 8.1)
+    (parent,) = simulation.leader.snapshot.endpoints
+    assert (parent.state, len(parent.growing_workers)) == (EndpointState.STANDALONE, 1)
+    (left,) = simulation.cluster.endpoints[parent.id].leaving
+    assert not left.is_stopped and left.generation == 1
+
+    simulation.events.run_until(8.13)
+
+    assert len(simulation.leader.snapshot.endpoints) == 2
+    assert left.generation == 2 and left.consolidation is None
+    assert simulation.cluster.endpoints[parent.id].leaving == ()
+
+
+def test_a_worker_that_was_left_and_has_no_target_any_more_ends() -> None:
+    simulation = growing_simulation("switch_pause_s=0.01")
+    run_until(simulation, 8.1)
+    (parent,) = simulation.leader.snapshot.endpoints
+    (growing,) = parent.growing_workers
+    assert growing.consolidation is not None
+    about = (parent.model_id, parent.id, growing.consolidation.id, growing.node_id)
+
+    simulation.cluster.abandon_consolidation(
+        AbandonConsolidation(*about, why="nobody needs it", counts=False)
+    )
+
+    (left,) = simulation.cluster.endpoints[parent.id].leaving
+    assert left.is_stopped and left.target is None
+    entry = simulation.cluster.endpoints[parent.id].workers[0]
+    assert not entry.is_stopped
+
+
+def test_a_pipeline_that_is_idle_first_stays_one_with_all_its_workers() -> None:
+    """At 1 GB/s: the layers would take 5 s and more, the answers end before."""
+    simulation = growing_simulation("nic_gbps=8", "keep_alive_s=0.5", output_tokens=21)
+    decided: list[str] = []
+    simulation.leader.on_decided = _also_noting(simulation.leader.on_decided, decided)
+    simulation.run()
+    assert [name for name in decided if name.endswith("Consolidation")] == [
+        *["BeginConsolidation"] * 2,
+        *["AbandonConsolidation"] * 2,
+    ]
+    assert "SeparateWorker" not in decided
+    assert not any(simulation.ledger.reserved_bytes.values())
+    assert not any(node.fetcher.fetches for node in simulation.cluster.nodes.values())
