@@ -45,6 +45,7 @@ SUMMARY = summary(unit_sizes=(100, 300, 300, 300, 10))
 UNITS = tuple(unit_digest(index) for index in range(5))  # in the order in which a worker reads
 HELD = ((UNITS[0], UNITS[1], UNITS[4]), (UNITS[2],), (UNITS[3],))  # by stage
 FULL_BYTES, LOW_BYTES = 1_100, 400
+FILES_BYTES = 1_010 + 5 * 4_096  # of all units in a host cache, each with a header page
 FETCH_ID = "rest-0"
 
 
@@ -102,9 +103,9 @@ def with_open(
     return replace(before, workers=workers, state=endpoint_state)
 
 
-def ready(own: Worker, **changes: Any) -> WorkerObserved:
+def seen(own: Worker, state: WorkerState = WorkerState.READY, **changes: Any) -> WorkerObserved:
     told = {"worker_id": own.id, "endpoint_id": own.endpoint_id}
-    return observed(WorkerState.READY, **{**told, **changes})
+    return observed(state, **{**told, **changes})
 
 
 def says(phase: ConsolidationPhase, why: str = "", generation: int = 2) -> ConsolidationObserved:
@@ -117,22 +118,32 @@ def rest(state: FetchState, **changes: Any) -> FetchObserved:
 
 def snapshot_of(
     there: Endpoint,
-    seen: Iterable[WorkerObserved] = (),
+    heard: Iterable[WorkerObserved] = (),
     fetches: dict[str, tuple[FetchObserved, ...]] | None = None,
     **changes: Any,
 ) -> Snapshot:
-    """All its workers are ready, but for what `seen` says of some."""
-    said = {one.worker_id: one for one in seen}
+    """All its workers are ready, but for what `heard` says of some."""
+    said = {one.worker_id: one for one in heard}
     values: dict[str, Any] = {
         "limits": Limits(can_consolidate=True),
         "summaries": {DIGEST: SUMMARY},
         "models": (model(max_pipeline_size=NUM_STAGES),),
         "endpoints": (there,),
         "devices": [device(f"node-{i}", memory=2_000) for i in range(NUM_STAGES)],
-        "workers": {w.node_id: (said.get(w.id, ready(w)),) for w in there.workers},
+        "workers": {w.node_id: (said.get(w.id, seen(w)),) for w in there.workers},
         "fetches": fetches or {},
     }
     return snapshot(**{**values, **changes})
+
+
+def with_caches(there: Snapshot, capacity_bytes: int) -> Snapshot:
+    """Of so many bytes each, and empty."""
+    size = {"cache_capacity_bytes": capacity_bytes}
+    fetchers = {
+        id_: replace(heard, heartbeat=heard.heartbeat.model_copy(update=size))
+        for id_, heard in there.observed.fetchers.items()
+    }
+    return replace(there, observed=replace(there.observed, fetchers=fetchers))
 
 
 def begun(before: Snapshot) -> list[d.Decision]:
