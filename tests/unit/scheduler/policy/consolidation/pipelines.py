@@ -5,7 +5,7 @@ layer, and memory for all: 50 for its process, 1,010 of weights, 40 of KV cache,
 other stage has a layer. Every NIC carries 1,000 bytes a second.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -119,7 +119,7 @@ def rest(state: FetchState, **changes: Any) -> FetchObserved:
 def snapshot_of(
     there: Endpoint,
     heard: Iterable[WorkerObserved] = (),
-    fetches: dict[str, tuple[FetchObserved, ...]] | None = None,
+    fetches: Mapping[str, tuple[FetchObserved, ...]] | None = None,
     **changes: Any,
 ) -> Snapshot:
     """All its workers are ready, but for what `heard` says of some."""
