@@ -50,6 +50,9 @@ class KvSender(Protocol):
     def send(self, block: KvBlock) -> None:
         """Never waits: it is queued. Within the node's network budget, behind everything else."""
 
+    def close(self) -> None:
+        """Send nothing more: what is queued is dropped. Once."""
+
 
 class KvReceiver(Protocol):
     """The entry's end. For the thread that owns the engine."""

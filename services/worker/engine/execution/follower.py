@@ -79,6 +79,8 @@ class Follower:
             case RingClosed():
                 self._ring.tell(arrival)
                 self.has_left = True
+                if self._kv_sender is not None:
+                    self._kv_sender.close()
         return True
 
     def _compute(self, batch: MicroBatch, hidden: torch.Tensor) -> None:

@@ -42,7 +42,7 @@ class KvOutlet:
     ) -> None:
         """`before_send` may hold so many bytes back, in the outlet's own thread."""
         self._security, self._stage, self._before_send = security, stage, before_send
-        self._queue: queue.SimpleQueue[_Connection | _Queued] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Connection | _Queued | None] = queue.SimpleQueue()
         self._current = 0  # connection
         self._thread: threading.Thread | None = None
         self._encode: Callable[[KvBlock], list[bytes | memoryview]]
@@ -62,6 +62,11 @@ class KvOutlet:
         """See KvSender."""
         self._queue.put(_Queued(self._current, block))
 
+    def close(self) -> None:
+        """See KvSender."""
+        self._current += 1
+        self._queue.put(None)  # which ends the thread: a stage does not wait for it
+
     # ----------------------------------------------------------- in its thread
 
     def _run(self) -> None:
@@ -71,8 +76,7 @@ class KvOutlet:
         self._encode = encode_block
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         outlet: zmq.Socket[bytes] | None = None
-        while True:
-            item = self._queue.get()
+        while (item := self._queue.get()) is not None:
             if isinstance(item, _Connection):
                 if outlet is not None:
                     outlet.close(0)
@@ -80,6 +84,7 @@ class KvOutlet:
             elif outlet is not None and not self._is_sent(outlet, item):
                 outlet.close(0)
                 outlet = None  # nobody is there any more; the entry asks again or gives up
+        context.destroy(0)
 
     def _connected(
         self, context: "zmq.Context[zmq.Socket[bytes]]", connection: _Connection

@@ -1,6 +1,7 @@
 """Keys and values from stages to the entry, over real sockets."""
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +48,8 @@ def opened(
         yield inlet, outlets
     finally:
         inlet.close()
+        for outlet in outlets:
+            outlet.close()
 
 
 def same(one: KvBlock, other: KvBlock) -> bool:
@@ -89,6 +92,22 @@ def test_a_large_block_is_charged_to_the_budget_in_pieces() -> None:
     assert isinstance(came, KvBlock) and same(came, block)
     assert sum(charged) == sum(received) == block.num_bytes + HEADER_BYTES
     assert max(charged) <= 2**18
+
+
+def test_the_thread_of_an_outlet_that_is_closed_ends() -> None:
+    before = set(threading.enumerate())
+    with opened(Security.CURVE, 1) as (inlet, (outlet,)):
+        outlet.send(block_of(1, 0))
+        assert inlet.receive(PATIENCE_S) is not None
+        (own,) = [
+            thread
+            for thread in threading.enumerate()
+            if thread.name == "kv-outlet" and thread not in before
+        ]
+
+    own.join(PATIENCE_S)
+
+    assert not own.is_alive()
 
 
 @both
