@@ -15,8 +15,8 @@ from tests.support.equality import TokenEquality
 from tests.unit.worker.engine.consolidation.consolidating import (
     NEVER_SLOW,
     Result,
-    make_subjects,
 )
+from tests.unit.worker.engine.consolidation.lanes import make_subjects
 from tests.unit.worker.engine.execution.test_pipeline import random_request
 from tests.unit.worker.engine.pipelines import layers_of
 from tests.unit.worker.engine.test_generation import greedy, near_tie, seeded

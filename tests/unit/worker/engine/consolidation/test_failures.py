@@ -18,13 +18,15 @@ from services.worker.errors import WeightsUnavailable, WorkerError
 from tests.unit.worker.engine.consolidation.consolidating import (
     NEVER_SLOW,
     ArrivingWeights,
+    Results,
+    Told,
+    run_all,
+)
+from tests.unit.worker.engine.consolidation.lanes import (
     KvLane,
     LaneSender,
-    Results,
-    Subjects,
-    Told,
+    LaneSubjects,
     make_subjects,
-    run_all,
 )
 from tests.unit.worker.engine.pipelines import layers_of, make_pipeline
 from tests.unit.worker.engine.test_generation import greedy, seeded
@@ -34,7 +36,7 @@ SLOW_LINK = replace(NEVER_SLOW, link_bytes_per_s=100_000)  # so that keys and va
 
 
 @pytest.fixture
-def subjects(tiny: Tiny) -> Subjects:
+def subjects(tiny: Tiny) -> LaneSubjects:
     return make_subjects(tiny, layers_of((1, 2), 3), random.Random(3), kv_tokens=512)
 
 
@@ -64,7 +66,7 @@ def once(is_due: Callable[[Results], bool], act: Callable[[], None]) -> Callable
     ids=["while it loads", "while it copies", "while it is frozen"],
 )
 def test_abandoned_at_any_point_the_pipeline_goes_on_and_can_become_one_worker_later(
-    tiny: Tiny, subjects: Subjects, last_told: tuple[str, ...]
+    tiny: Tiny, subjects: LaneSubjects, last_told: tuple[str, ...]
 ) -> None:
     later = KvLane(subjects.senders, subjects.chance)
     told_later = Told()
@@ -113,7 +115,7 @@ class FailingWeights:
 @pytest.mark.parametrize("fails_early", [True, False])
 @pytest.mark.parametrize("error", [WeightsUnavailable("gone"), TensorError("w", "is torn")])
 def test_weights_that_cannot_be_had_leave_the_pipeline(
-    tiny: Tiny, subjects: Subjects, error: WorkerError, fails_early: bool
+    tiny: Tiny, subjects: LaneSubjects, error: WorkerError, fails_early: bool
 ) -> None:
     weights = FailingWeights(error, fails_early, tiny)
     subjects.engine.begin_consolidation(weights, subjects.kv, NEVER_SLOW, subjects.told)  # type: ignore[arg-type]  # gives no tensor
@@ -144,7 +146,7 @@ class FailingReceiver(KvLane):
     ("can_open", "why"), [(False, "no port is free"), (True, "the inlet broke")]
 )
 def test_a_receiver_that_fails_leaves_the_pipeline(
-    tiny: Tiny, subjects: Subjects, can_open: bool, why: str
+    tiny: Tiny, subjects: LaneSubjects, can_open: bool, why: str
 ) -> None:
     receiver: KvReceiver = FailingReceiver(subjects.senders, can_open=can_open)
     weights = ArrivingWeights(tiny.weights, subjects.chance)
@@ -167,7 +169,7 @@ def test_a_receiver_that_fails_leaves_the_pipeline(
     ],
 )
 def test_what_takes_too_long_is_given_up(
-    tiny: Tiny, subjects: Subjects, options: ConsolidationOptions, why: str
+    tiny: Tiny, subjects: LaneSubjects, options: ConsolidationOptions, why: str
 ) -> None:
     subjects.begin(options)
 
@@ -179,7 +181,7 @@ def test_what_takes_too_long_is_given_up(
 
 @pytest.mark.parametrize("transfer", KvTransfer)
 def test_a_switch_that_takes_too_long_is_tried_again_and_then_given_up(
-    tiny: Tiny, subjects: Subjects, transfer: KvTransfer
+    tiny: Tiny, subjects: LaneSubjects, transfer: KvTransfer
 ) -> None:
     subjects.begin(replace(NEVER_SLOW, freeze_timeout_s=-1, retry_s=0, transfer=transfer))
 
@@ -206,7 +208,7 @@ def test_when_every_block_comes_damaged_it_is_given_up(tiny: Tiny) -> None:
     check_tokens(tiny, results)
 
 
-def test_what_nobody_asked_for_ends_it(tiny: Tiny, subjects: Subjects) -> None:
+def test_what_nobody_asked_for_ends_it(tiny: Tiny, subjects: LaneSubjects) -> None:
     subjects.begin(SLOW_LINK)
 
     def forge() -> None:
@@ -225,7 +227,7 @@ def test_what_nobody_asked_for_ends_it(tiny: Tiny, subjects: Subjects) -> None:
 
 
 def test_an_idle_pipeline_becomes_one_worker_with_nothing_to_move(
-    tiny: Tiny, subjects: Subjects
+    tiny: Tiny, subjects: LaneSubjects
 ) -> None:
     subjects.begin()
     for _ in range(200):
@@ -239,7 +241,7 @@ def test_an_idle_pipeline_becomes_one_worker_with_nothing_to_move(
 
 
 def test_sequences_that_are_computed_again_go_on_with_the_same_tokens(
-    tiny: Tiny, subjects: Subjects
+    tiny: Tiny, subjects: LaneSubjects
 ) -> None:
     begin = once(
         lambda r: len(r["a"].token_ids) >= 9,

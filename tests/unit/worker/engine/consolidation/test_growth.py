@@ -18,25 +18,21 @@ from tests.unit.worker.engine.consolidation.consolidating import (
     ArrivingWeights,
     Results,
     Subjects,
-    make_subjects,
     run_all,
 )
-from tests.unit.worker.engine.consolidation.test_exactness import (
+from tests.unit.worker.engine.consolidation.exactness import (
+    KV_TOKENS,
     Expected,
     Make,
     check_same,
-    expected,
-    make,
     requests_of,
     spread,
 )
+from tests.unit.worker.engine.consolidation.lanes import make_subjects
 from tests.unit.worker.engine.families import FAMILIES, Family
 from tests.unit.worker.engine.pipelines import layers_of
 from tests.unit.worker.engine.tiny import Subject, Tiny
 
-__all__ = ["expected", "make"]  # fixtures
-
-KV_TOKENS = 512
 CASES = list(product(FAMILIES, (2, 3, 4)))
 
 
@@ -98,7 +94,7 @@ def test_every_stage_can_become_a_whole_model_of_its_own(
     model, chance = make(family), random.Random(f"{family.name} {num_stages}")
     layers = list(spread(num_stages, model.config.num_layers, chance))
     subjects = make_subjects(model, layers, chance, max_step_tokens=24, kv_tokens=KV_TOKENS)
-    followers = subjects.pipeline.followers
+    followers = subjects.followers
     told = [begin(follower, model, chance) for follower in followers]
 
     results = run_growing(subjects, followers, model)
@@ -120,7 +116,7 @@ def subjects(tiny: Tiny) -> Subjects:
 
 
 def test_a_stage_that_grows_shares_the_weights_that_it_has(tiny: Tiny, subjects: Subjects) -> None:
-    follower = subjects.pipeline.followers[0]
+    follower = subjects.followers[0]
     keys = follower.cache.keys[0]
     asked: list[UnitKey] = []
 
@@ -144,7 +140,7 @@ class Failing(ArrivingWeights):
 
 
 def test_what_cannot_be_loaded_leaves_the_stage_as_it_is(tiny: Tiny, subjects: Subjects) -> None:
-    first, second = subjects.pipeline.followers
+    first, second = subjects.followers
     told = Told()
     first.begin_growth(Failing(tiny.weights, subjects.chance), told, packed_bytes=0)
 
@@ -157,7 +153,7 @@ def test_what_cannot_be_loaded_leaves_the_stage_as_it_is(tiny: Tiny, subjects: S
 
 
 def test_one_that_was_given_up_can_be_begun_again(tiny: Tiny, subjects: Subjects) -> None:
-    follower = subjects.pipeline.followers[1]
+    follower = subjects.followers[1]
     told = begin(follower, tiny, subjects.chance)
     follower.abandon_growth("the queue is empty")
     assert (told.names, told.why) == (["abandoned"], "the queue is empty")
@@ -174,5 +170,5 @@ def test_one_that_was_given_up_can_be_begun_again(tiny: Tiny, subjects: Subjects
 def test_a_stage_that_does_not_grow_becomes_nothing(subjects: Subjects, tiny: Tiny) -> None:
     run_growing(subjects, [], tiny)
     subjects.close_ring()
-    for follower in subjects.pipeline.followers:
+    for follower in subjects.followers:
         assert follower.whole is None and not follower.optimize_step()
