@@ -48,12 +48,13 @@ def requests_of(model: Subject) -> list[Request]:
 
 
 def begin_at(subjects: Subjects, position: int) -> Callable[[Results], None]:
-    """Once the first request has so many tokens. All is loaded as soon as it can be, so that the
-    switch falls as soon after it as keys and values can be here."""
+    """Once the first request runs and has so many tokens. All is loaded as soon as it can be, so
+    that the switch falls as soon after it as keys and values can be here."""
     beginnings = iter([subjects.begin])
 
     def between(results: Results) -> None:
-        if len(results["greedy"].token_ids) < position:
+        is_running = subjects.engine.stats.num_running > 0
+        if not is_running or len(results["greedy"].token_ids) < position:
             return
         if begin := next(beginnings, None):
             begin()
