@@ -1,11 +1,13 @@
 """Random models, and random requests that run while their pipelines become one worker."""
 
+import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from services.worker.engine.model.config import parse_config
 from tests.acceptance.client import Json
 from tests.support.checkpoints import byte_tokenizer, save_tokenizer
 from tests.unit.worker.engine.families import FAMILIES, Family
@@ -14,6 +16,8 @@ from tests.unit.worker.engine.tiny import roughen
 MAX_CONTEXT = 2_048
 NUM_LAYERS = 6
 LATEST_S = 1.5  # after the first tokens, for others to come
+CROWDED_TOKENS = 1_600  # room for the longest sequence, but for no other as long
+FLOAT32_BYTES = 4
 SLOTS_OF_ONE = 4  # an endpoint, where several are to be needed
 
 SAMPLINGS: tuple[Json, ...] = (
@@ -40,6 +44,7 @@ class Case:
     family: Family
     num_stages: int
     is_scale_up: bool
+    is_crowded: bool  # sequences have to give up their cache regions
     requests: tuple[CaseRequest, ...]
 
     def __str__(self) -> str:
@@ -49,20 +54,24 @@ class Case:
     @property
     def settings(self) -> Json:
         """Of its model."""
-        bounds = {"max_endpoints": 2, "max_slots": SLOTS_OF_ONE} if self.is_scale_up else {}
+        bounds: Json = {}
+        if self.is_scale_up:
+            bounds = {"max_endpoints": 2, "full_memory_workers": 2, "max_slots": SLOTS_OF_ONE}
         size = {"min_pipeline_size": self.num_stages, "max_pipeline_size": self.num_stages}
         return {"keep_alive_s": 60, **size, **bounds}
 
 
 def random_case(number: int) -> Case:
-    """Every fourth one has eight requests at once, of which one is cancelled."""
+    """Every second one has eight requests, of which one is cancelled."""
     chance = random.Random(number)
     is_scale_up = number % 4 == 3
-    num_requests = 8 if is_scale_up or number % 4 == 1 else chance.randint(1, 3)
+    is_crowded = number % 4 == 1
+    num_requests = 8 if is_scale_up or is_crowded else chance.randint(1, 3)
     latest_s = 0.0 if is_scale_up else LATEST_S  # all at once need several endpoints at once
     requests = [_request(chance, i, num_requests, latest_s) for i in range(num_requests)]
     family = FAMILIES[number % len(FAMILIES)]
-    return Case(number, family, 2 + chance.randrange(3), is_scale_up, tuple(requests))
+    num_stages = 2 + chance.randrange(3)
+    return Case(number, family, num_stages, is_scale_up, is_crowded, tuple(requests))
 
 
 def _request(chance: random.Random, index: int, num_requests: int, latest_s: float) -> CaseRequest:
@@ -80,6 +89,15 @@ def _request(chance: random.Random, index: int, num_requests: int, latest_s: flo
             "logprobs": True,
         },
     )
+
+
+def settings_of(case: Case, folder: Path) -> Json:
+    """Of the case's model, whose checkpoint is in `folder`."""
+    if not case.is_crowded:
+        return case.settings
+    config = parse_config(json.loads((folder / "config.json").read_text()))
+    values_per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    return {**case.settings, "kv_cache_bytes": CROWDED_TOKENS * values_per_token * FLOAT32_BYTES}
 
 
 def save_checkpoint(case: Case, folder: Path) -> Path:

@@ -9,7 +9,13 @@ from functools import partial
 import pytest
 
 from tests.acceptance.client import Answer, Client, Json
-from tests.acceptance.consolidation.cases import Case, CaseRequest, random_case, save_checkpoint
+from tests.acceptance.consolidation.cases import (
+    Case,
+    CaseRequest,
+    random_case,
+    save_checkpoint,
+    settings_of,
+)
 from tests.acceptance.consolidation.near_ties import is_near_tie, token_id
 from tests.acceptance.observing import live_endpoints
 from tests.acceptance.pipeline.driving.disturbed_streams import Models
@@ -94,7 +100,7 @@ def check_same(
 async def run_case(models: Models, case: Case, equality: TokenEquality, figure: Figure) -> None:
     client, name = models.client, f"exact-{case.number}"
     folder = save_checkpoint(case, models.sources / name)
-    model = await client.ready(name, str(folder), **case.settings)
+    model = await client.ready(name, str(folder), **settings_of(case, folder))
     keeping = Answer()
     first = asyncio.create_task(client.stream(name, "go", into=keeping, **KEEPING))
     asked = [asyncio.create_task(said(client, name, one, keeping)) for one in case.requests]
