@@ -22,8 +22,11 @@ from tests.unit.worker.engine.consolidation.consolidating import (
 )
 from tests.unit.worker.engine.consolidation.exactness import (
     KV_TOKENS,
+    MAX_STEP_TOKENS,
+    POSITIONS,
     Expected,
     Make,
+    begin_at,
     check_same,
     requests_of,
     spread,
@@ -33,7 +36,9 @@ from tests.unit.worker.engine.families import FAMILIES, Family
 from tests.unit.worker.engine.pipelines import layers_of
 from tests.unit.worker.engine.tiny import Subject, Tiny
 
-CASES = list(product(FAMILIES, (2, 3, 4)))
+Case = tuple[Family, int, int]
+CASES = list(product(FAMILIES, (2, 3, 4), POSITIONS))
+SAMPLE = random.Random(15).sample(CASES, 16)
 
 
 @dataclass
@@ -72,33 +77,36 @@ def engine_of(model: Subject, whole: Executor) -> StageEngine:
     return StageEngine(model.config, model.weights, options, place, executor=whole)
 
 
-def run_growing(subjects: Subjects, followers: Sequence[Follower], model: Subject) -> Results:
-    """Consolidates the entry once the first request has four tokens, with all that come later."""
+def run_growing(subjects: Subjects, followers: Sequence[Follower], position: int = 4) -> Results:
+    """Consolidates the entry once the first request has so many tokens, with all that come
+    later."""
+    begin_entry = begin_at(subjects, position)
 
     def between(results: Results) -> None:
-        if len(results["greedy"].token_ids) >= 4 and not subjects.told.names and not begun:
-            begun.append(True)
-            subjects.begin()
+        begin_entry(results)
         for follower in followers:
             follower.optimize_step()
 
-    begun: list[bool] = []
-    return run_all(subjects.engine, requests_of(model), between=between)
+    return run_all(subjects.engine, requests_of(subjects.model), between=between)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].name}, {case[1]} stages")
-def test_every_stage_can_become_a_whole_model_of_its_own(
-    make: Make, expected: Expected, equality: TokenEquality, case: tuple[Family, int]
-) -> None:
-    family, num_stages = case
-    model, chance = make(family), random.Random(f"{family.name} {num_stages}")
+def case_id(case: Case) -> str:
+    family, num_stages, position = case
+    return f"{family.name}, {num_stages} stages, token {position}"
+
+
+def every_stage_grows(make: Make, expected: Expected, equality: TokenEquality, case: Case) -> None:
+    family, num_stages, position = case
+    model, chance = make(family), random.Random(case_id(case))
     layers = list(spread(num_stages, model.config.num_layers, chance))
-    subjects = make_subjects(model, layers, chance, max_step_tokens=24, kv_tokens=KV_TOKENS)
+    subjects = make_subjects(
+        model, layers, chance, max_step_tokens=MAX_STEP_TOKENS, kv_tokens=KV_TOKENS
+    )
     followers = subjects.followers
     told = [begin(follower, model, chance) for follower in followers]
 
-    results = run_growing(subjects, followers, model)
-    check_same(f"{family.name} of the pipeline", results, expected(family), equality)
+    results = run_growing(subjects, followers, position)
+    check_same(f"{case_id(case)}, the pipeline", results, expected(family), equality)
     assert all(follower.whole is None for follower in followers), "the ring is still open"
     subjects.close_ring()
 
@@ -106,8 +114,23 @@ def test_every_stage_can_become_a_whole_model_of_its_own(
         engine = engine_of(model, grown(follower))
         assert engine.stats.kv_used_bytes == 0
         alone = run_all(engine, requests_of(model))
-        check_same(f"{family.name} of stage {index + 1}", alone, expected(family), equality)
+        check_same(f"{case_id(case)}, stage {index + 1}", alone, expected(family), equality)
     assert [one.names for one in told] == [["loaded"]] * len(followers)
+
+
+@pytest.mark.parametrize("case", SAMPLE, ids=case_id)
+def test_every_stage_can_become_a_whole_model_of_its_own(
+    make: Make, expected: Expected, equality: TokenEquality, case: Case
+) -> None:
+    every_stage_grows(make, expected, equality, case)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_every_stage_can_become_a_whole_model_whenever_the_entry_does(
+    make: Make, expected: Expected, equality: TokenEquality, case: Case
+) -> None:
+    every_stage_grows(make, expected, equality, case)
 
 
 @pytest.fixture
@@ -126,7 +149,7 @@ def test_a_stage_that_grows_shares_the_weights_that_it_has(tiny: Tiny, subjects:
             super().wait_unit(unit, timeout_s)
 
     follower.begin_growth(Counting(tiny.weights, subjects.chance), Told(), packed_bytes=0)
-    run_growing(subjects, [follower], tiny)
+    run_growing(subjects, [follower])
     subjects.close_ring()
     whole = grown(follower)
 
@@ -144,7 +167,7 @@ def test_what_cannot_be_loaded_leaves_the_stage_as_it_is(tiny: Tiny, subjects: S
     told = Told()
     first.begin_growth(Failing(tiny.weights, subjects.chance), told, packed_bytes=0)
 
-    results = run_growing(subjects, [first, second], tiny)
+    results = run_growing(subjects, [first, second])
 
     assert (told.names, told.why) == (["abandoned"], "the fetcher has not the layers")
     assert all(result.finish is not None for result in results.values())
@@ -159,7 +182,7 @@ def test_one_that_was_given_up_can_be_begun_again(tiny: Tiny, subjects: Subjects
     assert (told.names, told.why) == (["abandoned"], "the queue is empty")
 
     again = begin(follower, tiny, subjects.chance)
-    run_growing(subjects, [follower], tiny)
+    run_growing(subjects, [follower])
     subjects.close_ring()
 
     alone = run_all(engine_of(tiny, grown(follower)), requests_of(tiny))
@@ -167,8 +190,8 @@ def test_one_that_was_given_up_can_be_begun_again(tiny: Tiny, subjects: Subjects
     assert again.names == ["loaded"]
 
 
-def test_a_stage_that_does_not_grow_becomes_nothing(subjects: Subjects, tiny: Tiny) -> None:
-    run_growing(subjects, [], tiny)
+def test_a_stage_that_does_not_grow_becomes_nothing(subjects: Subjects) -> None:
+    run_growing(subjects, [])
     subjects.close_ring()
     for follower in subjects.followers:
         assert follower.whole is None and not follower.optimize_step()
