@@ -11,18 +11,23 @@ from hypothesis import strategies as st
 
 from libs.common.states import FinishReason
 from services.worker.engine_port import KvTransfer, Request
+from services.worker.frames.dataplane import Security
 from tests.support.equality import TokenEquality
 from tests.unit.worker.engine.consolidation.consolidating import (
     NEVER_SLOW,
     Result,
+    Subjects,
 )
 from tests.unit.worker.engine.consolidation.lanes import make_subjects
+from tests.unit.worker.engine.consolidation.sockets import socket_subjects
 from tests.unit.worker.engine.execution.test_pipeline import random_request
 from tests.unit.worker.engine.pipelines import layers_of
 from tests.unit.worker.engine.test_generation import greedy, near_tie, seeded
 from tests.unit.worker.engine.tiny import Tiny, generate
 
 NUM_LAYERS = 3
+MAX_STEPS = 20_000
+CROWDED = {"kv_tokens": 420, "max_step_tokens": 40}  # regions of eight do not fit
 Expected = Callable[[Request], list[int]]
 
 
@@ -119,13 +124,9 @@ def test_whatever_happens_meanwhile_tokens_are_right_and_nothing_leaks(
         equality.compare(name, tokens, told, near_tie(tiny, request, told))
 
 
-def test_eight_together_one_preempted_one_cancelled_one_that_arrives_during_the_copy(
-    tiny: Tiny, expected: Expected, equality: TokenEquality
+def eight_together(
+    subjects: Subjects, tiny: Tiny, expected: Expected, equality: TokenEquality
 ) -> None:
-    chance = random.Random(8)
-    subjects = make_subjects(
-        tiny, layers_of((1, 2), NUM_LAYERS), chance, kv_tokens=420, max_step_tokens=40
-    )
     requests = [
         greedy(f"r{n}", tiny.prompt(3 + 9 * n, n), 60)
         if n % 2
@@ -138,7 +139,7 @@ def test_eight_together_one_preempted_one_cancelled_one_that_arrives_during_the_
         subjects.engine.add_request(request)
 
     during_copy = iter([late, requests[-1]])
-    for step in range(3_000):
+    for step in range(MAX_STEPS):
         if step == 12:
             subjects.begin(replace(NEVER_SLOW, link_bytes_per_s=1_000_000))
         if subjects.told.names == ["loaded", "copying"]:
@@ -155,8 +156,25 @@ def test_eight_together_one_preempted_one_cancelled_one_that_arrives_during_the_
     assert result is not None and result.transfer is KvTransfer.MOVE
     assert result.precopied_bytes > 0
     assert results["r2"].finish is FinishReason.CANCELLED
+    subjects.close_ring()
     for request in (*requests, late):
         tokens = results[request.request_id].token_ids
         told = expected(request)[: len(tokens)]
         equality.compare(request.request_id, tokens, told, near_tie(tiny, request, told))
     equality.check()
+
+
+def test_eight_together_one_preempted_one_cancelled_one_that_arrives_during_the_copy(
+    tiny: Tiny, expected: Expected, equality: TokenEquality
+) -> None:
+    layers = layers_of((1, 2), NUM_LAYERS)
+    subjects = make_subjects(tiny, layers, random.Random(8), **CROWDED)
+    eight_together(subjects, tiny, expected, equality)
+
+
+def test_eight_together_over_sockets(
+    tiny: Tiny, expected: Expected, equality: TokenEquality
+) -> None:
+    layers = layers_of((1, 2), NUM_LAYERS)
+    with socket_subjects(tiny, layers, random.Random(8), Security.CURVE, **CROWDED) as subjects:
+        eight_together(subjects, tiny, expected, equality)
