@@ -26,8 +26,10 @@ from tests.unit.worker.engine.test_generation import greedy, near_tie, seeded
 from tests.unit.worker.engine.tiny import Tiny, generate
 
 NUM_LAYERS = 3
+NUM_TOKENS = 130  # more than a region has room for at first
+BEGINS_AT_STEP = 12
 MAX_STEPS = 20_000
-CROWDED = {"kv_tokens": 420, "max_step_tokens": 40}  # regions of eight do not fit
+CROWDED = {"kv_tokens": 700, "max_step_tokens": 40}  # regions of eight do not fit
 Expected = Callable[[Request], list[int]]
 
 
@@ -128,9 +130,9 @@ def eight_together(
     subjects: Subjects, tiny: Tiny, expected: Expected, equality: TokenEquality
 ) -> None:
     requests = [
-        greedy(f"r{n}", tiny.prompt(3 + 9 * n, n), 60)
+        greedy(f"r{n}", tiny.prompt(3 + 9 * n, n), NUM_TOKENS)
         if n % 2
-        else seeded(f"r{n}", tiny.prompt(3 + 9 * n, n), n, 60)
+        else seeded(f"r{n}", tiny.prompt(3 + 9 * n, n), n, NUM_TOKENS)
         for n in range(8)
     ]
     late = greedy("late", tiny.prompt(11, 77), 30)
@@ -140,7 +142,7 @@ def eight_together(
 
     during_copy = iter([late, requests[-1]])
     for step in range(MAX_STEPS):
-        if step == 12:
+        if step == BEGINS_AT_STEP:
             subjects.begin(replace(NEVER_SLOW, link_bytes_per_s=1_000_000))
         if subjects.told.names == ["loaded", "copying"]:
             subjects.engine.cancel("r2", 1)
@@ -156,6 +158,10 @@ def eight_together(
     assert result is not None and result.transfer is KvTransfer.MOVE
     assert result.precopied_bytes > 0
     assert results["r2"].finish is FinishReason.CANCELLED
+    lengths = {r.request_id: len(r.prompt_ids) for r in (*requests, late)}
+    num_once = sum(lengths[name] + len(result.token_ids) for name, result in results.items())
+    num_computed = subjects.engine.stats.num_tokens_computed
+    assert num_computed > num_once, "one that gave its region up computes its tokens again"
     subjects.close_ring()
     for request in (*requests, late):
         tokens = results[request.request_id].token_ids
