@@ -97,7 +97,8 @@ def check_same(
         assert worst < LOGPROB_DIFFERENCE, f"{name}: {worst}"
 
 
-async def run_case(models: Models, case: Case, equality: TokenEquality, figure: Figure) -> None:
+async def run_case(models: Models, case: Case, equality: TokenEquality, figure: Figure) -> object:
+    """How many workers of the pipeline have become endpoints of their own."""
     client, name = models.client, f"exact-{case.number}"
     folder = save_checkpoint(case, models.sources / name)
     model = await client.ready(name, str(folder), **settings_of(case, folder))
@@ -120,6 +121,7 @@ async def run_case(models: Models, case: Case, equality: TokenEquality, figure: 
         f"{case}: {num_running} ran at the switch; {len(endpoints)} endpoints, {num_grown} grown"
     )
     await client.delete(name)
+    return num_grown
 
 
 @pytest.mark.parametrize("number", SAMPLE)
@@ -134,4 +136,6 @@ async def test_some_cases_are_exact(
 async def test_all_cases_are_exact(
     joining_models: Models, equality: TokenEquality, figure: Figure, number: int
 ) -> None:
-    await run_case(joining_models, random_case(number), equality, figure)
+    case = random_case(number)
+    num_grown = await run_case(joining_models, case, equality, figure)
+    assert num_grown == int(case.is_scale_up)
