@@ -42,6 +42,7 @@ class RunOptions:
     minutes: float
     mode: StartMode = StartMode.HYDRA
     standby_runtimes: int = 2  # of each node
+    can_consolidate: bool = True
     shape: TraceShape = field(default_factory=TraceShape)
 
     @property
@@ -73,7 +74,10 @@ async def run(state: StateFolder, options: RunOptions) -> RunRecord:
         standby_runtimes=options.standby_runtimes,
         start_mode=options.mode,
         # Nodes are not avoided for what became of workers of an earlier run.
-        service_env={"HYDRA_SUSPECT_S": "0.1"},
+        service_env={
+            "HYDRA_SUSPECT_S": "0.1",
+            "HYDRA_CONSOLIDATION": "on" if options.can_consolidate else "off",
+        },
     )
     async with AsyncExitStack() as exits:
         stack = await exits.enter_async_context(LocalStack(stack_options))
