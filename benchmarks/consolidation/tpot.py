@@ -21,7 +21,7 @@ ALONE_SETTINGS = {
     "keep_alive_s": KEEP_ALIVE_S,
 }
 QUESTION = "Tell me a long story about a lighthouse keeper and the sea."
-NUM_TOKENS = 64
+NUM_TOKENS = 96
 PAIRS_PER_STACK = 8  # each stack has two workers of its own: what they got by chance, they share
 
 
