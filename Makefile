@@ -2,8 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help install model demo up test test-long test-gpu
-.PHONY: bench-burst bench-cold bench-cold-gpu bench-control-plane bench-engine bench-fetch
-.PHONY: bench-fidelity bench-neighbour bench-scale bench-slo bench-trace bench-tradeoff lint clean
+.PHONY: bench-burst bench-cold bench-cold-gpu bench-consolidation bench-control-plane
+.PHONY: bench-engine bench-fetch bench-fidelity bench-neighbour bench-scale bench-slo bench-trace
+.PHONY: bench-tradeoff lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -54,6 +55,9 @@ bench-cold: $(BENCH_INSTALLED) ## measure how long first requests wait, by kind 
 
 bench-cold-gpu: $(BENCH_INSTALLED) ## measure the same on a GPU, with weights of a 7B model's shape
 	@$(PY) -m benchmarks.coldgpu $(ARGS)
+
+bench-consolidation: $(BENCH_INSTALLED) ## measure what it takes that pipelines become one worker
+	@$(PY) -m benchmarks.consolidation $(ARGS)
 
 bench-control-plane: model $(BENCH_INSTALLED) ## measure the control plane with a thousand nodes
 	@$(PY) -m benchmarks.controlplane $(ARGS)

@@ -13,7 +13,7 @@ from benchmarks.consolidation.workplace import Workplace
 from tests.support.waiting import eventually
 
 NUM_STREAMS = MAX_SLOTS
-NUM_WORDS = 320  # with the tokens that come until the switch, contexts are of about 512 tokens
+NUM_WORDS = 390  # with the tokens that come until the switch, contexts are of about 512 tokens
 MAX_TOKENS = 500
 NUM_TOKENS_AFTER = 15  # of each stream, on one worker
 
@@ -65,7 +65,9 @@ async def _undisturbed(place: Workplace, index: int, num_tokens: int) -> SwitchR
 
 async def recorded(scene: Scene, model: str) -> SwitchRecord:
     """Once the last heartbeats have told its steps."""
-    (start,) = await scene.get(f"cold-starts?model={model}")
+    endpoint, starts = await scene.endpoint(model), await scene.get(f"cold-starts?model={model}")
+    assert endpoint is not None, "it is kept"
+    start = next(start for start in starts if start["endpoint_id"] == endpoint["id"])
 
     async def whole() -> SwitchRecord | None:
         return record_of((await scene.get(f"cold-starts/{start['id']}"))["steps"])

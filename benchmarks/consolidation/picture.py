@@ -133,4 +133,5 @@ def _draw_costs(axis: Any, costs: Sequence[CostRun]) -> None:
             axis.bar_label(bars, fmt="%.4g", fontsize=7)
     axis.set_xticks(range(len(seeds)), [f"seed {seed}" for seed in seeds], fontsize=8)
     if costs:
-        axis.legend(fontsize=7, loc="lower right")
+        axis.margins(y=0.25)  # room for the legend above the bars
+        axis.legend(fontsize=7, loc="upper right")
