@@ -1,9 +1,9 @@
 """What it takes that a pipeline becomes one worker: `make bench-consolidation`.
 
 Cold starts of the demo's model in four stages on the embedded stack, real processes on four nodes:
-how long requests pause at the switch and how far the load behind them slows them (`pause`), how
-fast tokens come afterwards beside a worker that started alone (`tpot`), how long other models' cold
-starts take meanwhile (`neighbour`), and what a trace costs with and without it (`cost`). Raw
+how long requests pause at the switch (`pause`), how far loading slows them before it (`loading`),
+how fast tokens come afterwards beside a worker that started alone (`tpot`), how long other models'
+cold starts take meanwhile (`neighbour`), and what a trace costs with and without it (`cost`). Raw
 figures are kept in `benchmarks/out/consolidation/samples.jsonl`: a call adds what is missing there
 and writes `benchmarks/out/consolidation.json` and a picture of all that the same code made on this
 kind of processor; `--fresh` begins anew, for the parts that it measures.
@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from benchmarks.coldpath import models
 from benchmarks.coldpath.variants import DEMO_MODEL
-from benchmarks.consolidation import costs, figures, neighbours, pauses, streams, tpot
+from benchmarks.consolidation import costs, figures, loading, neighbours, pauses, streams, tpot
 from benchmarks.consolidation.picture import draw
 from benchmarks.consolidation.samples import PARTS, Samples
 from benchmarks.consolidation.summary import DEFINITIONS, TARGETS, details_of, summary_of
@@ -49,6 +49,8 @@ async def _measure(options: argparse.Namespace, parts: Sequence[str], samples: S
     place = Workplace(FOLDER, sources)
     if "pause" in parts:
         await pauses.measure(place, samples, options.switches)
+    if "loading" in parts:
+        await loading.measure(place, samples, options.loads)
     if "tpot" in parts:
         await tpot.measure(place, samples, options.pairs)
     if "neighbour" in parts:
@@ -58,9 +60,9 @@ async def _measure(options: argparse.Namespace, parts: Sequence[str], samples: S
 
 
 def _report(options: argparse.Namespace, samples: Samples) -> None:
-    switches, pairs, others = samples.switches, samples.tpot_pairs, samples.neighbours
+    measured = (samples.switches, samples.loading, samples.tpot_pairs, samples.neighbours)
     cost_runs = samples.costs(options.minutes)
-    summary = summary_of(switches, pairs, others, cost_runs)
+    summary = summary_of(*measured, cost_runs)
     print_summary(summary)
     write_report(
         "consolidation",
@@ -75,16 +77,17 @@ def _report(options: argparse.Namespace, samples: Samples) -> None:
         packages=PACKAGES,
         targets=TARGETS,
         definitions=DEFINITIONS,
-        details=details_of(switches, pairs, others),
+        details=details_of(*measured),
         trace_minutes=options.minutes,
     )
-    draw(switches, pairs, others, cost_runs)
+    draw(*measured, cost_runs)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.consolidation", description=__doc__)
     add = parser.add_argument
-    add("--switches", type=int, default=5, help="under load, and as many runs without (default 5)")
+    add("--switches", type=int, default=5, help="under load (default 5)")
+    add("--loads", type=int, default=7, help="pairs of runs with and without (default 7)")
     add("--pairs", type=int, default=31, help="of answers after a switch (default 31)")
     add("--neighbours", type=int, default=11, help="pairs of cold starts beside it (default 11)")
     add("--traces", type=int, default=1, help="seeds of traces (default 1)")

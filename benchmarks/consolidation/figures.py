@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, inf
+from math import ceil
 from statistics import median
 
 from benchmarks.consolidation.record import SwitchRecord
@@ -13,7 +13,6 @@ from benchmarks.consolidation.samples import Arrival, StreamSample, SwitchRun
 SEED = 13
 NUM_DRAWS = 2_000
 NUM_BESIDE = 20  # ordinary gaps before the switch, beside which its own is looked at
-FIRST_TOKEN = 3  # from which on a stream decodes
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,6 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Loading:
-    """Gaps between tokens while the rest of the weights is loaded, and of the same tokens of the
-    same streams on a pipeline that loads nothing."""
-
-    during_s: tuple[float, ...]
-    without_s: tuple[float, ...]
-
-    @property
-    def median_ratio(self) -> float:
-        return median(self.during_s) / median(self.without_s)
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """The least value that `share` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
@@ -88,56 +74,8 @@ def pause_of(stream: StreamSample, record: SwitchRecord) -> Pause | None:
 
 
 def pauses(run: SwitchRun) -> list[Pause]:
-    """None of a run that was not consolidated."""
-    if run.record is None:
-        return []
     found = [pause_of(stream, run.record) for stream in run.streams]
     return [pause for pause in found if pause is not None]
-
-
-def window(run: SwitchRun) -> tuple[float, float]:
-    """While it loads and all streams decode."""
-    assert run.record is not None, "it was consolidated"
-    return max(all_decode_at_s(run), run.record.loading_at_s), run.record.loaded_at_s
-
-
-def all_decode_at_s(run: SwitchRun) -> float:
-    """When each stream has its first few tokens, so that no prompt is computed any more."""
-    firsts = (
-        next((a.at_s for a in stream.arrivals if a.num_tokens >= FIRST_TOKEN), inf)
-        for stream in run.streams
-    )
-    return max(firsts)
-
-
-def loading(run: SwitchRun, without: SwitchRun) -> Loading | None:
-    """None where loading was over before all streams decoded."""
-    (began_s, ended_s), decode_at_s = window(run), all_decode_at_s(without)
-    during_s: list[float] = []
-    without_s: list[float] = []
-    for own, other in zip(run.streams, without.streams, strict=True):
-        inside = [g for g in gaps(own.arrivals) if began_s <= g.began_at_s < ended_s]
-        numbers = {gap.index for gap in inside}
-        same = [
-            gap
-            for gap in gaps(other.arrivals)
-            if gap.index in numbers and gap.began_at_s >= decode_at_s
-        ]
-        numbers = {gap.index for gap in same}
-        during_s += [gap.took_s for gap in inside if gap.index in numbers]
-        without_s += [gap.took_s for gap in same]
-    return Loading(tuple(during_s), tuple(without_s)) if during_s else None
-
-
-def loadings(runs: Sequence[SwitchRun]) -> list[Loading]:
-    """Of each index of which both runs are there."""
-    without = {run.index: run for run in runs if run.record is None}
-    found = [
-        loading(run, without[run.index])
-        for run in runs
-        if run.record is not None and run.index in without
-    ]
-    return [pair for pair in found if pair is not None]
 
 
 def median_interval(ratios: Sequence[float]) -> Interval:

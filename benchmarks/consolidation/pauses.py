@@ -1,4 +1,4 @@
-"""Switches under load, and the same streams on pipelines that stay what they are, in turn."""
+"""Pipelines that become one worker while they answer as many requests as they have slots for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from benchmarks.coldpath.readiness import TIMEOUT_S
 from benchmarks.coldpath.variants import DEMO_MODEL, FAST_NIC
 from benchmarks.consolidation.record import SwitchRecord, record_of
 from benchmarks.consolidation.samples import Samples, StreamSample, SwitchRun
-from benchmarks.consolidation.scene import MAX_SLOTS, Scene, SceneOptions, open_scene
+from benchmarks.consolidation.scene import MAX_SLOTS, Scene, open_scene
 from benchmarks.consolidation.streams import Stream, prompt, running, until_tokens
 from benchmarks.consolidation.workplace import Workplace
 from tests.support.waiting import eventually
@@ -19,48 +19,21 @@ NUM_TOKENS_AFTER = 15  # of each stream, on one worker
 
 
 async def measure(place: Workplace, samples: Samples, num_switches: int) -> None:
-    """Those that are missing: of each index one with a consolidation, then one without."""
-    for index in range(num_switches):
-        own = [run for run in samples.switches if run.index == index]
-        whole = next((run for run in own if run.record is not None), None)
-        if whole is None:
-            whole = await _consolidated(place, index)
-            samples.add("pause", whole)
-            print(f"pause {index + 1}/{num_switches}: {_described(whole)}", flush=True)
-        if not any(run.record is None for run in own):
-            num_tokens = tokens_until_loaded(whole)
-            samples.add("pause", await _undisturbed(place, index, num_tokens))
-            print(f"pause {index + 1}/{num_switches}: {num_tokens} tokens without", flush=True)
+    """Those that are missing."""
+    for index in range(len(samples.switches), num_switches):
+        run = await _measured(place, index)
+        samples.add("pause", run)
+        print(f"pause {index + 1}/{num_switches}: {_described(run)}", flush=True)
 
 
-def tokens_until_loaded(run: SwitchRun) -> int:
-    """Of the stream that had most of them by then."""
-    assert run.record is not None, "it was consolidated"
-    loaded_at_s = run.record.loaded_at_s
-    return max(
-        max((a.num_tokens for a in s.arrivals if a.at_s <= loaded_at_s), default=0)
-        for s in run.streams
-    )
-
-
-async def _consolidated(place: Workplace, index: int) -> SwitchRun:
-    async with open_scene(_options(place, can_consolidate=True)) as scene:
+async def _measured(place: Workplace, index: int) -> SwitchRun:
+    async with open_scene(place.scene(FAST_NIC, can_consolidate=True)) as scene:
         streams = await _ready_streams(scene, index)
         async with running(streams):
             await scene.until_state(DEMO_MODEL, "STANDALONE")
             most = max(stream.num_tokens for stream in streams)
             await until_tokens(streams, most + NUM_TOKENS_AFTER)
         return SwitchRun(index, _samples(streams), await recorded(scene, DEMO_MODEL))
-
-
-async def _undisturbed(place: Workplace, index: int, num_tokens: int) -> SwitchRun:
-    async with open_scene(_options(place, can_consolidate=False)) as scene:
-        streams = await _ready_streams(scene, index)
-        async with running(streams):
-            await until_tokens(streams, num_tokens)
-        endpoint = await scene.endpoint(DEMO_MODEL)
-        assert endpoint is not None and endpoint["state"] == "PIPELINED", endpoint
-        return SwitchRun(index, _samples(streams), None)
 
 
 async def recorded(scene: Scene, model: str) -> SwitchRecord:
@@ -83,17 +56,12 @@ async def _ready_streams(scene: Scene, index: int) -> list[Stream]:
     return [Stream(scene.http, DEMO_MODEL, content, MAX_TOKENS) for content in contents]
 
 
-def _options(place: Workplace, *, can_consolidate: bool) -> SceneOptions:
-    return place.scene(FAST_NIC, can_consolidate=can_consolidate)
-
-
 def _samples(streams: Sequence[Stream]) -> tuple[StreamSample, ...]:
     return tuple(StreamSample(s.num_prompt_tokens, tuple(s.arrivals)) for s in streams)
 
 
 def _described(run: SwitchRun) -> str:
     record = run.record
-    assert record is not None, "it was consolidated"
     return (
         f"loaded in {record.loaded_at_s - record.loading_at_s:.1f} s, one worker "
         f"{record.first_token_to_standalone_s:.1f} s after the first token; drain "

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.consolidation.figures import gaps, loadings, median_interval, pauses
-from benchmarks.consolidation.samples import CostRun, NeighbourRun, SwitchRun, TpotPair
-from benchmarks.consolidation.summary import neighbour_ratios, tpot_ratios
+from benchmarks.consolidation.figures import gaps, median_interval, pauses
+from benchmarks.consolidation.samples import (
+    CostRun,
+    LoadingRun,
+    NeighbourRun,
+    SwitchRun,
+    TpotPair,
+)
+from benchmarks.consolidation.summary import loading_gaps, neighbour_ratios, tpot_ratios
 from benchmarks.report import OUT
 
 _PAUSE_BOUNDS_MS = (150, 400)
@@ -16,6 +22,7 @@ _TPOT_BOUNDS, _NEIGHBOUR_BOUND = (0.95, 1.05), 1.05
 
 def draw(
     switches: Sequence[SwitchRun],
+    loading: Sequence[LoadingRun],
     tpot_pairs: Sequence[TpotPair],
     neighbours: Sequence[NeighbourRun],
     costs: Sequence[CostRun],
@@ -27,10 +34,9 @@ def draw(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 3, figsize=(14, 7), layout="constrained")
-    consolidated = [run for run in switches if run.record is not None]
-    _draw_gaps(axes[0][0], consolidated)
-    _draw_pauses(axes[0][1], consolidated)
-    _draw_loading(axes[0][2], switches)
+    _draw_gaps(axes[0][0], switches)
+    _draw_pauses(axes[0][1], switches)
+    _draw_loading(axes[0][2], loading)
     _draw_ratios(axes[1][0], tpot_ratios(tpot_pairs), _TPOT_BOUNDS)
     axes[1][0].set_title("time per token after it, over one that started alone", fontsize=9)
     _draw_ratios(axes[1][1], neighbour_ratios(neighbours), (_NEIGHBOUR_BOUND,))
@@ -49,7 +55,7 @@ def _draw_gaps(axis: Any, runs: Sequence[SwitchRun]) -> None:
     axis.set_title("gaps between tokens of the first switch's streams", fontsize=9)
     axis.set_xlabel("s since the first token", fontsize=8)
     axis.set_ylabel("ms", fontsize=8)
-    if not runs or runs[0].record is None:
+    if not runs:
         return
     record = runs[0].record
     began_s = record.first_token_at_s
@@ -89,22 +95,18 @@ def _draw_pauses(axis: Any, runs: Sequence[SwitchRun]) -> None:
         axis.legend(fontsize=7)
 
 
-def _draw_loading(axis: Any, switches: Sequence[SwitchRun]) -> None:
+def _draw_loading(axis: Any, loading: Sequence[LoadingRun]) -> None:
     """What share of the gaps is not longer."""
     axis.set_title("gaps between tokens while it loads", fontsize=9)
     axis.set_xlabel("ms", fontsize=8)
     axis.set_ylabel("share of gaps", fontsize=8)
-    found = loadings(switches)
-    if not found:
-        return
-    for label, values in {
-        "while it loads": [gap_s for pair in found for gap_s in pair.during_s],
-        "without": [gap_s for pair in found for gap_s in pair.without_s],
-    }.items():
+    for label, loads in (("while it loads", True), ("without", False)):
+        values = loading_gaps(loading, loads=loads)
         ordered = sorted(1000 * value for value in values)
         axis.plot(ordered, [(n + 1) / len(ordered) for n in range(len(ordered))], label=label)
     axis.set_xlim(left=0)
-    axis.legend(fontsize=7)
+    if loading:
+        axis.legend(fontsize=7)
 
 
 def _draw_ratios(axis: Any, ratios: Sequence[float], bounds: Sequence[float]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.consolidation.record import SwitchRecord
@@ -27,23 +28,41 @@ class StreamSample:
 
 @dataclass(frozen=True)
 class SwitchRun:
-    """Streams of one pipeline. `record`: of its consolidation; None: it was none."""
+    """Streams of one pipeline, and how it became one worker meanwhile."""
 
-    index: int  # that of the run with which it is compared is the same
+    index: int
     streams: tuple[StreamSample, ...]
-    record: SwitchRecord | None
+    record: SwitchRecord
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> "SwitchRun":
-        record = body["record"]
         return cls(
             index=body["index"],
             streams=tuple(
                 StreamSample(s["num_prompt_tokens"], tuple(Arrival(*a) for a in s["arrivals"]))
                 for s in body["streams"]
             ),
-            record=None if record is None else SwitchRecord(**record),
+            record=SwitchRecord(**body["record"]),
         )
+
+
+@dataclass(frozen=True)
+class LoadingRun:
+    """Gaps between tokens of one pipeline's streams in two windows. `loads`: in the second one the
+    rest of the weights is fetched and loaded."""
+
+    index: int  # of its pair
+    loads: bool
+    before_s: tuple[float, ...]
+    then_s: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        return median(self.then_s) / median(self.before_s)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> "LoadingRun":
+        return cls(body["index"], body["loads"], tuple(body["before_s"]), tuple(body["then_s"]))
 
 
 @dataclass(frozen=True)
@@ -81,9 +100,10 @@ class CostRun:
     tpot_attainment: float
 
 
-Body = SwitchRun | TpotPair | NeighbourRun | CostRun
+Body = SwitchRun | LoadingRun | TpotPair | NeighbourRun | CostRun
 PARSERS: Mapping[str, Callable[[Mapping[str, Any]], Body]] = {
     "pause": SwitchRun.parse,
+    "loading": LoadingRun.parse,
     "tpot": lambda body: TpotPair(**body),
     "neighbour": lambda body: NeighbourRun(**body),
     "cost": lambda body: CostRun(**body),
@@ -132,6 +152,10 @@ class Samples:
     @property
     def switches(self) -> list[SwitchRun]:
         return [s.body for s in self.all if isinstance(s.body, SwitchRun)]
+
+    @property
+    def loading(self) -> list[LoadingRun]:
+        return [s.body for s in self.all if isinstance(s.body, LoadingRun)]
 
     @property
     def tpot_pairs(self) -> list[TpotPair]:

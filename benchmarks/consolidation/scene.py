@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ MAX_SLOTS, MAX_CONTEXT_TOKENS = 8, 1024
 # The whole model with its KV cache takes 457 MB: one of them has room on a node, not two.
 DEVICE_MEMORY = "700M"
 KEEP_ALIVE_S = 600.0  # nothing that is measured goes meanwhile, and a consolidation pays
+SCHEDULER, CONSOLIDATION = "scheduler-0", "HYDRA_CONSOLIDATION"
 SWITCH_TIMEOUT_S = 240.0
 _POLL_S = 0.05
 _READ_TIMEOUT_S = 120.0
@@ -64,7 +65,7 @@ class SceneOptions:
             # Nodes are not avoided for what became of workers when an earlier call was broken off.
             service_env={
                 "HYDRA_SUSPECT_S": "0.1",
-                "HYDRA_CONSOLIDATION": "on" if self.can_consolidate else "off",
+                CONSOLIDATION: "on" if self.can_consolidate else "off",
             },
             import_roots=tuple({path.parent for path in self.sources.values()}),
         )
@@ -102,6 +103,15 @@ class Scene:
         found = [endpoint for endpoint in endpoints if endpoint["model"] == model]
         assert len(found) < 2, f"{len(found)} endpoints of {model}"
         return found[0] if found else None
+
+    async def restart_scheduler(self, *, can_consolidate: bool) -> None:
+        """With that setting. Returns when it is ready; then it has nodes to hear of."""
+        process = self.stack.processes[SCHEDULER]
+        setting = {CONSOLIDATION: "on" if can_consolidate else "off"}
+        process.spec = replace(process.spec, env={**process.spec.env, **setting})
+        self.stack.hold(SCHEDULER)
+        self.stack.kill(SCHEDULER)
+        await self.stack.start(SCHEDULER)
 
     async def until_state(self, model: str, state: str) -> Json:
         async def reached() -> Json | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx
 
@@ -74,6 +75,11 @@ class Stream:
     @property
     def ttft_s(self) -> float:
         return self.arrivals[0].at_s - self.began_at_s
+
+    def gaps(self, began_s: float, ended_s: float) -> list[float]:
+        """Between tokens that came in that time."""
+        times = [a.at_s for a in self.arrivals if began_s <= a.at_s < ended_s]
+        return [later - earlier for earlier, later in pairwise(times)]
 
     def _note(self, at_s: float, line: str) -> None:
         chunk = json.loads(line.removeprefix("data: "))

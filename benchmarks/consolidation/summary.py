@@ -7,13 +7,18 @@ from typing import Any
 
 from benchmarks.consolidation.figures import (
     Pause,
-    loadings,
     median_interval,
     pauses,
     percentile,
 )
 from benchmarks.consolidation.record import SwitchRecord
-from benchmarks.consolidation.samples import CostRun, NeighbourRun, SwitchRun, TpotPair
+from benchmarks.consolidation.samples import (
+    CostRun,
+    LoadingRun,
+    NeighbourRun,
+    SwitchRun,
+    TpotPair,
+)
 
 Figures = dict[str, Any]
 KEYS = (
@@ -37,10 +42,11 @@ DEFINITIONS = {
     "tokens that touches the time from the freeze to the first step of one worker, less the "
     "median of its 20 gaps before; over all requests of all switches. gap_p50_ms and gap_p99_ms "
     "in details are the whole gaps",
-    "slowdown_while_loading": "median gap between tokens while the rest of the weights is fetched "
-    "and loaded, over the median gap of the same tokens of the same streams on a pipeline that "
-    "loads nothing; both kinds of runs take turns; the median over pairs of runs",
-    "slowdown_while_loading_p99": "the ratio of the 99th percentiles of all such gaps",
+    "slowdown_while_loading": "median gap between tokens in a window of 6 s in which the rest of "
+    "the weights is fetched and loaded, over that of the window before it on the same pipeline, "
+    "over the same ratio of a pipeline that loads nothing; both kinds take turns; the median over pairs",
+    "slowdown_while_loading_p99": "the ratio of the 99th percentiles of the gaps in second "
+    "windows: of all that load, over all that do not",
     "tpot_ratio_after": "time per token of one answer on the worker that was a pipeline over that "
     "of the same answer on one that started alone, on another node alike; the median over pairs, "
     "each taken in a row, with the 95 % interval of the bootstrap over pairs",
@@ -56,6 +62,7 @@ DEFINITIONS = {
 
 def summary_of(
     switches: Sequence[SwitchRun],
+    loading: Sequence[LoadingRun],
     tpot_pairs: Sequence[TpotPair],
     neighbours: Sequence[NeighbourRun],
     costs: Sequence[CostRun],
@@ -63,7 +70,7 @@ def summary_of(
     """All of KEYS; None: of a part that was not measured."""
     found = (
         _of_switches(switches)
-        | _of_loading(switches)
+        | _of_loading(loading)
         | _of_tpot(tpot_pairs)
         | {"cost_saved_ratio": cost_ratio(costs)}
         | {"neighbour_ttft_ratio": median(r) if (r := neighbour_ratios(neighbours)) else None}
@@ -73,6 +80,7 @@ def summary_of(
 
 def details_of(
     switches: Sequence[SwitchRun],
+    loading: Sequence[LoadingRun],
     tpot_pairs: Sequence[TpotPair],
     neighbours: Sequence[NeighbourRun],
 ) -> Figures:
@@ -81,6 +89,7 @@ def details_of(
     details: Figures = {
         "num_switches": len(records(switches)),
         "num_pauses": len(found),
+        "num_loading_pairs": len(loading_ratios(loading)),
         "num_tpot_pairs": len(tpot_pairs),
         "num_neighbour_pairs": len(neighbour_ratios(neighbours)),
     }
@@ -89,14 +98,16 @@ def details_of(
     if ratios := neighbour_ratios(neighbours):
         details["neighbour_ttft_ratio_interval"] = asdict(median_interval(ratios))
         details["neighbour_states_after"] = sorted(r.state_after for r in neighbours if r.during)
-    if pairs := loadings(switches):
-        details["loading_median_ratios"] = [round(pair.median_ratio, 4) for pair in pairs]
-        details["num_loading_gaps"] = sum(len(pair.during_s) for pair in pairs)
+    if ratios := loading_ratios(loading):
+        details["slowdown_while_loading_interval"] = asdict(median_interval(ratios))
+        own = [run.ratio for run in loading if not run.loads]
+        details["second_window_without"] = median(own)
+        details["num_loading_gaps"] = len(loading_gaps(loading, loads=True))
     return details
 
 
 def records(switches: Sequence[SwitchRun]) -> list[SwitchRecord]:
-    return [run.record for run in switches if run.record is not None]
+    return [run.record for run in switches]
 
 
 def all_pauses(switches: Sequence[SwitchRun]) -> list[Pause]:
@@ -140,14 +151,25 @@ def _of_switches(switches: Sequence[SwitchRun]) -> Figures:
     }
 
 
-def _of_loading(switches: Sequence[SwitchRun]) -> Figures:
-    pairs = loadings(switches)
-    if not pairs:
+def loading_ratios(runs: Sequence[LoadingRun]) -> list[float]:
+    """By how much more the second window is slower where it loads; of whole pairs."""
+    ratios = {(run.index, run.loads): run.ratio for run in runs}
+    indexes = [index for index, loads in ratios if loads and (index, False) in ratios]
+    return [ratios[index, True] / ratios[index, False] for index in sorted(indexes)]
+
+
+def loading_gaps(runs: Sequence[LoadingRun], *, loads: bool) -> list[float]:
+    """In the second windows of all runs of that kind."""
+    return [gap_s for run in runs if run.loads is loads for gap_s in run.then_s]
+
+
+def _of_loading(runs: Sequence[LoadingRun]) -> Figures:
+    ratios = loading_ratios(runs)
+    if not ratios:
         return {}
-    during_s = [gap_s for pair in pairs for gap_s in pair.during_s]
-    without_s = [gap_s for pair in pairs for gap_s in pair.without_s]
+    during_s, without_s = (loading_gaps(runs, loads=loads) for loads in (True, False))
     return {
-        "slowdown_while_loading": median(pair.median_ratio for pair in pairs),
+        "slowdown_while_loading": median(ratios),
         "slowdown_while_loading_p99": percentile(during_s, 0.99) / percentile(without_s, 0.99),
     }
 

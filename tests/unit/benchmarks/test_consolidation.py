@@ -5,21 +5,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from benchmarks.consolidation.figures import loadings, median_interval, pause_of
-from benchmarks.consolidation.pauses import tokens_until_loaded
+from benchmarks.consolidation.figures import median_interval, pause_of
 from benchmarks.consolidation.record import SwitchRecord, record_of
 from benchmarks.consolidation.samples import (
     Arrival,
     CostRun,
+    LoadingRun,
     NeighbourRun,
     Samples,
     StreamSample,
     SwitchRun,
     TpotPair,
 )
-from benchmarks.consolidation.summary import DEFINITIONS, KEYS, TARGETS, details_of, summary_of
+from benchmarks.consolidation.streams import Stream
+from benchmarks.consolidation.summary import (
+    DEFINITIONS,
+    KEYS,
+    TARGETS,
+    details_of,
+    loading_ratios,
+    summary_of,
+)
 
 # The pipeline loads from 1 s to 5 s, and is one worker 10 s after its first token at 0.
 RECORD = SwitchRecord(
@@ -75,40 +84,24 @@ def test_a_stream_that_had_ended_has_no_pause() -> None:
     assert pause_of(stream(0.25, end_s=9.0), RECORD) is None
 
 
-def test_loading_is_compared_by_the_same_tokens_of_a_pipeline_that_loads_nothing() -> None:
-    """From 1 s to 5 s: tokens 3 to 11 at steps of 0.5 s. Without, they come each 0.4 s."""
-    during = SwitchRun(0, (stream(0.5, end_s=8.0),), RECORD)
-    without = SwitchRun(0, (stream(0.4, end_s=8.0),), None)
+def test_loading_is_compared_with_the_window_before_it_and_with_pipelines_that_load_nothing() -> (
+    None
+):
+    """0.125 s after 0.1 s, where 0.11 s come after 0.1 s anyway."""
+    runs = [
+        LoadingRun(0, True, (0.1, 0.1, 0.5), (0.125,)),
+        LoadingRun(0, False, (0.1,), (0.11, 0.11, 0.1)),
+        LoadingRun(1, True, (0.1,), (0.5,)),
+    ]
 
-    (found,) = loadings([during, without])
-
-    assert found.during_s == pytest.approx((0.5,) * len(found.during_s))
-    assert len(found.during_s) == len(found.without_s) == 8
-    assert found.median_ratio == pytest.approx(1.25)
-
-
-def test_loading_counts_from_when_all_streams_decode() -> None:
-    """The second one has its first token at 3 s, and its third at 4 s."""
-    late = StreamSample(PROMPT, tuple(Arrival(3.0 + 0.5 * n, n + 1) for n in range(20)))
-    during = SwitchRun(0, (stream(0.5, end_s=8.0), late), RECORD)
-    without = SwitchRun(0, during.streams, None)
-
-    (found,) = loadings([during, without])
-
-    assert len(found.during_s) == 4, "of each stream, those that begin at 4 and 4.5 s"
+    assert loading_ratios(runs) == pytest.approx([1.25 / 1.1]), "of the only whole pair"
 
 
-def test_runs_without_a_counterpart_say_nothing_of_loading() -> None:
-    during = SwitchRun(0, (stream(0.5, end_s=8.0),), RECORD)
-    without = SwitchRun(1, (stream(0.4, end_s=8.0),), None)
+def test_gaps_of_a_window_are_those_between_tokens_that_came_in_it() -> None:
+    own = Stream(httpx.AsyncClient(), "model", "go", 10)
+    own.arrivals += [Arrival(1.0, 1), Arrival(2.0, 2), Arrival(2.5, 3), Arrival(4.0, 4)]
 
-    assert loadings([during, without]) == []
-
-
-def test_a_run_without_lasts_as_many_tokens_as_loading_took() -> None:
-    run = SwitchRun(0, (stream(0.5, end_s=8.0), stream(0.4, end_s=8.0)), RECORD)
-
-    assert tokens_until_loaded(run) == 13
+    assert own.gaps(1.5, 4.0) == [0.5]
 
 
 def test_the_median_is_inside_its_interval() -> None:
@@ -118,9 +111,10 @@ def test_the_median_is_inside_its_interval() -> None:
     assert median_interval([1.0] * 31).low == median_interval([1.0] * 31).high == 1.0
 
 
-SWITCHES = [
-    SwitchRun(0, (stream(0.25, end_s=12.0, pause_s=0.125),) * 2, RECORD),
-    SwitchRun(0, (stream(0.2, end_s=8.0),) * 2, None),
+SWITCHES = [SwitchRun(0, (stream(0.25, end_s=12.0, pause_s=0.125),) * 2, RECORD)]
+LOADING = [
+    LoadingRun(0, True, (0.1, 0.1), (0.125, 0.125)),
+    LoadingRun(0, False, (0.2, 0.2), (0.2, 0.2)),
 ]
 PAIRS = [
     TpotPair(0, n, n % 2 == 0, 0.05 * ratio, 0.05, "a", "b") for n, ratio in enumerate((1, 2, 3))
@@ -139,14 +133,14 @@ COSTS = [
 
 
 def test_the_summary_has_the_figures_of_all_parts() -> None:
-    found = summary_of(SWITCHES, PAIRS, NEIGHBOURS, COSTS)
+    found = summary_of(SWITCHES, LOADING, PAIRS, NEIGHBOURS, COSTS)
 
     assert tuple(found) == KEYS
     assert found["first_token_to_standalone_s"] == 10.0
     assert found["pause_p50_ms"] == pytest.approx(125.0)
     assert found["pause_p99_ms"] == pytest.approx(125.0)
     assert found["slowdown_while_loading"] == pytest.approx(1.25)
-    assert found["slowdown_while_loading_p99"] == pytest.approx(1.25)
+    assert found["slowdown_while_loading_p99"] == pytest.approx(0.125 / 0.2)
     assert found["tpot_ratio_after"] == pytest.approx(2.0)
     assert found["tpot_ratio_after_ci"] == pytest.approx([1.0, 3.0])
     assert (found["kv_bytes_precopied"], found["kv_bytes_at_switch"]) == (1000, 10)
@@ -155,18 +149,19 @@ def test_the_summary_has_the_figures_of_all_parts() -> None:
 
 
 def test_what_was_not_measured_is_none() -> None:
-    assert summary_of([], [], [], []) == dict.fromkeys(KEYS)
-    assert summary_of([], [], [], COSTS)["cost_saved_ratio"] == pytest.approx(0.6)
-    assert details_of([], [], [])["num_switches"] == 0
+    assert summary_of([], [], [], [], []) == dict.fromkeys(KEYS)
+    assert summary_of([], [], [], [], COSTS)["cost_saved_ratio"] == pytest.approx(0.6)
+    assert details_of([], [], [], [])["num_switches"] == 0
 
 
 def test_whole_gaps_are_told_beside_pauses() -> None:
-    found = details_of(SWITCHES, PAIRS, NEIGHBOURS)
+    found = details_of(SWITCHES, LOADING, PAIRS, NEIGHBOURS)
 
     assert found["gap_p50_ms"] == pytest.approx(375.0)
     assert found["ordinary_gap_ms"] == pytest.approx(250.0)
     assert (found["drain_ms"], found["first_step_ms"]) == pytest.approx((50.0, 200.0))
     assert found["num_pauses"] == 2
+    assert found["second_window_without"] == 1.0
 
 
 def test_targets_and_definitions_are_of_figures_that_are_there() -> None:
@@ -216,13 +211,14 @@ def test_samples_are_kept(tmp_path: Path) -> None:
     samples = Samples(tmp_path / "out" / "samples.jsonl")
     for run in SWITCHES:
         samples.add("pause", run)
+    samples.add("loading", LOADING[0])
     samples.add("tpot", PAIRS[0])
     samples.add("neighbour", NEIGHBOURS[0])
     samples.add("cost", COSTS[0])
 
     again = Samples(tmp_path / "out" / "samples.jsonl")
 
-    assert again.switches == SWITCHES
+    assert (again.switches, again.loading) == (SWITCHES, LOADING[:1])
     assert (again.tpot_pairs, again.neighbours) == (PAIRS[:1], NEIGHBOURS[:1])
     assert again.costs(3.0) == COSTS[:1]
     assert again.costs(1.0) == [], "traces of another length are others"
