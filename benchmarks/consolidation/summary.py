@@ -44,7 +44,8 @@ DEFINITIONS = {
     "in details are the whole gaps",
     "slowdown_while_loading": "median gap between tokens in a window of 6 s in which the rest of "
     "the weights is fetched and loaded, over that of the window before it on the same pipeline, "
-    "over the same ratio of a pipeline that loads nothing; both kinds take turns; the median over pairs",
+    "over the same ratio of a pipeline that loads nothing; both kinds take turns; the median over "
+    "pairs",
     "slowdown_while_loading_p99": "the ratio of the 99th percentiles of the gaps in second "
     "windows: of all that load, over all that do not",
     "tpot_ratio_after": "time per token of one answer on the worker that was a pipeline over that "
