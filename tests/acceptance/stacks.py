@@ -46,3 +46,14 @@ async def connected(stack: LocalStack) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def held_down(stack: LocalStack, name: str) -> AsyncIterator[None]:
+    """Killed, and there again afterwards, whatever happens: others use the same stack."""
+    stack.hold(name)
+    stack.kill(name)
+    try:
+        yield
+    finally:
+        await stack.start(name)

@@ -2,6 +2,11 @@
 
 from tests.acceptance.client import Client, Json
 from tests.acceptance.observing import live_endpoints
+from tests.acceptance.pipeline.driving.disturbed_streams import Model
+
+_STATE = """
+SELECT state FROM consolidations WHERE model_id = :model_id ORDER BY started_at DESC LIMIT 1
+"""
 
 
 async def endpoint_of(client: Client, model: str) -> Json:
@@ -20,3 +25,8 @@ async def consolidating(client: Client, model: str) -> Json | None:
     """The endpoint while it is on its way."""
     endpoint = await endpoint_of(client, model)
     return endpoint if endpoint["state"] == "CONSOLIDATING" else None
+
+
+async def state_of_latest(model: Model) -> object:
+    """Of the model's latest consolidation, as the scheduler has it on record; None before one."""
+    return await model.models.record.value(_STATE, model_id=model.id)

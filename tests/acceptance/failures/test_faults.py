@@ -9,7 +9,6 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from tests.acceptance.observing import (
     settled,
     worker_pids,
 )
+from tests.acceptance.stacks import held_down
 from tests.support.checkpoints import make_tiny_llama
 from tests.support.failures import require_same_tokens
 from tests.support.waiting import eventually
@@ -170,17 +170,6 @@ async def fetching_fetcher(client: Client, answer: Answer) -> str:
     await eventually(is_fetching, timeout_s=20, what="a fetch under way")
     (endpoint,) = await live_endpoints(client, "wide")
     return f"fetcher-{endpoint['workers'][0]['node_id']}"
-
-
-@asynccontextmanager
-async def held_down(stack: LocalStack, name: str) -> AsyncIterator[None]:
-    """Killed, and there again afterwards, whatever happens: others use the same stack."""
-    stack.hold(name)
-    stack.kill(name)
-    try:
-        yield
-    finally:
-        await stack.start(name)
 
 
 async def test_nats_killed_for_ten_seconds_pauses_streams_and_loses_nothing(
