@@ -16,6 +16,11 @@ class Flow:
     # report a fetch may have moved on as well as stood still.
     remaining_bytes: int
     deadline_s: float | None = None  # monotonic; None: it has none, and keeps nobody away
+    # Nodes out of whose host caches it comes; none: it comes from the object store.
+    sender_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not (self.sender_ids and self.is_interactive), "who waits is served by the store"
 
     @property
     def is_interactive(self) -> bool:

@@ -44,6 +44,18 @@ def interactive_forecast(
     return _ends_of([node.interactive for node in nodes], members)
 
 
+def egress_left(
+    nodes: Sequence[NodeFlows], egress_bytes_per_s: float | None
+) -> list[tuple[float, float]] | None:
+    """What interactive flows leave of it, from each of these moments on, the first of which is 0;
+    None: it is no limit."""
+    if egress_bytes_per_s is None or not is_egress_limit(nodes, egress_bytes_per_s):
+        return None
+    sharing, _ = _run_interactive(nodes, egress_bytes_per_s)
+    used = sharing.used_bytes_per_s
+    return [(at_s, max(0.0, egress_bytes_per_s - rate)) for at_s, rate in used]
+
+
 def is_egress_limit(nodes: Iterable[NodeFlows], egress_bytes_per_s: float | None) -> bool:
     """Whether the egress may be the limit of any of these flows; never, where all NICs together
     carry less."""

@@ -93,6 +93,12 @@ class Network:
         return tuple(node for node in found if node is not None)
 
     @cached_property
+    def peer_flows(self) -> tuple[Flow, ...]:
+        """Background flows that come out of other nodes' host caches."""
+        nodes = (node for node in self.by_row if node is not None)
+        return tuple(flow for node in nodes for flow in node.background if flow.sender_ids)
+
+    @cached_property
     def is_egress_limit(self) -> bool:
         """Whether it may be the limit of any interactive flow."""
         if self.egress_bytes_per_s is None:

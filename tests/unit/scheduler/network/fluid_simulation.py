@@ -12,21 +12,23 @@ EGRESS = "egress"
 Capacities = dict[str, Fraction]
 
 
+def links_of(flow: Flow) -> set[str]:
+    return {flow.node_id, *(flow.sender_ids or (EGRESS,))}
+
+
 def rates_of(flows: Collection[Flow], capacities: Capacities) -> dict[str, Fraction]:
     """Progressive filling: of all links the one that allows each of its flows least is full first;
     they keep that rate, and it is taken from whatever other links they cross."""
     left, waiting, found = dict(capacities), {f.fetch_id: f for f in flows}, {}
     while waiting:
-        users = {
-            link: [f for f in waiting.values() if link in (f.node_id, EGRESS)] for link in left
-        }
+        users = {link: [f for f in waiting.values() if link in links_of(f)] for link in left}
         shares = {link: left[link] / len(own) for link, own in users.items() if own}
         tightest = min(shares, key=lambda link: shares[link])
         rate = shares[tightest]
         for flow in users[tightest]:
             found[flow.fetch_id] = rate
             del waiting[flow.fetch_id]
-            for link in left.keys() & {flow.node_id, EGRESS}:
+            for link in left.keys() & links_of(flow):
                 left[link] -= rate
     return found
 
@@ -37,7 +39,7 @@ def rates_by_class(flows: Iterable[Flow], capacities: Capacities) -> dict[str, F
     first = [flow for flow in flows if flow.fetch_class is FetchClass.INTERACTIVE]
     found, left = rates_of(first, capacities), dict(capacities)
     for flow in first:
-        for link in left.keys() & {flow.node_id, EGRESS}:
+        for link in left.keys() & links_of(flow):
             left[link] -= found[flow.fetch_id]
     others = [flow for flow in flows if flow not in first]
     return {**found, **rates_of(others, left)}
