@@ -107,6 +107,15 @@ class Switched:
     num_recomputed: int = 0  # sequences whose tokens are computed again
 
 
+@dataclass(frozen=True)
+class Pause:
+    """What a request that ran saw of a switch: a whole gap between two tokens."""
+
+    request_id: str
+    pause_s: float  # from its last token of the pipeline to its first of the whole model
+    usual_gap_s: float | None = None  # between its tokens before; None: it had one only
+
+
 class ConsolidationEvents(Protocol):
     """What an entry stage tells of its way to the whole model, in the engine's thread."""
 
@@ -127,6 +136,10 @@ class ConsolidationEvents(Protocol):
 
     def stepped(self) -> None:
         """The first tokens of the whole model are out; told at once if nobody waits for any."""
+
+    def paused(self, pauses: tuple[Pause, ...]) -> None:
+        """Whoever had a token from the pipeline and ran at the switch has the next one, or has
+        ended. Told once, after `stepped`, also if there was nobody."""
 
     def abandoned(self, why: str) -> None:
         """The pipeline stays what it is; it may be begun again."""

@@ -46,6 +46,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SetDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]  # unit_set_digest.py
 Bucket = Annotated[int, Field(ge=0, lt=NUM_BUCKETS)]
 TokenId = Annotated[int, Field(ge=0)]
+MAX_PAUSE_MS = 1e10  # a third of a year: no request lives so long
 MAX_LISTED_UNITS = 4096  # in one answer, which has 280 KB then
 
 
@@ -499,6 +500,31 @@ class ConsolidationObserved(Message):
     why: Annotated[str, StringConstraints(max_length=200)] = ""  # with ABANDONED
 
 
+class PauseObserved(Message):
+    """The gap between two tokens of a request in which its endpoint's switch was."""
+
+    request_id: Id
+    pause_ms: float = Field(ge=0, le=MAX_PAUSE_MS, allow_inf_nan=False)
+    # Between its tokens before, at the median; None: it had one only.
+    usual_gap_ms: float | None = Field(default=None, ge=0, le=MAX_PAUSE_MS, allow_inf_nan=False)
+
+
+class SwitchObserved(Message):
+    """How an entry left its pipeline."""
+
+    generation: int = Field(ge=2)  # that it reached
+    transfer: Literal["move", "recompute"]  # of the keys and values of what ran
+    # As predicted, by which it was chosen; None: nobody had measured a prompt, or an old version.
+    predicted_move_ms: float | None = Field(default=None, ge=0, le=1e15, allow_inf_nan=False)
+    predicted_recompute_ms: float | None = Field(default=None, ge=0, le=1e15, allow_inf_nan=False)
+    num_sequences: int = Field(ge=0, le=65_536)  # that ran
+    precopied_bytes: int = Field(ge=0, lt=2**60)  # of keys and values that came before
+    moved_bytes: int = Field(ge=0, lt=2**60)  # and that the switch waited for
+    drain_ms: float = Field(ge=0, le=MAX_PAUSE_MS, allow_inf_nan=False)
+    move_ms: float = Field(ge=0, le=MAX_PAUSE_MS, allow_inf_nan=False)
+    pauses: tuple[PauseObserved, ...] = Field(default=(), max_length=256)  # the longest first
+
+
 class WorkerObserved(Message):
     worker_id: Id
     endpoint_id: Id
@@ -522,6 +548,7 @@ class WorkerObserved(Message):
     compute_demand: float | None = None  # of its device's cores, or of its cap, what it wanted
     generation: int = Field(default=1, ge=1)  # of its endpoint, that it has reached
     consolidation: ConsolidationObserved | None = None  # None: it has no target
+    switch: SwitchObserved | None = None  # for some seconds after it
 
 
 class UnacknowledgedEnd(Message):

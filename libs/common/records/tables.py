@@ -296,6 +296,7 @@ class EndpointRow(Base):
     busy_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
     idle_byte_s: Mapped[Decimal] = mapped_column(server_default=text("0"))
     ended_at: Mapped[datetime | None]
+    consolidation_obstacle: Mapped[str | None]  # ConsolidationObstacle, of a pipeline
 
     __table_args__ = (
         Index(
@@ -451,6 +452,9 @@ class ConsolidationRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     copying_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    switch: Mapped[dict[str, Any] | None]  # SwitchObserved; none of a scale-up
+    pause_p50_ms: Mapped[float | None]  # of the requests that ran
+    pause_max_ms: Mapped[float | None]
 
     __table_args__ = (
         Index(

@@ -3,11 +3,23 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from libs.common.bus.messages import Generate, Logprob, Peer, Step, TokensGenerated, WorkerSpec
+from pydantic import ValidationError
+
+from libs.common.bus.messages import (
+    Generate,
+    Logprob,
+    PauseObserved,
+    Peer,
+    Step,
+    SwitchObserved,
+    TokensGenerated,
+    WorkerSpec,
+)
 from libs.common.states import FetchClass
 from services.worker.agent.devices.device import Device
 from services.worker.agent.requests.prompt_assembler import Prompt
 from services.worker.errors import FrameError
+from services.worker.frames.consolidation import SwitchMeasured
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 from services.worker.frames.frames import (
     ConnectPeers,
@@ -100,6 +112,36 @@ def step_message(frame: StepTaken) -> Step:
         ended_at=None if frame.ended_at_s is None else _wall_time(frame.ended_at_s),
         detail=frame.detail[:200],
     )
+
+
+def switch_message(frame: SwitchMeasured) -> SwitchObserved:
+    """Raises FrameError for what no switch of ours can have been."""
+    try:
+        return SwitchObserved(
+            generation=frame.generation,
+            transfer="recompute" if frame.is_recomputed else "move",
+            predicted_move_ms=_milliseconds(frame.predicted_move_s),
+            predicted_recompute_ms=_milliseconds(frame.predicted_recompute_s),
+            num_sequences=frame.num_sequences,
+            precopied_bytes=frame.precopied_bytes,
+            moved_bytes=frame.moved_bytes,
+            drain_ms=1000 * frame.drain_s,
+            move_ms=1000 * frame.move_s,
+            pauses=tuple(
+                PauseObserved(
+                    request_id=pause.request_id,
+                    pause_ms=1000 * pause.pause_s,
+                    usual_gap_ms=_milliseconds(pause.usual_gap_s),
+                )
+                for pause in frame.pauses
+            ),
+        )
+    except ValidationError as exc:
+        raise FrameError(f"a switch that cannot have been: {exc.errors()[0]['msg']}") from exc
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
 
 
 def _wall_time(seconds: float) -> datetime:

@@ -7,9 +7,9 @@ model is a pipeline of one stage. What a step raises concerns all requests alike
 arrive, memory, a broken device, a lost neighbour): the owner must let the process end with it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 import torch
@@ -19,6 +19,7 @@ from services.worker.engine.attention.kv_cache import KvCache
 from services.worker.engine.consolidation.consolidation import Consolidation
 from services.worker.engine.consolidation.kv_ports import KvReceiver
 from services.worker.engine.consolidation.options import ConsolidationOptions
+from services.worker.engine.consolidation.pauses import PauseMeter
 from services.worker.engine.execution.command_queue import Add, Cancel, Command, CommandQueue
 from services.worker.engine.execution.executor import Executor
 from services.worker.engine.execution.pipeline import Pipeline, Returned
@@ -81,7 +82,7 @@ class StageEngine:
             num_slots=capacity.num_slots, kv_bytes_per_token=self._executor.cache.bytes_per_token
         )
         self._consolidation: Consolidation | None = None
-        self._tell_first_step: Callable[[], None] | None = None  # of the whole model
+        self._pauses: PauseMeter | None = None  # of a switch that may come, or came just now
 
     @property
     def stats(self) -> EngineStats:
@@ -142,6 +143,8 @@ class StageEngine:
         outputs = self._requests.take(self._commands_in.drain())
         if self._consolidation is not None:
             self._consolidate(self._consolidation)
+        if self._pauses is not None:
+            self._forget_ended(self._pauses)
         started_s, is_alone = perf_counter(), self._pipeline.is_empty and self._is_whole
         launched = self._launch()
         self._statistics.launched(launched, started_s, is_alone=is_alone)
@@ -195,31 +198,33 @@ class StageEngine:
             events,
             prefill_s_per_token=lambda: self._statistics.prefill_s_per_token,
         )
+        self._pauses = PauseMeter(events, monotonic)
 
     def abandon_consolidation(self, why: str) -> None:
         """Stay a pipeline; nothing if it is one no more. For the owner."""
         if self._consolidation is not None:
             self._consolidation.abandon(why)
-            self._consolidation = None
+            self._consolidation = self._pauses = None
 
     def _consolidate(self, consolidation: Consolidation) -> None:
+        assert self._pauses is not None, "they are begun together"
         if consolidation.advance():
+            running = tuple(self._schedule.running)
             self._switch_to(consolidation.finish())
-            self._tell_first_step = consolidation.tell_first_step
-        if consolidation.has_ended:
+            self._pauses.switch(running)
             self._consolidation = None
-        if self._tell_first_step is not None and self._requests.is_empty:
-            self._note_first_step()
+        elif consolidation.has_ended:
+            self._consolidation = self._pauses = None
 
     def _switch_to(self, whole: Executor) -> None:
         self._executor, self._pipeline = whole, Pipeline(whole, Loopback(), NoEvents())
         self._schedule.set_num_batches(1)
         self._statistics.begin_anew(whole.cache.bytes_per_token)
 
-    def _note_first_step(self) -> None:
-        if self._tell_first_step is not None:
-            self._tell_first_step()
-            self._tell_first_step = None
+    def _forget_ended(self, pauses: PauseMeter) -> None:
+        pauses.keep_only(self._requests.living)
+        if pauses.has_ended:
+            self._pauses = None
 
     # -------------------------------------------------------------------------- steps
 
@@ -254,7 +259,8 @@ class StageEngine:
         if returned.logits is None:
             return []
         tokens = sample(returned.logits, [self._requests.draw(s) for s in returned.sampled])
-        self._note_first_step()
+        if self._pauses is not None:
+            self._pauses.note(s for s in returned.sampled if s.region is not None)
         return [
             self._requests.append(sequence, token)
             for sequence, token in zip(returned.sampled, tokens, strict=True)

@@ -1,5 +1,7 @@
 """The requests that an engine has: each joins, gets tokens, and ends once."""
 
+from collections.abc import Collection
+
 from libs.common.states import FinishReason
 from services.worker.engine.execution.command_queue import Add, Cancel, Command
 from services.worker.engine.sampling.draw import Draw
@@ -23,6 +25,10 @@ class RequestTable:
     @property
     def is_empty(self) -> bool:
         return not self._sequences
+
+    @property
+    def living(self) -> Collection[Sequence]:
+        return self._sequences.values()
 
     def take(self, commands: list[Command]) -> list[Output]:
         """What others have asked for; what comes of it at once."""

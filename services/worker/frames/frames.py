@@ -22,6 +22,7 @@ from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
+    SwitchMeasured,
 )
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour
 
@@ -185,6 +186,7 @@ ToAgent = (
     | StatsChanged
     | WorkerFailed
     | ConsolidationChanged
+    | SwitchMeasured
 )
 Frame = ToWorker | ToAgent
 Direction = Literal["to_worker", "to_agent"]

@@ -30,6 +30,7 @@ from libs.common.bus.messages import (
     SubmitAccepted,
     SubmitReply,
     SubmitRequest,
+    SwitchObserved,
     UnacknowledgedEnd,
     WaitingListed,
     WorkerObserved,
@@ -82,6 +83,7 @@ class Behaviour:
     stops_undesired: bool = True
     copies: bool = True  # an entry that has all layers begins to copy
     switches: bool = True  # and becomes the whole endpoint
+    switch: SwitchObserved | None = None  # what is told of it
     gives_up: str | None = None  # it does not, for this reason
 
 
@@ -174,6 +176,7 @@ class SimulatedAgent:
         elif self.behaviour.switches:
             self.closed_rings.add((spec.endpoint_id, generation))
             self._switch(worker, generation)
+            self.change(worker.worker_id, switch=self.behaviour.switch)
 
     def _switch(self, worker: WorkerObserved, generation: int) -> None:
         self.change(worker.worker_id, generation=generation)

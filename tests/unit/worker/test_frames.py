@@ -1,7 +1,7 @@
 import asyncio
-import dataclasses
 import json
 import struct
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,8 @@ from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
+    RequestPause,
+    SwitchMeasured,
 )
 from services.worker.frames.dataplane import DataPlaneOptions, Neighbour, Security
 from services.worker.frames.frames import (
@@ -66,7 +68,7 @@ START = StartWorker(
     start_timeout_ms=30_000,
     fetcher_socket="/sockets/fetcher.sock",
 )
-ADJUSTED = dataclasses.replace(
+ADJUSTED = replace(
     SAMPLING,
     top_k=40,
     min_p=0.05,
@@ -78,10 +80,10 @@ ADJUSTED = dataclasses.replace(
 )
 TO_WORKER: list[Frame] = [
     START,
-    dataclasses.replace(
+    replace(
         START, data_plane=DataPlaneOptions(Security.TRUSTED, "10.0.0.1", "/sockets/nic.ledger")
     ),
-    dataclasses.replace(START, max_threads=8),
+    replace(START, max_threads=8),
     ConnectPeers(
         Neighbour(2, "tcp://10.0.0.2:4000", "p" * 40), Neighbour(1, "tcp://10.0.0.3:4000", "n" * 40)
     ),
@@ -91,6 +93,7 @@ TO_WORKER: list[Frame] = [
     Consolidate(2, 1, ("1" * 64, "2" * 64), kv_bytes=640, timeout_ms=1000),
     AbandonConsolidation(2, 1),
 ]
+SWITCH = SwitchMeasured(2, 1, False, 2, 4000, 500, drain_s=0.25, move_s=0.5, predicted_move_s=1.5)
 TO_AGENT: list[Frame] = [
     Registered(None, None),
     Registered("127.0.0.1:4000", "key"),
@@ -105,6 +108,8 @@ TO_AGENT: list[Frame] = [
     StatsChanged(1, 2, 3, compute_share=0.5, compute_demand=1.0),
     ConsolidationChanged(2, 1, ConsolidationPhase.LOADING),
     ConsolidationChanged(3, 4, ConsolidationPhase.ABANDONED, "the layers did not come"),
+    SWITCH,
+    replace(SWITCH, pauses=(RequestPause("r1", 0.5), RequestPause("r2", 0.25, usual_gap_s=0.125))),
     WorkerFailed(Cause(CauseKind.UNKNOWN)),
     WorkerFailed(Cause(CauseKind.NEIGHBOUR_MISSING, {"own_stage": 1, "seconds": 2.5, "it": True})),
 ]
@@ -248,6 +253,27 @@ def test_a_target_that_no_endpoint_can_have_is_no_frame(fields: dict[str, int]) 
         decode_to_worker(json.dumps(document).encode())
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"drain_s": -0.1}, "is a time"),
+        ({"move_s": -1}, "is a time"),
+        ({"predicted_recompute_s": -1}, "is a time"),
+        ({"moved_bytes": -1}, "is no number"),
+        ({"num_sequences": -1}, "is no number"),
+        ({"pauses": [{"request_id": "r", "pause_s": -0.5}]}, "a pause is a time"),
+        ({"pauses": [{"request_id": "r", "pause_s": 1, "usual_gap_s": -1}]}, "a pause is a time"),
+        ({"pauses": [{"request_id": "r", "pause_s": 1}] * 257}, "257 pauses are more than 256"),
+    ],
+    ids=str,
+)
+def test_a_switch_that_cannot_have_been_is_no_frame(fields: dict[str, object], named: str) -> None:
+    document = json.loads(encode(SWITCH)[HEADER_BYTES:])
+    document["body"] |= fields
+    with pytest.raises(FrameError, match=named):
+        decode_to_agent(json.dumps(document).encode())
+
+
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_a_frame_or_a_frame_error(body: bytes) -> None:
     for decode in (decode_to_agent, decode_to_worker):
@@ -262,7 +288,7 @@ def test_a_frame_with_any_one_field_replaced_is_a_frame_or_a_frame_error(
     frame: Frame, data: st.DataObject
 ) -> None:
     document = json.loads(encode(frame)[HEADER_BYTES:])
-    names = [field.name for field in dataclasses.fields(frame)] or ["kind"]
+    names = [field.name for field in fields(frame)] or ["kind"]
     document["body"][data.draw(st.sampled_from(names))] = data.draw(JSON_VALUES)
     try:
         decode_to_agent(json.dumps(document).encode())

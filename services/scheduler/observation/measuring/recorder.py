@@ -17,6 +17,7 @@ from services.scheduler.observation.measuring.speed_figures import Circumstances
 from services.scheduler.observation.measuring.speed_log import SeenSpeed, SpeedLog
 from services.scheduler.observation.measuring.start_figures import StartedStage, stage_figures
 from services.scheduler.observation.measuring.start_log import StartLog
+from services.scheduler.observation.measuring.switch_log import SwitchLog
 from services.scheduler.observation.measuring.ttft_figures import ColdTtft, ttft_figures
 from services.scheduler.policy.changes import Changed
 from services.scheduler.policy.cluster import Endpoint, Worker
@@ -24,6 +25,7 @@ from services.scheduler.policy.decisions import Decision, EndPrefetch, ServeEndp
 from services.scheduler.policy.prediction.quantities import MeasurementKey, Quantity
 from services.scheduler.policy.snapshot import Snapshot
 from services.scheduler.store import measurements
+from services.scheduler.store.consolidations.switches import record_switches
 from services.scheduler.store.starts import predictions
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class MeasurementRecorder:
     speeds: SpeedLog = field(default_factory=SpeedLog)
     starts: StartLog = field(default_factory=StartLog)
     first_tokens: FirstTokenLog = field(default_factory=FirstTokenLog)
+    switches: SwitchLog = field(default_factory=SwitchLog)
 
     async def record(
         self,
@@ -65,6 +68,7 @@ class MeasurementRecorder:
             new = self._found(snapshot, changed, carried_out)
             if changed.is_sweep:
                 await self._add_first_tokens(session, snapshot, new)
+                await self._write_switches(session, snapshot, new)
             if new.values:
                 async with session.begin_nested():
                     await measurements.append(session, new.values)
@@ -90,6 +94,16 @@ class MeasurementRecorder:
             new.add(ttft_figures(ttft))
             new.after_commit.append(partial(self._count, snapshot.mode, ttft))
         new.after_commit += [partial(self.first_tokens.end, token.endpoint_id) for token in told]
+
+    async def _write_switches(
+        self, session: AsyncSession, snapshot: Snapshot, new: NewMeasurements
+    ) -> None:
+        told = self.switches.new(snapshot)
+        if not told:
+            return
+        async with session.begin_nested():
+            written = await record_switches(session, told)
+        new.after_commit += [partial(self.switches.note, one) for one in written]
 
     def _count(self, mode: StartMode, start: ColdTtft) -> None:
         self.metrics.count_ttft(mode, start.predicted_s, start.measured_s)

@@ -23,7 +23,7 @@ from services.worker.agent.processes.worker_process import Exit
 from services.worker.agent.requests.bridge import Bridge
 from services.worker.agent.translate import step_message
 from services.worker.errors import FrameError, LaunchError
-from services.worker.frames.consolidation import ConsolidationChanged
+from services.worker.frames.consolidation import ConsolidationChanged, SwitchMeasured
 from services.worker.frames.frames import (
     Ready,
     Registered,
@@ -72,7 +72,7 @@ class SupervisedWorker:
         self._ended = asyncio.Event()
         self._outbox = FrameOutbox()
         self._outbox.connect_neighbours(spec)
-        self._target = TargetFollower(spec.generation, self.send)
+        self._target = TargetFollower(spec.generation, self.send, clock)
 
     # ---------------------------------------------------------------- its life
 
@@ -221,6 +221,10 @@ class SupervisedWorker:
                 self._take_step(frame)
                 self._progressed()
                 return
+            case SwitchMeasured():
+                self._target.take_switch(frame)
+                self._progressed()
+                return
             case Registered():
                 self._registered = frame
                 self._state = WorkerState.REGISTERED
@@ -308,6 +312,7 @@ class SupervisedWorker:
             compute_demand=self._load.compute_demand,
             generation=self._target.generation,
             consolidation=self._target.observed,
+            switch=self._target.switch,
         )
 
     def _visible_state(self) -> WorkerState:

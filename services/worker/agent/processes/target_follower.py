@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 
-from libs.common.bus.messages import ConsolidationObserved, TargetGeneration
+from libs.common.bus.messages import ConsolidationObserved, SwitchObserved, TargetGeneration
+from libs.common.clock import Clock
 from libs.common.states import ConsolidationPhase
+from libs.common.told_steps import TOLD_S
+from services.worker.agent.translate import switch_message
 from services.worker.errors import FrameError
 from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
+    SwitchMeasured,
 )
 from services.worker.frames.frames import ToWorker
 
@@ -18,10 +22,12 @@ Attempt = tuple[int, int]  # generation and number
 
 
 class TargetFollower:
-    def __init__(self, generation: int, send: Callable[[ToWorker], None]) -> None:
+    def __init__(self, generation: int, send: Callable[[ToWorker], None], clock: Clock) -> None:
         self.generation = generation  # of its endpoint, that the process has reached
         self.observed: ConsolidationObserved | None = None  # of the target that is followed
-        self._send = send
+        self._send, self._clock = send, clock
+        self._switch: SwitchObserved | None = None
+        self._switch_told_until_s = 0.0
         self._followed: Attempt | None = None
         self._told: set[Attempt] = set()  # that the process was ever told of
 
@@ -29,6 +35,12 @@ class TargetFollower:
     def was_told(self) -> bool:
         """Whether the process has ever had a target."""
         return bool(self._told)
+
+    @property
+    def switch(self) -> SwitchObserved | None:
+        """How the switch went; for some time after it was measured, as the steps of a start."""
+        is_told = self._clock.monotonic_s() < self._switch_told_until_s
+        return self._switch if is_told else None
 
     def follow(self, target: TargetGeneration | None) -> None:
         """For a process that serves. A target that it was told of already changes nothing."""
@@ -44,9 +56,7 @@ class TargetFollower:
 
         A switch counts even when the target was taken back before it was heard of.
         """
-        attempt = (frame.generation, frame.attempt)
-        if attempt not in self._told:
-            raise FrameError(f"attempt {frame.attempt} at generation {frame.generation} is unknown")
+        attempt = self._known(frame)
         if frame.phase is ConsolidationPhase.SWITCHED:
             self.generation = max(self.generation, frame.generation)
         if attempt == self._followed:
@@ -56,6 +66,18 @@ class TargetFollower:
                 phase=frame.phase,
                 why=frame.why[:_MAX_WHY],
             )
+
+    def take_switch(self, frame: SwitchMeasured) -> None:
+        """Raises FrameError as `take` does, or for what nobody could have measured."""
+        self._known(frame)
+        self._switch = switch_message(frame)
+        self._switch_told_until_s = self._clock.monotonic_s() + TOLD_S
+
+    def _known(self, frame: ConsolidationChanged | SwitchMeasured) -> Attempt:
+        attempt = (frame.generation, frame.attempt)
+        if attempt not in self._told:
+            raise FrameError(f"attempt {frame.attempt} at generation {frame.generation} is unknown")
+        return attempt
 
     def _begin(self, target: TargetGeneration) -> None:
         self._followed = (target.generation, target.attempt)

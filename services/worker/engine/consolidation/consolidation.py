@@ -257,10 +257,6 @@ class Consolidation:
         )
         return self._loading.executor
 
-    def tell_first_step(self) -> None:
-        """After `finish`: the first tokens of the whole model are out, or nobody waits for any."""
-        self._events.stepped()
-
     def abandon(self, why: str) -> None:
         """The pipeline stays; nothing if it has ended already."""
         if self._phase is Phase.ENDED:

@@ -2,11 +2,18 @@
 
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Protocol
 
 from libs.common.states import ConsolidationPhase
-from services.worker.engine_port import CopyPlan, KvTransfer, Switched
-from services.worker.frames.consolidation import Consolidate, ConsolidationChanged
+from services.worker.engine_port import CopyPlan, KvTransfer, Pause, Switched
+from services.worker.frames.consolidation import (
+    MAX_PAUSES,
+    Consolidate,
+    ConsolidationChanged,
+    RequestPause,
+    SwitchMeasured,
+)
 from services.worker.frames.frames import ToAgent
 from services.worker.runtime.start_steps import StartSteps
 
@@ -54,11 +61,16 @@ class ConsolidationReport:
         self._steps.told("drain", self._since_s, drained_at_s)
         self._steps.told("move", drained_at_s, moved_at_s, _result_words(switched))
         self._since_s = moved_at_s
+        self._switched = switched
         self._ended(has_switched=True)
 
     def stepped(self) -> None:
         """See ConsolidationEvents."""
         self._end_step("first_step")
+
+    def paused(self, pauses: tuple[Pause, ...]) -> None:
+        """See ConsolidationEvents."""
+        self._send(_measured(self._frame, self._plan, self._switched, pauses))
 
     def abandoned(self, why: str) -> None:
         """See ConsolidationEvents."""
@@ -101,6 +113,33 @@ class GrowthReport:
 
 def _changed(frame: Consolidate, phase: ConsolidationPhase, why: str = "") -> ConsolidationChanged:
     return ConsolidationChanged(frame.generation, frame.attempt, phase, why)
+
+
+def _measured(
+    frame: Consolidate, plan: CopyPlan, switched: Switched, pauses: tuple[Pause, ...]
+) -> SwitchMeasured:
+    return SwitchMeasured(
+        frame.generation,
+        frame.attempt,
+        is_recomputed=switched.transfer is KvTransfer.RECOMPUTE,
+        num_sequences=switched.num_sequences,
+        precopied_bytes=switched.precopied_bytes,
+        moved_bytes=switched.moved_bytes,
+        drain_s=max(0.0, switched.drain_s),
+        move_s=max(0.0, switched.move_s),
+        pauses=told_pauses(pauses),
+        predicted_move_s=plan.move_s,
+        predicted_recompute_s=plan.recompute_s if isfinite(plan.recompute_s) else None,
+    )
+
+
+def told_pauses(pauses: tuple[Pause, ...]) -> tuple[RequestPause, ...]:
+    """The longest first. Of too many every so manyth, the longest among them, so that what one
+    works out of these is what one would of all."""
+    found = sorted(pauses, key=lambda pause: pause.pause_s, reverse=True)
+    count = min(len(found), MAX_PAUSES)
+    told = (found[i * len(found) // count] for i in range(count))
+    return tuple(RequestPause(p.request_id, p.pause_s, p.usual_gap_s) for p in told)
 
 
 def _plan_words(plan: CopyPlan) -> str:

@@ -1,5 +1,6 @@
 """A pipeline becomes one worker: rows, what nodes are told, and what they say, to the end."""
 
+from libs.common.bus.messages import PauseObserved, SwitchObserved
 from libs.common.states import FetchClass, FetchPurpose, MemberMemory
 from tests.integration.scheduler.consolidation.pipelines import (
     NUM_STAGES,
@@ -74,6 +75,31 @@ async def test_its_phases_are_on_record(world: World) -> None:
     row = (await world.rows("SELECT * FROM consolidations"))[0]
     assert row.started_at <= row.copying_at <= row.ended_at
     await world.until(OPEN, 0)
+
+
+async def test_how_the_switch_went_is_on_record_once_it_is_complete(world: World) -> None:
+    pauses = [PauseObserved(request_id=f"r{i}", pause_ms=ms) for i, ms in enumerate((90, 40, 20))]
+    told = SwitchObserved(
+        generation=2,
+        transfer="move",
+        predicted_move_ms=200,
+        num_sequences=3,
+        precopied_bytes=4000,
+        moved_bytes=500,
+        drain_ms=10,
+        move_ms=5,
+        pauses=tuple(pauses),
+    )
+    endpoint_id = await consolidating(world)
+    entry(world).behaviour.switch = told
+
+    hold_fetches(world, are_held=False)
+
+    await world.until_state(endpoint_id, "STANDALONE")
+    await world.until("SELECT pause_max_ms FROM consolidations", 90)
+    row = (await world.rows("SELECT * FROM consolidations"))[0]
+    assert row.pause_p50_ms == 40
+    assert SwitchObserved.model_validate(row.switch) == told
 
 
 async def test_a_request_that_comes_while_it_consolidates_goes_to_the_same_endpoint(

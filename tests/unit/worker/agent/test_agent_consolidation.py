@@ -22,6 +22,8 @@ from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
+    RequestPause,
+    SwitchMeasured,
 )
 from services.worker.frames.frames import (
     ConnectPeers,
@@ -105,6 +107,19 @@ async def test_an_entry_becomes_the_whole_endpoint_in_the_same_process(node: Nod
     observed = await worker_that(node, consolidation=None)
     assert (observed.generation, observed.state) == (2, WorkerState.READY)
     assert (node.launcher.num_launches, process.num_stops) == (1, 0)
+
+
+async def test_how_the_switch_went_is_told_on(node: Node) -> None:
+    process = await entry_process(node)
+    await node.desire(with_target(ENTRY))
+    await process.say(ConsolidationChanged(2, 1, ConsolidationPhase.SWITCHED))
+    await process.say(SwitchMeasured(2, 1, True, 1, 0, 0, 0.125, 0, (RequestPause("r1", 0.5),)))
+
+    heartbeat = await node.until(lambda h: h.workers[0].switch is not None)
+
+    switch = heartbeat.workers[0].switch
+    assert switch is not None
+    assert (switch.transfer, switch.drain_ms, switch.pauses[0].pause_ms) == ("recompute", 125, 500)
 
 
 async def test_a_target_that_came_before_the_worker_serves_is_told_once_it_does(node: Node) -> None:

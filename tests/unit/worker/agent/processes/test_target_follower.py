@@ -1,15 +1,26 @@
 """When a worker process is told of its target, and what of its answers counts."""
 
+from dataclasses import replace
+
 import pytest
 
-from libs.common.bus.messages import ConsolidationObserved, TargetGeneration
+from libs.common.bus.messages import (
+    ConsolidationObserved,
+    PauseObserved,
+    SwitchObserved,
+    TargetGeneration,
+)
 from libs.common.states import ConsolidationPhase
+from libs.common.testing.bus import FakeClock
+from libs.common.told_steps import TOLD_S
 from services.worker.agent.processes.target_follower import TargetFollower
 from services.worker.errors import FrameError
 from services.worker.frames.consolidation import (
     AbandonConsolidation,
     Consolidate,
     ConsolidationChanged,
+    RequestPause,
+    SwitchMeasured,
 )
 from services.worker.frames.frames import ToWorker
 
@@ -33,7 +44,8 @@ class Process:
 
     def __init__(self) -> None:
         self.told: list[ToWorker] = []
-        self.follower = TargetFollower(1, self.told.append)
+        self.clock = FakeClock()
+        self.follower = TargetFollower(1, self.told.append, self.clock)
 
     def says(self, phase: ConsolidationPhase, attempt: int = 1, why: str = "") -> None:
         self.follower.take(ConsolidationChanged(2, attempt, phase, why))
@@ -117,3 +129,53 @@ def test_an_attempt_that_nobody_asked_for_breaks_the_protocol() -> None:
     with pytest.raises(FrameError, match="attempt 7 at generation 2 is unknown"):
         process.says(SWITCHED, attempt=7)
     assert process.follower.generation == 1
+
+
+MEASURED = SwitchMeasured(
+    *(2, 1),
+    is_recomputed=False,
+    num_sequences=3,
+    precopied_bytes=4000,
+    moved_bytes=500,
+    drain_s=0.25,
+    move_s=0.5,
+    pauses=(RequestPause("r1", 1.5), RequestPause("r0", 1.0, usual_gap_s=0.125)),
+    predicted_move_s=2.0,
+)
+
+
+def test_how_the_switch_went_is_told_on_for_some_time() -> None:
+    process = Process()
+    process.follower.follow(target())
+    process.follower.take_switch(MEASURED)
+    process.follower.follow(None)
+
+    assert process.follower.switch == SwitchObserved(
+        generation=2,
+        transfer="move",
+        predicted_move_ms=2000,
+        num_sequences=3,
+        precopied_bytes=4000,
+        moved_bytes=500,
+        drain_ms=250,
+        move_ms=500,
+        pauses=(
+            PauseObserved(request_id="r1", pause_ms=1500),
+            PauseObserved(request_id="r0", pause_ms=1000, usual_gap_ms=125),
+        ),
+    )
+    process.clock.advance(TOLD_S + 1)
+    assert process.follower.switch is None
+
+
+def test_a_switch_that_cannot_have_been_is_refused() -> None:
+    process = Process()
+    with pytest.raises(FrameError, match="attempt 1 at generation 2 is unknown"):
+        process.follower.take_switch(MEASURED)
+    process.follower.follow(target())
+    for wrong in (
+        replace(MEASURED, move_s=1e9),
+        replace(MEASURED, pauses=(RequestPause("No Id", 1.0),)),
+    ):
+        with pytest.raises(FrameError, match="cannot have been"):
+            process.follower.take_switch(wrong)

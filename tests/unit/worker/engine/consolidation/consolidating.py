@@ -17,6 +17,7 @@ from services.worker.engine_port import (
     CopyPlan,
     KvTransfer,
     Output,
+    Pause,
     Request,
     Switched,
     TokenLogprob,
@@ -56,6 +57,7 @@ class Told:
     names: list[str] = field(default_factory=list)
     plan: CopyPlan | None = None
     result: Switched | None = None
+    pauses: tuple[Pause, ...] | None = None
     why: str = ""
     when_stepped: Callable[[], None] = lambda: None
 
@@ -80,6 +82,10 @@ class Told:
     def stepped(self) -> None:
         self.names.append("stepped")
         self.when_stepped()
+
+    def paused(self, pauses: tuple[Pause, ...]) -> None:
+        assert self.pauses is None, "told once"
+        self.pauses = pauses
 
     def abandoned(self, why: str) -> None:
         self.names.append("abandoned")
